@@ -1,0 +1,157 @@
+"""The commands: parse, call, print."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clips4.errors import UserError
+
+app = typer.Typer(
+    name="clips4",
+    help="CLIP-S4: learn pixel embeddings from unlabelled pictures and the guidance of a vision-language model, "
+    "then segment by words.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Classes = Annotated[
+    str,
+    typer.Option("--classes", help="A file with one name per line ('name: alias, alias'), a shipped list, or a,b,c."),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        from clips4 import __version__
+
+        typer.echo(f"clips4 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Options of every command; --debug is read by main()."""
+
+
+@app.command(epilog="Example: clips4 demo --out runs/demo")
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run and its page.")] = Path("runs/demo"),
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Train on sample photographs, offline, and write a page that shows what was learned."""
+    from clips4.demo import run_demo
+    from clips4.progress import Bars
+
+    with Bars(_console()) as bars:
+        page = run_demo(out, overrides or [], device, bars)
+    typer.echo(f"Open {page} in a browser.")
+
+
+@app.command(epilog="Example: clips4 train photos/ --classes cat,dog,grass --out runs/pets --set train.steps=400")
+def train(
+    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
+    classes: Classes,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
+    teacher: Annotated[str | None, typer.Option("--teacher", help="Name of the teacher.")] = None,
+    preset: Annotated[str, typer.Option("--preset", help="A shipped preset, or a YAML file.")] = "cpu",
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Train a student on unlabelled pictures."""
+    from clips4.config import load_config
+    from clips4.images import find_images
+    from clips4.progress import Bars
+    from clips4.training import Interrupted
+    from clips4.training import train as run_training
+    from clips4.vocabulary import load_classes
+
+    chosen = [f"teacher.name={json.dumps(teacher)}"] if teacher else []
+    config = load_config(preset, [*chosen, *(overrides or [])])
+    console = _console()
+    try:
+        with Bars(console) as bars:
+            result = run_training(find_images(images), load_classes(classes), config, out, resume, device, bars)
+    except Interrupted as interrupted:
+        typer.echo(f"Stopped at step {interrupted.step} and saved; the same command with --resume goes on.", err=True)
+        raise typer.Exit(130)
+    for _, reason in result.skipped:
+        typer.echo(f"skipped: {reason}", err=True)
+    typer.echo(
+        f"Trained on {len(result.pictures)} pictures ({len(result.skipped)} skipped), {result.steps} steps. "
+        f"Now: clips4 segment {out} PICTURES --out DIR"
+    )
+
+
+@app.command(
+    epilog="Examples: clips4 segment runs/pets photos/ --out answers  ·  "
+    "clips4 segment --teacher-only conse photos/ --classes cat,sofa --out answers"
+)
+def segment(
+    run_and_images: Annotated[
+        list[Path], typer.Argument(metavar="RUN IMAGES...", help="The run, then pictures or folders of them.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="What to ask for (file, shipped list or a,b,c); the run's classes.")
+    ] = None,
+    save: Annotated[str, typer.Option("--save", help="Some of png,overlay,json.")] = "png,overlay,json",
+    vectors: Annotated[str, typer.Option("--vectors", help="Class vectors: prototypes or text.")] = "prototypes",
+    unknown: Annotated[bool, typer.Option(help="Answer 'unknown' where an unknown prototype is nearest.")] = True,
+    teacher_only: Annotated[
+        str | None, typer.Option("--teacher-only", help="No run: this teacher alone; all arguments are pictures.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Name the pixels of pictures: for each a label PNG, an overlay with a legend, and JSON."""
+    from clips4.progress import Bars
+    from clips4.segment_files import load_segmenter, segment_files
+
+    with Bars(_console()) as bars:
+        segmenter, images = load_segmenter(run_and_images, teacher_only, device)
+        done, skipped = segment_files(segmenter, images, out, classes, save, vectors, unknown, bars)
+    for _, reason in skipped:
+        typer.echo(f"skipped: {reason}", err=True)
+    typer.echo(f"Segmented {len(done)} pictures ({len(skipped)} skipped) into {out}.")
+    if not done:
+        raise UserError(f"none of {len(skipped)} pictures could be read")
+
+
+@app.command(epilog="Example: clips4 doctor --json")
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
+    """Say versions, devices, weights found, and what is missing for which command."""
+    from clips4.doctor import describe, diagnose
+
+    report = diagnose()
+    typer.echo(json.dumps(report, indent=2) if as_json else describe(report))
+    if report["missing"]:
+        raise typer.Exit(1)
+
+
+def _console() -> "rich.console.Console":  # type: ignore[name-defined]  # noqa: F821
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def main() -> None:
+    """Entry point: what the user can mend is one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"clips4: {error}", err=True)
+        sys.exit(2)

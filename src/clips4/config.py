@@ -1,0 +1,185 @@
+"""Typed configuration: defaults, presets (one YAML each) and ``key=value`` overrides. Unknown keys fail."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from clips4.errors import UserError
+
+PRESETS = resources.files("clips4").joinpath("presets")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DataConfig(_Section):
+    """Pictures and the two views of each."""
+
+    long_side: int = Field(512, ge=64, description="pictures are reduced to this long side before anything else")
+    crop: int = Field(224, ge=32, description="side of a view in pixels; a multiple of the student's stride")
+    scale: tuple[float, float] = Field((0.25, 1.0), description="share of the picture's area that a view covers")
+    aspect: tuple[float, float] = Field((0.75, 1.333), description="width / height of the crop, before it is squared")
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
+    jitter: tuple[float, float, float, float] = Field(
+        (0.4, 0.4, 0.4, 0.1), description="brightness, contrast, saturation, hue"
+    )
+    jitter_probability: float = Field(0.8, ge=0, le=1)
+    grey: float = Field(0.2, ge=0, le=1, description="probability of a grey view")
+    workers: int = Field(0, ge=0, description="loader processes; the result does not depend on it")
+
+
+class RegionConfig(_Section):
+    """Visually coherent regions."""
+
+    method: Literal["slic", "felzenszwalb"] = "slic"
+    count: int = Field(48, ge=1, le=60000, description="regions per picture, about")
+
+
+class TeacherConfig(_Section):
+    """The frozen vision-language model."""
+
+    name: str = "conse"
+    templates: str = Field("simple", description="prompt templates, a file of assets/templates")
+
+
+class StudentConfig(_Section):
+    """The pixel embedding network."""
+
+    backbone: str = "efficientnet-lite0"
+    weights: str = Field("builtin", description="builtin, random, a file, or a hub id")
+    output_stride: Literal[8, 16, 32] = Field(32, description="stride of the backbone's coarsest level")
+    stride: Literal[4, 8] = Field(8, description="pixels of the picture per pixel embedding")
+    width: int = Field(256, ge=8, description="channels of the head")
+
+
+class SegmentConfig(_Section):
+    """Spherical k-means."""
+
+    clusters: int | tuple[int, int] = Field(16, description="k-means clusters per view, or (rows, columns)")
+    iterations: int = Field(10, ge=0)
+    location_weight: float = Field(0.5, ge=0)
+
+
+class PrototypeConfig(_Section):
+    """Known and unknown class prototypes."""
+
+    m: int = Field(16, ge=1, description="teacher segments averaged to a known class's prototype")
+    unknown: int = Field(20, ge=0, description="number of unknown prototypes")
+    step: float = Field(0.05, ge=0, le=1, description="how far an unknown prototype moves to its segments per step")
+
+
+class ObjectiveConfig(_Section):
+    """The three losses."""
+
+    contrast_weight: float = Field(1.0, ge=0, description="lambda_t; 0 switches L_t off")
+    embedding_weight: float = Field(1.0, ge=0, description="lambda_e")
+    semantic_weight: float = Field(1.0, ge=0, description="lambda_s")
+    concentration: float = Field(10.0, gt=0, description="kappa")
+    temperature: float = Field(0.07, gt=0, description="tau")
+    exclude_own: bool = Field(False, description="the variant of SegSort and HSG of L_t")
+    contrast_pixels: int = Field(4096, ge=0, description="pixels per step that L_t is averaged over; 0 takes all")
+
+
+class TrainConfig(_Section):
+    """The loop."""
+
+    steps: int = Field(1000, ge=1)
+    batch: int = Field(8, ge=1, description="pictures per step, two views each")
+    rate: float = Field(1e-3, gt=0, description="learning rate of the head")
+    backbone_rate: float = Field(1e-4, ge=0, description="learning rate of the backbone; 0 freezes it")
+    weight_decay: float = Field(1e-4, ge=0)
+    warmup: int = Field(20, ge=0, description="steps of linear warm-up")
+    power: float = Field(0.9, ge=0, description="rate falls as (1 - step / steps) ** power")
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    seed: int = Field(0, ge=0)
+    save_every: int = Field(250, ge=1, description="steps between checkpoints")
+    keep: int = Field(2, ge=1, description="checkpoints kept")
+
+
+class Config(_Section):
+    """Everything a run depends on, but for its pictures and class names."""
+
+    data: DataConfig = DataConfig()
+    regions: RegionConfig = RegionConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    student: StudentConfig = StudentConfig()
+    segments: SegmentConfig = SegmentConfig()
+    prototypes: PrototypeConfig = PrototypeConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that come with the package."""
+    return sorted(path.name.removesuffix(".yaml") for path in PRESETS.iterdir() if path.name.endswith(".yaml"))
+
+
+def known_keys() -> list[str]:
+    """All keys as ``section.key``."""
+    sections = Config.model_fields
+    return [
+        f"{section}.{key}"
+        for section in sections
+        for key in sections[section].annotation.model_fields  # type: ignore[union-attr]
+    ]
+
+
+def load_config(preset: str | Path = "cpu", overrides: Sequence[str] = ()) -> Config:
+    """A preset (or a YAML file) with overrides.
+
+    Args:
+        preset: a name of ``preset_names()`` or a path.
+        overrides: ``section.key=value`` strings; values are YAML.
+
+    Raises:
+        UserError: unknown preset, key or value; the message names the nearest key.
+    """
+    if str(preset) in preset_names():
+        text = PRESETS.joinpath(f"{preset}.yaml").read_text("utf-8")
+    elif Path(preset).is_file():
+        text = Path(preset).read_text("utf-8")
+    else:
+        raise UserError(f"unknown preset {str(preset)!r}; give one of {', '.join(preset_names())}, or a YAML file")
+    try:
+        values: dict[str, Any] = yaml.safe_load(text) or {}
+        for override in overrides:
+            _apply(values, override)
+    except yaml.YAMLError as error:
+        raise UserError(f"{preset}: not readable as YAML ({str(error).splitlines()[0]})")
+    return parse_config(values, str(preset))
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise UserError(f"--set {override!r}: write section.key=value, e.g. train.steps=200")
+    if key not in known_keys():
+        near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.4)
+        raise UserError(f"--set {override!r}: there is no key {key!r}" + (f"; did you mean {near[0]}?" if near else ""))
+    section, name = key.split(".")
+    values.setdefault(section, {})[name] = yaml.safe_load(value)
+
+
+def parse_config(values: Mapping[str, Any], source: str) -> Config:
+    """A Config from plain values.
+
+    Raises:
+        UserError: the first thing that is wrong, in one line.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.4)
+        if first["type"] == "extra_forbidden":
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"{source}: there is no key {key!r}{hint}")
+        raise UserError(f"{source}: {key} = {first['input']!r}: {first['msg'].lower()}")

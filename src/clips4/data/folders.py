@@ -1,0 +1,63 @@
+"""Folders of unlabelled pictures: the usable ones are kept, the others reported."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from clips4.errors import UserError
+from clips4.images import RGB, load_rgb, reduce_to
+
+MIN_SIDE = 32  # pixels; smaller pictures give no crop worth the name
+
+
+class Skipped(NamedTuple):
+    """A picture that was left out, and why."""
+
+    path: Path
+    reason: str
+
+
+def load_photograph(path: Path, long_side: int) -> RGB:
+    """A picture for training: decoded, reduced to ``long_side``.
+
+    Raises:
+        UserError: it cannot be read, or a side is shorter than ``MIN_SIDE``.
+    """
+    image = load_rgb(path)
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise UserError(f"{path}: {width} x {height} pixels are too few to train on; at least {MIN_SIDE} a side")
+    image = reduce_to(image, long_side)
+    if min(image.shape[:2]) < MIN_SIDE:
+        raise UserError(f"{path}: {width} x {height} pixels are too narrow to train on; crop it")
+    return image
+
+
+def prepare(
+    paths: Sequence[Path], long_side: int, visit: Callable[[Path, RGB], None]
+) -> tuple[list[Path], list[Skipped]]:
+    """Visit every usable picture once, in order.
+
+    Args:
+        paths: pictures.
+        long_side: see ``load_photograph``.
+        visit: called with each usable picture, e.g. to fill a cache.
+
+    Returns:
+        The paths visited, and those skipped with the reason.
+
+    Raises:
+        UserError: no picture is usable.
+    """
+    usable, skipped = [], []
+    for path in paths:
+        try:
+            image = load_photograph(path, long_side)
+        except UserError as error:
+            skipped.append(Skipped(path, str(error)))
+            continue
+        visit(path, image)
+        usable.append(path)
+    if not usable:
+        raise UserError(f"none of {len(paths)} pictures can be used; the first: {skipped[0].reason}")
+    return usable, skipped

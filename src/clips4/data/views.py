@@ -1,0 +1,117 @@
+"""Two views of an image: one sampling grid per view carries picture, regions and the teacher's map to the same frame.
+
+CLIP-S4 section 3.2: the teacher sees the un-augmented picture once; its embedding map is augmented geometrically, never
+its input. Photometric augmentation touches the student's picture alone.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clips4.config import DataConfig
+
+VIEWS = 2
+
+
+class Views(NamedTuple):
+    """V views of one image.
+
+    Attributes:
+        images: (V, 3, H, W) in [0, 1].
+        regions: (V, h, w) int64, at the student's stride.
+        pixel_map: (V, D, h, w) unit along D, at the student's stride.
+    """
+
+    images: Tensor
+    regions: Tensor
+    pixel_map: Tensor
+
+
+def sample_crop(height: int, width: int, config: DataConfig, generator: torch.Generator) -> Tensor:
+    """A random resized crop with flip, as the (2, 3) affine map from the view's to the picture's coordinates.
+
+    Coordinates are (x, y) in [-1, 1] as in ``torch.nn.functional.affine_grid``. The crop covers a uniform share of the
+    picture's area (``config.scale``) at a log-uniform aspect (``config.aspect``), lies inside it, and is flipped with
+    probability ``config.flip``.
+    """
+    share, log_aspect, x, y, flip = torch.rand(5, generator=generator).tolist()
+    area = height * width * (config.scale[0] + share * (config.scale[1] - config.scale[0]))
+    low, high = (math.log(bound) for bound in config.aspect)
+    aspect = math.exp(low + log_aspect * (high - low))
+    crop_width = min(math.sqrt(area * aspect), width)
+    crop_height = min(math.sqrt(area / aspect), height)
+    half_x, half_y = crop_width / width, crop_height / height
+    mirror = -1.0 if flip < config.flip else 1.0
+    return torch.tensor([[mirror * half_x, 0, (2 * x - 1) * (1 - half_x)], [0, half_y, (2 * y - 1) * (1 - half_y)]])
+
+
+def _grid(crop: Tensor, height: int, width: int) -> Tensor:
+    return F.affine_grid(crop[None], [1, 1, height, width], align_corners=False)
+
+
+def warp_image(image: Tensor, crop: Tensor, size: int) -> Tensor:
+    """(3, H, W) -> (3, size, size), bilinear; a picture that the view makes smaller is first reduced with a filter.
+
+    The grid's coordinates are relative, so that the reduced picture is sampled by the same crop.
+    """
+    shrink = max(image.shape[1] * crop[1, 1].abs().item(), image.shape[2] * crop[0, 0].abs().item()) / size
+    if shrink > 1:
+        reduced = [max(1, round(side / shrink)) for side in image.shape[1:]]
+        image = F.interpolate(image[None], reduced, mode="bilinear", antialias=True, align_corners=False)[0]
+    return F.grid_sample(image[None], _grid(crop, size, size), padding_mode="border", align_corners=False)[0]
+
+
+def warp_regions(regions: Tensor, crop: Tensor, size: int) -> Tensor:
+    """(H, W) integers -> (size, size), nearest."""
+    grid = _grid(crop, size, size)
+    values = regions[None, None].double()  # exact for any label
+    warped = F.grid_sample(values, grid.double(), mode="nearest", padding_mode="border", align_corners=False)
+    return warped[0, 0].long()
+
+
+def warp_map(pixel_map: Tensor, crop: Tensor, size: int) -> Tensor:
+    """(D, h, w) -> (D, size, size), bilinear, normalised along D."""
+    warped = F.grid_sample(pixel_map[None].float(), _grid(crop, size, size), padding_mode="border", align_corners=False)
+    return F.normalize(warped[0], dim=0)
+
+
+def photometric(images: Tensor, config: DataConfig, generator: torch.Generator) -> Tensor:
+    """Colour jitter and grey by kornia, each view on its own: (V, 3, H, W) in [0, 1] -> the same."""
+    from kornia.augmentation import AugmentationSequential, ColorJitter, RandomGrayscale
+
+    augment = AugmentationSequential(
+        ColorJitter(*config.jitter, p=config.jitter_probability), RandomGrayscale(p=config.grey), data_keys=["input"]
+    )
+    seed = int(torch.randint(2**62, (1,), generator=generator))
+    # kornia draws from the global generator: lend it one seeded for this picture
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return augment(images).clamp(0, 1)
+
+
+def make_views(
+    image: Tensor, regions: Tensor, pixel_map: Tensor, config: DataConfig, stride: int, generator: torch.Generator
+) -> Views:
+    """Two random views.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        regions: (H, W) region map.
+        pixel_map: (D, h, w) the teacher's map of the same picture, at any resolution.
+        config: how views are drawn.
+        stride: the student's stride; regions and map are carried to ``config.crop / stride``.
+        generator: source of all randomness.
+    """
+    if config.crop % stride:
+        raise ValueError(f"crop {config.crop} is not a multiple of the student's stride {stride}")
+    size = config.crop // stride
+    crops = [sample_crop(image.shape[1], image.shape[2], config, generator) for _ in range(VIEWS)]
+    images = torch.stack([warp_image(image, crop, config.crop) for crop in crops])
+    return Views(
+        images=photometric(images, config, generator),
+        regions=torch.stack([warp_regions(regions, crop, size) for crop in crops]),
+        pixel_map=torch.stack([warp_map(pixel_map, crop, size) for crop in crops]),
+    )

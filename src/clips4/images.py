@@ -1,0 +1,184 @@
+"""Pictures in and out: safe decoding, resizing, palettes, overlays."""
+
+import os
+import struct
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from clips4.errors import UserError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
+MAX_PIXELS = 250_000_000  # more is taken for a decompression bomb
+
+RGB = NDArray[np.uint8]  # (H, W, 3)
+
+
+def find_images(inputs: str | Path | Iterable[str | Path]) -> list[Path]:
+    """Picture files among files and folders; folders are searched through, by suffix, in sorted order.
+
+    Raises:
+        UserError: a path that does not exist, or no picture at all.
+    """
+    paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = [p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
+            found += sorted(p for p in inside if not p.name.startswith("."))
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise UserError(f"{path}: no such file or folder; give pictures, or a folder of them")
+    if not found:
+        where = ", ".join(map(str, paths)) or "nothing"
+        raise UserError(f"{where}: no picture found; files end in {', '.join(sorted(SUFFIXES))}")
+    return list(dict.fromkeys(found))
+
+
+def load_rgb(path: str | Path) -> RGB:
+    """Decode a picture to 8-bit RGB as a viewer would show it.
+
+    EXIF rotation is applied, 16-bit values are scaled down, CMYK, grey and palette pictures converted, transparency
+    laid on white, and of an animation or a multi-page file the first frame taken.
+
+    Raises:
+        UserError: missing, not a picture, truncated, or more than ``MAX_PIXELS`` pixels; one line with the file's name.
+    """
+    path = Path(path)
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(f"{path}: {image.width} x {image.height} pixels are too many; reduce the picture")
+            image.seek(0)
+            image.load()
+            return pil_to_rgb(ImageOps.exif_transpose(image))
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file")
+    except UnidentifiedImageError:
+        raise UserError(f"{path}: not a picture, or of a kind that is not read; open and save it as JPEG or PNG")
+    except Image.DecompressionBombError:
+        raise UserError(f"{path}: more than {MAX_PIXELS} pixels; reduce the picture")
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
+        raise UserError(f"{path}: damaged picture ({error}); copy it again from its source")
+
+
+def pil_to_rgb(image: Image.Image) -> RGB:
+    """(H, W, 3) uint8 of an open PIL image of any mode; see ``load_rgb``."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return np.repeat(_deep_to_8bit(np.asarray(image))[..., None], 3, 2)
+    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return np.array(image.convert("RGB"))
+
+
+def _deep_to_8bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Scale deep values: integers by the smallest of 8, 16 and 32 bits that holds them, floats from [0, 1], else their
+    own range."""
+    x = np.nan_to_num(values.astype(np.float64))
+    low, high = float(x.min()), float(x.max())
+    if values.dtype.kind in "iu" and low >= 0:
+        low, high = 0.0, next(float(2**bits - 1) for bits in (8, 16, 32) if high < 2**bits)
+    elif low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    return np.round(255 * (x - low) / max(high - low, 1e-12)).astype(np.uint8)
+
+
+def reduce_to(image: RGB, long_side: int) -> RGB:
+    """The picture with its long side reduced to ``long_side``; a smaller one as it is."""
+    height, width = image.shape[:2]
+    factor = long_side / max(height, width)
+    if factor >= 1:
+        return image
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+
+def to_tensor(image: RGB) -> Tensor:
+    """(H, W, 3) uint8 -> (3, H, W) float in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+
+
+def resize_map(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resizing of (B, C, h, w) to (B, C, *size), sampled at pixel centres."""
+    return F.interpolate(values, size, mode="bilinear", align_corners=False)
+
+
+# ------------------------------------------------------------------------------------------------------- colours
+
+
+def palette(count: int) -> NDArray[np.uint8]:
+    """(count, 3) distinct colours, the same for every run: hues by the golden angle, three levels of light."""
+    import colorsys
+
+    colours = []
+    for index in range(count):
+        hue = (0.02 + index * 0.61803398875) % 1
+        light = (0.50, 0.66, 0.38)[index % 3]
+        saturation = (0.78, 0.62, 0.70)[(index // 3) % 3]
+        colours.append([round(255 * c) for c in colorsys.hls_to_rgb(hue, light, saturation)])
+    return np.array(colours, np.uint8).reshape(-1, 3)
+
+
+UNKNOWN_COLOUR = (150, 150, 150)
+
+
+def colour_labels(labels: NDArray[np.integer], colours: NDArray[np.uint8]) -> RGB:
+    """(H, W) labels -> (H, W, 3); labels outside the colours (such as unknown, -1) are grey."""
+    table = np.concatenate([colours, np.array([UNKNOWN_COLOUR], np.uint8)])
+    inside = (labels >= 0) & (labels < len(colours))
+    return table[np.where(inside, labels, len(colours))]
+
+
+def boundaries(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """(H, W) pixels whose right or lower neighbour has another label."""
+    edge = np.zeros(labels.shape, bool)
+    edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    edge[:-1] |= labels[:-1] != labels[1:]
+    return edge
+
+
+def blend(image: RGB, colours: RGB, alpha: float, edges: NDArray[np.bool_] | None = None) -> RGB:
+    """The picture under a layer of colours of opacity ``alpha``, with white lines on ``edges``."""
+    mixed = (1 - alpha) * image + alpha * colours
+    if edges is not None:
+        mixed[edges] = 255
+    return np.round(mixed).astype(np.uint8)
+
+
+# --------------------------------------------------------------------------------------------------------- files
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside and rename, so that a reader never sees half a file and an old one is lost only to a whole one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_bytes(data)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def encode_png(image: NDArray[np.generic], colours: Sequence[Sequence[int]] | None = None) -> bytes:
+    """PNG bytes of (H, W, 3) uint8, (H, W) uint8 (with ``colours`` a palette picture) or (H, W) uint16."""
+    import io
+
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    if colours is not None:
+        picture = picture.convert("L")
+        picture.putpalette([value for colour in colours for value in colour])
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=False)
+    return buffer.getvalue()

@@ -1,0 +1,18 @@
+"""How the losses sum up their elements."""
+
+from typing import Literal
+
+from torch import Tensor
+
+Reduction = Literal["mean", "sum", "none"]
+
+
+def reduce(losses: Tensor, reduction: Reduction) -> Tensor:
+    """Mean, sum or none; the mean of nothing is 0, with a gradient of 0, so that an empty batch trains nothing."""
+    if reduction == "none":
+        return losses
+    if reduction == "sum" or not losses.numel():
+        return losses.sum()
+    if reduction != "mean":
+        raise ValueError(f"reduction is 'mean', 'sum' or 'none', got {reduction!r}")
+    return losses.mean()

@@ -1,0 +1,34 @@
+"""L_s, semantic consistency over known and unknown class prototypes (CLIP-S4 section 3.3)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clips4.losses.reduction import Reduction, reduce
+from clips4.prototypes import assign
+
+
+def semantic_consistency(
+    v: Tensor, guidance: Tensor, prototypes: Tensor, temperature: float, reduction: Reduction = "mean"
+) -> Tensor:
+    """Segments are to be classified as the teacher classifies them.
+
+        y_s = argmax_l i_s . c_l,        L_s(s) = CE(y_s, softmax(v_s . C / tau))
+
+    Args:
+        v: (S, D) segment embeddings of the student, unit rows.
+        guidance: (S, D) i_s, unit rows; takes no gradient.
+        prototypes: (L, D) C, known and unknown class prototypes, unit rows; take no gradient.
+        temperature: tau.
+        reduction: "mean" or "sum" over segments, or "none".
+
+    Raises:
+        ValueError: shapes that do not fit each other, or no prototype.
+    """
+    if v.ndim != 2 or v.shape != guidance.shape:
+        raise ValueError(f"expected v and guidance (S, D) alike, got {tuple(v.shape)} and {tuple(guidance.shape)}")
+    if prototypes.ndim != 2 or prototypes.shape[1] != v.shape[1] or not len(prototypes):
+        raise ValueError(f"expected prototypes (L, {v.shape[1]}), got {tuple(prototypes.shape)}")
+    prototypes = prototypes.detach()
+    logits = (v @ prototypes.T).to(torch.promote_types(v.dtype, torch.float32)) / temperature
+    return reduce(F.cross_entropy(logits, assign(guidance, prototypes), reduction="none"), reduction)

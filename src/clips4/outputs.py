@@ -1,0 +1,190 @@
+"""What `clips4 segment` writes for a picture: label PNG, overlay with legend, JSON."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from clips4.errors import UserError
+from clips4.images import (
+    RGB,
+    UNKNOWN_COLOUR,
+    blend,
+    boundaries,
+    colour_labels,
+    encode_png,
+    palette,
+    write_atomically,
+)
+from clips4.segmenter import UNKNOWN_LABEL, Segmentation
+
+Kind = Literal["png", "overlay", "json"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+UNKNOWN_VALUE = {"8-bit": 255, "16-bit": 65535}  # value of unknown pixels in a label PNG
+_MIN_OVERLAY_SIDE = 240  # pixels; smaller pictures are enlarged so that the legend can be read
+
+
+def parse_kinds(text: str) -> tuple[Kind, ...]:
+    """``png,overlay,json`` -> kinds.
+
+    Raises:
+        UserError: another word.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        if word not in KINDS:
+            raise UserError(f"--save {word!r}: give some of {', '.join(KINDS)}")
+    if not words:
+        raise UserError(f"--save is empty; give some of {', '.join(KINDS)}")
+    return tuple(kind for kind in KINDS if kind in words)
+
+
+def output_stems(paths: Sequence[Path]) -> list[str]:
+    """A file name without suffix for each picture, all different: the stem, with its folder's and suffix's name where
+    stems collide."""
+    stems = [path.stem for path in paths]
+    for longer in (lambda p: f"{p.stem}_{p.suffix[1:]}", lambda p: f"{p.parent.name}_{p.stem}_{p.suffix[1:]}"):
+        counts = Counter(stem.casefold() for stem in stems)
+        stems = [longer(p) if counts[s.casefold()] > 1 else s for p, s in zip(paths, stems, strict=True)]
+    counts = Counter(stem.casefold() for stem in stems)
+    return [f"{s}_{n}" if counts[s.casefold()] > 1 else s for n, s in enumerate(stems)]
+
+
+def save_segmentation(result: Segmentation, source: str, folder: Path, stem: str, kinds: Sequence[Kind]) -> list[Path]:
+    """Write the chosen files of one picture to ``folder``; each appears whole or not at all.
+
+    ``STEM.png``: labels, values are indices into the asked classes, 255 unknown (a 16-bit grey PNG and 65535 with more
+    than 255 classes). ``STEM_overlay.png``: the picture under its colours, with a legend. ``STEM.json``: areas.
+
+    Returns:
+        The paths written.
+    """
+    content = {
+        "png": (f"{stem}.png", label_png),
+        "overlay": (f"{stem}_overlay.png", lambda r: encode_png(overlay_with_legend(r))),
+        "json": (f"{stem}.json", lambda r: (json.dumps(describe(r, source), indent=2) + "\n").encode()),
+    }
+    written = []
+    for kind in kinds:
+        name, encode = content[kind]
+        write_atomically(folder / name, encode(result))
+        written.append(folder / name)
+    return written
+
+
+def _depth(result: Segmentation) -> str:
+    return "8-bit" if len(result.names) <= UNKNOWN_VALUE["8-bit"] else "16-bit"
+
+
+def label_png(result: Segmentation) -> bytes:
+    """PNG bytes of the label map at the picture's size."""
+    depth = _depth(result)
+    values = np.where(result.labels == UNKNOWN_LABEL, UNKNOWN_VALUE[depth], result.labels)
+    if depth == "16-bit":
+        return encode_png(values.astype(np.uint16))
+    colours = np.full((256, 3), UNKNOWN_COLOUR, np.uint8)
+    colours[: len(result.names)] = palette(len(result.names))
+    return encode_png(values.astype(np.uint8), colours.tolist())
+
+
+def describe(result: Segmentation, source: str) -> dict[str, object]:
+    """JSON-ready description of a result: size, and per class its value in the PNG, colour, area and mean cosine."""
+    height, width = result.labels.shape
+    colours = palette(len(result.names))
+    unknown = UNKNOWN_VALUE[_depth(result)]
+    return {
+        "file": source,
+        "width": width,
+        "height": height,
+        "asked": list(result.names),
+        "unknown_share": round(result.unknown_share, 6),
+        "areas": [
+            {
+                "name": area.name,
+                "value": area.label if area.label >= 0 else unknown,
+                "colour": "#{:02x}{:02x}{:02x}".format(*(colours[area.label] if area.label >= 0 else UNKNOWN_COLOUR)),
+                "pixels": area.pixels,
+                "share": round(area.share, 6),
+                "mean_cosine": round(float(result.similarity[result.labels == area.label].mean()), 4),
+            }
+            for area in result.areas()
+        ],
+    }
+
+
+def overlay(result: Segmentation, alpha: float = 0.55) -> RGB:
+    """(H, W, 3) the picture under its class colours, with white lines between classes; unknown is grey."""
+    colours = colour_labels(result.labels, palette(len(result.names)))
+    return blend(result.image, colours, alpha, boundaries(result.labels))
+
+
+def overlay_with_legend(result: Segmentation) -> RGB:
+    """The overlay with a panel of names, areas and the unknown share: beside an upright picture, below a wide one."""
+    image = overlay(result)
+    factor = -(-_MIN_OVERLAY_SIDE // min(image.shape[:2])) if min(image.shape[:2]) < _MIN_OVERLAY_SIDE else 1
+    if factor > 1 and max(image.shape[:2]) * factor <= 8 * _MIN_OVERLAY_SIDE:
+        image = image.repeat(factor, 0).repeat(factor, 1)
+    entries = legend_entries(result)
+    height, width = image.shape[:2]
+    panel = draw_legend(entries, height, beside=True) if height >= width else draw_legend(entries, width, beside=False)
+    if height >= width:
+        panel = _pad(panel, max(height, panel.shape[0]), panel.shape[1])
+        return np.concatenate([_pad(image, panel.shape[0], width), panel], 1)
+    panel = _pad(panel, panel.shape[0], max(width, panel.shape[1]))
+    return np.concatenate([_pad(image, height, panel.shape[1]), panel], 0)
+
+
+def legend_entries(result: Segmentation) -> list[tuple[str, tuple[int, int, int]]]:
+    """Text and colour of each class that occurs, largest first, then the unknown share, which is always there."""
+    colours = palette(len(result.names))
+    entries: list[tuple[str, tuple[int, int, int]]] = []
+    for area in result.areas():
+        if area.label != UNKNOWN_LABEL:
+            red, green, blue = (int(value) for value in colours[area.label])
+            entries.append((f"{area.name} {_percent(area.share)}", (red, green, blue)))
+    return [*entries, (f"unknown {_percent(result.unknown_share)}", UNKNOWN_COLOUR)]
+
+
+def _percent(share: float) -> str:
+    return "< 0.1 %" if 0 < share < 0.001 else f"{100 * share:.1f} %"
+
+
+def draw_legend(entries: Sequence[tuple[str, tuple[int, int, int]]], length: int, beside: bool) -> RGB:
+    """A white panel of swatches and texts: one column where it stands beside a picture, else in lines that fill
+    ``length`` pixels."""
+    size = int(np.clip(length / 32, 12, 40))
+    font = legend_font(size)
+    gap, line = size // 2, round(size * 1.6)
+    widths = [2 * gap + size + int(font.getlength(text)) + gap for text, _ in entries]
+    places: list[tuple[int, int]] = []
+    x, y = 0, gap
+    for width in widths:
+        if places and (beside or x + width > length):
+            x, y = 0, y + line
+        places.append((x, y))
+        x += width
+    across = max(widths) if beside else max(length, *widths)
+    panel = Image.new("RGB", (across + gap, y + line + gap // 2), "white")
+    draw = ImageDraw.Draw(panel)
+    for (text, colour), (x, y) in zip(entries, places, strict=True):
+        draw.rectangle((x + gap, y, x + gap + size, y + size), fill=colour)
+        draw.text((x + 2 * gap + size, y + size / 2), text, fill="black", font=font, anchor="lm")
+    return np.array(panel)
+
+
+def legend_font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib and writes most scripts."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(str(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)
+
+
+def _pad(image: NDArray[np.uint8], height: int, width: int) -> RGB:
+    canvas = np.full((height, width, 3), 255, np.uint8)
+    canvas[: image.shape[0], : image.shape[1]] = image
+    return canvas

@@ -1,0 +1,52 @@
+"""Progress bars for long work; nothing is drawn where the output is not a terminal."""
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+
+class Bars:
+    """A ``training.Listener`` that draws one bar per stage, with each named loss while training.
+
+    Use as a context manager around the work.
+    """
+
+    def __init__(self, console: Console):
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> "Bars":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def stage(self, name: str, total: int) -> None:
+        """Begin a bar of ``total`` parts."""
+        self._task = self._progress.add_task(name, total=total, losses="")
+
+    def advance(self, values: dict[str, float]) -> None:
+        """One part is done."""
+        if self._task is not None:
+            losses = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
+            self._progress.update(self._task, advance=1, losses=losses)
+
+    def each(self, name: str, items: Iterable[T], total: int) -> Iterator[T]:
+        """Pass items on under a bar."""
+        self.stage(name, total)
+        for item in items:
+            yield item
+            self.advance({})

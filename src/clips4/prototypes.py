@@ -1,0 +1,102 @@
+"""Class prototypes c_l: unit vectors of classes in the teacher's pixel space.
+
+CLIP-S4 section 3.3. A class's text vector lies far from its pixels' vectors, so text is only used to find pixels:
+
+    c_l = normalise( sum of the m teacher segments nearest to text_l )      for the K known classes
+    c_l = a randomly drawn teacher segment, then moved to its segments      for the U unknown classes
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clips4.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
+
+
+@torch.no_grad()
+def teacher_segments(
+    pixel_map: Tensor, regions: Tensor, clusters: int | tuple[int, int], iterations: int, location_weight: float
+) -> Tensor:
+    """Cut one image's teacher map into segments and average each.
+
+    Args:
+        pixel_map: (D, h, w) unit vectors of the teacher.
+        regions: (h, w) region map of the image.
+        clusters, iterations, location_weight: see ``segments.spherical_kmeans``.
+
+    Returns:
+        (S, D) unit rows, i_s-hat of the paper.
+    """
+    z = pixel_map[None]
+    segments = cut_by_regions(spherical_kmeans(z, clusters, iterations, location_weight), regions[None])
+    return pool(flatten_pixels(z), segments.labels.flatten(), len(segments.region))
+
+
+@torch.no_grad()
+def known_prototypes(text: Tensor, segments: Tensor, m: int) -> Tensor:
+    """The normalised mean of the m segments nearest to each class's text vector.
+
+    Args:
+        text: (K, D) unit rows.
+        segments: (S, D) unit rows, the teacher segments of the training images.
+        m: segments per class; all of them where there are fewer.
+
+    Returns:
+        (K, D) unit rows.
+
+    Raises:
+        ValueError: m is not positive, there is no segment, or the dimensions differ.
+    """
+    if m < 1:
+        raise ValueError(f"m is a positive number of segments, got {m}")
+    if text.ndim != 2 or segments.ndim != 2 or text.shape[1] != segments.shape[1] or not len(segments):
+        raise ValueError(f"expected text (K, D) and segments (S, D), got {tuple(text.shape)}, {tuple(segments.shape)}")
+    nearest = (text @ segments.T).topk(min(m, len(segments)), dim=1).indices  # (K, m)
+    return F.normalize(segments[nearest].sum(1), dim=1)
+
+
+@torch.no_grad()
+def sample_unknown(segments: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+    """U unknown prototypes: ``count`` different teacher segments drawn at random.
+
+    Args:
+        segments: (S, D) unit rows.
+        count: U; all of them where there are fewer.
+
+    Returns:
+        (min(U, S), D) unit rows.
+    """
+    chosen = torch.randperm(len(segments), generator=generator)[:count].to(segments.device)
+    return segments[chosen].clone()
+
+
+@torch.no_grad()
+def assign(guidance: Tensor, prototypes: Tensor) -> Tensor:
+    """y_s = argmax_l i_s . c_l: (S, D), (L, D) -> (S,) int64."""
+    return (guidance @ prototypes.T).argmax(1)
+
+
+@torch.no_grad()
+def update_unknown(unknown: Tensor, known: Tensor, guidance: Tensor, step: float) -> Tensor:
+    """Move each unknown prototype towards the segments assigned to it, so that its distance to them shrinks.
+
+    c_l <- normalise( (1 - step) c_l + step * mean of i_s over the segments s with y_s = l ); one that has no segment in
+    the batch stays. Spherical k-means by mini-batches, with the known prototypes as fixed centres.
+
+    Args:
+        unknown: (U, D) unit rows.
+        known: (K, D) unit rows, fixed.
+        guidance: (S, D) unit rows, i_s.
+        step: 0 (stay) to 1 (jump to the mean).
+
+    Returns:
+        (U, D) unit rows.
+    """
+    if not len(unknown):
+        return unknown
+    labels = assign(guidance, torch.cat([known, unknown])) - len(known)
+    mine = labels >= 0
+    sums = torch.zeros_like(unknown).index_add(0, labels[mine], guidance[mine])
+    counts = torch.bincount(labels[mine], minlength=len(unknown))[:, None]
+    moved = (1 - step) * unknown + step * sums / counts.clamp(min=1)
+    return torch.where(counts > 0, F.normalize(moved, dim=1), unknown)

@@ -1,0 +1,138 @@
+"""Segments: spherical k-means of pixel embeddings, cut by regions, and their mean vectors.
+
+CLIP-S4 section 3.1, after SegSort (Hwang et al., ICCV 2019): pixels of one view are clustered on the unit sphere
+(von Mises-Fisher mixture with hard assignments), each cluster is cut by the visually coherent regions, and a segment
+is represented by the normalised sum of its pixel embeddings, v_s.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORED = -1  # label of pixels that belong to no segment
+
+
+class Segments(NamedTuple):
+    """Segments of a batch of views, numbered through over the whole batch.
+
+    Attributes:
+        labels: (B, h, w) segment of each pixel, ``IGNORED`` where the region map ignores it.
+        region: (S,) region that each segment lies in.
+        view: (S,) index in the batch of the view that each segment lies in.
+    """
+
+    labels: Tensor
+    region: Tensor
+    view: Tensor
+
+
+def grid_shape(clusters: int | tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of the k-means grid: as given, or the factorisation of ``clusters`` nearest to a square."""
+    if not isinstance(clusters, int):
+        rows, columns = clusters
+    else:
+        rows = next((n for n in range(int(max(clusters, 0) ** 0.5), 0, -1) if clusters % n == 0), 0)
+        columns = clusters // rows if rows else 0
+    if rows < 1 or columns < 1:
+        raise ValueError(f"clusters is a positive number or (rows, columns), got {clusters}")
+    return rows, columns
+
+
+def grid_labels(height: int, width: int, rows: int, columns: int, device: torch.device | None = None) -> Tensor:
+    """(h, w) labels 0..rows * columns - 1 of a regular grid, row by row: the k-means initialisation."""
+    y = torch.arange(height, device=device) * rows // height
+    x = torch.arange(width, device=device) * columns // width
+    return y[:, None] * columns + x[None, :]
+
+
+def locations(height: int, width: int, like: Tensor) -> Tensor:
+    """(2, h, w) centre of each pixel as (y, x) in [-1, 1], of the type and device of ``like``."""
+    y = (torch.arange(height, device=like.device, dtype=like.dtype) + 0.5) * 2 / height - 1
+    x = (torch.arange(width, device=like.device, dtype=like.dtype) + 0.5) * 2 / width - 1
+    return torch.stack(torch.meshgrid(y, x, indexing="ij"))
+
+
+@torch.no_grad()
+def spherical_kmeans(z: Tensor, clusters: int | tuple[int, int], iterations: int, location_weight: float) -> Tensor:
+    """Cluster the pixels of each map on the unit sphere, without gradient.
+
+    The features are [z, location_weight * (y, x)], normalised, with (y, x) in [-1, 1]. Clusters start as a regular
+    grid; each iteration sets the centres to the normalised sums of their pixels, then gives each pixel to the centre
+    of largest cosine (the lowest index where equal). A cluster that loses all its pixels stays empty.
+
+    Args:
+        z: (B, D, h, w) pixel embeddings, unit along D.
+        clusters: their number at the start, or (rows, columns) of the grid.
+        iterations: how often centres and labels are updated; 0 keeps the grid.
+        location_weight: 0 ignores where pixels lie.
+
+    Returns:
+        (B, h, w) labels, int64, 0..clusters - 1.
+
+    Raises:
+        ValueError: z is not four-dimensional, or clusters is not positive.
+    """
+    if z.ndim != 4:
+        raise ValueError(f"expected z (B, D, h, w), got {tuple(z.shape)}")
+    batch, _, height, width = z.shape
+    rows, columns = grid_shape(clusters)
+    count = rows * columns
+    place = (location_weight * locations(height, width, z)).expand(batch, -1, -1, -1)
+    features = F.normalize(torch.cat([z, place], 1).flatten(2), dim=1)  # (B, D + 2, P)
+    labels = grid_labels(height, width, rows, columns, z.device).flatten().expand(batch, -1)
+    for _ in range(iterations):
+        members = F.one_hot(labels, count).to(features.dtype)  # (B, P, K)
+        centres = F.normalize(features @ members, dim=1)  # (B, D + 2, K)
+        cosine = centres.transpose(1, 2) @ features  # (B, K, P)
+        cosine = cosine.masked_fill((members.sum(1) == 0)[..., None], -torch.inf)
+        labels = cosine.argmax(1)
+    return labels.view(batch, height, width)
+
+
+def cut_by_regions(clusters: Tensor, regions: Tensor) -> Segments:
+    """Cut each cluster of each view by the region map: a segment is a cluster's part within one region.
+
+    Args:
+        clusters: (B, h, w) labels of k-means, 0 or more.
+        regions: (B, h, w) region of each pixel, numbered through over the images of the batch (the two views of an
+            image share numbers, so that a region is the same in both); ``IGNORED`` where there is none.
+    """
+    if clusters.shape != regions.shape:
+        raise ValueError(f"clusters {tuple(clusters.shape)} and regions {tuple(regions.shape)} differ in shape")
+    view = torch.arange(len(clusters), device=clusters.device)[:, None, None]
+    cluster_count, region_count = clusters.max() + 1, regions.max().clamp(min=0) + 1
+    key = (view * cluster_count + clusters) * region_count + regions
+    valid = regions != IGNORED
+    keys, inverse = key[valid].unique(return_inverse=True)
+    labels = torch.full_like(key, IGNORED)
+    labels[valid] = inverse
+    return Segments(labels, keys % region_count, keys // (region_count * cluster_count))
+
+
+def pool(z: Tensor, labels: Tensor, count: int) -> Tensor:
+    """v_s: the normalised sum of each segment's vectors; the gradient flows to z.
+
+    Args:
+        z: (P, D) vectors.
+        labels: (P,) segment of each, ``IGNORED`` for none.
+        count: S, the number of segments.
+
+    Returns:
+        (S, D) unit rows; zero for a segment without pixels.
+
+    Raises:
+        ValueError: the shapes do not fit each other.
+    """
+    if z.ndim != 2 or labels.shape != z.shape[:1]:
+        raise ValueError(f"expected z (P, D) and labels (P,), got {tuple(z.shape)} and {tuple(labels.shape)}")
+    # ignored pixels are summed into one row more, which is cut off again
+    target = torch.where(labels == IGNORED, count, labels)
+    sums = z.new_zeros(count + 1, z.shape[1]).index_add(0, target, z)
+    return F.normalize(sums[:count], dim=1)
+
+
+def flatten_pixels(maps: Tensor) -> Tensor:
+    """(B, D, h, w) -> (B * h * w, D)."""
+    return maps.flatten(2).transpose(1, 2).flatten(0, 1)

@@ -1,0 +1,100 @@
+"""The student f: pictures to unit pixel embeddings z_p (CLIP-S4 section 3.1)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clips4.config import StudentConfig
+from clips4.student.backbones import BACKBONES, Backbone
+from clips4.student.weights import load_backbone
+
+_GROUPS = 8  # of GroupNorm; it makes a picture's embedding independent of its batch
+
+
+def _conv_norm(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.GroupNorm(_GROUPS, outputs)
+    )
+
+
+class MultiScaleHead(nn.Module):
+    """Sums the backbone's levels at one stride, coarse to fine, and projects to D (a light feature pyramid).
+
+    Args:
+        channels: widths of the levels, fine to coarse.
+        width: channels of the pyramid; a multiple of 8.
+        embed_dim: D.
+    """
+
+    def __init__(self, channels: tuple[int, ...], width: int, embed_dim: int):
+        super().__init__()
+        self.laterals = nn.ModuleList(_conv_norm(inputs, width, 1) for inputs in channels)
+        self.mix = nn.Sequential(_conv_norm(width, width, 3), nn.ReLU(), _conv_norm(width, width, 3), nn.ReLU())
+        self.project = nn.Conv2d(width, embed_dim, 1)
+
+    def forward(self, levels: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
+        """Levels (B, channels[i], h_i, w_i) -> (B, D, *size), not normalised."""
+        merged = torch.stack(
+            [
+                F.interpolate(lateral(level), size, mode="bilinear", align_corners=False)
+                for lateral, level in zip(self.laterals, levels, strict=True)
+            ]
+        ).sum(0)
+        return self.project(self.mix(F.relu(merged)))
+
+
+class Embedder(nn.Module):
+    """The pixel embedding network: a backbone and a multi-scale head.
+
+    Args:
+        backbone: see ``student.backbones``.
+        embed_dim: D, the teacher's joint dimension.
+        stride: pixels of the picture per pixel embedding, 4 or 8.
+        width: channels of the head.
+    """
+
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(self, backbone: Backbone, embed_dim: int, stride: int = 8, width: int = 256):
+        super().__init__()
+        self.backbone = backbone
+        self.stride, self.embed_dim = stride, embed_dim
+        # levels finer than the output are left out, unless nothing else is so fine
+        self._levels = [index for index, s in enumerate(backbone.strides) if s >= stride]
+        self.head = MultiScaleHead(tuple(backbone.channels[index] for index in self._levels), width, embed_dim)
+        self.register_buffer("_mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> z (B, D, ceil(H / stride), ceil(W / stride)), unit vectors along D, float32.
+
+        Raises:
+            ValueError: not (B, 3, H, W).
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"expected images (B, 3, H, W), got {tuple(images.shape)}")
+        height, width = (-(-side // self.stride) for side in images.shape[-2:])
+        levels = self.backbone((images - self._mean) / self._std)
+        z = self.head(tuple(levels[index] for index in self._levels), (height, width))
+        return F.normalize(z.float(), dim=1)
+
+    def train(self, mode: bool = True) -> "Embedder":
+        """Train mode, but the backbone's batch norms keep their ImageNet statistics: batches of crops are too small
+        and too alike to estimate them anew."""
+        super().train(mode)
+        for module in self.backbone.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+
+def build_student(config: StudentConfig, embed_dim: int) -> Embedder:
+    """The student of a configuration, with its backbone's weights loaded."""
+    backbone = load_backbone(config.backbone, config.weights, config.output_stride)
+    return Embedder(backbone, embed_dim, config.stride, config.width)
+
+
+def empty_student(config: StudentConfig, embed_dim: int) -> Embedder:
+    """The same network with weights to be loaded from a checkpoint."""
+    return Embedder(BACKBONES[config.backbone](config.output_stride), embed_dim, config.stride, config.width)

@@ -1,0 +1,138 @@
+"""Class names, prompt templates and their vectors.
+
+A class file holds one class per line: ``name`` or ``name: alias, alias``; ``#`` begins a comment. Where aliases are
+given they replace the name in the prompts (write the name among them to keep it).
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clips4.errors import UserError
+
+ASSETS = resources.files("clips4").joinpath("assets")
+UNKNOWN = "unknown"  # the answer for pixels nearest an unknown prototype; no class may bear it
+
+
+class TextEncoder(Protocol):
+    """The half of a Teacher that this file needs."""
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """Class names in order, with the words that stand for each in prompts.
+
+    Attributes:
+        names: (K,) distinct names.
+        words: (K,) for each class its words, at least one.
+    """
+
+    names: tuple[str, ...]
+    words: tuple[tuple[str, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def parse_classes(lines: Sequence[str], source: str = "class list") -> ClassList:
+    """Parse lines of a class file.
+
+    Raises:
+        UserError: no class, an empty name or alias, a name given twice, or the reserved name "unknown".
+    """
+    names: list[str] = []
+    words: list[tuple[str, ...]] = []
+    for number, raw in enumerate(lines, 1):
+        line = raw.split("#", 1)[0].strip()
+        if not line:
+            continue
+        name, colon, aliases = (part.strip() for part in line.partition(":"))
+        listed = tuple(alias.strip() for alias in aliases.split(",")) if colon else (name,)
+        if not name or not all(listed):
+            raise UserError(f"{source}, line {number}: empty name in {line!r}; write 'name' or 'name: alias, alias'")
+        names.append(name)
+        words.append(listed)
+    if not names:
+        raise UserError(f"{source}: no class names; write one per line")
+    twice = [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]
+    if twice:
+        raise UserError(f"{source}: {twice[0]!r} is there twice; give each class once")
+    if UNKNOWN in (name.casefold() for name in names):
+        raise UserError(f"{source}: the name {UNKNOWN!r} is kept for what none of the classes fits; choose another")
+    return ClassList(tuple(names), tuple(words))
+
+
+def builtin_class_files() -> list[str]:
+    """Names of the class files that come with the package."""
+    return sorted(path.name.removesuffix(".txt") for path in ASSETS.joinpath("classes").iterdir())
+
+
+def load_classes(classes: str | Path | Sequence[str] | ClassList) -> ClassList:
+    """Class names from any form a user may hold them in.
+
+    Args:
+        classes: a ``ClassList``; a sequence of names (``name: alias, alias`` allowed); the path of a class file; the
+            name of one that comes with the package (``coco128``, ``demo``); or names parted by commas.
+    """
+    if isinstance(classes, ClassList):
+        return classes
+    if not isinstance(classes, (str, Path)):
+        return parse_classes(list(classes))
+    path = Path(classes)
+    if path.is_file():
+        try:
+            return parse_classes(path.read_text(encoding="utf-8").splitlines(), str(path))
+        except UnicodeDecodeError:
+            raise UserError(f"{path}: not a text file in UTF-8; write one class name per line")
+    text = str(classes)
+    if text in builtin_class_files():
+        return parse_classes(ASSETS.joinpath("classes", f"{text}.txt").read_text("utf-8").splitlines(), text)
+    if path.suffix in {".txt", ".csv", ".yaml"} or (len(path.parts) > 1 and "," not in text):
+        raise UserError(f"{text}: no such class file; give a file with one name per line, or names parted by commas")
+    return parse_classes(text.split(","))
+
+
+def _data_lines(path: str) -> list[str]:
+    lines = (line.strip() for line in ASSETS.joinpath(path).read_text("utf-8").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def imagenet_classes() -> list[str]:
+    """The 1000 class names of ImageNet-1k in the classifier's order."""
+    return _data_lines("imagenet_classes.txt")
+
+
+def load_templates(name: str) -> list[str]:
+    """A set of prompt templates, each with one ``{}`` for the class name."""
+    known = sorted(path.name.removesuffix(".txt") for path in ASSETS.joinpath("templates").iterdir())
+    if name not in known:
+        raise UserError(f"unknown prompt templates {name!r}; there is {', '.join(known)}")
+    return _data_lines(f"templates/{name}.txt")
+
+
+def class_vectors(teacher: TextEncoder, classes: ClassList, templates: Sequence[str]) -> Tensor:
+    """Prompt-ensembled text vector of each class: normalise each prompt's vector, mean, normalise.
+
+    Radford et al., ICML 2021, section 3.1.4.
+
+    Args:
+        teacher: what encodes prompts to unit rows.
+        classes: K classes; every word of a class is put in every template, all weigh the same.
+        templates: strings with one ``{}``.
+
+    Returns:
+        (K, D) unit rows.
+    """
+    prompts = [[template.format(word) for word in words for template in templates] for words in classes.words]
+    vectors = teacher.encode_text([prompt for group in prompts for prompt in group])
+    means = [group.mean(0) for group in F.normalize(vectors, dim=1).split([len(group) for group in prompts])]
+    return F.normalize(torch.stack(means), dim=1)

@@ -1,0 +1,92 @@
+"""What several test files use."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from clips4.teachers.conse import ConseTeacher
+
+# the same examples in every run, and no clock
+provable = settings(
+    derandomize=True, deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow], print_blob=False
+)
+seeds = st.integers(0, 10_000)
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def unit(*shape: int, seed: int = 0, dim: int = -1, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Random unit vectors along ``dim``."""
+    values = torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
+    return (values / values.norm(dim=dim, keepdim=True)).to(dtype)
+
+
+def rotation(dimensions: int, seed: int) -> Tensor:
+    """A random orthogonal matrix."""
+    return torch.linalg.qr(torch.randn(dimensions, dimensions, generator=generator(seed), dtype=torch.float64))[0]
+
+
+def same_gradients(fast: Callable[..., Tensor], slow: Callable[..., Tensor], *inputs: Tensor) -> None:
+    """Values and gradients of two functions agree to 1e-10."""
+    results = []
+    for function in (fast, slow):
+        leaves = [x.clone().requires_grad_() for x in inputs]
+        value = function(*leaves)
+        results.append((value, torch.autograd.grad(value, leaves)))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=1e-10)
+    for ours, theirs in zip(results[0][1], results[1][1], strict=True):
+        assert theirs.abs().max() > 1e-6, "the case is too tame to tell anything about gradients"
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
+
+
+def noise_image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    """(H, W, 3) smooth coloured noise, unlike any other seed's."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)).copy()
+
+
+def write_images(folder: Path, count: int, height: int = 48, width: int = 64) -> list[Path]:
+    """``count`` different PNG pictures."""
+    paths = [folder / f"{index}.png" for index in range(count)]
+    for index, path in enumerate(paths):
+        Image.fromarray(noise_image(height, width, index)).save(path)
+    return paths
+
+
+@cache
+def conse() -> ConseTeacher:
+    """The built-in teacher, made once per session: it takes seconds."""
+    return ConseTeacher()
+
+
+class FakeTeacher:
+    """A Teacher of 4 dimensions that counts how often it reads, and says the mean colour of each 8 x 8 block."""
+
+    embed_dim = 4
+    patch_stride = 8
+
+    def __init__(self, name: str = "fake", settings: dict[str, object] | None = None):
+        self.name = name
+        self.settings: dict[str, object] = settings or {}
+        self.calls = 0
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        return unit(len(prompts), 4, dtype=torch.float32)
+
+    def encode_pixels(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        colours = torch.nn.functional.avg_pool2d(images, 8)
+        return torch.nn.functional.normalize(torch.cat([colours, torch.ones_like(colours[:, :1])], 1), dim=1)
+
+    def to(self, device: torch.device) -> "FakeTeacher":
+        return self

@@ -1,0 +1,47 @@
+"""The three losses, one pixel or segment at a time; exponentials as they stand in the equations."""
+
+import torch
+from torch import Tensor
+
+from tests.reference.segments import dot
+
+
+def pixel_segment_contrast(
+    z: Tensor,
+    pixel_region: Tensor,
+    pixel_segment: Tensor,
+    v: Tensor,
+    segment_region: Tensor,
+    kappa: float,
+    exclude_own: bool = False,
+) -> Tensor:
+    """L_t(p) = -log sum_{S+} exp(kappa z_p.v_s) / sum_{S+ u S-} exp(kappa z_p.v_s), for each pixel that counts."""
+    losses = []
+    for p in range(len(z)):
+        own = int(pixel_segment[p])
+        if own == -1:
+            continue
+        positive = [s for s in range(len(v)) if segment_region[s] == pixel_region[p]]
+        negative = [s for s in range(len(v)) if segment_region[s] != pixel_region[p]]
+        if exclude_own and any(s != own for s in positive):
+            positive = [s for s in positive if s != own]
+        similar = torch.stack([(kappa * dot(z[p], v[s])).exp() for s in positive]).sum()
+        every = torch.stack([(kappa * dot(z[p], v[s])).exp() for s in positive + negative]).sum()
+        losses.append(-(similar / every).log())
+    return torch.stack(losses) if losses else z.new_zeros(0)
+
+
+def embedding_consistency(v: Tensor, guidance: Tensor) -> Tensor:
+    """L_e(s) = 1 - v_s . i_s, for each segment."""
+    return torch.stack([1 - dot(v[s], guidance[s].detach()) for s in range(len(v))])
+
+
+def semantic_consistency(v: Tensor, guidance: Tensor, prototypes: Tensor, tau: float) -> Tensor:
+    """L_s(s) = -log softmax(v_s . C / tau)[y_s] with y_s = argmax_l i_s . c_l, for each segment."""
+    losses = []
+    for s in range(len(v)):
+        likeness = [float(dot(guidance[s], c)) for c in prototypes]
+        y = likeness.index(max(likeness))
+        weights = [(dot(v[s], c.detach()) / tau).exp() for c in prototypes]
+        losses.append(-(weights[y] / torch.stack(weights).sum()).log())
+    return torch.stack(losses)
