@@ -131,6 +131,9 @@ def load_checkpoint(run: Path) -> Checkpoint:
     path = folders[-1]
     try:
         card = json.loads((path / CARD).read_text(encoding="utf-8"))
+        if card["format"] != FORMAT:
+            raise UserError(f"{path}: format {card['format']} of another version of clips4; this one reads {FORMAT}")
+        step = int(card["step"])
         tensors = load_file(path / WEIGHTS)
         config = parse_config(card["config"], str(path / CARD))
         student = empty_student(config.student, card["embed_dim"])
@@ -143,12 +146,14 @@ def load_checkpoint(run: Path) -> Checkpoint:
             tensors["prototypes.known"],
             tensors["prototypes.unknown"],
         )
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError, RuntimeError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, UserError):
+            raise
         reason = str(error).splitlines()[0] if str(error) else ""
         raise UserError(
             f"{path}: damaged checkpoint ({type(error).__name__}: {reason}); remove it to use the one before"
         )
-    return Checkpoint(path, card["step"], config, card, student.eval(), prototypes)
+    return Checkpoint(path, step, config, card, student.eval(), prototypes)
 
 
 def load_optimiser(checkpoint: Checkpoint, optimiser: torch.optim.Optimizer) -> None:

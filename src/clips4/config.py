@@ -4,14 +4,20 @@ import difflib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from clips4.errors import UserError
 
 PRESETS = resources.files("clips4").joinpath("presets")
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class _Section(BaseModel):
@@ -21,12 +27,19 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Pictures and the two views of each."""
 
-    long_side: int = Field(512, ge=64, description="pictures are reduced to this long side before anything else")
+    long_side: int = Field(512, ge=64, description="training pictures are reduced to this long side; the teacher and the regions see them so")
+    inference_side: int = Field(
+        320, ge=64, description="long side at which the student reads a picture; near the scale of its training views"
+    )
     crop: int = Field(224, ge=32, description="side of a view in pixels; a multiple of the student's stride")
-    scale: tuple[float, float] = Field((0.25, 1.0), description="share of the picture's area that a view covers")
-    aspect: tuple[float, float] = Field((0.75, 1.333), description="width / height of the crop, before it is squared")
+    scale: tuple[PositiveShare, PositiveShare] = Field(
+        (0.25, 1.0), description="share of the picture's area that a view covers"
+    )
+    aspect: tuple[Positive, Positive] = Field(
+        (0.75, 1.333), description="width / height of the crop, before it is squared"
+    )
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
-    jitter: tuple[float, float, float, float] = Field(
+    jitter: tuple[Share, Share, Share, Annotated[float, Field(ge=0, le=0.5)]] = Field(
         (0.4, 0.4, 0.4, 0.1), description="brightness, contrast, saturation, hue"
     )
     jitter_probability: float = Field(0.8, ge=0, le=1)
@@ -55,13 +68,13 @@ class StudentConfig(_Section):
     weights: str = Field("builtin", description="builtin, random, a file, or a hub id")
     output_stride: Literal[8, 16, 32] = Field(32, description="stride of the backbone's coarsest level")
     stride: Literal[4, 8] = Field(8, description="pixels of the picture per pixel embedding")
-    width: int = Field(256, ge=8, description="channels of the head")
+    width: int = Field(256, ge=16, multiple_of=8, description="channels of the head")
 
 
 class SegmentConfig(_Section):
     """Spherical k-means."""
 
-    clusters: int | tuple[int, int] = Field(16, description="k-means clusters per view, or (rows, columns)")
+    clusters: Count | tuple[Count, Count] = Field(16, description="k-means clusters per view, or (rows, columns)")
     iterations: int = Field(10, ge=0)
     location_weight: float = Field(0.5, ge=0)
 
@@ -84,6 +97,12 @@ class ObjectiveConfig(_Section):
     temperature: float = Field(0.07, gt=0, description="tau")
     exclude_own: bool = Field(False, description="the variant of SegSort and HSG of L_t")
     contrast_pixels: int = Field(4096, ge=0, description="pixels per step that L_t is averaged over; 0 takes all")
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> "ObjectiveConfig":
+        if not (self.contrast_weight or self.embedding_weight or self.semantic_weight):
+            raise ValueError("all three losses are switched off; give one a weight")
+        return self
 
 
 class TrainConfig(_Section):
@@ -144,16 +163,29 @@ def load_config(preset: str | Path = "cpu", overrides: Sequence[str] = ()) -> Co
     if str(preset) in preset_names():
         text = PRESETS.joinpath(f"{preset}.yaml").read_text("utf-8")
     elif Path(preset).is_file():
-        text = Path(preset).read_text("utf-8")
+        try:
+            text = Path(preset).read_text("utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"{preset}: not a text file in UTF-8; write the configuration as YAML")
     else:
         raise UserError(f"unknown preset {str(preset)!r}; give one of {', '.join(preset_names())}, or a YAML file")
+    values = _read_yaml(text, str(preset)) or {}
+    if not isinstance(values, dict):
+        raise UserError(f"{preset}: holds no sections; write section: and below it key: value")
+    for section, keys in values.items():
+        if keys is not None and not isinstance(keys, dict):
+            raise UserError(f"{preset}: section {section!r} holds no keys; write key: value below it")
+    sections = {section: dict(keys or {}) for section, keys in values.items()}
+    for override in overrides:
+        _apply(sections, override)
+    return parse_config(sections, str(preset))
+
+
+def _read_yaml(text: str, source: str) -> Any:
     try:
-        values: dict[str, Any] = yaml.safe_load(text) or {}
-        for override in overrides:
-            _apply(values, override)
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{preset}: not readable as YAML ({str(error).splitlines()[0]})")
-    return parse_config(values, str(preset))
+        raise UserError(f"{source}: not readable as YAML ({str(error).splitlines()[0]})")
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -164,7 +196,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
         near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.4)
         raise UserError(f"--set {override!r}: there is no key {key!r}" + (f"; did you mean {near[0]}?" if near else ""))
     section, name = key.split(".")
-    values.setdefault(section, {})[name] = yaml.safe_load(value)
+    values.setdefault(section, {})[name] = _read_yaml(value, f"--set {override}")
 
 
 def parse_config(values: Mapping[str, Any], source: str) -> Config:

@@ -3,7 +3,8 @@
 import os
 import struct
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 from clips4.errors import UserError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
-MAX_PIXELS = 250_000_000  # more is taken for a decompression bomb
+MAX_PIXELS = 178_956_970  # more is taken for a decompression bomb; Pillow draws its line here too
 
 RGB = NDArray[np.uint8]  # (H, W, 3)
 
@@ -54,8 +55,7 @@ def load_rgb(path: str | Path) -> RGB:
     """
     path = Path(path)
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore")
+        with _quiet(), Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(f"{path}: {image.width} x {image.height} pixels are too many; reduce the picture")
             image.seek(0)
@@ -68,9 +68,17 @@ def load_rgb(path: str | Path) -> RGB:
     except UnidentifiedImageError:
         raise UserError(f"{path}: not a picture, or of a kind that is not read; open and save it as JPEG or PNG")
     except Image.DecompressionBombError:
-        raise UserError(f"{path}: more than {MAX_PIXELS} pixels; reduce the picture")
+        raise UserError(f"{path}: more than {MAX_PIXELS} pixels are too many; reduce the picture")
     except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
         raise UserError(f"{path}: damaged picture ({error}); copy it again from its source")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Pillow warns of large pictures and odd tags; what matters is told by ``UserError``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def pil_to_rgb(image: Image.Image) -> RGB:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, overload
 
 import numpy as np
 import torch
@@ -14,12 +14,14 @@ from typing_extensions import TypeIs
 
 from clips4.checkpoints import Prototypes, load_checkpoint
 from clips4.config import Config, TeacherConfig
+from clips4.devices import pick_device
 from clips4.errors import UserError
 from clips4.images import RGB, load_rgb, pil_to_rgb, reduce_to, resize_map, to_tensor
 from clips4.teachers import Teacher, load_teacher
 from clips4.vocabulary import UNKNOWN, ClassList, class_vectors, load_classes, load_templates
 
 Picture = str | Path | Image.Image | NDArray[Any] | Tensor
+Pictures = list[Picture] | tuple[Picture, ...]
 Vectors = Literal["prototypes", "text"]
 
 UNKNOWN_LABEL = -1
@@ -110,7 +112,7 @@ class Segmenter:
         checkpoint = load_checkpoint(Path(run))
         where = pick_device(device)
         student = checkpoint.student.to(where)
-        return cls(student, checkpoint.config.teacher, checkpoint.config.data.long_side, where, checkpoint.prototypes)
+        return cls(student, checkpoint.config.teacher, checkpoint.config.data.inference_side, where, checkpoint.prototypes)
 
     @classmethod
     def from_teacher(cls, name: str, config: Config | None = None, device: str = "auto") -> "Segmenter":
@@ -121,15 +123,39 @@ class Segmenter:
         settings = config.teacher.model_copy(update={"name": name})
         return cls(teacher.encode_pixels, settings, config.data.long_side, where, teacher=teacher)
 
-    def embed(self, images: Picture | Sequence[Picture]) -> Tensor | list[Tensor]:
+    @overload
+    def embed(self, images: Picture) -> Tensor: ...
+
+    @overload
+    def embed(self, images: Pictures) -> list[Tensor]: ...
+
+    def embed(self, images: Picture | Pictures) -> Tensor | list[Tensor]:
         """Pixel embeddings: (D, h, w) unit along D for one picture, a list of them for several."""
         if _is_many(images):
             return [self._embed(read_picture(image)) for image in images]
         return self._embed(read_picture(images))
 
+    @overload
     def segment(
         self,
-        images: Picture | Sequence[Picture],
+        images: Picture,
+        classes: str | Path | Sequence[str] | ClassList | None = None,
+        unknown: bool = True,
+        vectors: Vectors = "prototypes",
+    ) -> "Segmentation": ...
+
+    @overload
+    def segment(
+        self,
+        images: Pictures,
+        classes: str | Path | Sequence[str] | ClassList | None = None,
+        unknown: bool = True,
+        vectors: Vectors = "prototypes",
+    ) -> "list[Segmentation]": ...
+
+    def segment(
+        self,
+        images: Picture | Pictures,
         classes: str | Path | Sequence[str] | ClassList | None = None,
         unknown: bool = True,
         vectors: Vectors = "prototypes",
@@ -252,21 +278,5 @@ def read_picture(picture: Picture) -> RGB:
     return pil_to_rgb(Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array))
 
 
-def pick_device(device: str) -> torch.device:
-    """The device of that name; "auto" takes CUDA, then MPS, then the CPU.
-
-    Raises:
-        UserError: it is not there.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        where = torch.device(device)
-        torch.empty(1, device=where)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise UserError(f"device {device!r} is not available here; give auto or cpu")
-    return where
-
-
-def _is_many(images: Picture | Sequence[Picture]) -> TypeIs[Sequence[Picture]]:
-    return not isinstance(images, (str, Path, Image.Image, np.ndarray, Tensor))
+def _is_many(images: Picture | Pictures) -> TypeIs[Pictures]:
+    return isinstance(images, (list, tuple))

@@ -21,6 +21,7 @@ from clips4.config import Config, SegmentConfig, TrainConfig
 from clips4.data.folders import Skipped, prepare
 from clips4.data.loader import ViewStream, batches
 from clips4.data.streams import PIXELS, UNKNOWN, seeded
+from clips4.devices import pick_device
 from clips4.errors import UserError
 from clips4.images import RGB
 from clips4.objective import Terms, objective
@@ -163,7 +164,9 @@ def train(
         raise UserError(f"{run}: there is a run already; go on with --resume, or give another --out")
     if config.data.crop % config.student.stride:
         raise UserError(f"data.crop = {config.data.crop} is not a multiple of student.stride = {config.student.stride}")
-    fabric = Fabric(accelerator=device, devices=1, precision=config.train.precision)
+    where = pick_device(device)
+    devices = 1 if where.index is None else [where.index]
+    fabric = Fabric(accelerator=where.type, devices=devices, precision=config.train.precision)
 
     torch.manual_seed(config.train.seed)
     prepared = prepare_run(paths, classes, config, fabric.device, listener)

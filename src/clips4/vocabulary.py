@@ -88,9 +88,9 @@ def load_classes(classes: str | Path | Sequence[str] | ClassList) -> ClassList:
     if not isinstance(classes, (str, Path)):
         return parse_classes(list(classes))
     path = Path(classes)
-    if path.is_file():
+    if _is_file(path):
         try:
-            return parse_classes(path.read_text(encoding="utf-8").splitlines(), str(path))
+            return parse_classes(path.read_text(encoding="utf-8-sig").splitlines(), str(path))
         except UnicodeDecodeError:
             raise UserError(f"{path}: not a text file in UTF-8; write one class name per line")
     text = str(classes)
@@ -99,6 +99,14 @@ def load_classes(classes: str | Path | Sequence[str] | ClassList) -> ClassList:
     if path.suffix in {".txt", ".csv", ".yaml"} or (len(path.parts) > 1 and "," not in text):
         raise UserError(f"{text}: no such class file; give a file with one name per line, or names parted by commas")
     return parse_classes(text.split(","))
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; a list of names may be longer than any file's name can be."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _data_lines(path: str) -> list[str]:

@@ -184,9 +184,7 @@ def test_loss_is_never_negative(seed: int, kappa: float) -> None:
 
 def test_ignored_pixels_count_nowhere_and_get_no_gradient() -> None:
     case = make_case(5, ignored=4)
-    without = case._replace(
-        z=case.z[4:], pixel_region=case.pixel_region[4:], pixel_segment=case.pixel_segment[4:]
-    )
+    without = case._replace(z=case.z[4:], pixel_region=case.pixel_region[4:], pixel_segment=case.pixel_segment[4:])
     z = case.z.clone().requires_grad_()
     loss = pixel_segment_contrast(z, *case[1:], 8.0)
     torch.testing.assert_close(loss.detach(), pixel_segment_contrast(*without, 8.0), rtol=0, atol=1e-12)
@@ -267,5 +265,5 @@ def test_unknown_reduction_is_refused() -> None:
 def test_shapes_that_do_not_fit_are_refused(field: str, shape: tuple[int, ...]) -> None:
     case = make_case()
     wrong = torch.zeros(shape, dtype=getattr(case, field).dtype)
-    with pytest.raises(ValueError, match="expected .* got"):
+    with pytest.raises(ValueError, match=r"expected .* got"):
         pixel_segment_contrast(*case._replace(**{field: wrong}), 8.0)

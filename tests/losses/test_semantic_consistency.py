@@ -88,7 +88,8 @@ def test_half_precision_at_a_small_temperature_is_finite(dtype: torch.dtype) -> 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_keeps_single_and_double_precision(dtype: torch.dtype) -> None:
-    assert semantic_consistency(*(unit(3, 4, seed=s, dtype=dtype) for s in range(3)), 0.1).dtype == dtype
+    v, guidance, prototypes = (unit(3, 4, seed=seed, dtype=dtype) for seed in range(3))
+    assert semantic_consistency(v, guidance, prototypes, 0.1).dtype == dtype
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -126,5 +127,5 @@ def test_unknown_reduction_is_refused() -> None:
 def test_shapes_that_do_not_fit_are_refused(
     v: tuple[int, ...], guidance: tuple[int, ...], prototypes: tuple[int, ...]
 ) -> None:
-    with pytest.raises(ValueError, match="expected .* got"):
+    with pytest.raises(ValueError, match=r"expected .* got"):
         semantic_consistency(torch.ones(v), torch.ones(guidance), torch.ones(prototypes), 0.1)

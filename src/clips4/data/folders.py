@@ -58,6 +58,8 @@ def prepare(
             continue
         visit(path, image)
         usable.append(path)
+    if not paths:
+        raise UserError("no picture was given to train on")
     if not usable:
         raise UserError(f"none of {len(paths)} pictures can be used; the first: {skipped[0].reason}")
     return usable, skipped

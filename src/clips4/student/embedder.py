@@ -29,7 +29,7 @@ class MultiScaleHead(nn.Module):
     def __init__(self, channels: tuple[int, ...], width: int, embed_dim: int):
         super().__init__()
         self.laterals = nn.ModuleList(_conv_norm(inputs, width, 1) for inputs in channels)
-        self.mix = nn.Sequential(_conv_norm(width, width, 3), nn.ReLU(), _conv_norm(width, width, 3), nn.ReLU())
+        self.mix = nn.Sequential(_conv_norm(width, width, 3), nn.ReLU())
         self.project = nn.Conv2d(width, embed_dim, 1)
 
     def forward(self, levels: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:

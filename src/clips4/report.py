@@ -1,0 +1,407 @@
+"""The demo's page: all that it shows is gathered first (``gather``), then written as one HTML file (``render``).
+
+The words, their order and the style are in ``assets/report``.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from clips4 import figures
+from clips4.checkpoints import Checkpoint, load_checkpoint
+from clips4.config import Config, SegmentConfig
+from clips4.data.folders import Skipped, prepare
+from clips4.devices import pick_device
+from clips4.figures import Kind, Mark
+from clips4.images import RGB, UNKNOWN_COLOUR, palette, reduce_to, write_atomically
+from clips4.outputs import output_stems
+from clips4.regions import RegionCache
+from clips4.runlog import LOG, read_log
+from clips4.segmenter import Segmenter, nearest_class
+from clips4.segments import cut_by_regions, locations, pool, spherical_kmeans
+from clips4.training import Listener
+from clips4.vocabulary import ASSETS, builtin_class_files, load_classes
+
+Labels = NDArray[np.int64]  # (H, W)
+
+_LONG_SIDE = 512  # of the pictures on the page
+_VIEW_PIXELS = 60  # per photograph and per network in the two-dimensional view
+_SMALL = 0.001  # share of all pixels below which an unknown prototype counts as not found
+_LOSSES = {
+    "loss": "Objective",
+    "contrast": "Pixel–segment contrast, L<sub>t</sub>",
+    "embedding": "Embedding consistency, L<sub>e</sub>",
+    "semantic": "Semantic consistency, L<sub>s</sub>",
+}
+_SIGNS: dict[Kind, str] = {
+    "text": "text vector of a class",
+    "known": "prototype of a known class",
+    "unknown": "prototype of an unknown class",
+    "teacher": "teacher’s pixel",
+    "student": "student’s pixel",
+}
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph and what was computed of it, at the size the student reads it in.
+
+    Attributes:
+        title: a name for people.
+        image: (H, W, 3) uint8.
+        regions: (H, W) region of each pixel.
+        segments: (H, W) segment of each pixel: k-means of z, cut by the regions.
+        z: (D, h, w) the student's pixel embeddings.
+        pixel_map: (D, h', w') the teacher's.
+        teacher: (H, W) class by the teacher's pixel map and text vectors, 0..K-1.
+        student: (H, W) nearest prototype of z: known 0..K-1, unknown K..K+U-1.
+    """
+
+    title: str
+    image: RGB
+    regions: NDArray[np.int32]
+    segments: Labels
+    z: Tensor
+    pixel_map: Tensor
+    teacher: Labels
+    student: Labels
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that the page shows.
+
+    Attributes:
+        checkpoint: of the run.
+        photographs: one at least.
+        skipped: those that cannot be read.
+        log: lines of the run's log.
+        device: that the pictures were computed on.
+    """
+
+    checkpoint: Checkpoint
+    photographs: list[Photograph]
+    skipped: list[Skipped]
+    log: list[dict[str, float]]
+    device: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """(K,) the known classes, then (U,) u1, u2, ... for the unknown prototypes."""
+        prototypes = self.checkpoint.prototypes
+        return (*prototypes.names, *(f"u{index + 1}" for index in range(len(prototypes.unknown))))
+
+    @property
+    def known(self) -> int:
+        """K."""
+        return len(self.checkpoint.prototypes.names)
+
+    @cached_property
+    def colours(self) -> NDArray[np.uint8]:
+        """(K + U, 3) the palette, then greys, those of neighbours far apart."""
+        greys = [70 + 150 * (index * 0.618034 % 1) for index in range(len(self.names) - self.known)]
+        return np.concatenate([palette(self.known), np.repeat(np.array(greys)[:, None], 3, 1).astype(np.uint8)])
+
+    @cached_property
+    def shares(self) -> NDArray[np.float64]:
+        """(K + U,) the student's answers: mean share of each prototype."""
+        return self.mean_shares([each.student for each in self.photographs])
+
+    @cached_property
+    def found(self) -> list[int]:
+        """Indices, K and more, of the unknown prototypes that have pixels worth the name; the largest first."""
+        order = np.argsort(-self.shares, kind="stable").tolist()
+        return [index for index in order if index >= self.known and self.shares[index] >= _SMALL]
+
+    def mean_shares(self, labels: Sequence[Labels]) -> NDArray[np.float64]:
+        """(K + U,) mean over label maps of the share of pixels with each label."""
+        return np.mean([np.bincount(each.ravel(), minlength=len(self.names)) / each.size for each in labels], 0)
+
+
+def write_report(page: Path, run: Path, photographs: Sequence[Path], device: str, listener: Listener) -> None:
+    """Write one HTML page that shows what a run learned; it loads nothing from elsewhere.
+
+    Args:
+        page: the file to write; it appears whole or not at all.
+        run: folder that training wrote.
+        photographs: to show; unreadable ones are named on the page.
+        device: "auto", "cpu", "cuda" or "mps".
+        listener: is told of each photograph.
+
+    Raises:
+        UserError: no checkpoint in ``run``, or no readable photograph.
+    """
+    write_atomically(page, render(gather(run, photographs, device, listener)).encode())
+
+
+# ------------------------------------------------------------------------------------------------------- gathering
+
+
+def gather(run: Path, paths: Sequence[Path], device: str, listener: Listener) -> Findings:
+    """Read a run and compute what the page shows of each photograph."""
+    checkpoint = load_checkpoint(run)
+    config, prototypes = checkpoint.config, checkpoint.prototypes
+    student = Segmenter.load(checkpoint.path, device)
+    teacher = Segmenter.from_teacher(config.teacher.name, config, device)
+    regions_of = RegionCache(config.regions)
+    titles = dict(zip(paths, (stem.replace("_", " ") for stem in output_stems(paths)), strict=True))
+    photographs: list[Photograph] = []
+
+    def visit(path: Path, image: RGB) -> None:
+        z, pixel_map, regions = student.embed(image).cpu(), teacher.embed(image).cpu(), regions_of(image)
+        segments = fine_segments(z, regions, config.segments)
+        by_teacher = nearest_class(pixel_map, prototypes.text, image.shape[:2])[0].numpy()
+        by_student = nearest_class(z, prototypes.all(), image.shape[:2])[0].numpy()
+        photographs.append(Photograph(titles[path], image, regions, segments, z, pixel_map, by_teacher, by_student))
+        listener.advance({})
+
+    listener.stage("drawing the page", len(paths))
+    _, skipped = prepare(paths, config.data.long_side, visit)
+    return Findings(checkpoint, photographs, skipped, read_log(run / LOG), str(pick_device(device)))
+
+
+@torch.no_grad()
+def fine_segments(z: Tensor, regions: NDArray[np.int32], settings: SegmentConfig) -> Labels:
+    """Segments at the picture's resolution: k-means of z, its cosines enlarged, each cluster cut by the regions.
+
+    Args:
+        z: (D, h, w) unit along D.
+        regions: (H, W).
+
+    Returns:
+        (H, W) labels 0..S-1.
+    """
+    clusters = spherical_kmeans(z[None], settings.clusters, settings.iterations, settings.location_weight)[0]
+    used, labels = clusters.unique(return_inverse=True)
+    features = F.normalize(torch.cat([z, settings.location_weight * locations(z.shape[1], z.shape[2], z)]), dim=0)
+    centres = pool(features.flatten(1).T, labels.flatten(), len(used))
+    fine = nearest_class(features, centres, regions.shape)[0]
+    return cut_by_regions(fine[None], torch.from_numpy(regions.astype(np.int64))[None]).labels[0].numpy()
+
+
+def view_marks(findings: Findings) -> list[Mark]:
+    """The two-dimensional view: text vectors, prototypes, and pixels of teacher and student drawn at random."""
+    prototypes, seed = findings.checkpoint.prototypes, findings.checkpoint.config.train.seed
+    random = np.random.default_rng(seed)
+
+    def pixels(maps: Sequence[Tensor]) -> Tensor:
+        rows = [each.float().flatten(1).T for each in maps]
+        return torch.cat([each[torch.from_numpy(random.permutation(len(each))[:_VIEW_PIXELS])] for each in rows])
+
+    by_teacher = pixels([each.pixel_map for each in findings.photographs])
+    by_student = pixels([each.z for each in findings.photographs])
+    known, found = list(range(findings.known)), findings.found
+    groups: list[tuple[Kind, Tensor, list[int]]] = [
+        ("text", prototypes.text, known),
+        ("known", prototypes.known, known),
+        ("unknown", prototypes.all()[found], found),
+        ("teacher", by_teacher, (by_teacher @ prototypes.text.T).argmax(1).tolist()),
+        ("student", by_student, (by_student @ prototypes.all().T).argmax(1).tolist()),
+    ]
+    signs = [(kind, index) for kind, _, labels in groups for index in labels]
+    places = figures.tsne(torch.cat([vectors for _, vectors, _ in groups]).numpy(), seed).tolist()
+    return [
+        Mark(kind, x, y, css(findings.colours[i]), findings.names[i] if kind in ("text", "unknown") else "")
+        for (kind, i), (x, y) in zip(signs, places, strict=True)
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------- rendering
+
+
+def css(colour: Sequence[int] | NDArray[np.uint8]) -> str:
+    """(red, green, blue) -> "#rrggbb"."""
+    return "#{:02x}{:02x}{:02x}".format(*(int(value) for value in colour))
+
+
+def swatch(colour: Sequence[int] | NDArray[np.uint8]) -> str:
+    """A small square of a colour."""
+    return f'<span class="swatch" style="background:{css(colour)}"></span>'
+
+
+def percent(share: float) -> str:
+    """A share for people."""
+    return "&lt; 0.1 %" if 0 < share < 0.001 else f"{100 * share:.1f} %"
+
+
+def img(picture: RGB, alt: str, long_side: int = _LONG_SIDE) -> str:
+    """An <img> that carries its picture, as JPEG."""
+    picture = reduce_to(picture, long_side)
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=84, subsampling=0, optimize=True)
+    data, (height, width) = base64.b64encode(buffer.getvalue()).decode(), picture.shape[:2]
+    return f'<img src="data:image/jpeg;base64,{data}" width="{width}" height="{height}" alt="{escape(alt)}">'
+
+
+def photograph_section(findings: Findings, photograph: Photograph, number: int, colours_of_z: RGB) -> str:
+    """The six pictures of one photograph; ``colours_of_z`` (h, w, 3) are enlarged to its size."""
+    image, regions, segments = photograph.image, photograph.regions, photograph.segments
+    height, width = image.shape[:2]
+    embedding = np.array(Image.fromarray(colours_of_z).resize((width, height), Image.Resampling.BILINEAR))
+    painted = [
+        figures.painted(image, x, findings.colours, findings.known) for x in (photograph.teacher, photograph.student)
+    ]
+    pictures = (
+        ("Photograph", image, f"<span>{width} × {height}</span>"),
+        ("Regions", figures.outlined(image, regions), f"<span>{regions.max() + 1}</span>"),
+        ("Embedding", embedding, ""),
+        ("Segments", figures.mean_colours(image, segments), f"<span>{segments.max() + 1}</span>"),
+        ("Teacher", painted[0], legend(findings, photograph.teacher, unknown=False)),
+        ("Student", painted[1], legend(findings, photograph.student)),
+    )
+    shown = "".join(
+        f"<figure>{img(picture, f'{name}: {photograph.title}')}<figcaption><b>{name}</b>{below}</figcaption></figure>"
+        for name, picture, below in pictures
+    )
+    title = escape(photograph.title)
+    return f'<section class="photo" id="photo-{number}"><h3>{title}</h3><div class="six">{shown}</div></section>'
+
+
+def legend(findings: Findings, labels: Labels, unknown: bool = True) -> str:
+    """Names and areas of an answer, largest first, then the unknown, in all and by prototype."""
+    shares, known = findings.mean_shares([labels]), findings.known
+    order = [index for index in np.argsort(-shares, kind="stable").tolist() if shares[index]]
+    items = [
+        f"<li>{swatch(findings.colours[i])}{escape(findings.names[i])} {percent(shares[i])}</li>"
+        for i in order
+        if i < known
+    ]
+    parts = ", ".join(f"{findings.names[i]} {percent(shares[i])}" for i in order if i >= known and shares[i] >= 0.01)
+    if unknown:
+        detail = f" <small>({parts})</small>" if parts else ""
+        items.append(f"<li>{swatch(UNKNOWN_COLOUR)}unknown {percent(shares[known:].sum())}{detail}</li>")
+    return f'<ul class="legend">{"".join(items)}</ul>'
+
+
+def unknown_section(findings: Findings) -> str:
+    """A card for each unknown prototype that was found: its share, where, and a crop."""
+    cards = ""
+    for index in findings.found:
+        areas = np.array([(each.student == index).mean() for each in findings.photographs])
+        order = np.argsort(-areas, kind="stable").tolist()
+        where = ", ".join(findings.photographs[i].title for i in order[:3] if areas[i] >= 0.01 or i == order[0])
+        best, name = findings.photographs[order[0]], findings.names[index]
+        crop = img(
+            figures.best_crop(best.image, best.student == index), f"Where {name} is nearest in {best.title}", 200
+        )
+        cards += (
+            f"<figure>{crop}<figcaption><b>{swatch(findings.colours[index])}{name}</b>"
+            f"<span>{percent(findings.shares[index])}</span><small>{escape(where)}</small></figcaption></figure>"
+        )
+    rest = [name for i, name in enumerate(findings.names) if i >= findings.known and i not in findings.found]
+    left = f"<p>Found on less than {percent(_SMALL)} of all pixels: {', '.join(rest)}.</p>" if rest else ""
+    return f'<div class="crops">{cards}</div>{left}'
+
+
+def loss_section(log: Sequence[dict[str, float]]) -> str:
+    """A chart for each loss that is not switched off."""
+    charts = ""
+    for name, title in _LOSSES.items():
+        lines = [line for line in log if name in line]
+        if any(line[name] for line in lines):
+            chart = figures.loss_chart(name, [line["step"] for line in lines], [line[name] for line in lines])
+            charts += f"<figure><figcaption>{title}</figcaption>{chart}</figure>"
+    return charts or "<p>The run has no log.</p>"
+
+
+def plane_section(findings: Findings) -> str:
+    """The two-dimensional view with its legends of signs and colours."""
+    key = '<svg class="map key" viewBox="0 0 26 26" aria-hidden="true">'
+    kinds = [
+        f"<li>{key}{figures.mark_shape(kind, 13, 13, 'currentColor')}</svg>{_SIGNS[kind]}</li>"
+        for kind in reversed(get_args(Kind))
+    ]
+    classes = zip(findings.colours, findings.checkpoint.prototypes.names, strict=False)
+    colours = [f"<li>{swatch(colour)}{escape(name)}</li>" for colour, name in classes]
+    chart = figures.scatter_chart("t-SNE view of text vectors, prototypes and pixels", view_marks(findings))
+    return (
+        f'<figure class="plane">{chart}<figcaption><ul class="legend">{"".join(kinds)}</ul><ul class="legend">'
+        f"{''.join(colours)}<li>{swatch(UNKNOWN_COLOUR)}unknown</li></ul></figcaption></figure>"
+    )
+
+
+def class_words(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """The words of a list that comes with the package where it has these names, else the names themselves."""
+    lists = (load_classes(name) for name in builtin_class_files())
+    return next((each.words for each in lists if each.names == names), tuple((name,) for name in names))
+
+
+def class_rows(findings: Findings) -> str:
+    """A table row for each class: colour, name, words, mean area by teacher and student; the unknown last."""
+    by_teacher, by_student = findings.mean_shares([each.teacher for each in findings.photographs]), findings.shares
+    names = findings.checkpoint.prototypes.names
+    rows = [
+        f'<tr><th scope="row">{swatch(findings.colours[i])}{escape(name)}</th><td>{escape(", ".join(words))}</td>'
+        f"<td>{percent(by_teacher[i])}</td><td>{percent(by_student[i])}</td></tr>"
+        for i, (name, words) in enumerate(zip(names, class_words(names), strict=True))
+    ]
+    unknown = percent(by_student[findings.known :].sum())
+    return "".join(rows) + (
+        f'<tr><th scope="row">{swatch(UNKNOWN_COLOUR)}unknown</th><td>none</td><td>–</td><td>{unknown}</td></tr>'
+    )
+
+
+def settings_section(findings: Findings) -> str:
+    """A table for the run, one for its versions, and one for each section of the configuration."""
+    checkpoint, seconds = findings.checkpoint, sum(line.get("seconds", 0.0) for line in findings.log)
+    run = {"steps": checkpoint.step, **({"training time": f"{seconds / 60:.1f} minutes"} if seconds else {})}
+    run["student"] = f"{sum(p.numel() for p in checkpoint.student.parameters()) / 1e6:.1f} million parameters"
+    tables = [table("run", {**run, "page drawn on": findings.device}), table("versions", checkpoint.card["versions"])]
+    for name in Config.model_fields:
+        section = getattr(checkpoint.config, name)
+        notes = {key: field.description or "" for key, field in type(section).model_fields.items()}
+        tables.append(table(name, {key: getattr(section, key) for key in notes}, notes))
+    return "".join(tables)
+
+
+def table(title: str, values: dict[str, object], notes: dict[str, str] | None = None) -> str:
+    """A small table: key, value, and what it means."""
+
+    def text(value: object) -> str:
+        return escape(", ".join(map(str, value)) if isinstance(value, tuple) else str(value))
+
+    rows = [
+        f'<tr><th scope="row">{escape(key)}</th><td>{text(value)}'
+        f"<small>{escape((notes or {}).get(key, ''))}</small></td></tr>"
+        for key, value in values.items()
+    ]
+    return f"<section><h3>{escape(title)}</h3><table><tbody>{''.join(rows)}</tbody></table></section>"
+
+
+def render(findings: Findings) -> str:
+    """The page as HTML."""
+    checkpoint, folder = findings.checkpoint, ASSETS.joinpath("report")
+    maps = figures.pca_colours([each.z for each in findings.photographs])
+    shown = enumerate(zip(findings.photographs, maps, strict=True), 1)
+    teacher = checkpoint.config.teacher.name
+    skipped = "".join(f"<li>{escape(each.reason)}</li>" for each in findings.skipped)
+    return Template(folder.joinpath("page.html").read_text("utf-8")).substitute(
+        style=folder.joinpath("page.css").read_text("utf-8"),
+        notice=folder.joinpath("stand_in.html").read_text("utf-8") if teacher == "conse" else "",
+        teacher=escape(teacher),
+        steps=checkpoint.step,
+        count=len(findings.photographs),
+        known=findings.known,
+        unknown=len(findings.names) - findings.known,
+        found=len(findings.found),
+        photographs="".join(photograph_section(findings, each, n, colours) for n, (each, colours) in shown),
+        skipped=f"<p>Left out:</p><ul>{skipped}</ul>" if skipped else "",
+        unknown_cards=unknown_section(findings),
+        losses=loss_section(findings.log),
+        plane=plane_section(findings),
+        classes=class_rows(findings),
+        settings=settings_section(findings),
+    )

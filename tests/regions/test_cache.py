@@ -1,0 +1,139 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from clips4.config import RegionConfig
+from clips4.images import RGB
+from clips4.regions import RegionCache
+from clips4.regions import cache as cache_module
+from tests.helpers import noise_image
+
+SETTINGS = RegionConfig(method="slic", count=6)
+
+
+class Counter:
+    """Stands for ``superpixels``: halves, counted through from ``first``."""
+
+    def __init__(self, regions: int = 2) -> None:
+        self.calls: list[tuple[str, int]] = []
+        self._regions = regions
+
+    def __call__(self, image: RGB, method: str, count: int) -> NDArray[np.int32]:
+        self.calls.append((method, count))
+        height, width = image.shape[:2]
+        return np.repeat(np.arange(width) * self._regions // width, height).reshape(width, height).T.astype(np.int32)
+
+
+@pytest.fixture
+def counter(monkeypatch: pytest.MonkeyPatch) -> Counter:
+    counter = Counter()
+    monkeypatch.setattr(cache_module, "superpixels", counter)
+    return counter
+
+
+def test_first_call_computes_and_the_second_reads(tmp_path: Path, counter: Counter) -> None:
+    image = noise_image(20, 30)
+    first, second = (RegionCache(SETTINGS, tmp_path)(image) for _ in range(2))
+    assert counter.calls == [("slic", 6)]
+    assert np.array_equal(first, second)
+    assert first.dtype == second.dtype == np.int32
+
+
+def test_regions_are_those_of_the_method(tmp_path: Path) -> None:
+    from clips4.regions import superpixels
+
+    image, cache = noise_image(40, 50), RegionCache(SETTINGS, tmp_path)
+    expected = superpixels(image, "slic", 6)
+    assert np.array_equal(cache(image), expected)
+    assert np.array_equal(cache(image), expected)
+
+
+def test_numbers_beyond_eight_bits_survive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "superpixels", Counter(3000))
+    image = noise_image(1, 3000)
+    first, second = (RegionCache(SETTINGS, tmp_path)(image) for _ in range(2))
+    assert np.array_equal(first, second)
+    assert second.max() == 2999
+
+
+def test_numbers_beyond_sixteen_bits_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "superpixels", Counter(70000))
+    with pytest.raises(ValueError, match="70000 regions do not fit"):
+        RegionCache(SETTINGS, tmp_path)(noise_image(1, 70000))
+
+
+@pytest.mark.parametrize("other", [RegionConfig(method="slic", count=7), RegionConfig(method="felzenszwalb", count=6)])
+def test_changed_settings_compute_anew(tmp_path: Path, counter: Counter, other: RegionConfig) -> None:
+    image = noise_image(20, 30)
+    RegionCache(SETTINGS, tmp_path)(image)
+    RegionCache(other, tmp_path)(image)
+    assert counter.calls == [("slic", 6), (other.method, other.count)]
+
+
+def test_changed_content_computes_anew(tmp_path: Path, counter: Counter) -> None:
+    image, cache = noise_image(20, 30), RegionCache(SETTINGS, tmp_path)
+    changed = image.copy()
+    changed[0, 0, 0] ^= 1
+    for picture in (image, changed, image.reshape(30, 20, 3)):
+        cache(picture)
+    assert len(counter.calls) == 3
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "half", "other size", "colour"])
+def test_a_damaged_file_is_made_anew(tmp_path: Path, counter: Counter, damage: str) -> None:
+    image, cache = noise_image(20, 30), RegionCache(SETTINGS, tmp_path)
+    whole = cache(image)
+    path = cache.path(image)
+    if damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "text":
+        path.write_text("not a picture")
+    elif damage == "half":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif damage == "other size":
+        Image.fromarray(np.zeros((30, 20), np.uint16)).save(path)
+    else:
+        Image.fromarray(image).save(path)
+    assert np.array_equal(cache(image), whole)
+    assert len(counter.calls) == 2
+    assert np.array_equal(np.asarray(Image.open(path)), whole)
+
+
+def test_a_file_cut_at_any_byte_never_gives_wrong_regions(tmp_path: Path, counter: Counter) -> None:
+    image, cache = noise_image(20, 30), RegionCache(SETTINGS, tmp_path)
+    whole = cache(image)
+    path = cache.path(image)
+    data = path.read_bytes()
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        assert np.array_equal(cache(image), whole), f"cut at byte {length}"
+    assert len(counter.calls) > len(data) // 2
+
+
+def test_a_file_with_any_byte_changed_is_never_a_crash(tmp_path: Path, counter: Counter) -> None:
+    image, cache = noise_image(20, 30), RegionCache(SETTINGS, tmp_path)
+    whole = cache(image)
+    path = cache.path(image)
+    data = path.read_bytes()
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+        regions = cache(image)
+        assert (regions.shape, regions.dtype) == (whole.shape, whole.dtype), f"byte {place} changed"
+
+
+def test_a_file_is_whole_or_not_there(tmp_path: Path, counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        RegionCache(SETTINGS, tmp_path)(noise_image(20, 30))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_the_default_folder_is_that_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPS4_CACHE", str(tmp_path / "own"))
+    assert RegionCache(SETTINGS).folder.is_relative_to(tmp_path / "own")

@@ -1,0 +1,155 @@
+"""The commands as a user types them, in their own processes where exit codes and streams matter."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clips4.cli import main
+from tests.conftest import TINY, photograph, write_broken_pictures, write_odd_pictures
+
+SETTINGS = [part for setting in TINY for part in ("--set", setting)]
+
+
+def clips4(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "clips4", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+Fails = Callable[..., str]
+
+
+@pytest.fixture
+def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fails:
+    """Runs a command that has to fail by the user's fault, in this process; gives the one line that it says."""
+
+    def run(*arguments: str | Path) -> str:
+        monkeypatch.setattr(sys, "argv", ["clips4", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        said = capsys.readouterr()
+        assert stopped.value.code == 2, said
+        lines = [line for line in said.err.splitlines() if not line.startswith("skipped: ")]
+        assert len(lines) == 1, said
+        assert lines[0].startswith("clips4: ")
+        return lines[0]
+
+    return run
+
+
+def test_help_shows_every_command_and_each_has_an_example() -> None:
+    text = clips4("--help").stdout
+    for command in ("demo", "train", "segment", "doctor"):
+        assert command in text
+        assert f"clips4 {command}" in clips4(command, "--help").stdout
+
+
+def test_version() -> None:
+    from clips4 import __version__
+
+    assert clips4("--version").stdout == f"clips4 {__version__}\n"
+
+
+def test_doctor_speaks_to_people_and_machines() -> None:
+    report = json.loads(clips4("doctor", "--json").stdout)
+    assert report["packages"]["torch"]
+    assert report["missing"] == {}
+    assert "Nothing is missing" in clips4("doctor").stdout
+
+
+def test_train_and_segment_with_broken_and_odd_pictures_among_good_ones(tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    odd, broken = write_odd_pictures(folder), write_broken_pictures(folder)
+    (folder / "notes.txt").write_text("not looked at")
+
+    trained = clips4("train", folder, "--classes", "cat,cup", "--out", tmp_path / "run", "--device", "cpu", *SETTINGS)
+    assert trained.returncode == 0, trained.stderr
+    assert "Trained on 4 pictures (4 skipped), 2 steps" in trained.stdout
+    for path in (*broken.values(), odd["dot.png"]):
+        assert f"skipped: {path}: " in trained.stderr
+
+    out = tmp_path / "out"
+    done = clips4("segment", tmp_path / "run", folder, "--out", out, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "Segmented 5 pictures (3 skipped)" in done.stdout
+    for path in broken.values():
+        assert f"skipped: {path}: " in done.stderr
+    for path in odd.values():
+        with Image.open(out / f"{path.stem}.png") as labels:
+            assert labels.mode == "P"
+            shown = {"dot": (1, 1), "turned": (72, 96)}.get(path.stem, (96, 72))
+            assert labels.size == shown, path
+        report = json.loads((out / f"{path.stem}.json").read_text())
+        assert (report["width"], report["height"]) == shown
+        assert sum(area["share"] for area in report["areas"]) == pytest.approx(1, abs=1e-4)
+        with Image.open(out / f"{path.stem}_overlay.png") as overlay:
+            assert overlay.width >= shown[0]
+    assert not list(out.glob(".*")), "no half-written files stay"
+
+
+def test_segment_by_a_teacher_alone(tmp_path: Path) -> None:
+    photograph().save(tmp_path / "a.png")
+    command = (
+        "segment",
+        "--teacher-only",
+        "conse",
+        tmp_path / "a.png",
+        "--classes",
+        "cat,cup",
+        "--out",
+        tmp_path / "o",
+    )
+    assert clips4(*command, "--save", "png").returncode == 0
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["a.png"]
+    assert set(np.unique(np.array(Image.open(tmp_path / "o/a.png")))) <= {0, 1}
+
+
+def test_wrong_names_and_places_are_one_line(fails: Fails, tmp_path: Path, pictures: Path, tiny_run: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    run = ("--out", tmp_path / "run")
+    assert "no picture found" in fails("train", empty, "--classes", "cat", *run)
+    assert "no such file or folder" in fails("train", tmp_path / "nowhere", "--classes", "cat", *run)
+    assert "'cat' is there twice" in fails("train", pictures, "--classes", "cat,dog,Cat", *run)
+    assert "unknown teacher 'clop'; there is conse" in fails(
+        "train", pictures, "--classes", "cat", "--teacher", "clop", *run
+    )
+    assert "did you mean train.steps?" in fails("train", pictures, "--classes", "cat", "--set", "train.step=3", *run)
+    assert "unknown preset" in fails("train", pictures, "--classes", "cat", "--preset", "huge", *run)
+    assert "there is a run already" in fails("train", pictures, "--classes", "cat", "--out", tiny_run)
+    assert "device 'cuda:9'" in fails("segment", tiny_run, pictures, "--device", "cuda:9", "--out", tmp_path / "o")
+    assert "--device" in fails("train", pictures, "--classes", "cat", "--device", "abacus", *run)
+    assert not (tmp_path / "run").exists(), "nothing is left behind"
+
+    out = ("--out", tmp_path / "out")
+    assert "no checkpoint there" in fails("segment", pictures, pictures, *out)
+    assert "got only" in fails("segment", tiny_run, *out)
+    assert "--save 'jpeg'" in fails("segment", tiny_run, pictures, "--save", "jpeg", *out)
+    assert "'prototypes' or 'text'" in fails("segment", tiny_run, pictures, "--vectors", "words", *out)
+    assert "unknown teacher" in fails("segment", "--teacher-only", "clop", pictures, "--classes", "cat", *out)
+    assert "give --classes" in fails("segment", "--teacher-only", "conse", pictures, *out)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_but_broken_pictures_is_an_error(fails: Fails, tmp_path: Path, tiny_run: Path) -> None:
+    write_broken_pictures(tmp_path / "broken")
+    line = fails("train", tmp_path / "broken", "--classes", "cat", "--out", tmp_path / "run")
+    assert "none of 3 pictures can be used" in line
+    line = fails("segment", tiny_run, tmp_path / "broken", "--out", tmp_path / "out")
+    assert "none of 3 pictures could be read" in line
+
+
+def test_a_missing_option_is_told_with_exit_code_2(pictures: Path) -> None:
+    result = clips4("train", pictures)
+    assert result.returncode == 2
+    assert "--classes" in result.stderr
+
+
+def test_debug_shows_where_it_went_wrong(tmp_path: Path) -> None:
+    result = clips4("--debug", "train", tmp_path / "nowhere", "--classes", "cat", "--out", tmp_path / "run")
+    assert "Traceback" in result.stderr

@@ -1,0 +1,453 @@
+import struct
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from clips4 import images
+from clips4.errors import UserError
+from clips4.images import (
+    MAX_PIXELS,
+    SUFFIXES,
+    UNKNOWN_COLOUR,
+    blend,
+    boundaries,
+    colour_labels,
+    encode_png,
+    find_images,
+    load_rgb,
+    palette,
+    reduce_to,
+    resize_map,
+    to_tensor,
+    write_atomically,
+)
+from tests.helpers import noise_image, provable
+
+RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+
+
+# -------------------------------------------------------------------------------------------------------- decoding
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "ppm"])
+def test_lossless_pictures_come_back_bit_for_bit(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(noise_image(20, 30)).save(path)
+    image = load_rgb(path)
+    assert np.array_equal(image, noise_image(20, 30))
+    assert image.dtype == np.uint8
+    assert image.flags.writeable
+    assert np.array_equal(load_rgb(str(path)), image)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+def test_lossy_pictures_come_back_nearly(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(noise_image(32, 48)).save(path, quality=95)
+    assert np.abs(load_rgb(path).astype(int) - noise_image(32, 48)).mean() < 6
+
+
+def test_the_suffix_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "really_a_png.jpg"
+    path.write_bytes(encode_png(noise_image(20, 30)))
+    assert np.array_equal(load_rgb(path), noise_image(20, 30))
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turn"),
+    [
+        (1, lambda x: x),
+        (2, lambda x: x[:, ::-1]),
+        (3, lambda x: x[::-1, ::-1]),
+        (4, lambda x: x[::-1]),
+        (5, lambda x: x.transpose(1, 0, 2)),
+        (6, lambda x: np.rot90(x, -1)),
+        (7, lambda x: x[::-1, ::-1].transpose(1, 0, 2)),
+        (8, lambda x: np.rot90(x)),
+    ],
+)
+def test_exif_rotation_is_applied(tmp_path: Path, orientation: int, turn: object) -> None:
+    assert callable(turn)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(noise_image(20, 30)).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(load_rgb(tmp_path / "a.png"), turn(noise_image(20, 30)))
+
+
+def test_exif_rotation_of_a_jpeg(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise_image(16, 32)).save(tmp_path / "a.jpg", exif=exif)
+    assert load_rgb(tmp_path / "a.jpg").shape == (32, 16, 3)
+
+
+def test_sixteen_bit_grey_is_scaled_down(tmp_path: Path) -> None:
+    deep = np.array([[0, 257, 128 * 257, 65535]], np.uint16)
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    assert load_rgb(tmp_path / "a.png")[0].tolist() == [[v] * 3 for v in (0, 1, 128, 255)]
+
+
+def test_sixteen_bit_tiff(tmp_path: Path) -> None:
+    deep = np.array([[0, 1000], [30000, 65535]], np.uint16)
+    Image.fromarray(deep).save(tmp_path / "a.tif")
+    assert load_rgb(tmp_path / "a.tif")[..., 0].tolist() == [[0, 4], [117, 255]]
+
+
+def test_float_tiff_in_0_to_1_and_beyond(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32)).save(tmp_path / "unit.tif")
+    Image.fromarray(np.array([[-10.0, 0.0, 10.0, np.nan]], np.float32)).save(tmp_path / "wide.tif")
+    assert load_rgb(tmp_path / "unit.tif")[0, :, 0].tolist() == [0, 128, 255]
+    assert load_rgb(tmp_path / "wide.tif")[0, :3, 0].tolist() == [0, 128, 255]
+
+
+def test_a_deep_picture_of_one_value(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 5), np.uint16)).save(tmp_path / "a.png")
+    assert load_rgb(tmp_path / "a.png").tolist() == np.zeros((4, 5, 3)).tolist()
+
+
+def test_cmyk_jpeg(tmp_path: Path) -> None:
+    picture = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # no cyan: red
+    picture.save(tmp_path / "a.jpg", quality=95)
+    image = load_rgb(tmp_path / "a.jpg")
+    assert image.shape == (16, 16, 3)
+    assert image[..., 0].min() > 240
+    assert image[..., 1:].max() < 15
+
+
+@pytest.mark.parametrize(("mode", "value", "rgb"), [("L", 77, (77, 77, 77)), ("1", 1, WHITE), ("1", 0, BLACK)])
+def test_grey_and_bilevel(tmp_path: Path, mode: str, value: int, rgb: tuple[int, int, int]) -> None:
+    Image.new(mode, (3, 2), value).save(tmp_path / "a.png")
+    assert load_rgb(tmp_path / "a.png").reshape(-1, 3).tolist() == [list(rgb)] * 6
+
+
+def test_the_first_frame_of_an_animation(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 6), colour) for colour in (RED, GREEN, BLUE)]
+    for name in ("a.gif", "a.webp", "a.tiff"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
+        image = load_rgb(tmp_path / name)
+        assert image.shape == (6, 8, 3)
+        assert (image == RED).all(), name
+
+
+def test_palette_pictures_show_their_colours(tmp_path: Path) -> None:
+    labels = np.array([[0, 1], [2, 1]], np.uint8)
+    (tmp_path / "a.png").write_bytes(encode_png(labels, [RED, GREEN, BLUE]))
+    assert load_rgb(tmp_path / "a.png").tolist() == [[list(RED), list(GREEN)], [list(BLUE), list(GREEN)]]
+
+
+def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
+    rgba = np.array([[[255, 0, 0, 255], [255, 0, 0, 0], [0, 0, 0, 128]]], np.uint8)
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    assert load_rgb(tmp_path / "a.png").tolist() == [[list(RED), list(WHITE), [127, 127, 127]]]
+
+
+def test_transparency_of_grey_and_palette_pictures_too(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[[0, 255], [0, 0]]], np.uint8), "LA").save(tmp_path / "grey.png")
+    assert load_rgb(tmp_path / "grey.png").tolist() == [[list(BLACK), list(WHITE)]]
+    picture = Image.fromarray(np.array([[0, 1]], np.uint8), "L").convert("P")
+    picture.putpalette([*RED, *BLUE])
+    picture.save(tmp_path / "palette.png", transparency=1)
+    assert load_rgb(tmp_path / "palette.png").tolist() == [[list(RED), list(WHITE)]]
+    Image.new("RGB", (2, 1), GREEN).save(tmp_path / "key.png", transparency=GREEN)
+    assert (load_rgb(tmp_path / "key.png") == WHITE).all()
+
+
+def test_one_pixel(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1), GREEN).save(tmp_path / "a.png")
+    assert load_rgb(tmp_path / "a.png").tolist() == [[list(GREEN)]]
+
+
+# ---------------------------------------------------------------------------------------------------------- errors
+
+
+def assert_refused(path: Path, reason: str) -> None:
+    with pytest.raises(UserError, match=reason) as caught:
+        load_rgb(path)
+    assert path.name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing(tmp_path: Path) -> None:
+    assert_refused(tmp_path / "gone.png", "no such file")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"just text\n", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff\xe0", b"%PDF-1.4"]
+)
+def test_text_and_stumps_by_the_name_of_a_picture(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    assert_refused(path, "not a picture|damaged picture")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "tiff", "bmp"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_truncated(tmp_path: Path, suffix: str, share: float) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(noise_image(40, 60)).save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    assert_refused(path, "not a picture|damaged picture")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "tiff", "bmp"])
+@pytest.mark.filterwarnings("ignore")  # Pillow complains of what it skips
+def test_a_changed_byte_is_never_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 100_000)  # changed sizes cost no memory
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(noise_image(8, 9)).save(path)
+    data = path.read_bytes()
+    refused = 0
+    for place in range(0, len(data), max(1, len(data) // 100)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+        try:
+            assert load_rgb(path).ndim == 3
+        except UserError:
+            refused += 1
+    assert refused > 0
+
+
+def test_a_folder_is_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    assert_refused(tmp_path / "a.png", "directory|folder")
+
+
+@pytest.mark.parametrize(("width", "height"), [(20_000, 20_000), (100_000, 100_000), (MAX_PIXELS + 1, 1)])
+def test_huge_pictures_are_refused_unread(tmp_path: Path, width: int, height: int) -> None:
+    path = tmp_path / "huge.png"
+    path.write_bytes(png_header(width, height))
+    assert_refused(path, "pixels")
+
+
+def test_a_picture_below_the_limit_is_not_said_to_be_above_it(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    path.write_bytes(png_header(13_000, 13_000))  # 169 million, and truncated
+    with pytest.raises(UserError) as caught:
+        load_rgb(path)
+    assert f"more than {MAX_PIXELS}" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_large_picture_is_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow warns above its own limit, which stands in here for 89 million pixels."""
+    Image.fromarray(noise_image(10, 15)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert load_rgb(tmp_path / "a.png").shape == (10, 15, 3)
+
+
+# ---------------------------------------------------------------------------------------------------------- finding
+
+
+def touch(*paths: Path) -> list[Path]:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return list(paths)
+
+
+def test_folders_are_searched_through_in_sorted_order(tmp_path: Path) -> None:
+    wanted = touch(tmp_path / "a.jpg", tmp_path / "b" / "c.PNG", tmp_path / "b" / "d" / "e.webp", tmp_path / "z.tif")
+    touch(tmp_path / "notes.txt", tmp_path / ".hidden.jpg", tmp_path / "noext")
+    (tmp_path / "folder.png").mkdir()
+    assert find_images(tmp_path) == find_images(str(tmp_path)) == wanted
+
+
+def test_files_are_taken_whatever_their_suffix_and_each_once(tmp_path: Path) -> None:
+    a, b = touch(tmp_path / "a.jpg", tmp_path / "b.weird")
+    assert find_images([b, a, b]) == [b, a]
+    assert find_images([b, tmp_path]) == [b, a]
+    assert find_images([tmp_path, str(a)]) == [a]
+
+
+@pytest.mark.parametrize("suffix", sorted(SUFFIXES))
+def test_every_suffix_is_found_in_either_case(tmp_path: Path, suffix: str) -> None:
+    paths = touch(tmp_path / f"A{suffix.upper()}", tmp_path / f"b{suffix}")
+    assert find_images(tmp_path) == paths
+
+
+def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (a,) = touch(tmp_path / "a.jpg")
+    with pytest.raises(UserError, match=r"gone: no such file or folder"):
+        find_images([a, tmp_path / "gone"])
+
+
+def test_no_picture_is_an_error(tmp_path: Path) -> None:
+    touch(tmp_path / "notes.txt")
+    with pytest.raises(UserError, match="no picture found; files end in"):
+        find_images(tmp_path)
+    with pytest.raises(UserError, match="nothing: no picture found"):
+        find_images([])
+
+
+# ---------------------------------------------------------------------------------------------------- sizes, tensors
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "shape"),
+    [(100, 200, (50, 100)), (200, 100, (100, 50)), (99, 100, (99, 100)), (40, 30, (40, 30)), (1, 1000, (1, 100))],
+)
+def test_the_long_side_is_reduced_and_never_enlarged(height: int, width: int, shape: tuple[int, int]) -> None:
+    image = noise_image(height, width)
+    reduced = reduce_to(image, 100)
+    assert reduced.shape == (*shape, 3)
+    assert reduced.dtype == np.uint8
+    assert np.array_equal(reduced, image) == (max(height, width) <= 100)
+    assert abs(reduced.mean() - image.mean()) < 3
+
+
+def test_tensors_are_channels_first_from_black_0_to_white_1() -> None:
+    image = np.array([[[0, 51, 255], [255, 0, 0]]], np.uint8)
+    expected = torch.tensor([[[0.0, 1.0]], [[0.2, 0.0]], [[1.0, 0.0]]])
+    torch.testing.assert_close(to_tensor(image), expected)
+    assert torch.equal(to_tensor(image[:, ::-1]), to_tensor(image).flip(2))
+
+
+def test_maps_are_resized_at_pixel_centres() -> None:
+    ramp = torch.tensor([[[[0.0, 1.0]]]])
+    assert resize_map(ramp, (1, 4)).flatten().tolist() == [0, 0.25, 0.75, 1]
+
+
+# ---------------------------------------------------------------------------------------------------------- colours
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 21, 171, 256])
+def test_colours_of_a_palette_are_all_different(count: int) -> None:
+    colours = palette(count)
+    assert colours.shape == (count, 3)
+    assert colours.dtype == np.uint8
+    assert len({tuple(colour) for colour in colours.tolist()} | {UNKNOWN_COLOUR, BLACK, WHITE}) == count + 3
+
+
+def test_a_longer_palette_begins_like_a_shorter_one() -> None:
+    assert np.array_equal(palette(50)[:20], palette(20))
+
+
+def test_the_first_colours_are_told_apart_by_eye() -> None:
+    colours = palette(21).astype(float)
+    distance = np.linalg.norm(colours[:, None] - colours[None], axis=2) + 1e3 * np.eye(21)
+    assert distance.min() > 20
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+def test_labels_take_their_colours_and_others_are_grey(dtype: type[np.integer]) -> None:
+    colours = palette(3)
+    values = [0, 2, 3, 255] if dtype is np.uint8 else [0, 2, 3, -1]
+    painted = colour_labels(np.array([values]).astype(dtype), colours)
+    expected = [colours[0].tolist(), colours[2].tolist(), list(UNKNOWN_COLOUR), list(UNKNOWN_COLOUR)]
+    assert painted.tolist() == [expected]
+    assert painted.dtype == np.uint8
+
+
+def test_eight_bit_labels_with_more_colours_than_they_can_name() -> None:
+    colours = palette(300)
+    assert colour_labels(np.array([[0, 255]], np.uint8), colours).tolist() == [colours[[0, 255]].tolist()]
+
+
+def test_boundaries_lie_left_of_and_above_a_change() -> None:
+    labels = np.array([[0, 0, 1], [0, 0, 1], [2, 2, 2]])
+    expected = [[False, True, False], [True, True, True], [False, False, False]]
+    assert boundaries(labels).tolist() == expected
+    assert not boundaries(np.zeros((3, 4), int)).any()
+    assert boundaries(np.zeros((1, 1), int)).tolist() == [[False]]
+
+
+def test_blend_mixes_and_draws_lines() -> None:
+    image, colours = np.zeros((1, 3, 3), np.uint8), np.full((1, 3, 3), 200, np.uint8)
+    assert np.array_equal(blend(image, colours, 0), image)
+    assert np.array_equal(blend(image, colours, 1), colours)
+    half = blend(image, colours, 0.5, np.array([[True, False, False]]))
+    assert half[0, :, 0].tolist() == [255, 100, 100]
+    assert half.dtype == np.uint8
+    assert not image.any()
+
+
+@provable
+@given(st.floats(0, 1), st.integers(0, 255), st.integers(0, 255))
+def test_blend_stays_between_its_colours(alpha: float, a: int, b: int) -> None:
+    mixed = blend(np.full((1, 1, 3), a, np.uint8), np.full((1, 1, 3), b, np.uint8), alpha)
+    assert min(a, b) <= mixed.min() <= mixed.max() <= max(a, b)
+
+
+# ------------------------------------------------------------------------------------------------------------ files
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        noise_image(5, 7),
+        np.arange(35, dtype=np.uint8).reshape(5, 7),
+        (np.arange(35, dtype=np.uint16) * 1800).reshape(5, 7),
+        noise_image(7, 5).transpose(1, 0, 2),
+    ],
+)
+def test_png_comes_back_bit_for_bit(image: NDArray[np.generic]) -> None:
+    assert np.array_equal(np.asarray(Image.open(BytesIO(encode_png(image)))), image)
+
+
+def test_palette_png_keeps_labels_and_colours() -> None:
+    labels = np.array([[0, 1, 2], [255, 7, 0]], np.uint8)
+    picture = Image.open(BytesIO(encode_png(labels, palette(256).tolist())))
+    assert picture.mode == "P"
+    assert np.array_equal(np.asarray(picture), labels)
+    assert np.array_equal(np.asarray(picture.convert("RGB")), palette(256)[labels])
+
+
+def test_writing_makes_folders_and_replaces_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file.bin"
+    write_atomically(path, b"old")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
+
+
+@pytest.mark.parametrize("failing", ["os.replace", "pathlib.Path.write_bytes"])
+def test_a_failed_write_leaves_the_old_file_and_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(failing, fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_cut_in_the_middle_leaves_the_old_file_and_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+
+    def half(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, b"new and longer")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,236 @@
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from clips4.config import ObjectiveConfig, SegmentConfig
+from clips4.losses import pixel_segment_contrast
+from clips4.objective import Terms, objective
+from clips4.segments import IGNORED, cut_by_regions, flatten_pixels, pool, spherical_kmeans
+from tests.helpers import generator, unit
+from tests.reference import losses as reference_losses
+from tests.reference import segments as reference_segments
+
+SEGMENTS = SegmentConfig(clusters=(2, 2), iterations=3, location_weight=0.5)
+
+
+class Case(NamedTuple):
+    """Two images of two views each."""
+
+    z: Tensor
+    regions: Tensor
+    pixel_map: Tensor
+    prototypes: Tensor
+
+
+def make_case(seed: int = 0, side: int = 5, ignored: bool = False) -> Case:
+    first = torch.randint(-1 if ignored else 0, 3, (2, side, side), generator=generator(seed))
+    second = torch.randint(3, 6, (2, side, side), generator=generator(seed + 1))
+    return Case(
+        z=unit(4, 6, side, side, seed=seed, dim=1),
+        regions=torch.cat([first, second]),
+        pixel_map=unit(4, 6, side, side, seed=seed + 1, dim=1),
+        prototypes=unit(5, 6, seed=seed + 2),
+    )
+
+
+def config(
+    contrast: float = 1.0,
+    embedding: float = 1.0,
+    semantic: float = 1.0,
+    contrast_pixels: int = 0,
+    exclude_own: bool = False,
+) -> ObjectiveConfig:
+    return ObjectiveConfig(
+        contrast_weight=contrast,
+        embedding_weight=embedding,
+        semantic_weight=semantic,
+        concentration=6.0,
+        temperature=0.2,
+        exclude_own=exclude_own,
+        contrast_pixels=contrast_pixels,
+    )
+
+
+def expected(case: Case, settings: ObjectiveConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Total and the three terms, by the reference from pixels to losses."""
+    clusters = reference_segments.spherical_kmeans(case.z.detach(), 2, 2, 3, 0.5)
+    found = reference_segments.cut_by_regions(clusters, case.regions)
+    labels = torch.full(clusters.shape, IGNORED)
+    for number, pixels in enumerate(found.values()):
+        for place in pixels:
+            labels[place] = number
+    places = [(b, y, x) for b in range(4) for y in range(clusters.shape[1]) for x in range(clusters.shape[2])]
+    pixels_z = torch.stack([case.z[b, :, y, x] for b, y, x in places])
+    pixels_i = torch.stack([case.pixel_map[b, :, y, x] for b, y, x in places])
+    pixel_segment = torch.stack([labels[place] for place in places])
+    pixel_region = torch.stack([case.regions[place] for place in places])
+    segment_region = torch.tensor([region for _, _, region in found])
+    v = reference_segments.pool(pixels_z, pixel_segment, len(found))
+    guidance = reference_segments.pool(pixels_i, pixel_segment, len(found))
+    contrast = reference_losses.pixel_segment_contrast(
+        pixels_z, pixel_region, pixel_segment, v, segment_region, settings.concentration, settings.exclude_own
+    ).mean()
+    embedding = reference_losses.embedding_consistency(v, guidance).mean()
+    semantic = reference_losses.semantic_consistency(v, guidance, case.prototypes, settings.temperature).mean()
+    total = (
+        settings.contrast_weight * contrast
+        + settings.embedding_weight * embedding
+        + settings.semantic_weight * semantic
+    )
+    return total, contrast, embedding, semantic
+
+
+def run(case: Case, settings: ObjectiveConfig, seed: int = 0) -> Terms:
+    return objective(*case, settings, SEGMENTS, generator=generator(seed))
+
+
+# ------------------------------------------------------------------------------------------------------- reference
+
+
+@pytest.mark.parametrize("exclude_own", [False, True])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_terms_and_gradient_equal_the_reference(ignored: bool, exclude_own: bool) -> None:
+    settings = config(0.7, 1.3, 0.4, exclude_own=exclude_own)
+    case = make_case(2, ignored=ignored)
+    ours, theirs = (case._replace(z=case.z.clone().requires_grad_()) for _ in range(2))
+    terms, wanted = run(ours, settings), expected(theirs, settings)
+    for name, value in zip(("total", "contrast", "embedding", "semantic"), wanted, strict=True):
+        torch.testing.assert_close(getattr(terms, name), value, rtol=0, atol=1e-10)
+    gradients = [torch.autograd.grad(total, z)[0] for total, z in ((terms.total, ours.z), (wanted[0], theirs.z))]
+    assert gradients[0].abs().max() > 1e-3
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-10)
+
+
+def test_total_is_the_weighted_sum_of_the_terms() -> None:
+    terms = run(make_case(), config(0.5, 2.0, 3.0))
+    weighted = 0.5 * terms.contrast + 2 * terms.embedding + 3 * terms.semantic
+    torch.testing.assert_close(terms.total, weighted, rtol=0, atol=1e-12)
+
+
+# -------------------------------------------------------------------------------------------------------- ablation
+
+
+@pytest.mark.parametrize("off", ["contrast", "embedding", "semantic"])
+def test_a_weight_of_zero_switches_a_term_off_and_leaves_the_others(off: str) -> None:
+    whole = run(make_case(), config())
+    settings = config().model_copy(update={f"{off}_weight": 0.0})
+    terms = run(make_case(), settings)
+    assert getattr(terms, off).item() == 0
+    for other in {"contrast", "embedding", "semantic"} - {off}:
+        assert torch.equal(getattr(terms, other), getattr(whole, other))
+    rest = whole.total - getattr(whole, off)
+    torch.testing.assert_close(terms.total, rest, rtol=0, atol=1e-12)
+
+
+def test_without_semantic_consistency_prototypes_play_no_part() -> None:
+    case = make_case()
+    other = case._replace(prototypes=unit(9, 6, seed=99))
+    assert torch.equal(run(case, config(semantic=0)).total, run(other, config(semantic=0)).total)
+
+
+def test_with_contrast_alone_the_teacher_plays_no_part() -> None:
+    case = make_case()
+    other = case._replace(pixel_map=unit(4, 6, 5, 5, seed=99, dim=1))
+    only = config(embedding=0, semantic=0)
+    assert torch.equal(run(case, only).total, run(other, only).total)
+
+
+# -------------------------------------------------------------------------------------------------------- guidance
+
+
+def test_guidance_is_the_teachers_mean_over_the_students_segments() -> None:
+    case = make_case(ignored=True)
+    segments = cut_by_regions(spherical_kmeans(case.z, (2, 2), 3, 0.5), case.regions)
+    wanted = pool(flatten_pixels(case.pixel_map), segments.labels.flatten(), len(segments.region))
+    assert torch.equal(run(case, config()).guidance, wanted)
+
+
+def test_teacher_and_prototypes_take_no_gradient() -> None:
+    case = make_case()
+    case = case._replace(
+        z=case.z.requires_grad_(),
+        pixel_map=case.pixel_map.requires_grad_(),
+        prototypes=case.prototypes.requires_grad_(),
+    )
+    run(case, config()).total.backward()
+    assert case.z.grad is not None
+    assert case.pixel_map.grad is None
+    assert case.prototypes.grad is None
+
+
+# ------------------------------------------------------------------------------------------------- pixels are drawn
+
+
+def per_pixel_contrast(case: Case) -> Tensor:
+    segments = cut_by_regions(spherical_kmeans(case.z, (2, 2), 3, 0.5), case.regions)
+    labels = segments.labels.flatten()
+    v = pool(flatten_pixels(case.z), labels, len(segments.region))
+    return pixel_segment_contrast(
+        flatten_pixels(case.z), case.regions.flatten(), labels, v, segments.region, 6.0, reduction="none"
+    )
+
+
+@pytest.mark.parametrize("limit", [0, 100, 1000])
+def test_a_limit_that_is_none_takes_all_pixels(limit: int) -> None:
+    terms = run(make_case(), config(contrast_pixels=limit))
+    torch.testing.assert_close(terms.contrast, per_pixel_contrast(make_case()).mean(), rtol=0, atol=1e-12)
+
+
+def test_one_drawn_pixel_gives_the_loss_of_one_pixel_and_not_always_the_same() -> None:
+    each = per_pixel_contrast(make_case())
+    drawn = torch.stack([run(make_case(), config(contrast_pixels=1), seed).contrast for seed in range(10)])
+    assert (drawn[:, None] - each).abs().min(1).values.max() < 1e-12
+    assert drawn.unique().numel() > 1
+
+
+def test_drawn_pixels_depend_on_the_generator_alone() -> None:
+    values = []
+    for global_seed in (1, 2):
+        torch.manual_seed(global_seed)
+        values.append(run(make_case(), config(contrast_pixels=20), seed=5).contrast)
+    assert torch.equal(*values)
+
+
+def test_drawing_pixels_leaves_the_other_terms_alone() -> None:
+    whole, drawn = run(make_case(), config()), run(make_case(), config(contrast_pixels=10))
+    assert torch.equal(whole.embedding, drawn.embedding)
+    assert torch.equal(whole.semantic, drawn.semantic)
+    assert not torch.equal(whole.contrast, drawn.contrast)
+
+
+# ------------------------------------------------------------------------------------------- invariances, odd cases
+
+
+def test_numbers_of_regions_and_order_of_views_do_not_matter() -> None:
+    case = make_case(4)
+    number, order = torch.tensor([70, 3, 12, 0, 41, 5]), torch.tensor([3, 1, 0, 2])
+    changed = Case(case.z[order], number[case.regions][order], case.pixel_map[order], case.prototypes)
+    for ours, theirs in zip(run(changed, config())[:4], run(case, config())[:4], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
+
+
+def test_a_student_that_equals_the_teacher_has_no_embedding_loss() -> None:
+    case = make_case()
+    assert run(case._replace(z=case.pixel_map), config()).embedding.abs() < 1e-12
+
+
+def test_a_batch_without_any_region_trains_nothing() -> None:
+    case = make_case()
+    z = case.z.clone().requires_grad_()
+    terms = run(case._replace(z=z, regions=torch.full_like(case.regions, IGNORED)), config())
+    assert terms.total.item() == 0
+    assert terms.guidance.shape == (0, 6)
+    (gradient,) = torch.autograd.grad(terms.total, z)
+    assert gradient.eq(0).all()
+
+
+def test_single_precision_stays() -> None:
+    case = make_case()
+    terms = run(
+        case._replace(z=case.z.float(), pixel_map=case.pixel_map.float(), prototypes=case.prototypes.float()), config()
+    )
+    assert all(part.dtype == torch.float32 for part in terms)
+    assert all(part.shape == () for part in terms[:4])
+    assert terms.total.item() == pytest.approx(run(case, config()).total.item(), rel=1e-3)

@@ -1,0 +1,111 @@
+"""Files of a result: values, colours and legends say the same."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clips4.errors import UserError
+from clips4.images import UNKNOWN_COLOUR, palette
+from clips4.outputs import (
+    describe,
+    label_png,
+    legend_entries,
+    output_stems,
+    overlay,
+    overlay_with_legend,
+    parse_kinds,
+    save_segmentation,
+)
+from clips4.segmenter import Segmentation
+
+
+def result_of(labels: list[list[int]], names: tuple[str, ...] = ("cat", "cup"), scale: int = 1) -> Segmentation:
+    values = np.array(labels, np.int16).repeat(scale, 0).repeat(scale, 1)
+    image = np.full((*values.shape, 3), 100, np.uint8)
+    return Segmentation(image, values, np.full(values.shape, 0.5, np.float32), names)
+
+
+def test_label_png_holds_indices_and_the_classes_colours() -> None:
+    picture = Image.open(io.BytesIO(label_png(result_of([[0, 1], [1, -1]]))))
+    assert picture.mode == "P"
+    assert np.array(picture).tolist() == [[0, 1], [1, 255]]
+    colours = np.array(picture.convert("RGB"))
+    np.testing.assert_array_equal(colours[0], palette(2))
+    assert tuple(colours[1, 1]) == UNKNOWN_COLOUR
+
+
+def test_more_than_255_classes_take_16_bits() -> None:
+    names = tuple(f"class {index}" for index in range(300))
+    picture = Image.open(io.BytesIO(label_png(result_of([[299, -1]], names))))
+    assert np.array(picture).tolist() == [[299, 65535]]
+
+
+def test_description_adds_up() -> None:
+    report = describe(result_of([[0, 1], [1, -1]]), "a.jpg")
+    assert (report["file"], report["width"], report["height"]) == ("a.jpg", 2, 2)
+    assert report["asked"] == ["cat", "cup"]
+    assert report["unknown_share"] == 0.25
+    areas = report["areas"]
+    assert isinstance(areas, list)
+    assert [(a["name"], a["value"], a["pixels"], a["share"], a["mean_cosine"]) for a in areas] == [
+        ("cup", 1, 2, 0.5, 0.5),
+        ("cat", 0, 1, 0.25, 0.5),
+        ("unknown", 255, 1, 0.25, 0.5),
+    ]
+    assert areas[2]["colour"] == "#969696"
+
+
+def test_legend_names_what_occurs_and_always_the_unknown() -> None:
+    entries = legend_entries(result_of([[1, 1], [1, 1]]))
+    assert entries == [("cup 100.0 %", tuple(palette(2)[1])), ("unknown 0.0 %", UNKNOWN_COLOUR)]
+    tiny = np.zeros((50, 50), np.int16)
+    tiny[0, 0] = 1
+    assert legend_entries(result_of(tiny.tolist()))[1][0] == "cup < 0.1 %"
+
+
+def test_overlay_shows_the_class_under_its_legends_colour() -> None:
+    shown = overlay(result_of([[0, 1]], scale=8), alpha=1.0)
+    np.testing.assert_array_equal(shown[2, 2], palette(2)[0])
+    np.testing.assert_array_equal(shown[2, 12], palette(2)[1])
+    assert (shown[:, 7] == 255).all(), "a white line between the classes"
+
+
+@pytest.mark.parametrize("shape", [(300, 500), (500, 300), (1, 1), (2, 700)])
+def test_overlay_with_legend_keeps_the_picture_whole(shape: tuple[int, int]) -> None:
+    labels = np.zeros(shape, np.int16)
+    image = np.zeros((*shape, 3), np.uint8)
+    result = Segmentation(image, labels, np.zeros(shape, np.float32), ("a class with quite a long name", "b"))
+    panel = overlay_with_legend(result)
+    assert panel.shape[0] >= shape[0]
+    assert panel.shape[1] >= shape[1]
+    colour = palette(2)[0]
+    assert (panel.reshape(-1, 3) == colour).all(1).sum() >= 100, "the legend has a swatch of the class's colour"
+
+
+def test_saving_writes_the_asked_kinds(tmp_path: Path) -> None:
+    result = result_of([[0, 1], [1, -1]])
+    written = save_segmentation(result, "a.jpg", tmp_path / "out", "a", ("png", "overlay", "json"))
+    assert [path.name for path in written] == ["a.png", "a_overlay.png", "a.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in written)
+    assert json.loads(written[2].read_text()) == describe(result, "a.jpg")
+
+
+def test_kinds() -> None:
+    assert parse_kinds("json, png") == ("png", "json")
+    with pytest.raises(UserError, match="'gif'"):
+        parse_kinds("png,gif")
+    with pytest.raises(UserError, match="empty"):
+        parse_kinds(" , ")
+
+
+def test_stems_never_collide() -> None:
+    paths = [Path(p) for p in ("x/a.jpg", "x/a.png", "y/a.jpg", "y/b.jpg", "z/B.jpg")]
+    stems = output_stems(paths)
+    assert len({stem.casefold() for stem in stems}) == len(paths)
+    assert output_stems([Path("x/a.jpg"), Path("x/b.png")]) == ["a", "b"]
+    twins = output_stems([Path("1/x/a.jpg"), Path("2/x/a.jpg")])
+    assert len(set(twins)) == 2

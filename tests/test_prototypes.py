@@ -1,0 +1,195 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clips4.prototypes import assign, known_prototypes, sample_unknown, teacher_segments, update_unknown
+from clips4.segments import IGNORED
+from tests.helpers import generator, provable, rotation, seeds, unit
+from tests.reference import prototypes as reference
+from tests.reference import segments as reference_segments
+
+# -------------------------------------------------------------------------------------------------------- segments
+
+
+def test_teacher_segments_are_the_means_of_clusters_cut_by_regions() -> None:
+    pixel_map = unit(4, 5, 6, dim=0)
+    regions = torch.randint(-1, 3, (5, 6), generator=generator(1))
+    vectors = teacher_segments(pixel_map, regions, (2, 2), 3, 0.5)
+
+    clusters = reference_segments.spherical_kmeans(pixel_map[None], 2, 2, 3, 0.5)
+    expected = [
+        reference_segments.normalise(torch.stack([pixel_map[:, y, x] for _, y, x in pixels]).sum(0))
+        for pixels in reference_segments.cut_by_regions(clusters, regions[None]).values()
+    ]
+    assert vectors.shape == (len(expected), 4)
+    distance = torch.cdist(vectors, torch.stack(expected), compute_mode="donot_use_mm_for_euclid_dist")
+    assert distance.min(1).values.max() < 1e-10
+    assert distance.min(0).values.max() < 1e-10
+
+
+def test_teacher_segments_of_one_cluster_and_region_is_the_mean_of_the_map() -> None:
+    pixel_map = unit(3, 4, 4, dim=0)
+    mean = reference_segments.normalise(pixel_map.sum((1, 2)))
+    vectors = teacher_segments(pixel_map, torch.zeros(4, 4, dtype=torch.int64), 1, 5, 0.5)
+    torch.testing.assert_close(vectors, mean[None], rtol=0, atol=1e-12)
+
+
+def test_teacher_segments_of_a_picture_without_regions_are_none() -> None:
+    assert teacher_segments(unit(3, 4, 4, dim=0), torch.full((4, 4), IGNORED), 4, 2, 0.5).shape == (0, 3)
+
+
+# ----------------------------------------------------------------------------------------------------------- known
+
+
+@provable
+@given(seeds, st.integers(1, 12))
+def test_known_prototypes_equal_the_reference(seed: int, m: int) -> None:
+    text, segments = unit(4, 5, seed=seed), unit(9, 5, seed=seed + 1)
+    expected = reference.known_prototypes(text, segments, m)
+    torch.testing.assert_close(known_prototypes(text, segments, m), expected, rtol=0, atol=1e-10)
+
+
+def test_one_segment_per_class_is_the_nearest() -> None:
+    segments = torch.eye(3, dtype=torch.float64)
+    text = torch.tensor([[0.1, 0.9, 0.0], [0.0, 0.2, 0.8]], dtype=torch.float64)
+    assert torch.equal(known_prototypes(text, segments, 1), segments[1:])
+
+
+def test_fewer_segments_than_m_gives_every_class_the_mean_of_all() -> None:
+    segments = unit(3, 4)
+    prototypes = known_prototypes(unit(2, 4, seed=1), segments, 100)
+    mean = reference_segments.normalise(segments.sum(0))
+    torch.testing.assert_close(prototypes, mean.expand(2, -1), rtol=0, atol=1e-12)
+
+
+@provable
+@given(seeds)
+def test_known_prototypes_turn_with_the_space_and_ignore_the_order_of_segments(seed: int) -> None:
+    text, segments, turn = unit(4, 5, seed=seed), unit(9, 5, seed=seed + 1), rotation(5, seed)
+    order = torch.randperm(9, generator=generator(seed))
+    changed = known_prototypes(text @ turn, (segments @ turn)[order], 3)
+    torch.testing.assert_close(changed, known_prototypes(text, segments, 3) @ turn, rtol=0, atol=1e-11)
+
+
+def test_prototypes_take_no_gradient() -> None:
+    text, segments = unit(2, 4).requires_grad_(), unit(5, 4, seed=1).requires_grad_()
+    assert not known_prototypes(text, segments, 2).requires_grad
+    assert not sample_unknown(segments, 2).requires_grad
+    assert not update_unknown(segments, text, segments, 0.5).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("text", "segments", "m"),
+    [((2, 4), (5, 4), 0), ((2, 4), (5, 4), -1), ((2, 4), (0, 4), 1), ((2, 3), (5, 4), 1), ((4,), (5, 4), 1)],
+)
+def test_known_prototypes_refuse_what_does_not_fit(text: tuple[int, ...], segments: tuple[int, ...], m: int) -> None:
+    with pytest.raises(ValueError, match="got"):
+        known_prototypes(torch.ones(text), torch.ones(segments), m)
+
+
+# --------------------------------------------------------------------------------------------------------- unknown
+
+
+def test_unknown_prototypes_start_as_different_segments() -> None:
+    segments = unit(20, 4)
+    drawn = sample_unknown(segments, 8, generator(0))
+    indices = [(segments == row).all(1).nonzero().item() for row in drawn]
+    assert len(set(indices)) == 8
+
+
+def test_unknown_prototypes_are_drawn_by_the_generator_alone() -> None:
+    segments = unit(20, 4)
+    torch.manual_seed(1)
+    first = sample_unknown(segments, 8, generator(3))
+    torch.manual_seed(2)
+    assert torch.equal(sample_unknown(segments, 8, generator(3)), first)
+    assert not torch.equal(sample_unknown(segments, 8, generator(4)), first)
+
+
+@pytest.mark.parametrize(("asked", "given_"), [(0, 0), (3, 3), (5, 5), (9, 5)])
+def test_no_more_unknown_prototypes_than_segments(asked: int, given_: int) -> None:
+    assert sample_unknown(unit(5, 4), asked, generator(0)).shape == (given_, 4)
+
+
+def test_unknown_prototypes_are_a_copy() -> None:
+    segments = unit(5, 4)
+    before = segments.clone()
+    sample_unknown(segments, 5, generator(0)).zero_()
+    assert torch.equal(segments, before)
+
+
+# ---------------------------------------------------------------------------------------------------------- assign
+
+
+@provable
+@given(seeds)
+def test_assign_equals_the_reference(seed: int) -> None:
+    guidance, prototypes = unit(10, 4, seed=seed), unit(5, 4, seed=seed + 1)
+    labels = assign(guidance, prototypes)
+    assert labels.dtype == torch.int64
+    assert labels.tolist() == reference.assign(guidance, prototypes)
+
+
+def test_assign_finds_each_prototype_its_own_place() -> None:
+    prototypes = unit(6, 8)
+    assert assign(prototypes, prototypes).tolist() == list(range(6))
+
+
+def test_assign_of_no_segment() -> None:
+    assert assign(torch.zeros(0, 4), torch.eye(4)).shape == (0,)
+
+
+# ---------------------------------------------------------------------------------------------------------- update
+
+
+@provable
+@given(seeds, st.sampled_from([0.0, 0.05, 0.5, 1.0]))
+def test_update_equals_the_reference(seed: int, step: float) -> None:
+    unknown, known, guidance = unit(4, 5, seed=seed), unit(3, 5, seed=seed + 1), unit(12, 5, seed=seed + 2)
+    expected = reference.update_unknown(unknown, known, guidance, step)
+    torch.testing.assert_close(update_unknown(unknown, known, guidance, step), expected, rtol=0, atol=1e-10)
+
+
+@provable
+@given(seeds, st.floats(0, 1))
+def test_update_never_moves_away_from_the_assigned_segments(seed: int, step: float) -> None:
+    unknown, known, guidance = unit(4, 5, seed=seed), unit(3, 5, seed=seed + 1), unit(30, 5, seed=seed + 2)
+    moved = update_unknown(unknown, known, guidance, step)
+    labels = assign(guidance, torch.cat([known, unknown])) - 3
+    for index in range(4):
+        mine = guidance[labels == index]
+        assert (mine @ moved[index]).sum() >= (mine @ unknown[index]).sum() - 1e-12
+    torch.testing.assert_close(moved.norm(dim=1), torch.ones(4, dtype=torch.float64))
+
+
+def test_update_of_step_1_jumps_to_the_mean_of_its_segments() -> None:
+    unknown, known = torch.eye(4, dtype=torch.float64)[:2], torch.eye(4, dtype=torch.float64)[2:]
+    guidance = torch.tensor([[0.8, 0, 0.6, 0], [0.8, 0, 0, 0.6], [0, 0, 1, 0]], dtype=torch.float64)
+    moved = update_unknown(unknown, known, guidance, 1.0)
+    torch.testing.assert_close(moved[0], reference_segments.normalise(guidance[:2].sum(0)))
+    assert torch.equal(moved[1], unknown[1])
+
+
+def test_update_leaves_prototypes_without_segments_bit_for_bit() -> None:
+    unknown, known = unit(4, 5, dtype=torch.float32), unit(3, 5, seed=1, dtype=torch.float32)
+    assert torch.equal(update_unknown(unknown, known, known, 0.7), unknown)
+    assert torch.equal(update_unknown(unknown, known, known[:0], 0.7), unknown)
+
+
+def test_segments_of_known_classes_move_nothing_even_where_an_unknown_is_next() -> None:
+    known, unknown = unit(1, 4), unit(1, 4, seed=1)
+    guidance = known.expand(5, -1)
+    assert torch.equal(update_unknown(unknown, known, guidance, 1.0), unknown)
+    torch.testing.assert_close(update_unknown(unknown, known[:0], guidance, 1.0), known)
+
+
+def test_update_without_unknown_prototypes() -> None:
+    assert update_unknown(torch.zeros(0, 4), torch.eye(4), torch.eye(4), 0.5).shape == (0, 4)
+
+
+def test_update_leaves_its_inputs_alone() -> None:
+    inputs = unit(4, 5), unit(3, 5, seed=1), unit(12, 5, seed=2)
+    copies = [x.clone() for x in inputs]
+    update_unknown(*inputs, 0.5)
+    assert all(torch.equal(a, b) for a, b in zip(inputs, copies, strict=True))

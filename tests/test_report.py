@@ -1,0 +1,285 @@
+import base64
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clips4 import figures
+from clips4.config import SegmentConfig
+from clips4.errors import UserError
+from clips4.report import Findings, class_words, fine_segments, gather, legend, percent, render, write_report
+from clips4.segmenter import UNKNOWN_LABEL, Segmenter
+from clips4.training import Silent
+from tests.conftest import write_broken_pictures
+from tests.helpers import conse, unit
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+NASTY = '<b>&"'
+
+
+class Page(HTMLParser):
+    """Reads a page and fails where tags are not balanced."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {key: value or "" for key, value in attrs}))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {key: value or "" for key, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open, f"</{tag}> closes nothing"
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] != "style":
+            self.text += data
+
+    def all(self, *names: str) -> list[dict[str, str]]:
+        return [attributes for tag, attributes in self.tags if tag in names]
+
+
+class Counting(Silent):
+    """A listener that counts."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+        self.parts = 0
+
+    def stage(self, name: str, total: int) -> None:
+        self.told.append((name, total))
+
+    def advance(self, values: dict[str, float]) -> None:
+        self.parts += 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_teacher() -> Iterator[None]:
+    """The teacher is loaded once for all tests."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr("clips4.segmenter.load_teacher", lambda name: conse())
+    yield
+    patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def quick_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pages of single tests have no t-SNE; that of the fixture ``html`` has."""
+    monkeypatch.setattr(figures, "tsne", lambda vectors, seed: np.linspace(0, 1, 2 * len(vectors)).reshape(-1, 2))
+
+
+@pytest.fixture(scope="module")
+def findings(tiny_run: Path, pictures: Path) -> Findings:
+    return gather(tiny_run, sorted(pictures.iterdir()), "cpu", Silent())
+
+
+@pytest.fixture(scope="module")
+def html(findings: Findings) -> str:
+    return render(findings)
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_the_page_is_one_whole_file(tiny_run: Path, pictures: Path, tmp_path: Path) -> None:
+    broken = write_broken_pictures(tmp_path / "broken")["cut.jpg"]
+    first, listener = sorted(pictures.iterdir())[0], Counting()
+    out = tmp_path / "out" / "index.html"
+    write_report(out, tiny_run, [first, broken], "cpu", listener)
+    assert list(out.parent.iterdir()) == [out]
+    page = Page(out.read_text("utf-8"))
+    assert "Left out" in page.text
+    assert "cut.jpg" in page.text
+    assert listener.told == [("drawing the page", 2)]
+    assert listener.parts == 1
+
+
+def test_a_run_without_a_checkpoint_leaves_the_old_page(pictures: Path, tmp_path: Path) -> None:
+    page = tmp_path / "index.html"
+    page.write_text("old")
+    with pytest.raises(UserError, match="no checkpoint"):
+        write_report(page, tmp_path / "none", sorted(pictures.iterdir()), "cpu", Silent())
+    assert page.read_text() == "old"
+
+
+def test_every_photograph_has_its_six_pictures(findings: Findings, page: Page) -> None:
+    alts = [image["alt"] for image in page.all("img")]
+    for title in ("photo0", "photo1", "photo2"):
+        for name in ("Photograph", "Regions", "Embedding", "Segments", "Teacher", "Student"):
+            assert alts.count(f"{name}: {title}") == 1
+    assert len(alts) == 3 * 6 + len(findings.found)
+
+
+def test_pictures_decode_at_their_declared_size(findings: Findings, page: Page) -> None:
+    decoded = {}
+    for image in page.all("img"):
+        kind, _, data = image["src"].partition(",")
+        assert kind == "data:image/jpeg;base64"
+        picture = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
+        picture.load()
+        assert picture.size == (int(image["width"]), int(image["height"]))
+        decoded[image["alt"]] = np.array(picture).astype(int)
+    for photograph in findings.photographs:
+        assert np.abs(decoded[f"Photograph: {photograph.title}"] - photograph.image).mean() < 6
+
+
+def test_nothing_is_loaded_from_elsewhere(html: str, page: Page) -> None:
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "srcset", "action", "data", "poster", "xlink:href"):
+            value = attributes.get(name, "#")
+            assert value.startswith(("#", "data:")), (tag, name, value[:80])
+    assert not page.all("script", "link", "iframe", "object", "embed")
+    assert not re.search(r"url\(|@import|https?:", html)
+
+
+def test_the_page_is_well_made(html: str, page: Page) -> None:
+    assert html.startswith("<!DOCTYPE html>")
+    assert page.all("html")[0]["lang"] == "en"
+    assert len(page.all("title")) == len(page.all("h1")) == len(page.all("main")) == 1
+    assert all(image["alt"] for image in page.all("img"))
+    assert all(svg.get("aria-label") or svg.get("aria-hidden") == "true" for svg in page.all("svg"))
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(later - earlier <= 1 for earlier, later in pairwise(levels))
+    ids = Counter(attributes["id"] for _, attributes in page.tags if "id" in attributes)
+    assert set(ids.values()) == {1}
+    assert {link["href"][1:] for link in page.all("a")} <= set(ids)
+    assert "$" not in page.text
+
+
+def test_the_stand_in_is_called_one_before_any_picture(html: str) -> None:
+    assert "stand-in" in html
+    assert html.index("stand-in, not CLIP") < html.index("<img")
+
+
+def test_another_teacher_is_no_stand_in(findings: Findings) -> None:
+    config = findings.checkpoint.config
+    other = config.model_copy(update={"teacher": config.teacher.model_copy(update={"name": NASTY})})
+    html = render(replace(findings, checkpoint=replace(findings.checkpoint, config=other)))
+    assert "stand-in" not in html
+    assert NASTY not in html
+
+
+def test_given_strings_are_escaped(findings: Findings) -> None:
+    prototypes = replace(findings.checkpoint.prototypes, names=(NASTY, "$cup", "gräs & hö"))
+    photograph = replace(findings.photographs[0], title=f"{NASTY} $title")
+    page_findings = replace(
+        findings,
+        checkpoint=replace(findings.checkpoint, prototypes=prototypes),
+        photographs=[photograph, *findings.photographs[1:]],
+    )
+    html = render(page_findings)
+    page = Page(html)
+    assert NASTY not in html
+    assert f"{NASTY} $title" in page.text
+    assert f"Student: {NASTY} $title" in [image["alt"] for image in page.all("img")]
+    assert page.text.count(NASTY) >= 4  # heading, plane (label and legend), table
+    assert "gräs & hö" in page.text
+
+
+def test_the_same_findings_give_the_same_page(findings: Findings) -> None:
+    assert render(findings) == render(replace(findings))
+
+
+def test_answers_are_those_of_the_segmenter(findings: Findings, tiny_run: Path) -> None:
+    student = Segmenter.load(tiny_run, "cpu")
+    teacher = Segmenter.from_teacher("conse", findings.checkpoint.config, "cpu")
+    for photograph in findings.photographs:
+        answer = student.segment(photograph.image)
+        shown = np.where(photograph.student >= findings.known, UNKNOWN_LABEL, photograph.student)
+        np.testing.assert_array_equal(shown, answer.labels)
+        by_text = teacher.segment(photograph.image, "cat,cup,grass")
+        np.testing.assert_array_equal(photograph.teacher, by_text.labels)
+
+
+def test_shares_and_legends_say_what_the_labels_are(findings: Findings) -> None:
+    assert findings.names == ("cat", "cup", "grass", "u1", "u2")
+    assert findings.shares.sum() == pytest.approx(1)
+    labels = np.repeat([0, 0, 2, 3], 25).reshape(10, 10)
+    text = Page(legend(findings, labels)).text
+    assert text == "cat 50.0 %grass 25.0 %unknown 25.0 % (u1 25.0 %)"
+    assert Page(legend(findings, np.zeros((4, 4), np.int64))).text == "cat 100.0 %unknown 0.0 %"
+    assert Page(legend(findings, labels // 3, unknown=False)).text == "cat 75.0 %cup 25.0 %"
+
+
+def test_a_class_has_one_colour(findings: Findings, html: str) -> None:
+    rows = re.findall(r"background:(#[0-9a-f]{6})\"></span>(cat|cup|grass)\b", html)
+    assert len({colour for colour, _ in rows}) == len({name for _, name in rows}) == len(set(rows)) == 3
+    assert len(rows) > 6
+
+
+def test_a_page_without_unknown_prototypes_or_log(findings: Findings) -> None:
+    prototypes = replace(findings.checkpoint.prototypes, unknown=findings.checkpoint.prototypes.unknown[:0])
+    photographs = [replace(each, student=each.student % findings.known) for each in findings.photographs]
+    bare = replace(
+        findings, checkpoint=replace(findings.checkpoint, prototypes=prototypes), photographs=photographs, log=[]
+    )
+    text = Page(render(bare)).text
+    assert "The run has no log" in text
+    assert "u1" not in text.split("Photographs")[-1]
+
+
+def test_settings_and_losses_are_shown(findings: Findings, page: Page) -> None:
+    assert "contrast_pixels" in page.text
+    assert findings.checkpoint.card["versions"]["torch"] in page.text
+    charts = [svg["aria-label"] for svg in page.all("svg") if svg.get("class") == "chart"]
+    assert [label.split(":")[0] for label in charts] == ["loss", "contrast", "embedding", "semantic"]
+    assert "minutes" not in page.text.split("Settings")[-1]
+    timed = replace(findings, log=[{**line, "seconds": 60.0} for line in findings.log])
+    assert "2.0 minutes" in Page(render(timed)).text
+
+
+def test_words_come_from_the_shipped_list_of_these_names() -> None:
+    names = ("cat", "cup", "motorcycle", "rocket", "person", "temple", "flower", "sky", "tree")
+    assert ("cat", "tabby cat") in class_words(names)
+    assert class_words(("cat", NASTY)) == (("cat",), (NASTY,))
+
+
+def test_percent() -> None:
+    assert [percent(share) for share in (0, 0.0004, 0.001, 0.5, 1)] == [
+        "0.0 %",
+        "&lt; 0.1 %",
+        "0.1 %",
+        "50.0 %",
+        "100.0 %",
+    ]
+
+
+def test_fine_segments_lie_within_one_region_each() -> None:
+    z = unit(8, 6, 9, dim=0, dtype=torch.float32)
+    regions = np.repeat(np.arange(3, dtype=np.int32), 24)[None].repeat(48, 0)
+    segments = fine_segments(z, regions, SegmentConfig(clusters=4, iterations=3))
+    assert segments.shape == (48, 72)
+    assert set(np.unique(segments)) == set(range(segments.max() + 1))
+    assert 3 <= segments.max() + 1 <= 12
+    for segment in range(segments.max() + 1):
+        assert len(np.unique(regions[segments == segment])) == 1
+
+
+def test_fine_segments_follow_a_plain_border() -> None:
+    z = torch.zeros(2, 8, 8)
+    z[0, :, :4] = 1
+    z[1, :, 4:] = 1
+    segments = fine_segments(z, np.zeros((64, 64), np.int32), SegmentConfig(clusters=(1, 2), location_weight=0))
+    np.testing.assert_array_equal(segments, np.repeat([[0, 1]], 32, 1).repeat(64, 0))

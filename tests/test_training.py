@@ -1,0 +1,160 @@
+"""The loop: it learns, repeats itself bit for bit, resumes, and stops cleanly."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from clips4.checkpoints import checkpoint_folders, load_checkpoint
+from clips4.config import Config, TrainConfig, load_config
+from clips4.errors import UserError
+from clips4.runlog import LOG, read_log
+from clips4.training import Interrupted, Silent, learning_rate_factor, train
+from clips4.vocabulary import load_classes
+from tests.conftest import TINY, write_broken_pictures
+
+CLASSES = load_classes("cat,cup,grass")
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    checkpoint = load_checkpoint(run)
+    return {**checkpoint.student.state_dict(), "unknown": checkpoint.prototypes.unknown}
+
+
+def assert_same_bits(one: Path, two: Path) -> None:
+    ours, theirs = weights(one), weights(two)
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        assert torch.equal(value, theirs[key]), key
+
+
+class StopAt(Silent):
+    """Ctrl-C after some steps."""
+
+    def __init__(self, steps: int):
+        self.left = steps
+
+    def advance(self, values: dict[str, float]) -> None:
+        if values:
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(
+    pictures: Path, tiny_run: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    train(sorted(pictures.iterdir()), CLASSES, tiny_config, tmp_path / "again", device="cpu")
+    assert_same_bits(tiny_run, tmp_path / "again")
+
+
+def test_another_seed_gives_other_weights(pictures: Path, tiny_run: Path, tmp_path: Path) -> None:
+    config = load_config("cpu", [*TINY, "train.seed=1"])
+    train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "other", device="cpu")
+    ours, theirs = weights(tiny_run), weights(tmp_path / "other")
+    assert not torch.equal(ours["head.project.weight"], theirs["head.project.weight"])
+
+
+def test_an_interrupted_run_ends_like_an_unbroken_one(pictures: Path, tmp_path: Path) -> None:
+    config = load_config("cpu", [*TINY, "train.steps=4", "train.save_every=3"])
+    paths = sorted(pictures.iterdir())
+    train(paths, CLASSES, config, tmp_path / "whole", device="cpu")
+    with pytest.raises(Interrupted) as stopped:
+        train(paths, CLASSES, config, tmp_path / "broken", device="cpu", listener=StopAt(2))
+    assert stopped.value.step == 2
+    result = train(paths, CLASSES, config, tmp_path / "broken", resume=True, device="cpu")
+    assert result.steps == 4
+    assert_same_bits(tmp_path / "whole", tmp_path / "broken")
+    assert read_log(tmp_path / "whole" / LOG) == read_log(tmp_path / "broken" / LOG)
+
+
+def test_resuming_with_other_settings_or_classes_is_refused(
+    pictures: Path, copied_run: Path, tiny_config: Config
+) -> None:
+    paths = sorted(pictures.iterdir())
+    with pytest.raises(UserError, match="other settings or classes"):
+        train(paths, load_classes("cat,dog,grass"), tiny_config, copied_run, resume=True, device="cpu")
+    other = load_config("cpu", [*TINY, "train.rate=0.5"])
+    with pytest.raises(UserError, match="other settings or classes"):
+        train(paths, CLASSES, other, copied_run, resume=True, device="cpu")
+    with pytest.raises(UserError, match="there is a run already"):
+        train(paths, CLASSES, tiny_config, copied_run, device="cpu")
+
+
+def test_the_losses_fall_on_pictures_seen_again_and_again(pictures: Path, tmp_path: Path) -> None:
+    config = load_config("cpu", [*TINY, "train.steps=30", "train.rate=0.003", "train.save_every=30"])
+    train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
+    log = read_log(tmp_path / "run" / LOG)
+    assert [line["step"] for line in log] == list(range(1, 31))
+    for name in ("loss", "contrast", "embedding", "semantic"):
+        first = sum(line[name] for line in log[:5])
+        last = sum(line[name] for line in log[-5:])
+        assert last < first, name
+
+
+def test_a_term_of_weight_zero_is_switched_off(pictures: Path, tmp_path: Path) -> None:
+    config = load_config("cpu", [*TINY, "train.steps=1", "objective.contrast_weight=0", "objective.semantic_weight=0"])
+    train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
+    (line,) = read_log(tmp_path / "run" / LOG)
+    assert line["contrast"] == line["semantic"] == 0
+    assert line["loss"] == line["embedding"] > 0
+
+
+def test_broken_pictures_are_left_out_and_told(pictures: Path, tiny_config: Config, tmp_path: Path) -> None:
+    broken = write_broken_pictures(tmp_path / "broken")
+    paths = [*sorted(pictures.iterdir()), *broken.values()]
+    result = train(paths, CLASSES, tiny_config, tmp_path / "run", device="cpu")
+    assert len(result.pictures) == 3
+    assert [skipped.path for skipped in result.skipped] == list(broken.values())
+
+
+def test_the_teacher_is_never_trained(pictures: Path, tiny_run: Path, tiny_config: Config) -> None:
+    tensors = load_checkpoint(tiny_run).student.state_dict()
+    assert not [key for key in tensors if "teacher" in key or "sentences" in key]
+
+
+def test_known_prototypes_stay_and_unknown_ones_move(pictures: Path, tmp_path: Path) -> None:
+    config = load_config("cpu", [*TINY, "train.keep=9", "prototypes.unknown=8"])
+    train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
+    first, last = (load_checkpoint(folder).prototypes for folder in checkpoint_folders(tmp_path / "run"))
+    assert torch.equal(first.known, last.known)
+    assert not torch.equal(first.unknown, last.unknown)
+    torch.testing.assert_close(last.unknown.norm(dim=1), torch.ones(len(last.unknown)))
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_reason(
+    pictures: Path, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import clips4.objective
+
+    honest = clips4.objective.objective
+
+    def spoilt(*arguments: object) -> object:
+        terms = honest(*arguments)  # type: ignore[arg-type]
+        return terms._replace(total=terms.total * math.nan)
+
+    monkeypatch.setattr("clips4.training.objective", spoilt)
+    with pytest.raises(UserError, match=r"the loss is .*; lower train.rate"):
+        train(sorted(pictures.iterdir()), CLASSES, tiny_config, tmp_path / "run", device="cpu")
+
+
+def test_a_crop_that_the_stride_does_not_divide_is_refused(pictures: Path, tmp_path: Path) -> None:
+    config = load_config("cpu", [*TINY, "data.crop=60"])
+    with pytest.raises(UserError, match=r"not a multiple of student\.stride"):
+        train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
+
+
+def test_learning_rate_rises_then_falls() -> None:
+    config = TrainConfig(steps=100, warmup=10, power=1.0)
+    factors = [learning_rate_factor(step, config) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[9] == max(factors)
+    assert factors[50] == pytest.approx(0.5)
+    assert factors == sorted(factors[:10]) + sorted(factors[10:], reverse=True)
+
+
+def test_a_log_cut_in_the_middle_of_a_line_is_read_up_to_there(tmp_path: Path) -> None:
+    (tmp_path / LOG).write_text(json.dumps({"step": 1}) + '\n{"step": 2, "lo')
+    assert read_log(tmp_path / LOG) == [{"step": 1}]
