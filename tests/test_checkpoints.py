@@ -21,6 +21,7 @@ from clips4.checkpoints import (
 from clips4.config import Config, StudentConfig, load_config
 from clips4.errors import UserError
 from clips4.student.embedder import Embedder, empty_student
+from clips4.vocabulary import load_classes
 from tests.helpers import generator, unit
 
 CONFIG = load_config("cpu", ["student.width=16", "segments.clusters=[3, 5]", "train.rate=0.0123"])
@@ -29,7 +30,12 @@ DIMENSIONS = 12
 
 def make_prototypes(unknown: int = 4) -> Prototypes:
     text, known = unit(2, DIMENSIONS, dtype=torch.float32), unit(2, DIMENSIONS, seed=1, dtype=torch.float32)
-    return Prototypes(("cat", "dining table"), text, known, unit(unknown, DIMENSIONS, seed=2, dtype=torch.float32))
+    return Prototypes(
+        load_classes(["cat", "dining table: table, desk"]),
+        text,
+        known,
+        unit(unknown, DIMENSIONS, seed=2, dtype=torch.float32),
+    )
 
 
 class Run:
@@ -123,7 +129,7 @@ def test_the_card_tells_what_made_the_weights(saved: Run) -> None:
     path = load_checkpoint(saved.folder).path
     card = json.loads((path / CARD).read_text())
     assert card["step"] == 7
-    assert card["classes"] == ["cat", "dining table"]
+    assert card["classes"] == {"cat": ["cat"], "dining table": ["table", "desk"]}
     assert card["embed_dim"] == DIMENSIONS
     assert Config.model_validate(card["config"]) == CONFIG
     assert {"clips4", "torch", "python"} <= card["versions"].keys()

@@ -193,3 +193,25 @@ def test_update_leaves_its_inputs_alone() -> None:
     copies = [x.clone() for x in inputs]
     update_unknown(*inputs, 0.5)
     assert all(torch.equal(a, b) for a, b in zip(inputs, copies, strict=True))
+
+
+def test_unknown_prototypes_can_be_kept_off_the_known_classes() -> None:
+    segments, known = unit(40, 6), unit(3, 6, seed=1)
+    nearness = (segments @ known.T).amax(1)
+    drawn = sample_unknown(segments, 100, generator(0), known, share=0.25)
+    farthest = segments[nearness.argsort()[:10]]
+    assert {tuple(row) for row in drawn.tolist()} == {tuple(row) for row in farthest.tolist()}
+    torch.testing.assert_close(
+        sample_unknown(segments, 5, generator(0), known, share=1), sample_unknown(segments, 5, generator(0))
+    )
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.1, float("nan")])
+def test_a_share_outside_0_to_1_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="share"):
+        sample_unknown(unit(4, 3), 2, known=unit(2, 3), share=share)
+
+
+def test_a_share_below_1_needs_known_prototypes() -> None:
+    with pytest.raises(ValueError, match="needs known prototypes"):
+        sample_unknown(unit(4, 3), 2, share=0.5)

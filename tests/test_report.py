@@ -16,9 +16,11 @@ from PIL import Image
 from clips4 import figures
 from clips4.config import SegmentConfig
 from clips4.errors import UserError
-from clips4.report import Findings, class_words, fine_segments, gather, legend, percent, render, write_report
+from clips4.findings import Findings, fine_segments, gather
+from clips4.report import legend, percent, render, write_report
 from clips4.segmenter import UNKNOWN_LABEL, Segmenter
 from clips4.training import Silent
+from clips4.vocabulary import load_classes
 from tests.conftest import write_broken_pictures
 from tests.helpers import conse, unit
 
@@ -182,7 +184,7 @@ def test_another_teacher_is_no_stand_in(findings: Findings) -> None:
 
 
 def test_given_strings_are_escaped(findings: Findings) -> None:
-    prototypes = replace(findings.checkpoint.prototypes, names=(NASTY, "$cup", "gräs & hö"))
+    prototypes = replace(findings.checkpoint.prototypes, classes=load_classes([NASTY, "$cup", "gräs & hö"]))
     photograph = replace(findings.photographs[0], title=f"{NASTY} $title")
     page_findings = replace(
         findings,
@@ -248,12 +250,6 @@ def test_settings_and_losses_are_shown(findings: Findings, page: Page) -> None:
     assert "minutes" not in page.text.split("Settings")[-1]
     timed = replace(findings, log=[{**line, "seconds": 60.0} for line in findings.log])
     assert "2.0 minutes" in Page(render(timed)).text
-
-
-def test_words_come_from_the_shipped_list_of_these_names() -> None:
-    names = ("cat", "cup", "motorcycle", "rocket", "person", "temple", "flower", "sky", "tree")
-    assert ("cat", "tabby cat") in class_words(names)
-    assert class_words(("cat", NASTY)) == (("cat",), (NASTY,))
 
 
 def test_percent() -> None:

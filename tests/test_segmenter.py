@@ -10,7 +10,7 @@ from PIL import Image
 
 from clips4.config import Config
 from clips4.errors import UserError
-from clips4.segmenter import UNKNOWN_LABEL, Segmentation, Segmenter, nearest_class, read_picture
+from clips4.segmenter import UNKNOWN_LABEL, Picture, Segmentation, Segmenter, nearest_class, read_picture
 from tests.conftest import photograph
 from tests.helpers import unit
 
@@ -25,7 +25,15 @@ def test_every_form_of_a_picture_is_the_same_picture(tmp_path: Path) -> None:
     array = np.array(image)
     image.save(tmp_path / "a.png")
     tensor = torch.from_numpy(array).permute(2, 0, 1)
-    forms = [tmp_path / "a.png", str(tmp_path / "a.png"), image, array, array / 255, tensor, tensor.double() / 255]
+    forms: list[Picture] = [
+        tmp_path / "a.png",
+        str(tmp_path / "a.png"),
+        image,
+        array,
+        array / 255,
+        tensor,
+        tensor.double() / 255,
+    ]
     for form in forms:
         np.testing.assert_array_equal(read_picture(form), array)
 

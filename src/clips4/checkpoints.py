@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from clips4.config import Config, parse_config
 from clips4.errors import UserError
 from clips4.student.embedder import Embedder, empty_student
+from clips4.vocabulary import ClassList
 
 FOLDER, WEIGHTS, CARD, OPTIMISER = "checkpoints", "student.safetensors", "card.json", "optimiser.pt"
 FORMAT = 1
@@ -34,16 +35,21 @@ class Prototypes:
     """Class vectors of a run, unit rows in the teacher's space.
 
     Attributes:
-        names: the K known classes.
+        classes: the K known classes.
         text: (K, D) prompt-ensembled text vectors.
         known: (K, D) fixed prototypes.
         unknown: (U, D) prototypes of the unknown classes.
     """
 
-    names: tuple[str, ...]
+    classes: ClassList
     text: Tensor
     known: Tensor
     unknown: Tensor
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """(K,) names of the known classes."""
+        return self.classes.names
 
     def all(self) -> Tensor:
         """(K + U, D) known, then unknown."""
@@ -102,7 +108,7 @@ def save_checkpoint(
         card = {
             "format": FORMAT,
             "step": step,
-            "classes": list(prototypes.names),
+            "classes": dict(zip(prototypes.names, map(list, prototypes.classes.words), strict=True)),
             "embed_dim": prototypes.known.shape[1],
             "config": config.model_dump(mode="json"),
             "versions": versions(),
@@ -141,7 +147,7 @@ def load_checkpoint(run: Path) -> Checkpoint:
             {key.removeprefix(_STUDENT): value for key, value in tensors.items() if key.startswith(_STUDENT)}
         )
         prototypes = Prototypes(
-            tuple(card["classes"]),
+            ClassList(tuple(card["classes"]), tuple(map(tuple, card["classes"].values()))),
             tensors["prototypes.text"],
             tensors["prototypes.known"],
             tensors["prototypes.unknown"],

@@ -27,7 +27,11 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Pictures and the two views of each."""
 
-    long_side: int = Field(512, ge=64, description="training pictures are reduced to this long side; the teacher and the regions see them so")
+    long_side: int = Field(
+        512,
+        ge=64,
+        description="training pictures are reduced to this long side; the teacher and the regions see them so",
+    )
     inference_side: int = Field(
         320, ge=64, description="long side at which the student reads a picture; near the scale of its training views"
     )
@@ -84,6 +88,9 @@ class PrototypeConfig(_Section):
 
     m: int = Field(16, ge=1, description="teacher segments averaged to a known class's prototype")
     unknown: int = Field(20, ge=0, description="number of unknown prototypes")
+    unknown_share: PositiveShare = Field(
+        1.0, description="part of the segments, farthest from the known prototypes, that the unknown are drawn from"
+    )
     step: float = Field(0.05, ge=0, le=1, description="how far an unknown prototype moves to its segments per step")
 
 

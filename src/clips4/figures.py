@@ -235,7 +235,7 @@ def scatter_chart(title: str, marks: Sequence[Mark], side: int = 640, font: int 
         taken.append(box)
         x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         gap = hypot(max(box[0] - mark.x, mark.x - box[2], 0), max(box[1] - mark.y, mark.y - box[3], 0))
-        if gap > font:
+        if gap > 0.6 * font:
             lines += f'<line class="leader" x1="{mark.x:.1f}" y1="{mark.y:.1f}" x2="{x:.1f}" y2="{y:.1f}"/>'
         texts += (
             f'<text class="{mark.kind}" x="{x:.1f}" y="{y + 0.33 * font:.1f}" text-anchor="middle">'

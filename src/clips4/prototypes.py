@@ -56,18 +56,36 @@ def known_prototypes(text: Tensor, segments: Tensor, m: int) -> Tensor:
 
 
 @torch.no_grad()
-def sample_unknown(segments: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+def sample_unknown(
+    segments: Tensor,
+    count: int,
+    generator: torch.Generator | None = None,
+    known: Tensor | None = None,
+    share: float = 1,
+) -> Tensor:
     """U unknown prototypes: ``count`` different teacher segments drawn at random.
 
     Args:
         segments: (S, D) unit rows.
-        count: U; all of them where there are fewer.
+        count: U; all candidates where there are fewer.
+        known: (K, D) unit rows, needed for a share below 1.
+        share: the part of the segments, farthest from every known prototype first, that is drawn from. 1 draws from all
+            as the paper does; less keeps unknown prototypes off what the known classes cover already.
 
     Returns:
-        (min(U, S), D) unit rows.
+        (U, D) unit rows.
+
+    Raises:
+        ValueError: share is not in (0, 1], or below 1 without known prototypes.
     """
-    chosen = torch.randperm(len(segments), generator=generator)[:count].to(segments.device)
-    return segments[chosen].clone()
+    if not 0 < share <= 1 or (share < 1 and known is None):
+        raise ValueError(f"share is in (0, 1], and below 1 needs known prototypes; got {share}")
+    candidates = segments
+    if share < 1 and known is not None and len(segments):
+        nearness = (segments @ known.T).amax(1)
+        candidates = segments[nearness.argsort()[: max(1, round(share * len(segments)))]]
+    chosen = torch.randperm(len(candidates), generator=generator)[:count].to(segments.device)
+    return candidates[chosen].clone()
 
 
 @torch.no_grad()

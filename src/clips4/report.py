@@ -1,4 +1,4 @@
-"""The demo's page: all that it shows is gathered first (``gather``), then written as one HTML file (``render``).
+"""The page of a run: its findings, written as one HTML file that needs no other.
 
 The words, their order and the style are in ``assets/report``.
 """
@@ -6,8 +6,6 @@ The words, their order and the style are in ``assets/report``.
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from html import escape
 from pathlib import Path
 from string import Template
@@ -15,31 +13,20 @@ from typing import get_args
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from clips4 import figures
-from clips4.checkpoints import Checkpoint, load_checkpoint
-from clips4.config import Config, SegmentConfig
-from clips4.data.folders import Skipped, prepare
-from clips4.devices import pick_device
+from clips4.config import Config
 from clips4.figures import Kind, Mark
-from clips4.images import RGB, UNKNOWN_COLOUR, palette, reduce_to, write_atomically
-from clips4.outputs import output_stems
-from clips4.regions import RegionCache
-from clips4.runlog import LOG, read_log
-from clips4.segmenter import Segmenter, nearest_class
-from clips4.segments import cut_by_regions, locations, pool, spherical_kmeans
+from clips4.findings import SMALL, Findings, Labels, Photograph, gather
+from clips4.images import RGB, UNKNOWN_COLOUR, reduce_to, write_atomically
 from clips4.training import Listener
-from clips4.vocabulary import ASSETS, builtin_class_files, load_classes
-
-Labels = NDArray[np.int64]  # (H, W)
+from clips4.vocabulary import ASSETS
 
 _LONG_SIDE = 512  # of the pictures on the page
 _VIEW_PIXELS = 60  # per photograph and per network in the two-dimensional view
-_SMALL = 0.001  # share of all pixels below which an unknown prototype counts as not found
 _LOSSES = {
     "loss": "Objective",
     "contrast": "Pixel–segment contrast, L<sub>t</sub>",
@@ -53,82 +40,6 @@ _SIGNS: dict[Kind, str] = {
     "teacher": "teacher’s pixel",
     "student": "student’s pixel",
 }
-
-
-@dataclass(frozen=True)
-class Photograph:
-    """A photograph and what was computed of it, at the size the student reads it in.
-
-    Attributes:
-        title: a name for people.
-        image: (H, W, 3) uint8.
-        regions: (H, W) region of each pixel.
-        segments: (H, W) segment of each pixel: k-means of z, cut by the regions.
-        z: (D, h, w) the student's pixel embeddings.
-        pixel_map: (D, h', w') the teacher's.
-        teacher: (H, W) class by the teacher's pixel map and text vectors, 0..K-1.
-        student: (H, W) nearest prototype of z: known 0..K-1, unknown K..K+U-1.
-    """
-
-    title: str
-    image: RGB
-    regions: NDArray[np.int32]
-    segments: Labels
-    z: Tensor
-    pixel_map: Tensor
-    teacher: Labels
-    student: Labels
-
-
-@dataclass(frozen=True)
-class Findings:
-    """All that the page shows.
-
-    Attributes:
-        checkpoint: of the run.
-        photographs: one at least.
-        skipped: those that cannot be read.
-        log: lines of the run's log.
-        device: that the pictures were computed on.
-    """
-
-    checkpoint: Checkpoint
-    photographs: list[Photograph]
-    skipped: list[Skipped]
-    log: list[dict[str, float]]
-    device: str
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """(K,) the known classes, then (U,) u1, u2, ... for the unknown prototypes."""
-        prototypes = self.checkpoint.prototypes
-        return (*prototypes.names, *(f"u{index + 1}" for index in range(len(prototypes.unknown))))
-
-    @property
-    def known(self) -> int:
-        """K."""
-        return len(self.checkpoint.prototypes.names)
-
-    @cached_property
-    def colours(self) -> NDArray[np.uint8]:
-        """(K + U, 3) the palette, then greys, those of neighbours far apart."""
-        greys = [70 + 150 * (index * 0.618034 % 1) for index in range(len(self.names) - self.known)]
-        return np.concatenate([palette(self.known), np.repeat(np.array(greys)[:, None], 3, 1).astype(np.uint8)])
-
-    @cached_property
-    def shares(self) -> NDArray[np.float64]:
-        """(K + U,) the student's answers: mean share of each prototype."""
-        return self.mean_shares([each.student for each in self.photographs])
-
-    @cached_property
-    def found(self) -> list[int]:
-        """Indices, K and more, of the unknown prototypes that have pixels worth the name; the largest first."""
-        order = np.argsort(-self.shares, kind="stable").tolist()
-        return [index for index in order if index >= self.known and self.shares[index] >= _SMALL]
-
-    def mean_shares(self, labels: Sequence[Labels]) -> NDArray[np.float64]:
-        """(K + U,) mean over label maps of the share of pixels with each label."""
-        return np.mean([np.bincount(each.ravel(), minlength=len(self.names)) / each.size for each in labels], 0)
 
 
 def write_report(page: Path, run: Path, photographs: Sequence[Path], device: str, listener: Listener) -> None:
@@ -145,51 +56,6 @@ def write_report(page: Path, run: Path, photographs: Sequence[Path], device: str
         UserError: no checkpoint in ``run``, or no readable photograph.
     """
     write_atomically(page, render(gather(run, photographs, device, listener)).encode())
-
-
-# ------------------------------------------------------------------------------------------------------- gathering
-
-
-def gather(run: Path, paths: Sequence[Path], device: str, listener: Listener) -> Findings:
-    """Read a run and compute what the page shows of each photograph."""
-    checkpoint = load_checkpoint(run)
-    config, prototypes = checkpoint.config, checkpoint.prototypes
-    student = Segmenter.load(checkpoint.path, device)
-    teacher = Segmenter.from_teacher(config.teacher.name, config, device)
-    regions_of = RegionCache(config.regions)
-    titles = dict(zip(paths, (stem.replace("_", " ") for stem in output_stems(paths)), strict=True))
-    photographs: list[Photograph] = []
-
-    def visit(path: Path, image: RGB) -> None:
-        z, pixel_map, regions = student.embed(image).cpu(), teacher.embed(image).cpu(), regions_of(image)
-        segments = fine_segments(z, regions, config.segments)
-        by_teacher = nearest_class(pixel_map, prototypes.text, image.shape[:2])[0].numpy()
-        by_student = nearest_class(z, prototypes.all(), image.shape[:2])[0].numpy()
-        photographs.append(Photograph(titles[path], image, regions, segments, z, pixel_map, by_teacher, by_student))
-        listener.advance({})
-
-    listener.stage("drawing the page", len(paths))
-    _, skipped = prepare(paths, config.data.long_side, visit)
-    return Findings(checkpoint, photographs, skipped, read_log(run / LOG), str(pick_device(device)))
-
-
-@torch.no_grad()
-def fine_segments(z: Tensor, regions: NDArray[np.int32], settings: SegmentConfig) -> Labels:
-    """Segments at the picture's resolution: k-means of z, its cosines enlarged, each cluster cut by the regions.
-
-    Args:
-        z: (D, h, w) unit along D.
-        regions: (H, W).
-
-    Returns:
-        (H, W) labels 0..S-1.
-    """
-    clusters = spherical_kmeans(z[None], settings.clusters, settings.iterations, settings.location_weight)[0]
-    used, labels = clusters.unique(return_inverse=True)
-    features = F.normalize(torch.cat([z, settings.location_weight * locations(z.shape[1], z.shape[2], z)]), dim=0)
-    centres = pool(features.flatten(1).T, labels.flatten(), len(used))
-    fine = nearest_class(features, centres, regions.shape)[0]
-    return cut_by_regions(fine[None], torch.from_numpy(regions.astype(np.int64))[None]).labels[0].numpy()
 
 
 def view_marks(findings: Findings) -> list[Mark]:
@@ -217,9 +83,6 @@ def view_marks(findings: Findings) -> list[Mark]:
         Mark(kind, x, y, css(findings.colours[i]), findings.names[i] if kind in ("text", "unknown") else "")
         for (kind, i), (x, y) in zip(signs, places, strict=True)
     ]
-
-
-# ------------------------------------------------------------------------------------------------------- rendering
 
 
 def css(colour: Sequence[int] | NDArray[np.uint8]) -> str:
@@ -302,7 +165,7 @@ def unknown_section(findings: Findings) -> str:
             f"<span>{percent(findings.shares[index])}</span><small>{escape(where)}</small></figcaption></figure>"
         )
     rest = [name for i, name in enumerate(findings.names) if i >= findings.known and i not in findings.found]
-    left = f"<p>Found on less than {percent(_SMALL)} of all pixels: {', '.join(rest)}.</p>" if rest else ""
+    left = f"<p>Found on less than {percent(SMALL)} of all pixels: {', '.join(rest)}.</p>" if rest else ""
     return f'<div class="crops">{cards}</div>{left}'
 
 
@@ -333,20 +196,14 @@ def plane_section(findings: Findings) -> str:
     )
 
 
-def class_words(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """The words of a list that comes with the package where it has these names, else the names themselves."""
-    lists = (load_classes(name) for name in builtin_class_files())
-    return next((each.words for each in lists if each.names == names), tuple((name,) for name in names))
-
-
 def class_rows(findings: Findings) -> str:
     """A table row for each class: colour, name, words, mean area by teacher and student; the unknown last."""
     by_teacher, by_student = findings.mean_shares([each.teacher for each in findings.photographs]), findings.shares
-    names = findings.checkpoint.prototypes.names
+    classes = findings.checkpoint.prototypes.classes
     rows = [
         f'<tr><th scope="row">{swatch(findings.colours[i])}{escape(name)}</th><td>{escape(", ".join(words))}</td>'
         f"<td>{percent(by_teacher[i])}</td><td>{percent(by_student[i])}</td></tr>"
-        for i, (name, words) in enumerate(zip(names, class_words(names), strict=True))
+        for i, (name, words) in enumerate(zip(classes.names, classes.words, strict=True))
     ]
     unknown = percent(by_student[findings.known :].sum())
     return "".join(rows) + (

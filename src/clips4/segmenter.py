@@ -21,7 +21,7 @@ from clips4.teachers import Teacher, load_teacher
 from clips4.vocabulary import UNKNOWN, ClassList, class_vectors, load_classes, load_templates
 
 Picture = str | Path | Image.Image | NDArray[Any] | Tensor
-Pictures = list[Picture] | tuple[Picture, ...]
+Pictures = list[Any] | tuple[Picture, ...]  # lists are invariant: any list of pictures
 Vectors = Literal["prototypes", "text"]
 
 UNKNOWN_LABEL = -1
@@ -112,7 +112,9 @@ class Segmenter:
         checkpoint = load_checkpoint(Path(run))
         where = pick_device(device)
         student = checkpoint.student.to(where)
-        return cls(student, checkpoint.config.teacher, checkpoint.config.data.inference_side, where, checkpoint.prototypes)
+        return cls(
+            student, checkpoint.config.teacher, checkpoint.config.data.inference_side, where, checkpoint.prototypes
+        )
 
     @classmethod
     def from_teacher(cls, name: str, config: Config | None = None, device: str = "auto") -> "Segmenter":

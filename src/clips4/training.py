@@ -1,7 +1,8 @@
 """Training CLIP-S4, from top to bottom: read each picture once with the teacher, find prototypes, then the loop."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -104,11 +105,18 @@ def prepare_run(
     listener.stage("reading pictures", len(paths))
     pictures, skipped = prepare(paths, config.data.long_side, visit)
     vectors = torch.cat(segments)
+    known = known_prototypes(text, vectors, config.prototypes.m)
     prototypes = Prototypes(
-        names=classes.names,
+        classes=classes,
         text=text,
-        known=known_prototypes(text, vectors, config.prototypes.m),
-        unknown=sample_unknown(vectors, config.prototypes.unknown, seeded(config.train.seed, UNKNOWN)),
+        known=known,
+        unknown=sample_unknown(
+            vectors,
+            config.prototypes.unknown,
+            seeded(config.train.seed, UNKNOWN),
+            known,
+            config.prototypes.unknown_share,
+        ),
     )
     return Prepared(pictures, skipped, regions, teacher_maps, prototypes, teacher.embed_dim)
 
@@ -175,7 +183,7 @@ def train(
     optimiser = build_optimiser(student, config.train)
     if resume and checkpoint_folders(run):
         checkpoint = load_checkpoint(run)
-        if checkpoint.config != config or checkpoint.prototypes.names != classes.names:
+        if checkpoint.config != config or checkpoint.prototypes.classes != classes:
             raise UserError(f"{run}: was begun with other settings or classes; give the same, or another --out")
         student.load_state_dict(checkpoint.student.state_dict())
         load_optimiser(checkpoint, optimiser)
@@ -184,7 +192,7 @@ def train(
     known, unknown = fabric.to_device(prototypes.known), fabric.to_device(prototypes.unknown)
 
     def save(step: int) -> None:
-        current = Prototypes(prototypes.names, prototypes.text, prototypes.known, unknown.cpu())
+        current = replace(prototypes, unknown=unknown.cpu())
         save_checkpoint(run, step, config, student, current, optimiser, config.train.keep)
 
     stream = ViewStream(
@@ -193,6 +201,7 @@ def train(
     listener.stage("training", config.train.steps - first_step)
     run.mkdir(parents=True, exist_ok=True)
     step = first_step
+    started = time.perf_counter()
     model.train()
     with RunLog(run / LOG, first_step) as write_log:
         try:
@@ -224,7 +233,9 @@ def train(
                 unknown = update_unknown(unknown, known, terms.guidance, config.prototypes.step)
 
                 step += 1
-                write_log({"step": step, "rate_factor": factor, **values})
+                now = time.perf_counter()
+                write_log({"step": step, "seconds": round(now - started, 4), "rate_factor": factor, **values})
+                started = now
                 listener.advance(values)
                 if step % config.train.save_every == 0 or step == config.train.steps:
                     save(step)

@@ -1,0 +1,70 @@
+"""README's figure, drawn from a finished demo run: photograph, teacher, student, embedding.
+
+python benchmarks/readme_figure.py --run runs/demo --out docs/figure.png
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from clips4 import figures
+from clips4.demo import sample_photographs
+from clips4.findings import gather
+from clips4.images import RGB, UNKNOWN_COLOUR, encode_png, write_atomically
+from clips4.outputs import draw_legend, legend_font
+from clips4.training import Silent
+
+SHOWN = ("chelsea", "coffee", "motorcycle left", "china")
+COLUMNS = ("photograph", "teacher", "student", "embedding")
+WIDTH, HEIGHT, GAP, HEAD = 300, 200, 8, 30
+
+
+def main() -> None:
+    """Draw and save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=Path("runs/demo"))
+    parser.add_argument("--out", type=Path, default=Path("docs/figure.png"))
+    arguments = parser.parse_args()
+
+    findings = gather(arguments.run, sample_photographs(), "auto", Silent())
+    embeddings = figures.pca_colours([photograph.z for photograph in findings.photographs])
+    canvas = Image.new("RGB", (4 * WIDTH + 5 * GAP, HEAD + len(SHOWN) * (HEIGHT + GAP)), "white")
+    draw = ImageDraw.Draw(canvas)
+    for column, title in enumerate(COLUMNS):
+        centre = GAP + column * (WIDTH + GAP) + WIDTH / 2
+        draw.text((centre, HEAD / 2), title, fill="black", font=legend_font(18), anchor="mm")
+    rows = [(p, e) for p, e in zip(findings.photographs, embeddings, strict=True) if p.title in SHOWN]
+    seen: set[int] = set()
+    for row, (photograph, embedding) in enumerate(rows):
+        answers = [np.where(a < findings.known, a, findings.known) for a in (photograph.teacher, photograph.student)]
+        seen |= {int(label) for answer in answers for label in np.unique(answer)}
+        colours = np.concatenate([findings.colours[: findings.known], [UNKNOWN_COLOUR]]).astype(np.uint8)
+        painted = [figures.painted(photograph.image, answer, colours, len(colours)) for answer in answers]
+        for column, picture in enumerate((photograph.image, *painted, embedding)):
+            place = (GAP + column * (WIDTH + GAP), HEAD + row * (HEIGHT + GAP))
+            canvas.paste(fitted(picture), place)
+    names = (*findings.names[: findings.known], "unknown")
+    entries = [(names[label], rgb(colours[label])) for label in sorted(seen)]
+    legend = draw_legend(entries, canvas.width, beside=False)
+    write_atomically(arguments.out, encode_png(np.concatenate([np.array(canvas), legend[:, : canvas.width]])))
+
+
+def rgb(colour: NDArray[np.uint8]) -> tuple[int, int, int]:
+    """(3,) -> a tuple."""
+    return int(colour[0]), int(colour[1]), int(colour[2])
+
+
+def fitted(picture: RGB) -> Image.Image:
+    """The picture's centre, cropped to the cell's shape."""
+    image = Image.fromarray(picture)
+    factor = max(WIDTH / image.width, HEIGHT / image.height)
+    image = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
+    left, top = (image.width - WIDTH) // 2, (image.height - HEIGHT) // 2
+    return image.crop((left, top, left + WIDTH, top + HEIGHT))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Pictures with label maps."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clips4.data.labelled import IGNORE, coco128, load_label_table, read_labels
+from clips4.errors import UserError
+from clips4.vocabulary import load_classes
+from tests.helpers import noise_image
+
+CLASSES = load_classes("coco128")
+
+
+def miniature(root: Path, size: tuple[int, int] = (6, 8)) -> Path:
+    """Two pictures, one of them labelled, laid out as coco128 is."""
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    for stem in ("a", "b"):
+        Image.fromarray(noise_image(6, 8)).save(root / "images" / f"{stem}.jpg")
+    mask = np.zeros(size, np.uint8)
+    mask[0, :3] = (1, 187, 90)  # person, sky, toothbrush
+    mask[1] = 188  # cabinet, which is not asked for
+    Image.fromarray(mask).save(root / "masks" / "a.png")
+    return root
+
+
+def test_labels_become_class_indices_and_the_rest_is_ignored(tmp_path: Path) -> None:
+    dataset = coco128(miniature(tmp_path), CLASSES)
+    assert len(dataset) == 1
+    ((path, picture, truth),) = dataset
+    assert path.name == "a.jpg"
+    assert picture.shape == (6, 8, 3)
+    assert [CLASSES.names[label] for label in truth[0, :3]] == ["person", "sky", "toothbrush"]
+    assert (truth[1:] == IGNORE).all()
+    assert (truth[0, 3:] == IGNORE).all()
+
+
+def test_the_frozen_list_is_80_things_and_a_dozen_stuff_names() -> None:
+    assert len(CLASSES) == 92
+    table = load_label_table("coco-panoptic", CLASSES)
+    assert (table != IGNORE).sum() == 92
+    assert (table[1:91] != IGNORE).sum() == 80
+    assert table[0] == IGNORE
+
+
+def test_a_class_without_a_label_value_is_told() -> None:
+    with pytest.raises(UserError, match="no value for the class 'unicorn'"):
+        load_label_table("coco-panoptic", load_classes("cat,unicorn"))
+
+
+def test_wrong_layouts_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file or folder"):
+        coco128(tmp_path, CLASSES)
+    root = miniature(tmp_path / "set", size=(5, 8))
+    with pytest.raises(UserError, match="is not the size"):
+        list(coco128(root, CLASSES))
+    (root / "images/a.jpg").unlink()
+    with pytest.raises(UserError, match="each with a picture of the same name"):
+        coco128(root, CLASSES)
+
+
+def test_label_maps_are_read_as_stored(tmp_path: Path) -> None:
+    values = np.array([[0, 7], [255, 3]], np.uint8)
+    palette = Image.fromarray(values)
+    palette.putpalette(list(range(255, -1, -1)) * 3)
+    palette.save(tmp_path / "p.png")
+    assert palette.mode == "P"
+    np.testing.assert_array_equal(read_labels(tmp_path / "p.png"), values)
+    Image.new("RGB", (2, 2)).save(tmp_path / "rgb.png")
+    with pytest.raises(UserError, match="8-bit grey or palette"):
+        read_labels(tmp_path / "rgb.png")
+    (tmp_path / "no.png").write_text("no")
+    with pytest.raises(UserError, match="not a readable label map"):
+        read_labels(tmp_path / "no.png")
+
+
+def test_the_real_set() -> None:
+    root = Path(os.environ.get("CLIPS4_DATA", Path(__file__).parents[3] / "shared/data")) / "coco128"
+    if not root.is_dir():
+        pytest.skip(f"coco128 is not there: {root}")
+    dataset = coco128(root, CLASSES)
+    assert len(dataset) == 100
+    present = {int(label) for _, _, truth in dataset for label in np.unique(truth)} - {IGNORE}
+    assert 70 <= len(present) <= 92

@@ -1,0 +1,45 @@
+"""The demo, with a small network and few steps."""
+
+from pathlib import Path
+
+import pytest
+
+from clips4.config import load_config
+from clips4.demo import PAGE, run_demo, sample_photographs
+from clips4.errors import UserError
+from clips4.images import load_rgb
+from clips4.training import Silent
+from clips4.vocabulary import load_classes
+from tests.conftest import TINY
+
+
+def test_the_sample_photographs_are_there_and_can_be_read() -> None:
+    paths = sample_photographs()
+    assert len(paths) >= 10
+    assert {"chelsea.png", "coffee.png", "rocket.jpg", "astronaut.png", "china.jpg", "flower.jpg"} <= {
+        path.name for path in paths
+    }
+    for path in paths:
+        assert min(load_rgb(path).shape[:2]) >= 300
+
+
+def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clips4.demo.find_spec", lambda _: None)
+    with pytest.raises(UserError, match="pip install"):
+        sample_photographs()
+
+
+def test_the_preset_leaves_objects_unnamed_for_unknown_classes_to_find() -> None:
+    assert load_config("demo").prototypes.unknown > 0
+    assert not {"table", "coin", "flag"} & set(load_classes("demo").names)
+
+
+def test_demo_trains_and_writes_a_page_and_a_second_call_only_shows(tmp_path: Path) -> None:
+    page = run_demo(tmp_path / "demo", TINY, "cpu", Silent())
+    assert page == tmp_path / "demo" / PAGE
+    text = page.read_text("utf-8")
+    assert "stand-in" in text
+    checkpoints = sorted((tmp_path / "demo" / "checkpoints").iterdir())
+    times = [path.stat().st_mtime_ns for path in checkpoints]
+    run_demo(tmp_path / "demo", TINY, "cpu", Silent())
+    assert [path.stat().st_mtime_ns for path in checkpoints] == times
