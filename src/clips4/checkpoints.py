@@ -157,7 +157,8 @@ def load_checkpoint(run: Path) -> Checkpoint:
             raise
         reason = str(error).splitlines()[0] if str(error) else ""
         raise UserError(
-            f"{path}: damaged checkpoint ({type(error).__name__}: {reason}); remove it to use the one before"
+            f"{path}: damaged checkpoint, or one of another version of clips4 ({type(error).__name__}: {reason}); "
+            "remove it to use the one before"
         )
     return Checkpoint(path, step, config, card, student.eval(), prototypes)
 

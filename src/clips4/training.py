@@ -1,5 +1,6 @@
 """Training CLIP-S4, from top to bottom: read each picture once with the teacher, find prototypes, then the loop."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from clips4.data.streams import PIXELS, UNKNOWN, seeded
 from clips4.devices import pick_device
 from clips4.errors import UserError
 from clips4.images import RGB
+from clips4.interrupts import deferred_interrupt
 from clips4.objective import Terms, objective
 from clips4.prototypes import known_prototypes, sample_unknown, teacher_segments, update_unknown
 from clips4.regions import RegionCache
@@ -203,45 +205,34 @@ def train(
     step = first_step
     started = time.perf_counter()
     model.train()
-    with RunLog(run / LOG, first_step) as write_log:
-        try:
-            for batch in batches(stream, config.train.batch, first_step, config.train.steps, config.data.workers):
-                images, regions, pixel_map = (fabric.to_device(part) for part in batch)
-                factor = learning_rate_factor(step, config.train)
-                for group in optimiser.param_groups:
-                    group["lr"] = factor * group["base_rate"]
+    with RunLog(run / LOG, first_step) as write_log, deferred_interrupt() as interrupted:
+        for batch in batches(stream, config.train.batch, first_step, config.train.steps, config.data.workers):
+            images, regions, pixel_map = (fabric.to_device(part) for part in batch)
+            factor = learning_rate_factor(step, config.train)
+            for group in optimiser.param_groups:
+                group["lr"] = factor * group["base_rate"]
 
-                z = model(images)
-                terms = objective(
-                    z,
-                    regions,
-                    pixel_map,
-                    torch.cat([known, unknown]),
-                    config.objective,
-                    config.segments,
-                    seeded(config.train.seed, PIXELS, step),
-                )
-                values = _named(terms)
-                if not torch.isfinite(terms.total):
-                    raise UserError(
-                        f"step {step}: the loss is {values['loss']}; lower train.rate or train.backbone_rate"
-                    )
-                fabric.backward(terms.total)
-                fabric.clip_gradients(model, optimiser_on_device, max_norm=config.train.clip)
-                optimiser_on_device.step()
-                optimiser_on_device.zero_grad()
-                unknown = update_unknown(unknown, known, terms.guidance, config.prototypes.step)
+            z = model(images)
+            prototypes_now, pixels = torch.cat([known, unknown]), seeded(config.train.seed, PIXELS, step)
+            terms = objective(z, regions, pixel_map, prototypes_now, config.objective, config.segments, pixels)
+            values = _named(terms)
+            if not math.isfinite(values["loss"]):
+                raise UserError(f"step {step}: the loss is {values['loss']}; lower train.rate or train.backbone_rate")
+            fabric.backward(terms.total)
+            fabric.clip_gradients(model, optimiser_on_device, max_norm=config.train.clip)
+            optimiser_on_device.step()
+            optimiser_on_device.zero_grad()
+            unknown = update_unknown(unknown, known, terms.guidance, config.prototypes.step)
 
-                step += 1
-                now = time.perf_counter()
-                write_log({"step": step, "seconds": round(now - started, 4), "rate_factor": factor, **values})
-                started = now
-                listener.advance(values)
-                if step % config.train.save_every == 0 or step == config.train.steps:
-                    save(step)
-        except KeyboardInterrupt:
-            save(step)
-            raise Interrupted(step) from None
+            step += 1
+            now = time.perf_counter()
+            write_log({"step": step, "seconds": round(now - started, 4), "rate_factor": factor, **values})
+            started = now
+            listener.advance(values)
+            if interrupted() or step % config.train.save_every == 0 or step == config.train.steps:
+                save(step)
+            if interrupted():
+                raise Interrupted(step)
     return TrainResult(run, step, prepared.pictures, prepared.skipped)
 
 
