@@ -14,8 +14,8 @@ from clips4 import figures
 from clips4.demo import sample_photographs
 from clips4.findings import gather
 from clips4.images import RGB, UNKNOWN_COLOUR, encode_png, write_atomically
+from clips4.listening import Silent
 from clips4.outputs import draw_legend, legend_font
-from clips4.training import Silent
 
 SHOWN = ("chelsea", "coffee", "motorcycle left", "china")
 COLUMNS = ("photograph", "teacher", "student", "embedding")

@@ -12,8 +12,9 @@ import torch
 from clips4.checkpoints import checkpoint_folders, load_checkpoint
 from clips4.config import Config, TrainConfig, load_config
 from clips4.errors import UserError
+from clips4.listening import Silent
 from clips4.runlog import LOG, read_log
-from clips4.training import Interrupted, Silent, learning_rate_factor, train
+from clips4.training import Interrupted, learning_rate_factor, train
 from clips4.vocabulary import load_classes
 from tests.conftest import TINY, write_broken_pictures
 

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Bars:
-    """A ``training.Listener`` that draws one bar per stage, with each named loss while training.
+    """A ``listening.Listener`` that draws one bar per stage, with each named loss while training.
 
     Use as a context manager around the work.
     """

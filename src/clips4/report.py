@@ -22,7 +22,7 @@ from clips4.config import Config
 from clips4.figures import Kind, Mark
 from clips4.findings import SMALL, Findings, Labels, Photograph, gather
 from clips4.images import RGB, UNKNOWN_COLOUR, reduce_to, write_atomically
-from clips4.training import Listener
+from clips4.listening import Listener
 from clips4.vocabulary import ASSETS
 
 _LONG_SIDE = 512  # of the pictures on the page

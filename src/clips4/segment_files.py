@@ -7,9 +7,9 @@ from typing import cast
 from clips4.data.folders import Skipped
 from clips4.errors import UserError
 from clips4.images import find_images
+from clips4.listening import Listener
 from clips4.outputs import output_stems, parse_kinds, save_segmentation
 from clips4.segmenter import Segmenter, Vectors
-from clips4.training import Listener
 
 
 def load_segmenter(arguments: Sequence[Path], teacher_only: str | None, device: str) -> tuple[Segmenter, list[Path]]:

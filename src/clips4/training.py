@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,7 @@ from clips4.devices import pick_device
 from clips4.errors import UserError
 from clips4.images import RGB
 from clips4.interrupts import deferred_interrupt
+from clips4.listening import Listener, Silent
 from clips4.objective import Terms, objective
 from clips4.prototypes import known_prototypes, sample_unknown, teacher_segments, update_unknown
 from clips4.regions import RegionCache
@@ -35,24 +36,6 @@ from clips4.student.embedder import Embedder, build_student
 from clips4.teachers import load_teacher
 from clips4.teachers.cache import TeacherMaps
 from clips4.vocabulary import ClassList, class_vectors, load_templates
-
-
-class Listener(Protocol):
-    """What a run tells while it goes on; the command line draws bars with it."""
-
-    def stage(self, name: str, total: int) -> None:
-        """A stage of ``total`` parts begins."""
-
-    def advance(self, values: dict[str, float]) -> None:
-        """One part of the stage is done; ``values`` are named losses while training."""
-
-
-class Silent:
-    """A Listener that listens to nothing."""
-
-    def stage(self, name: str, total: int) -> None: ...
-
-    def advance(self, values: dict[str, float]) -> None: ...
 
 
 class Interrupted(Exception):

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from clips4.data.labelled import LabelledFolder
 from clips4.evaluation.confusion import Scores, confusion_matrix, scores
+from clips4.listening import Listener, Silent
 from clips4.segmenter import Segmenter, nearest_class
-from clips4.training import Listener, Silent
 from clips4.vocabulary import ClassList
 
 PROTOCOL = "clips4-v1"
