@@ -1,9 +1,10 @@
 """README's figure, drawn from a finished demo run: photograph, teacher, student, embedding.
 
-python benchmarks/readme_figure.py --run runs/demo --out docs/figure.png
+python benchmarks/readme_figure.py --run runs/demo --out docs/figure.jpg
 """
 
 import argparse
+import io
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image, ImageDraw
 from clips4 import figures
 from clips4.demo import sample_photographs
 from clips4.findings import gather
-from clips4.images import RGB, UNKNOWN_COLOUR, encode_png, write_atomically
+from clips4.images import RGB, UNKNOWN_COLOUR, write_atomically
 from clips4.listening import Silent
 from clips4.outputs import draw_legend, legend_font
 
@@ -26,7 +27,7 @@ def main() -> None:
     """Draw and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("runs/demo"))
-    parser.add_argument("--out", type=Path, default=Path("docs/figure.png"))
+    parser.add_argument("--out", type=Path, default=Path("docs/figure.jpg"))
     arguments = parser.parse_args()
 
     findings = gather(arguments.run, sample_photographs(), "auto", Silent())
@@ -48,8 +49,11 @@ def main() -> None:
             canvas.paste(fitted(picture), place)
     names = (*findings.names[: findings.known], "unknown")
     entries = [(names[label], rgb(colours[label])) for label in sorted(seen)]
-    legend = draw_legend(entries, canvas.width, beside=False)
-    write_atomically(arguments.out, encode_png(np.concatenate([np.array(canvas), legend[:, : canvas.width]])))
+    legend = draw_legend(entries, canvas.width, beside=False, size=18)
+    buffer = io.BytesIO()
+    whole = Image.fromarray(np.concatenate([np.array(canvas), legend[:, : canvas.width]]))
+    whole.save(buffer, "JPEG", quality=88, optimize=True)
+    write_atomically(arguments.out, buffer.getvalue())
 
 
 def rgb(colour: NDArray[np.uint8]) -> tuple[int, int, int]:

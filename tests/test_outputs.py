@@ -67,6 +67,14 @@ def test_legend_names_what_occurs_and_always_the_unknown() -> None:
     assert legend_entries(result_of(tiny.tolist()))[1][0] == "cup < 0.1 %"
 
 
+def test_a_long_legend_sums_up_what_is_small() -> None:
+    labels = np.zeros((100, 100), np.int16)
+    labels[0, :13] = np.arange(1, 14)
+    names = tuple(f"class {index}" for index in range(14))
+    texts = [text for text, _ in legend_entries(result_of(labels.tolist(), names))]
+    assert texts == ["class 0 99.9 %", "13 more, together 0.1 %", "unknown 0.0 %"]
+
+
 def test_overlay_shows_the_class_under_its_legends_colour() -> None:
     shown = overlay(result_of([[0, 1]], scale=8), alpha=1.0)
     np.testing.assert_array_equal(shown[2, 2], palette(2)[0])

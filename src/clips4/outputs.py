@@ -26,6 +26,8 @@ from clips4.segmenter import UNKNOWN_LABEL, Segmentation
 Kind = Literal["png", "overlay", "json"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 UNKNOWN_VALUE = {"8-bit": 255, "16-bit": 65535}  # value of unknown pixels in a label PNG
+_LONG_LEGEND, _SMALL_SHARE = 12, 0.005  # a legend of more entries leaves out what is smaller
+_WHITE = (255, 255, 255)
 _MIN_OVERLAY_SIDE = 240  # pixels; smaller pictures are enlarged so that the legend can be read
 
 
@@ -140,13 +142,19 @@ def overlay_with_legend(result: Segmentation) -> RGB:
 
 
 def legend_entries(result: Segmentation) -> list[tuple[str, tuple[int, int, int]]]:
-    """Text and colour of each class that occurs, largest first, then the unknown share, which is always there."""
+    """Text and colour of each class that occurs, largest first, then the unknown share, which is always there.
+
+    Where many classes occur, those of less than half a percent share one entry.
+    """
     colours = palette(len(result.names))
+    known = [area for area in result.areas() if area.label != UNKNOWN_LABEL]
+    small = [area for area in known if area.share < _SMALL_SHARE] if len(known) > _LONG_LEGEND else []
     entries: list[tuple[str, tuple[int, int, int]]] = []
-    for area in result.areas():
-        if area.label != UNKNOWN_LABEL:
-            red, green, blue = (int(value) for value in colours[area.label])
-            entries.append((f"{area.name} {_percent(area.share)}", (red, green, blue)))
+    for area in known[: len(known) - len(small)]:
+        red, green, blue = (int(value) for value in colours[area.label])
+        entries.append((f"{area.name} {_percent(area.share)}", (red, green, blue)))
+    if small:
+        entries.append((f"{len(small)} more, together {_percent(sum(area.share for area in small))}", _WHITE))
     return [*entries, (f"unknown {_percent(result.unknown_share)}", UNKNOWN_COLOUR)]
 
 
@@ -154,10 +162,12 @@ def _percent(share: float) -> str:
     return "< 0.1 %" if 0 < share < 0.001 else f"{100 * share:.1f} %"
 
 
-def draw_legend(entries: Sequence[tuple[str, tuple[int, int, int]]], length: int, beside: bool) -> RGB:
+def draw_legend(
+    entries: Sequence[tuple[str, tuple[int, int, int]]], length: int, beside: bool, size: int | None = None
+) -> RGB:
     """A white panel of swatches and texts: one column where it stands beside a picture, else in lines that fill
-    ``length`` pixels."""
-    size = int(np.clip(length / 32, 12, 40))
+    ``length`` pixels. ``size`` is that of the letters in pixels; by default it goes with the length."""
+    size = size or int(np.clip(length / 32, 12, 40))
     font = legend_font(size)
     gap, line = size // 2, round(size * 1.6)
     widths = [2 * gap + size + int(font.getlength(text)) + gap for text, _ in entries]
@@ -168,11 +178,11 @@ def draw_legend(entries: Sequence[tuple[str, tuple[int, int, int]]], length: int
             x, y = 0, y + line
         places.append((x, y))
         x += width
-    across = max(widths) if beside else max(length, *widths)
-    panel = Image.new("RGB", (across + gap, y + line + gap // 2), "white")
+    across = max(widths) + gap if beside else max(length, *widths)
+    panel = Image.new("RGB", (across, y + line + gap // 2), "white")
     draw = ImageDraw.Draw(panel)
     for (text, colour), (x, y) in zip(entries, places, strict=True):
-        draw.rectangle((x + gap, y, x + gap + size, y + size), fill=colour)
+        draw.rectangle((x + gap, y, x + gap + size, y + size), fill=colour, outline=(120, 120, 120))
         draw.text((x + 2 * gap + size, y + size / 2), text, fill="black", font=font, anchor="lm")
     return np.array(panel)
 
