@@ -126,6 +126,14 @@ def test_wrong_names_and_places_are_one_line(fails: Fails, tmp_path: Path, pictu
     assert "--device" in fails("train", pictures, "--classes", "cat", "--device", "abacus", *run)
     assert not (tmp_path / "run").exists(), "nothing is left behind"
 
+    a_file = tmp_path / "file"
+    a_file.touch()
+    assert "is a file; give a folder" in fails("train", pictures, "--classes", "cat", "--out", a_file)
+    assert "File exists" in fails("segment", tiny_run, pictures, "--out", a_file)
+    assert "input should be 'efficientnet-lite0' or 'resnet50'" in fails(
+        "train", pictures, "--classes", "cat", "--set", "student.backbone=vgg", *run
+    )
+
     out = ("--out", tmp_path / "out")
     assert "no checkpoint there" in fails("segment", pictures, pictures, *out)
     assert "got only" in fails("segment", tiny_run, *out)

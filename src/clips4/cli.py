@@ -155,3 +155,9 @@ def main() -> None:
             raise
         typer.echo(f"clips4: {error}", err=True)
         sys.exit(2)
+    except OSError as error:  # a full disk, a folder that may not be written, a file where a folder is wanted
+        if "--debug" in sys.argv:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"clips4: {where}{error.strerror or error}; give another place, or mend this one", err=True)
+        sys.exit(2)

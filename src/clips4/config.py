@@ -68,7 +68,7 @@ class TeacherConfig(_Section):
 class StudentConfig(_Section):
     """The pixel embedding network."""
 
-    backbone: str = "efficientnet-lite0"
+    backbone: Literal["efficientnet-lite0", "resnet50"] = "efficientnet-lite0"
     weights: str = Field("builtin", description="builtin, random, a file, or a hub id")
     output_stride: Literal[8, 16, 32] = Field(32, description="stride of the backbone's coarsest level")
     stride: Literal[4, 8] = Field(8, description="pixels of the picture per pixel embedding")

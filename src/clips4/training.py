@@ -153,6 +153,8 @@ def train(
         Interrupted: Ctrl-C in the loop, after saving.
     """
     listener = listener or Silent()
+    if run.exists() and not run.is_dir():
+        raise UserError(f"{run}: is a file; give a folder for the run")
     if checkpoint_folders(run) and not resume:
         raise UserError(f"{run}: there is a run already; go on with --resume, or give another --out")
     if config.data.crop % config.student.stride:
