@@ -6,6 +6,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 def cache_root() -> Path:
     """``$CLIPS4_CACHE``, else ``clips4`` in the user's cache folder."""
@@ -22,3 +25,8 @@ def settings_key(settings: Mapping[str, object]) -> str:
 def content_key(data: bytes) -> str:
     """A name for a picture by its content."""
     return hashlib.sha256(data).hexdigest()[:32]
+
+
+def picture_key(image: NDArray[np.uint8]) -> str:
+    """A name for a decoded picture (H, W, 3) by its size and pixels."""
+    return content_key(repr(image.shape).encode() + image.tobytes())

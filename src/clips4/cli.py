@@ -3,11 +3,14 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clips4.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(
     name="clips4",
@@ -140,7 +143,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="For machines.")
         raise typer.Exit(1)
 
 
-def _console() -> "rich.console.Console":  # type: ignore[name-defined]  # noqa: F821
+def _console() -> "Console":
     from rich.console import Console
 
     return Console(stderr=True)

@@ -3,8 +3,7 @@
 import os
 import struct
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +54,8 @@ def load_rgb(path: str | Path) -> RGB:
     """
     path = Path(path)
     try:
-        with _quiet(), Image.open(path) as image:
+        # Pillow warns of large pictures and odd tags; what matters is told by UserError
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(f"{path}: {image.width} x {image.height} pixels are too many; reduce the picture")
             image.seek(0)
@@ -71,14 +71,6 @@ def load_rgb(path: str | Path) -> RGB:
         raise UserError(f"{path}: more than {MAX_PIXELS} pixels are too many; reduce the picture")
     except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
         raise UserError(f"{path}: damaged picture ({error}); copy it again from its source")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Pillow warns of large pictures and odd tags; what matters is told by ``UserError``."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def pil_to_rgb(image: Image.Image) -> RGB:

@@ -152,13 +152,14 @@ def legend_entries(result: Segmentation) -> list[tuple[str, tuple[int, int, int]
     entries: list[tuple[str, tuple[int, int, int]]] = []
     for area in known[: len(known) - len(small)]:
         red, green, blue = (int(value) for value in colours[area.label])
-        entries.append((f"{area.name} {_percent(area.share)}", (red, green, blue)))
+        entries.append((f"{area.name} {percent(area.share)}", (red, green, blue)))
     if small:
-        entries.append((f"{len(small)} more, together {_percent(sum(area.share for area in small))}", _WHITE))
-    return [*entries, (f"unknown {_percent(result.unknown_share)}", UNKNOWN_COLOUR)]
+        entries.append((f"{len(small)} more, together {percent(sum(area.share for area in small))}", _WHITE))
+    return [*entries, (f"unknown {percent(result.unknown_share)}", UNKNOWN_COLOUR)]
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share in [0, 1] for people."""
     return "< 0.1 %" if 0 < share < 0.001 else f"{100 * share:.1f} %"
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from clips4 import figures
+from clips4 import figures, outputs
 from clips4.config import Config
 from clips4.figures import Kind, Mark
 from clips4.findings import SMALL, Findings, Labels, Photograph, gather
@@ -96,8 +96,8 @@ def swatch(colour: Sequence[int] | NDArray[np.uint8]) -> str:
 
 
 def percent(share: float) -> str:
-    """A share for people."""
-    return "&lt; 0.1 %" if 0 < share < 0.001 else f"{100 * share:.1f} %"
+    """A share for people, as HTML."""
+    return escape(outputs.percent(share))
 
 
 def img(picture: RGB, alt: str, long_side: int = _LONG_SIDE) -> str:

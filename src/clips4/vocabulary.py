@@ -109,14 +109,15 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _data_lines(path: str) -> list[str]:
+def data_lines(path: str) -> list[str]:
+    """Lines of a file of ``assets``, but for blank ones and comments."""
     lines = (line.strip() for line in ASSETS.joinpath(path).read_text("utf-8").splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
 
 def imagenet_classes() -> list[str]:
     """The 1000 class names of ImageNet-1k in the classifier's order."""
-    return _data_lines("imagenet_classes.txt")
+    return data_lines("imagenet_classes.txt")
 
 
 def load_templates(name: str) -> list[str]:
@@ -124,7 +125,7 @@ def load_templates(name: str) -> list[str]:
     known = sorted(path.name.removesuffix(".txt") for path in ASSETS.joinpath("templates").iterdir())
     if name not in known:
         raise UserError(f"unknown prompt templates {name!r}; there is {', '.join(known)}")
-    return _data_lines(f"templates/{name}.txt")
+    return data_lines(f"templates/{name}.txt")
 
 
 def class_vectors(teacher: TextEncoder, classes: ClassList, templates: Sequence[str]) -> Tensor:

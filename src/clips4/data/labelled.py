@@ -10,7 +10,7 @@ from PIL import Image
 
 from clips4.errors import UserError
 from clips4.images import RGB, find_images, load_rgb
-from clips4.vocabulary import ASSETS, ClassList
+from clips4.vocabulary import ClassList, data_lines
 
 IGNORE = 255
 
@@ -66,12 +66,11 @@ def load_label_table(name: str, classes: ClassList) -> NDArray[np.uint8]:
     """
     table = np.full(256, IGNORE, np.uint8)
     known = set()
-    for line in ASSETS.joinpath("labels", f"{name}.txt").read_text("utf-8").splitlines():
-        if line and not line.startswith("#"):
-            value, label = line.split(" ", 1)
-            if label in classes.names:
-                table[int(value)] = classes.names.index(label)
-                known.add(label)
+    for line in data_lines(f"labels/{name}.txt"):
+        value, label = line.split(" ", 1)
+        if label in classes.names:
+            table[int(value)] = classes.names.index(label)
+            known.add(label)
     if missing := [label for label in classes.names if label not in known]:
         raise UserError(f"labels {name}: no value for the class {missing[0]!r}")
     return table

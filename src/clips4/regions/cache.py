@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clips4.caching import cache_root, content_key, settings_key
+from clips4.caching import cache_root, picture_key, settings_key
 from clips4.config import RegionConfig
 from clips4.images import RGB, encode_png, write_atomically
 from clips4.regions.superpixels import superpixels
@@ -26,7 +26,7 @@ class RegionCache:
 
     def path(self, image: RGB) -> Path:
         """The file that holds this picture's regions, there or not."""
-        return self.folder / f"{content_key(repr(image.shape).encode() + image.tobytes())}.png"
+        return self.folder / f"{picture_key(image)}.png"
 
     def __call__(self, image: RGB) -> NDArray[np.int32]:
         """(H, W, 3) uint8 -> (H, W) regions 0..R-1, from the cache where a whole file of the right size is there."""

@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from clips4.caching import cache_root, content_key, settings_key
+from clips4.caching import cache_root, picture_key, settings_key
 from clips4.images import RGB, to_tensor, write_atomically
 from clips4.teachers.teacher import Teacher
 
@@ -28,7 +28,7 @@ class TeacherMaps:
 
     def path(self, image: RGB) -> Path:
         """The file that holds this picture's map, there or not."""
-        return self.folder / f"{content_key(repr(image.shape).encode() + image.tobytes())}.safetensors"
+        return self.folder / f"{picture_key(image)}.safetensors"
 
     def __call__(self, image: RGB) -> Tensor:
         """(H, W, 3) uint8 -> (D, h, w) float16, unit vectors but for rounding."""
