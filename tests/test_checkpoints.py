@@ -10,12 +10,13 @@ from torch import Tensor
 from clips4.checkpoints import (
     CARD,
     FOLDER,
-    OPTIMISER,
+    STATE,
     WEIGHTS,
     Prototypes,
     checkpoint_folders,
+    clear_leftovers,
     load_checkpoint,
-    load_optimiser,
+    load_state,
     save_checkpoint,
 )
 from clips4.config import Config, StudentConfig, load_config
@@ -51,8 +52,11 @@ class Run:
         self.optimiser.step()
         self.prototypes = make_prototypes()
 
+    def state(self) -> dict[str, object]:
+        return {"optimiser": self.optimiser.state_dict(), "failures": 2}
+
     def save(self, step: int, keep: int = 2, config: Config = CONFIG) -> Path:
-        return save_checkpoint(self.folder, step, config, self.student, self.prototypes, self.optimiser, keep)
+        return save_checkpoint(self.folder, step, config, self.student, self.prototypes, self.state(), keep)
 
 
 def make_optimiser(student: Embedder) -> torch.optim.AdamW:
@@ -106,7 +110,9 @@ def test_the_students_answers_come_back_bit_for_bit(saved: Run) -> None:
 def test_the_optimisers_state_comes_back_bit_for_bit(saved: Run) -> None:
     checkpoint = load_checkpoint(saved.folder)
     optimiser = make_optimiser(checkpoint.student)
-    load_optimiser(checkpoint, optimiser)
+    state = load_state(checkpoint)
+    assert state["failures"] == 2
+    optimiser.load_state_dict(state["optimiser"])
     ours, theirs = optimiser.state_dict(), saved.optimiser.state_dict()
     assert ours["param_groups"] == theirs["param_groups"]
     assert ours["state"].keys() == theirs["state"].keys()
@@ -116,7 +122,7 @@ def test_the_optimisers_state_comes_back_bit_for_bit(saved: Run) -> None:
 
 
 def test_a_run_without_unknown_prototypes(tmp_path: Path, saved: Run) -> None:
-    save_checkpoint(tmp_path, 1, CONFIG, saved.student, make_prototypes(0), saved.optimiser, 1)
+    save_checkpoint(tmp_path, 1, CONFIG, saved.student, make_prototypes(0), saved.state(), 1)
     assert load_checkpoint(tmp_path).prototypes.unknown.shape == (0, DIMENSIONS)
 
 
@@ -147,7 +153,7 @@ def test_a_checkpoint_may_be_given_instead_of_the_run(saved: Run) -> None:
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_the_newest_are_kept(tmp_path: Path, saved: Run, keep: int) -> None:
     for step in (5, 10, 90, 100):
-        save_checkpoint(tmp_path, step, CONFIG, saved.student, saved.prototypes, saved.optimiser, keep)
+        save_checkpoint(tmp_path, step, CONFIG, saved.student, saved.prototypes, saved.state(), keep)
     names = [folder.name for folder in checkpoint_folders(tmp_path)]
     assert names == ["step-00000005", "step-00000010", "step-00000090", "step-00000100"][-keep:]
     assert load_checkpoint(tmp_path).step == 100
@@ -258,7 +264,7 @@ class Trap:
         return Path.touch, (self._sprung,)
 
 
-@pytest.mark.parametrize("file", [WEIGHTS, OPTIMISER])
+@pytest.mark.parametrize("file", [WEIGHTS, STATE])
 @pytest.mark.parametrize("zipped", [False, True])
 def test_code_in_a_checkpoint_is_never_run(run: Run, file: str, zipped: bool) -> None:
     path, sprung = load_checkpoint(run.folder).path / file, run.folder / "sprung"
@@ -270,19 +276,54 @@ def test_code_in_a_checkpoint_is_never_run(run: Run, file: str, zipped: bool) ->
         assert_damaged(run)
     else:
         checkpoint = load_checkpoint(run.folder)
-        with pytest.raises(UserError, match=r"optimiser\.pt: cannot be resumed from"):
-            load_optimiser(checkpoint, make_optimiser(checkpoint.student))
+        with pytest.raises(UserError, match=r"state\.pt: cannot be resumed from"):
+            load_state(checkpoint)
     assert not sprung.exists()
 
 
-def test_an_optimiser_of_other_parameters_is_the_users_error(saved: Run) -> None:
-    checkpoint = load_checkpoint(saved.folder)
-    with pytest.raises(UserError, match="cannot be resumed from"):
-        load_optimiser(checkpoint, torch.optim.AdamW(checkpoint.student.head.parameters()))
-
-
-def test_a_missing_optimiser_is_the_users_error_only_where_it_is_needed(run: Run) -> None:
-    (load_checkpoint(run.folder).path / OPTIMISER).unlink()
+def test_a_missing_state_is_the_users_error_only_where_it_is_needed(run: Run) -> None:
+    (load_checkpoint(run.folder).path / STATE).unlink()
     checkpoint = load_checkpoint(run.folder)
     with pytest.raises(UserError, match="cannot be resumed from"):
-        load_optimiser(checkpoint, make_optimiser(checkpoint.student))
+        load_state(checkpoint)
+    with pytest.raises(UserError, match="damaged"):
+        load_checkpoint(run.folder, resuming=True)
+
+
+@pytest.mark.parametrize("file", [WEIGHTS, STATE, CARD])
+def test_where_the_newest_is_damaged_the_one_before_is_taken_and_said(run: Run, file: str) -> None:
+    run.save(8)
+    path = checkpoint_folders(run.folder)[-1] / file
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1  # one bit
+    path.write_bytes(data) if file != CARD else path.write_text("{")
+    said: list[str] = []
+    assert load_checkpoint(run.folder, resuming=True, say=said.append).step == 7
+    (line,) = said
+    assert "step-00000008: damaged" in line
+    assert "\n" not in line
+
+
+def test_where_all_are_damaged_it_is_the_users_error(run: Run) -> None:
+    run.save(8)
+    for folder in checkpoint_folders(run.folder):
+        (folder / WEIGHTS).write_bytes(b"")
+    with pytest.raises(UserError, match="damaged"):
+        load_checkpoint(run.folder, say=lambda _: None)
+
+
+def test_what_a_killed_process_left_is_cleared_away(run: Run) -> None:
+    for name in (".step-00000009.123.part", ".step-00000003.123.old"):
+        (run.folder / FOLDER / name).mkdir()
+        (run.folder / FOLDER / name / CARD).write_text("{")
+    clear_leftovers(run.folder)
+    assert [path.name for path in (run.folder / FOLDER).iterdir()] == ["step-00000007"]
+
+
+def test_checkpoints_of_format_1_are_read(run: Run) -> None:
+    path = load_checkpoint(run.folder).path
+    card = json.loads((path / CARD).read_text())
+    del card["files"]
+    (path / CARD).write_text(json.dumps({**card, "format": 1}))
+    (path / STATE).unlink()
+    assert load_checkpoint(run.folder).step == 7

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from clips4.config import ObjectiveConfig, SegmentConfig
+from clips4.data.loader import draw_pixels
 from clips4.losses import pixel_segment_contrast
 from clips4.objective import Terms, objective
 from clips4.segments import IGNORED, cut_by_regions, flatten_pixels, pool, spherical_kmeans
@@ -83,7 +84,8 @@ def expected(case: Case, settings: ObjectiveConfig) -> tuple[Tensor, Tensor, Ten
 
 
 def run(case: Case, settings: ObjectiveConfig, seed: int = 0) -> Terms:
-    return objective(*case, settings, SEGMENTS, generator=generator(seed))
+    drawn = draw_pixels(case.regions.numel(), settings.contrast_pixels, generator(seed))
+    return objective(*case, settings, SEGMENTS, drawn if settings.contrast_pixels else None)
 
 
 # ------------------------------------------------------------------------------------------------------- reference

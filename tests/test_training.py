@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from clips4.checkpoints import checkpoint_folders, load_checkpoint
+from clips4.checkpoints import Prototypes, checkpoint_folders, load_checkpoint
 from clips4.config import Config, TrainConfig, load_config
 from clips4.errors import UserError
 from clips4.listening import Silent
 from clips4.runlog import LOG, read_log
+from clips4.student.embedder import Embedder
 from clips4.training import Interrupted, learning_rate_factor, train
 from clips4.vocabulary import load_classes
 from tests.conftest import TINY, write_broken_pictures
@@ -131,20 +132,100 @@ def test_known_prototypes_stay_and_unknown_ones_move(pictures: Path, tmp_path: P
     torch.testing.assert_close(last.unknown.norm(dim=1), torch.ones(len(last.unknown)))
 
 
-def test_a_loss_that_is_not_finite_stops_with_its_reason(
-    pictures: Path, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def spoil(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
+    """Make the objective NaN at some steps, counted from 0."""
     import clips4.objective
 
-    honest = clips4.objective.objective
+    honest, calls = clips4.objective.objective, iter(range(10**6))
 
     def spoilt(*arguments: object) -> object:
         terms = honest(*arguments)  # type: ignore[arg-type]
-        return terms._replace(total=terms.total * math.nan)
+        return terms._replace(total=terms.total * (math.nan if next(calls) in steps else 1))
 
     monkeypatch.setattr("clips4.training.objective", spoilt)
-    with pytest.raises(UserError, match=r"the loss is .*; lower train.rate"):
-        train(sorted(pictures.iterdir()), CLASSES, tiny_config, tmp_path / "run", device="cpu")
+
+
+def test_losses_that_stay_not_finite_stop_with_the_reason_and_the_pictures(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, {1, 2, 3})
+    config = load_config("cpu", [*TINY, "train.steps=9", "train.patience=3"])
+    with pytest.raises(UserError, match=r"step 4: the loss was not finite 3 times .*lower train.rate.*photo\d.png"):
+        train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
+    checkpoint = load_checkpoint(tmp_path / "run")
+    assert all(value.isfinite().all() for value in checkpoint.student.state_dict().values())
+    result = train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", resume=True, device="cpu")
+    assert result.steps == 9
+
+
+def test_a_step_that_is_not_finite_is_left_out_and_counted(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, {2})
+    config = load_config("cpu", [*TINY, "train.steps=3", "train.keep=9"])
+    result = train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
+    assert result.left_out_steps == 1
+    folders = checkpoint_folders(tmp_path / "run")
+    assert_same_bits(folders[1], folders[2])
+    assert "loss" not in read_log(tmp_path / "run" / LOG)[2]
+
+
+def test_gradients_of_batches_are_averaged_over_a_step(pictures: Path, tmp_path: Path) -> None:
+    settings = [*TINY, "train.steps=1", "train.batch=1", "objective.contrast_weight=0", "objective.semantic_weight=0"]
+    paths = sorted(pictures.iterdir())
+    for parts in (1, 3):
+        config = load_config("cpu", [*settings, f"train.accumulate={parts}"])
+        train(paths, CLASSES, config, tmp_path / str(parts), device="cpu")
+    once, thrice = (read_log(tmp_path / str(parts) / LOG)[0] for parts in (1, 3))
+    assert once["embedding"] != thrice["embedding"]
+
+
+def test_the_moving_average_is_saved_as_the_student_and_resumed(pictures: Path, tmp_path: Path) -> None:
+    paths = sorted(pictures.iterdir())
+    plain = load_config("cpu", [*TINY, "train.steps=4", "train.save_every=1", "train.keep=9"])
+    config = load_config("cpu", [*TINY, "train.steps=4", "train.save_every=1", "train.keep=9", "train.ema=0.75"])
+    train(paths, CLASSES, plain, tmp_path / "plain", device="cpu")
+    train(paths, CLASSES, config, tmp_path / "whole", device="cpu")
+    expected: torch.Tensor | None = None
+    for ours, theirs in zip(
+        checkpoint_folders(tmp_path / "whole"), checkpoint_folders(tmp_path / "plain"), strict=True
+    ):
+        raw = weights(theirs)["head.project.weight"]
+        expected = raw if expected is None else 0.75 * expected + 0.25 * raw
+        torch.testing.assert_close(weights(ours)["head.project.weight"], expected)
+    with pytest.raises(Interrupted):
+        train(paths, CLASSES, config, tmp_path / "broken", device="cpu", listener=StopAt(2))
+    train(paths, CLASSES, config, tmp_path / "broken", resume=True, device="cpu")
+    assert_same_bits(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_a_watcher_sees_the_student_as_it_is_used(pictures: Path, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def watch(step: int, student: Embedder, prototypes: Prototypes) -> dict[str, float]:
+        assert not student.training
+        assert not student(torch.rand(1, 3, 64, 64)).requires_grad
+        seen.append(step)
+        return {"score": 0.5}
+
+    config = load_config("cpu", [*TINY, "train.steps=5", "train.watch_every=2"])
+    train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", device="cpu", watcher=watch)
+    assert seen == [2, 4]
+    assert [line.get("score") for line in read_log(tmp_path / "run" / LOG)] == [None, 0.5, None, 0.5, None]
+
+
+def test_resuming_with_other_pictures_is_refused(pictures: Path, copied_run: Path, tiny_config: Config) -> None:
+    with pytest.raises(UserError, match="other pictures"):
+        train(sorted(pictures.iterdir())[:2], CLASSES, tiny_config, copied_run, resume=True, device="cpu")
+
+
+def test_what_does_not_matter_may_change_when_resuming(pictures: Path, copied_run: Path) -> None:
+    config = load_config("cpu", [*TINY, "train.save_every=7", "data.workers=1", "objective.matrix_mib=3"])
+    result = train(sorted(pictures.iterdir()), CLASSES, config, copied_run, resume=True, device="cpu")
+    assert result.steps == 2
+    other = load_config("cpu", [*TINY, "train.batch=3"])
+    with pytest.raises(UserError, match="2 pictures per step .*now it is 3"):
+        train(sorted(pictures.iterdir()), CLASSES, other, copied_run, resume=True, device="cpu")
 
 
 def test_a_crop_that_the_stride_does_not_divide_is_refused(pictures: Path, tmp_path: Path) -> None:

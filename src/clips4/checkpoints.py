@@ -2,15 +2,19 @@
 
     RUN/checkpoints/step-00000500/
         student.safetensors   weights of the student, prototypes and text vectors
-        card.json             what made them: configuration, class names, teacher, versions, step
-        optimiser.pt          what --resume needs; read with weights_only
+        state.pt              what --resume needs besides: the optimiser and its like; read with weights_only
+        card.json             what made them: configuration, class names, teacher, versions, step; digests of the files
 
-A checkpoint is written as a folder beside and renamed, so a folder that is there is whole.
+A checkpoint is written as a folder beside and renamed. One that was damaged later is known by the digests, and the one
+before is taken.
 """
 
+import hashlib
 import json
 import os
 import shutil
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +29,9 @@ from clips4.errors import UserError
 from clips4.student.embedder import Embedder, empty_student
 from clips4.vocabulary import ClassList
 
-FOLDER, WEIGHTS, CARD, OPTIMISER = "checkpoints", "student.safetensors", "card.json", "optimiser.pt"
-FORMAT = 1
+FOLDER, WEIGHTS, CARD, STATE = "checkpoints", "student.safetensors", "card.json", "state.pt"
+FORMAT = 2
+_READABLE = (1, 2)  # format 1 had no digests and another file for the optimiser; its student is the same
 _STUDENT = "student."
 
 
@@ -58,7 +63,7 @@ class Prototypes:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds, but for the optimiser's state."""
+    """What a checkpoint holds, but for what only resuming needs; see ``load_state``."""
 
     path: Path
     step: int
@@ -89,10 +94,16 @@ def save_checkpoint(
     config: Config,
     student: nn.Module,
     prototypes: Prototypes,
-    optimiser: torch.optim.Optimizer,
+    state: Mapping[str, Any],
     keep: int,
+    facts: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the checkpoint of a step, then remove all but the newest ``keep``."""
+    """Write the checkpoint of a step, then remove all but the newest ``keep``.
+
+    Args:
+        state: tensors and plain values that resuming needs.
+        facts: plain values for the card that are neither configuration nor classes.
+    """
     final = run / FOLDER / f"step-{step:08d}"
     beside = final.with_name(f".{final.name}.{os.getpid()}.part")
     shutil.rmtree(beside, ignore_errors=True)
@@ -105,6 +116,7 @@ def save_checkpoint(
             "prototypes.unknown": prototypes.unknown,
         }
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, beside / WEIGHTS)
+        torch.save(dict(state), beside / STATE)
         card = {
             "format": FORMAT,
             "step": step,
@@ -112,33 +124,71 @@ def save_checkpoint(
             "embed_dim": prototypes.known.shape[1],
             "config": config.model_dump(mode="json"),
             "versions": versions(),
+            **(facts or {}),
+            "files": {name: _digest(beside / name) for name in (WEIGHTS, STATE)},
         }
         (beside / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        torch.save(optimiser.state_dict(), beside / OPTIMISER)
-        if final.exists():
-            shutil.rmtree(final)
+        _remove(final)
         beside.replace(final)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     for old in checkpoint_folders(run)[:-keep]:
-        shutil.rmtree(old)
+        _remove(old)
     return final
 
 
-def load_checkpoint(run: Path) -> Checkpoint:
-    """The newest checkpoint of a run (or the one that ``run`` itself is).
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint so that no half of it is ever taken for one."""
+    if folder.exists():
+        aside = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.replace(aside)
+        shutil.rmtree(aside)
+
+
+def clear_leftovers(run: Path) -> None:
+    """Remove what a process that was killed while saving left behind."""
+    for leftover in (run / FOLDER).glob(".step-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def load_checkpoint(run: Path, resuming: bool = False, say: Callable[[str], None] = warnings.warn) -> Checkpoint:
+    """The newest whole checkpoint of a run (or the one that ``run`` itself is).
+
+    Args:
+        run: folder of a run, or of one checkpoint.
+        resuming: it has to hold what ``load_state`` reads, too.
+        say: is told of each damaged checkpoint that was passed over.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: there is none, or none is whole.
     """
     folders = [run] if (run / CARD).is_file() else checkpoint_folders(run)
     if not folders:
         raise UserError(f"{run}: no checkpoint there; give the folder that 'clips4 train --out' wrote")
-    path = folders[-1]
+    for path in reversed(folders):
+        try:
+            return _read(path, (WEIGHTS, STATE) if resuming else (WEIGHTS,))
+        except UserError as error:
+            if path == folders[0]:
+                raise
+            say(f"{error}; the checkpoint before is taken")
+    raise AssertionError("the loop returns or raises")
+
+
+def _read(path: Path, files: Sequence[str]) -> Checkpoint:
     try:
         card = json.loads((path / CARD).read_text(encoding="utf-8"))
-        if card["format"] != FORMAT:
+        if card["format"] not in _READABLE:
             raise UserError(f"{path}: format {card['format']} of another version of clips4; this one reads {FORMAT}")
+        for name in files if "files" in card else ():
+            if _digest(path / name) != card["files"][name]:
+                raise ValueError(f"{name} was changed after it was written")
         step = int(card["step"])
         tensors = load_file(path / WEIGHTS)
         config = parse_config(card["config"], str(path / CARD))
@@ -156,17 +206,18 @@ def load_checkpoint(run: Path) -> Checkpoint:
         if isinstance(error, UserError):
             raise
         reason = str(error).splitlines()[0] if str(error) else ""
-        raise UserError(
-            f"{path}: damaged checkpoint, or one of another version of clips4 ({type(error).__name__}: {reason}); "
-            "remove it to use the one before"
-        )
+        raise UserError(f"{path}: damaged checkpoint, or one of another version of clips4 ({reason or type(error).__name__})")
     return Checkpoint(path, step, config, card, student.eval(), prototypes)
 
 
-def load_optimiser(checkpoint: Checkpoint, optimiser: torch.optim.Optimizer) -> None:
-    """Put the saved state into ``optimiser``."""
-    path = checkpoint.path / OPTIMISER
+def load_state(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What ``save_checkpoint`` was given as ``state``.
+
+    Raises:
+        UserError: it is not there or not readable.
+    """
+    path = checkpoint.path / STATE
     try:
-        optimiser.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
         raise UserError(f"{path}: cannot be resumed from ({type(error).__name__}); start anew with another --out")

@@ -91,6 +91,9 @@ class PrototypeConfig(_Section):
     unknown_share: PositiveShare = Field(
         1.0, description="part of the segments, farthest from the known prototypes, that the unknown are drawn from"
     )
+    sample: int = Field(
+        4096, ge=1, description="segments of the whole set, drawn at random, that unknown prototypes are drawn from"
+    )
     step: float = Field(0.05, ge=0, le=1, description="how far an unknown prototype moves to its segments per step")
 
 
@@ -103,7 +106,12 @@ class ObjectiveConfig(_Section):
     concentration: float = Field(10.0, gt=0, description="kappa")
     temperature: float = Field(0.07, gt=0, description="tau")
     exclude_own: bool = Field(False, description="the variant of SegSort and HSG of L_t")
-    contrast_pixels: int = Field(4096, ge=0, description="pixels per step that L_t is averaged over; 0 takes all")
+    contrast_pixels: int = Field(
+        4096, ge=0, description="pixels per step that L_t is averaged over, as many of each picture; 0 takes all"
+    )
+    matrix_mib: int = Field(
+        16, ge=1, description="memory in MiB that the pixel-by-segment matrix of L_t may take; nothing depends on it"
+    )
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> "ObjectiveConfig":
@@ -116,7 +124,8 @@ class TrainConfig(_Section):
     """The loop."""
 
     steps: int = Field(1000, ge=1)
-    batch: int = Field(8, ge=1, description="pictures per step, two views each")
+    batch: int = Field(8, ge=1, description="pictures per step and device, two views each")
+    accumulate: int = Field(1, ge=1, description="batches per step, whose gradients are averaged")
     rate: float = Field(1e-3, gt=0, description="learning rate of the head")
     backbone_rate: float = Field(1e-4, ge=0, description="learning rate of the backbone; 0 freezes it")
     weight_decay: float = Field(1e-4, ge=0)
@@ -125,8 +134,18 @@ class TrainConfig(_Section):
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     seed: int = Field(0, ge=0)
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="keep a moving average of the weights with this decay and save it as the student"
+    )
+    patience: int = Field(
+        5, ge=1, description="steps in a row that may be skipped for a loss or gradient that is not finite"
+    )
     save_every: int = Field(250, ge=1, description="steps between checkpoints")
     keep: int = Field(2, ge=1, description="checkpoints kept")
+    watch_every: int = Field(
+        0, ge=0, description="steps between sample pictures, and scores where a labelled set is given; 0 for never"
+    )
+    stall: float = Field(120.0, gt=0, description="seconds after which a wait for the next batch is told of")
 
 
 class Config(_Section):
@@ -140,6 +159,21 @@ class Config(_Section):
     prototypes: PrototypeConfig = PrototypeConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     train: TrainConfig = TrainConfig()
+
+    def decisive(self) -> dict[str, Any]:
+        """The settings that weights depend on, given the same number of pictures per step."""
+        values = self.model_dump(mode="json")
+        for section, keys in _INDIFFERENT.items():
+            for key in keys:
+                del values[section][key]
+        return values
+
+
+_INDIFFERENT = {
+    "data": ("workers", "inference_side"),
+    "objective": ("matrix_mib",),
+    "train": ("batch", "patience", "save_every", "keep", "watch_every", "stall"),
+}
 
 
 def preset_names() -> list[str]:

@@ -1,6 +1,11 @@
-"""Where the networks run."""
+"""Where the networks run: one device, or many processes that torchrun or Slurm started."""
+
+import os
 
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning_fabric.strategies import DDPStrategy
 
 from clips4.errors import UserError
 
@@ -19,3 +24,43 @@ def pick_device(device: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError):
         raise UserError(f"--device {device!r} is not available here; give auto or cpu")
     return where
+
+
+def make_fabric(device: str, precision: str) -> Fabric:
+    """Fabric on one device, or with one rank per process where torchrun or Slurm started several.
+
+    Args:
+        device: see ``pick_device``; with several ranks without a number, each takes its own.
+        precision: "32-true", "bf16-mixed" or "16-mixed".
+
+    Raises:
+        UserError: the device is not there, or is one for all ranks.
+    """
+    where = pick_device(device)
+    processes, nodes = launched_processes()
+    if processes * nodes == 1:
+        devices = 1 if where.index is None else [where.index]
+        return Fabric(accelerator=where.type, devices=devices, precision=precision)  # type: ignore[arg-type]
+    if where.index is not None:
+        raise UserError(f"--device {device}: {processes * nodes} processes cannot share it; give --device {where.type}")
+    fabric = Fabric(
+        accelerator=where.type,
+        devices=processes,
+        num_nodes=nodes,
+        precision=precision,  # type: ignore[arg-type]
+        # batch norms keep their statistics, so there is no buffer to be sent around
+        strategy=DDPStrategy(broadcast_buffers=False),
+    )
+    fabric.launch()
+    return fabric
+
+
+def launched_processes() -> tuple[int, int]:
+    """Processes per node and nodes, as torchrun or Slurm set them; (1, 1) where neither started this process."""
+    if TorchElasticEnvironment.detect():
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        return local, int(os.environ.get("WORLD_SIZE", 1)) // local
+    if SLURMEnvironment.detect() and int(os.environ.get("SLURM_NTASKS", 1)) > 1:
+        nodes = int(os.environ.get("SLURM_NNODES", 1))
+        return int(os.environ["SLURM_NTASKS"]) // nodes, nodes
+    return 1, 1

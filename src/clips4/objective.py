@@ -5,18 +5,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from clips4 import ranks
 from clips4.config import ObjectiveConfig, SegmentConfig
 from clips4.losses import embedding_consistency, pixel_segment_contrast, semantic_consistency
-from clips4.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
+from clips4.segments import IGNORED, cut_by_regions, flatten_pixels, pool, spherical_kmeans
 
 
 class Terms(NamedTuple):
     """The objective and its parts for one batch.
 
     Attributes:
-        total: the weighted sum that is minimised.
-        contrast, embedding, semantic: L_t, L_e, L_s before weighting; 0 where switched off.
-        guidance: (S, D) i_s of the batch's segments, what unknown prototypes are moved by.
+        total: the weighted sum that is minimised. With several ranks it is this rank's share of it, times their number:
+            data-parallel training averages the ranks' gradients, which so becomes the gradient of the whole.
+        contrast, embedding, semantic: L_t, L_e, L_s before weighting, shares likewise; 0 where switched off.
+        guidance: (S, D) i_s of this rank's segments, what unknown prototypes are moved by.
     """
 
     total: Tensor
@@ -33,9 +35,11 @@ def objective(
     prototypes: Tensor,
     settings: ObjectiveConfig,
     segment_settings: SegmentConfig,
-    generator: torch.Generator | None = None,
+    drawn: Tensor | None = None,
 ) -> Terms:
     """Segments of each view, their student and teacher vectors, and the three losses.
+
+    The losses are means over the batches of all ranks together, and L_t contrasts with the segments of all ranks.
 
     Args:
         z: (B * V, D, h, w) pixel embeddings of the student, unit along D, the views of an image side by side.
@@ -44,7 +48,7 @@ def objective(
         prototypes: (L, D) known and unknown class prototypes.
         settings: weights of the terms, kappa and tau; a weight of 0 switches its term off.
         segment_settings: how segments are made.
-        generator: draws the pixels of L_t where ``settings.contrast_pixels`` limits them.
+        drawn: indices (N,) of the pixels of z, flattened, that L_t is averaged over; None takes all.
     """
     segments = cut_by_regions(
         spherical_kmeans(
@@ -52,34 +56,60 @@ def objective(
         ),
         regions,
     )
-    count, labels = len(segments.region), segments.labels.flatten()
-    pixels = flatten_pixels(z)
-    v = pool(pixels, labels, count)
-    guidance = pool(flatten_pixels(pixel_map), labels, count)
-    off = z.new_zeros(())
-    contrast = embedding = semantic = off
+    pixels, labels, pixel_region = flatten_pixels(z), segments.labels.flatten(), regions.flatten()
+    v = pool(pixels, labels, len(segments.region))
+    guidance = pool(flatten_pixels(pixel_map), labels, len(v))
+    if drawn is not None:
+        pixels, labels, pixel_region = pixels[drawn], labels[drawn], pixel_region[drawn]
+    contrast = embedding = semantic = z.new_zeros(())
+    sizes = _sizes(segments.region)
+    segment_share = ranks.world_size() / max(1, int(sizes[:, 0].sum()))
     if settings.contrast_weight:
-        drawn = _draw(len(pixels), settings.contrast_pixels, generator).to(z.device)
-        contrast = pixel_segment_contrast(
-            pixels[drawn],
-            regions.flatten()[drawn],
-            labels[drawn],
-            v,
-            segments.region,
-            settings.concentration,
-            settings.exclude_own,
-        )
+        contrast = _contrast(pixels, pixel_region, labels, v, segments.region, sizes, settings)
     if settings.embedding_weight:
-        embedding = embedding_consistency(v, guidance)
+        embedding = segment_share * embedding_consistency(v, guidance, "sum")
     if settings.semantic_weight:
-        semantic = semantic_consistency(v, guidance, prototypes, settings.temperature)
+        semantic = segment_share * semantic_consistency(v, guidance, prototypes, settings.temperature, "sum")
     weights = (settings.contrast_weight, settings.embedding_weight, settings.semantic_weight)
     total = torch.stack([w * term for w, term in zip(weights, (contrast, embedding, semantic), strict=True)]).sum()
     return Terms(total, contrast, embedding, semantic, guidance)
 
 
-def _draw(pixels: int, limit: int, generator: torch.Generator | None) -> Tensor:
-    """Indices of the pixels that L_t is averaged over: all, or ``limit`` drawn at random without bias."""
-    if not limit or limit >= pixels:
-        return torch.arange(pixels)
-    return torch.randperm(pixels, generator=generator)[:limit]
+def _sizes(segment_region: Tensor) -> Tensor:
+    """(ranks, 2) segments and regions of each rank, on the host."""
+    if ranks.world_size() == 1:  # nothing has to be numbered on, and the device is not waited for
+        return torch.tensor([[len(segment_region), 0]])
+    regions = int(segment_region.max()) + 1 if len(segment_region) else 0
+    return ranks.counts(len(segment_region), regions, device=segment_region.device)
+
+
+def _contrast(
+    pixels: Tensor,
+    pixel_region: Tensor,
+    labels: Tensor,
+    v: Tensor,
+    segment_region: Tensor,
+    sizes: Tensor,
+    settings: ObjectiveConfig,
+) -> Tensor:
+    """L_t of this rank's pixels against the segments of all ranks, as its share of the mean over all pixels."""
+    ignored = labels == IGNORED
+    if ranks.world_size() > 1:
+        # regions and segments are numbered on over the ranks, so that no two ranks share a number
+        first_segment, first_region = sizes[: ranks.rank()].sum(0).tolist()
+        labels = torch.where(ignored, IGNORED, labels + first_segment)
+        pixel_region = torch.where(ignored, IGNORED, pixel_region + first_region)
+        segment_region = ranks.gather_rows(segment_region + first_region, sizes[:, 0].tolist())
+        v = ranks.gather_rows(v, sizes[:, 0].tolist())
+    summed = pixel_segment_contrast(
+        pixels,
+        pixel_region,
+        labels,
+        v,
+        segment_region,
+        settings.concentration,
+        settings.exclude_own,
+        reduction="sum",
+        budget=settings.matrix_mib * 2**20,
+    )
+    return summed * ranks.world_size() / ranks.total((~ignored).sum()).clamp(min=1)

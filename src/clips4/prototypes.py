@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clips4 import ranks
 from clips4.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
 
 
@@ -33,6 +34,16 @@ def teacher_segments(
 
 
 @torch.no_grad()
+def nearest_segments(text: Tensor, segments: Tensor, m: int) -> Tensor:
+    """(K, m) indices of the segments nearest to each class's text vector, nearest first; see ``known_prototypes``."""
+    if m < 1:
+        raise ValueError(f"m is a positive number of segments, got {m}")
+    if text.ndim != 2 or segments.ndim != 2 or text.shape[1] != segments.shape[1] or not len(segments):
+        raise ValueError(f"expected text (K, D) and segments (S, D), got {tuple(text.shape)}, {tuple(segments.shape)}")
+    return (text @ segments.T).topk(min(m, len(segments)), dim=1).indices
+
+
+@torch.no_grad()
 def known_prototypes(text: Tensor, segments: Tensor, m: int) -> Tensor:
     """The normalised mean of the m segments nearest to each class's text vector.
 
@@ -47,12 +58,7 @@ def known_prototypes(text: Tensor, segments: Tensor, m: int) -> Tensor:
     Raises:
         ValueError: m is not positive, there is no segment, or the dimensions differ.
     """
-    if m < 1:
-        raise ValueError(f"m is a positive number of segments, got {m}")
-    if text.ndim != 2 or segments.ndim != 2 or text.shape[1] != segments.shape[1] or not len(segments):
-        raise ValueError(f"expected text (K, D) and segments (S, D), got {tuple(text.shape)}, {tuple(segments.shape)}")
-    nearest = (text @ segments.T).topk(min(m, len(segments)), dim=1).indices  # (K, m)
-    return F.normalize(segments[nearest].sum(1), dim=1)
+    return F.normalize(segments[nearest_segments(text, segments, m)].sum(1), dim=1)
 
 
 @torch.no_grad()
@@ -99,7 +105,8 @@ def update_unknown(unknown: Tensor, known: Tensor, guidance: Tensor, step: float
     """Move each unknown prototype towards the segments assigned to it, so that its distance to them shrinks.
 
     c_l <- normalise( (1 - step) c_l + step * mean of i_s over the segments s with y_s = l ); one that has no segment in
-    the batch stays. Spherical k-means by mini-batches, with the known prototypes as fixed centres.
+    the batch stays. Spherical k-means by mini-batches, with the known prototypes as fixed centres. The batch is that of
+    all ranks together.
 
     Args:
         unknown: (U, D) unit rows.
@@ -113,8 +120,10 @@ def update_unknown(unknown: Tensor, known: Tensor, guidance: Tensor, step: float
     if not len(unknown):
         return unknown
     labels = assign(guidance, torch.cat([known, unknown])) - len(known)
-    mine = labels >= 0
-    sums = torch.zeros_like(unknown).index_add(0, labels[mine], guidance[mine])
-    counts = torch.bincount(labels[mine], minlength=len(unknown))[:, None]
+    # what belongs to a known class is added to a row more, which is cut off again
+    labels = torch.where(labels < 0, len(unknown), labels)
+    sums = guidance.new_zeros(len(unknown) + 1, guidance.shape[1]).index_add(0, labels, guidance)[:-1]
+    counts = guidance.new_zeros(len(unknown) + 1).index_add(0, labels, guidance.new_ones(len(labels)))[:-1, None]
+    sums, counts = ranks.total(sums), ranks.total(counts)
     moved = (1 - step) * unknown + step * sums / counts.clamp(min=1)
     return torch.where(counts > 0, F.normalize(moved, dim=1), unknown)

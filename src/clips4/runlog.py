@@ -1,39 +1,66 @@
-"""The JSONL log of a run: one line per step."""
+"""The log of a run: one line of JSON per step, and TensorBoard's where it is installed."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-LOG = "log.jsonl"
+from clips4.images import write_atomically
+
+LOG, BOARD = "log.jsonl", "tensorboard"
+
+Line = dict[str, float]
 
 
 class RunLog:
-    """The JSONL log, cut off after ``first_step``: lines of steps that will be repeated are dropped."""
+    """The log, cut off after ``first_step``: lines of steps that will be repeated are dropped.
 
-    def __init__(self, path: Path, first_step: int):
-        self._path, self._first_step = path, first_step
+    Args:
+        path: the JSONL file.
+        first_step: the step that the run goes on from, 0 at its start.
+        enabled: False writes nothing (ranks other than the first).
+    """
 
-    def __enter__(self) -> Callable[[dict[str, float]], None]:
-        kept = [line for line in read_log(self._path) if line["step"] <= self._first_step] if self._first_step else []
-        self._file = self._path.open("w", encoding="utf-8")
-        for line in kept:
-            self._write(line)
+    def __init__(self, path: Path, first_step: int, enabled: bool = True):
+        self._path, self._first_step, self._enabled = path, first_step, enabled
+
+    def __enter__(self) -> Callable[[Mapping[str, float]], None]:
+        if not self._enabled:
+            return lambda values: None
+        kept = [line for line in read_log(self._path) if line["step"] <= self._first_step]
+        write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._file = self._path.open("a", encoding="utf-8")
+        self._board: Any = None
+        if find_spec("tensorboard"):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(self._path.parent / BOARD), purge_step=self._first_step + 1)
         return self._write
 
-    def _write(self, values: dict[str, float]) -> None:
-        self._file.write(json.dumps(values) + "\n")
+    def _write(self, values: Mapping[str, float]) -> None:
+        # JSON has no word for what is not finite
+        line = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._file.write(json.dumps(line) + "\n")
         self._file.flush()
+        if self._board:
+            for name in line.keys() - {"step"}:
+                self._board.add_scalar(name, values[name], int(values["step"]))
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        if self._enabled:
+            self._file.close()
+            if self._board:
+                self._board.close()
 
 
-def read_log(path: Path) -> list[dict[str, float]]:
-    """Lines of a run's log; an unfinished last line is left out."""
+def read_log(path: Path) -> list[Line]:
+    """Lines of a run's log; an unfinished last line is left out, as are values that were not finite."""
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
-            lines.append(json.loads(line))
+            lines.append({name: value for name, value in json.loads(text).items() if value is not None})
         except json.JSONDecodeError:
             break
     return lines

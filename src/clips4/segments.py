@@ -79,15 +79,18 @@ def spherical_kmeans(z: Tensor, clusters: int | tuple[int, int], iterations: int
     batch, _, height, width = z.shape
     rows, columns = grid_shape(clusters)
     count = rows * columns
-    place = (location_weight * locations(height, width, z)).expand(batch, -1, -1, -1)
-    features = F.normalize(torch.cat([z, place], 1).flatten(2), dim=1)  # (B, D + 2, P)
+    pixels = pixel_rows(z)  # (B, P, D)
+    places = (location_weight * locations(height, width, z)).flatten(1).T  # (P, 2)
+    # |[z, place]| depends on the pixel alone: it weighs the pixel in its centre's sum, and never changes the argmax
+    weights = (1 + places.square().sum(1)).rsqrt()  # (P,)
     labels = grid_labels(height, width, rows, columns, z.device).flatten().expand(batch, -1)
     for _ in range(iterations):
-        members = F.one_hot(labels, count).to(features.dtype)  # (B, P, K)
-        centres = F.normalize(features @ members, dim=1)  # (B, D + 2, K)
-        cosine = centres.transpose(1, 2) @ features  # (B, K, P)
-        cosine = cosine.masked_fill((members.sum(1) == 0)[..., None], -torch.inf)
-        labels = cosine.argmax(1)
+        members = F.one_hot(labels, count).to(z.dtype).mul_(weights[:, None]).transpose(1, 2)  # (B, K, P)
+        sums, place_sums = members @ pixels, members @ places  # (B, K, D), (B, K, 2): a centre in its two parts
+        lengths = torch.linalg.vector_norm(torch.cat([sums, place_sums], 2), dim=2, keepdim=True).clamp_min(1e-12)
+        cosine = pixels @ (sums / lengths).transpose(1, 2) + places @ (place_sums / lengths).transpose(1, 2)
+        empty = members.amax(2) == 0  # (B, K)
+        labels = cosine.masked_fill_(empty[:, None], -torch.inf).argmax(2)
     return labels.view(batch, height, width)
 
 
@@ -103,6 +106,7 @@ def cut_by_regions(clusters: Tensor, regions: Tensor) -> Segments:
         raise ValueError(f"clusters {tuple(clusters.shape)} and regions {tuple(regions.shape)} differ in shape")
     view = torch.arange(len(clusters), device=clusters.device)[:, None, None]
     cluster_count, region_count = clusters.max() + 1, regions.max().clamp(min=0) + 1
+    # the number of segments is data: this is where the host has to wait for the device
     key = (view * cluster_count + clusters) * region_count + regions
     valid = regions != IGNORED
     keys, inverse = key[valid].unique(return_inverse=True)
@@ -133,6 +137,11 @@ def pool(z: Tensor, labels: Tensor, count: int) -> Tensor:
     return F.normalize(sums[:count], dim=1)
 
 
+def pixel_rows(maps: Tensor) -> Tensor:
+    """(B, D, h, w) -> (B, h * w, D); no copy where ``maps`` lies in memory channels last, as a student's output does."""
+    return maps.permute(0, 2, 3, 1).flatten(1, 2)
+
+
 def flatten_pixels(maps: Tensor) -> Tensor:
     """(B, D, h, w) -> (B * h * w, D)."""
-    return maps.flatten(2).transpose(1, 2).flatten(0, 1)
+    return pixel_rows(maps).flatten(0, 1)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clips4.config import DataConfig
-from clips4.data.loader import Batch, ViewStream, batches, collate
+from clips4.data.loader import Batch, Item, Positions, ViewStream, batches, collate, draw_pixels
 from clips4.data.views import Views
 from clips4.images import RGB
 from clips4.segments import IGNORED
@@ -28,12 +28,19 @@ def colours(image: RGB) -> Tensor:
     return small / small.norm(dim=0).clamp(min=1)
 
 
-def make_stream(folder: Path, count: int = 5, seed: int = 0) -> ViewStream:
-    return ViewStream(write_images(folder, count), quarters, colours, CONFIG, 8, seed)
+def make_stream(folder: Path, count: int = 5, seed: int = 0, draw: int = 6) -> ViewStream:
+    return ViewStream(write_images(folder, count), quarters, colours, CONFIG, 8, seed, draw)
 
 
-def same(a: Batch | Views, b: Batch | Views) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+def same(a: Batch | Item | Views, b: Batch | Item | Views) -> bool:
+    return all(
+        torch.equal(x, y) if isinstance(x, Tensor) else same(x, y) if isinstance(x, Views) else x == y
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def steps(first: int, last: int, batch: int, parts: int = 1, rank: int = 0, world: int = 1) -> Positions:
+    return Positions(range(first, last), parts, batch, rank, world)
 
 
 # ---------------------------------------------------------------------------------------------------------- stream
@@ -50,7 +57,7 @@ def test_order_and_views_depend_on_the_seed(tmp_path: Path) -> None:
     orders = [[make_stream(tmp_path, 7, seed).picture(p) for p in range(7)] for seed in (0, 1)]
     assert orders[0] != orders[1]
     streams = [make_stream(tmp_path, 1, seed) for seed in (0, 1)]
-    assert not torch.equal(streams[0][0].images, streams[1][0].images)
+    assert not torch.equal(streams[0][0].views.images, streams[1][0].views.images)
 
 
 def test_a_position_gives_the_same_views_whenever_it_is_asked(tmp_path: Path) -> None:
@@ -76,7 +83,8 @@ def test_views_belong_to_the_picture_of_the_position(tmp_path: Path) -> None:
         return quarters(image)
 
     stream = ViewStream(paths, remember, colours, CONFIG, 8, 0)
-    views = stream[0]
+    views, _, name = stream[0]
+    assert name == str(stream.picture(0))
     from clips4.images import load_rgb
 
     assert np.array_equal(seen[0], load_rgb(stream.picture(0)))
@@ -88,10 +96,11 @@ def test_views_belong_to_the_picture_of_the_position(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------------- collate
 
 
-def make_views_of(regions: list[list[int]], seed: int = 0) -> Views:
+def make_item(regions: list[list[int]], seed: int = 0) -> Item:
     maps = torch.tensor(regions).view(2, 1, -1)
     width = maps.shape[2]
-    return Views(torch.rand(2, 3, 8, 8, generator=generator(seed)), maps, unit(2, 4, 1, width, dim=1))
+    views = Views(torch.rand(2, 3, 8, 8, generator=generator(seed)), maps, unit(2, 4, 1, width, dim=1))
+    return Item(views, torch.tensor([0, 3]), f"picture {seed}")
 
 
 def test_region_numbers_are_never_shared_between_images(tmp_path: Path) -> None:
@@ -100,22 +109,22 @@ def test_region_numbers_are_never_shared_between_images(tmp_path: Path) -> None:
     numbers = [set(batch.regions[2 * image : 2 * image + 2].flatten().tolist()) for image in range(4)]
     assert all(not numbers[a] & numbers[b] for a in range(4) for b in range(a))
     for image in range(4):
-        offset = batch.regions[2 * image] - stream[image].regions[0]
+        offset = batch.regions[2 * image] - stream[image].views.regions[0]
         assert offset.unique().numel() == 1
-        assert torch.equal(batch.regions[2 * image + 1] - stream[image].regions[1], offset)
+        assert torch.equal(batch.regions[2 * image + 1] - stream[image].views.regions[1], offset)
 
 
 def test_ignored_pixels_stay_ignored_and_shift_nothing() -> None:
-    items = [make_views_of([[0, 4], [IGNORED, 2]]), make_views_of([[IGNORED] * 2] * 2), make_views_of([[0, 1], [1, 0]])]
+    items = [make_item([[0, 4], [IGNORED, 2]]), make_item([[IGNORED] * 2] * 2), make_item([[0, 1], [1, 0]])]
     regions = collate(items).regions.flatten(1).tolist()
     assert regions == [[0, 4], [IGNORED, 2], [IGNORED, IGNORED], [IGNORED, IGNORED], [5, 6], [6, 5]]
 
 
 def test_views_of_an_image_lie_side_by_side() -> None:
-    items = [make_views_of([[0, 0], [0, 0]], seed) for seed in range(3)]
+    items = [make_item([[0, 0], [0, 0]], seed) for seed in range(3)]
     batch = collate(items)
-    assert torch.equal(batch.images, torch.cat([item.images for item in items]))
-    assert torch.equal(batch.pixel_map, torch.cat([item.pixel_map for item in items]))
+    assert torch.equal(batch.images, torch.cat([item.views.images for item in items]))
+    assert torch.equal(batch.pixel_map, torch.cat([item.views.pixel_map for item in items]))
 
 
 # --------------------------------------------------------------------------------------------------------- batches
@@ -123,7 +132,7 @@ def test_views_of_an_image_lie_side_by_side() -> None:
 
 def test_batches_are_the_positions_of_the_stream_in_order(tmp_path: Path) -> None:
     stream = make_stream(tmp_path)
-    got = list(batches(stream, 3, 0, 3, 0))
+    got = list(batches(stream, steps(0, 3, 3), 3))
     assert len(got) == 3
     for step, batch in enumerate(got):
         assert same(batch, collate([stream[position] for position in range(step * 3, step * 3 + 3)]))
@@ -131,20 +140,57 @@ def test_batches_are_the_positions_of_the_stream_in_order(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("first", [0, 1, 2, 4, 5])
 def test_resuming_gives_the_batches_of_an_uninterrupted_run(tmp_path: Path, first: int) -> None:
-    whole = list(batches(make_stream(tmp_path), 2, 0, 5, 0))
-    rest = list(batches(make_stream(tmp_path), 2, first, 5, 0))
+    whole = list(batches(make_stream(tmp_path), steps(0, 5, 2), 2))
+    rest = list(batches(make_stream(tmp_path), steps(first, 5, 2), 2))
     assert len(rest) == 5 - first
     assert all(same(a, b) for a, b in zip(whole[first:], rest, strict=True))
 
 
 def test_loader_processes_change_nothing(tmp_path: Path) -> None:
     stream = make_stream(tmp_path)
-    alone, helped = (list(batches(stream, 2, 1, 4, workers)) for workers in (0, 1))
+    alone, helped = (list(batches(stream, steps(1, 4, 2), 2, workers)) for workers in (0, 1))
     assert len(alone) == len(helped) == 3
     assert all(same(a, b) for a, b in zip(alone, helped, strict=True))
 
 
 def test_a_batch_larger_than_the_set_goes_on_with_the_next_epoch(tmp_path: Path) -> None:
-    (batch,) = batches(make_stream(tmp_path, count=2), 5, 0, 1, 0)
+    (batch,) = batches(make_stream(tmp_path, count=2), steps(0, 1, 5), 5)
     assert batch.images.shape == (10, 3, 32, 32)
     assert len(batch.regions) == len(batch.pixel_map) == 10
+
+
+@pytest.mark.parametrize(("world", "parts"), [(1, 1), (2, 1), (3, 2), (1, 4)])
+def test_ranks_share_the_positions_of_one_process_with_their_whole_batch(world: int, parts: int) -> None:
+    alone = list(steps(2, 5, 2 * world, parts))
+    shares = [list(steps(2, 5, 2, parts, rank, world)) for rank in range(world)]
+    assert all(len(share) == len(steps(2, 5, 2, parts, 0, world)) for share in shares)
+    together = [
+        position
+        for start in range(0, len(shares[0]), 2)
+        for share in shares
+        for position in share[start : start + 2]
+    ]
+    assert together == alone == list(range(2 * parts * 2 * world, 5 * parts * 2 * world))
+
+
+def test_drawn_pixels_are_numbered_through_like_the_batch() -> None:
+    batch = collate([make_item([[0, 1], [1, 0]], seed) for seed in range(3)])
+    assert batch.drawn.tolist() == [0, 3, 4, 7, 8, 11]
+    assert batch.names == ("picture 0", "picture 1", "picture 2")
+
+
+def test_each_picture_gives_as_many_pixels_drawn_by_its_position(tmp_path: Path) -> None:
+    stream = make_stream(tmp_path, draw=6)
+    draws = [stream[position].drawn.tolist() for position in range(4)]
+    assert all(len(set(drawn)) == 6 and max(drawn) < 2 * 4 * 4 for drawn in draws)
+    assert len({tuple(drawn) for drawn in draws}) == 4
+    assert stream[2].drawn.tolist() == draws[2]
+
+
+def test_every_pixel_is_drawn_as_often_as_another() -> None:
+    counts = torch.zeros(8)
+    for seed in range(2000):
+        counts[draw_pixels(8, 2, generator(seed))] += 1
+    assert float((counts / 2000 - 2 / 8).abs().max()) < 0.04
+    assert torch.equal(draw_pixels(8, 0, generator(0)), torch.arange(8))
+    assert torch.equal(draw_pixels(8, 9, generator(0)), torch.arange(8))

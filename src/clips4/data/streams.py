@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-ORDER, VIEW, PIXELS, UNKNOWN = range(4)  # what a stream is for
+ORDER, VIEW, PIXELS, UNKNOWN, SAMPLE, STEP = range(6)  # what a stream is for
 
 
 def seeded(seed: int, stream: int, place: int = 0) -> torch.Generator:

@@ -1,10 +1,14 @@
 """L_t, the pixel-segment contrastive loss (CLIP-S4 section 3.1; SegSort, Hwang et al., ICCV 2019, equation 4)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from clips4.losses.reduction import Reduction, reduce
+from clips4.losses.reduction import Reduction
 from clips4.segments import IGNORED
+
+_MATRICES = 6  # of size P x S that a block holds at once: logits, those of S+, their masks and temporaries
 
 
 def pixel_segment_contrast(
@@ -16,6 +20,7 @@ def pixel_segment_contrast(
     concentration: float,
     exclude_own: bool = False,
     reduction: Reduction = "mean",
+    budget: int = 2**24,
 ) -> Tensor:
     """Draw each pixel to the segments of its region, in both views, and away from every other segment.
 
@@ -33,6 +38,9 @@ def pixel_segment_contrast(
         exclude_own: the variant of SegSort and HSG: where S+ has another segment, p's own one leaves numerator and
             denominator.
         reduction: "mean" or "sum" over pixels (0 where none counts), or "none".
+        budget: bytes that the pixel-by-segment matrices may take at a time; they are worked off in blocks of pixels, and
+            the gradients are summed up along with the loss, so that nothing of size P x S is kept for the backward pass.
+            At least one pixel is taken at a time.
 
     Returns:
         A scalar, or with "none" one loss per pixel that counts.
@@ -47,14 +55,84 @@ def pixel_segment_contrast(
             f"expected pixel_region and pixel_segment ({len(z)},), segment_region ({len(v)},), got "
             f"{tuple(pixel_region.shape)}, {tuple(pixel_segment.shape)}, {tuple(segment_region.shape)}"
         )
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"reduction is 'mean', 'sum' or 'none', got {reduction!r}")
+    if budget < 1:
+        raise ValueError(f"budget is a positive number of bytes, got {budget}")
     counted = pixel_segment != IGNORED
-    z, pixel_region, pixel_segment = z[counted], pixel_region[counted], pixel_segment[counted]
+    if reduction == "none":
+        logits, positive = _logits(
+            z[counted], v, pixel_region[counted], pixel_segment[counted], segment_region, concentration, exclude_own
+        )
+        return logits.logsumexp(1) - positive.logsumexp(1)
+    total = _ContrastSum.apply(
+        z, v, pixel_region, pixel_segment, segment_region, counted, concentration, exclude_own, budget
+    )
+    return total if reduction == "sum" else total / counted.sum().clamp(min=1)
+
+
+def _logits(
+    z: Tensor,
+    v: Tensor,
+    pixel_region: Tensor,
+    pixel_segment: Tensor,
+    segment_region: Tensor,
+    concentration: float,
+    exclude_own: bool,
+) -> tuple[Tensor, Tensor]:
+    """(P, S) kappa z_p . v_s over S+ u S-, and the same over S+ alone; -inf where a segment is not of the set."""
     # float32 at least: exp(kappa) leaves the range of float16 from kappa = 11 on
-    logits = concentration * (z @ v.T).to(torch.promote_types(z.dtype, torch.float32))  # (P, S)
-    positive = pixel_region[:, None] == segment_region[None, :]  # (P, S), S+
+    logits = (z @ v.T).to(torch.promote_types(z.dtype, torch.float32)) * concentration
+    in_region = pixel_region[:, None] == segment_region
     if exclude_own:
-        own = pixel_segment[:, None] == torch.arange(len(v), device=v.device)[None, :]
-        dropped = own & (positive & ~own).any(1, keepdim=True)
-        logits = logits.masked_fill(dropped, -torch.inf)
-    numerator = logits.masked_fill(~positive, -torch.inf).logsumexp(1)
-    return reduce(logits.logsumexp(1) - numerator, reduction)
+        own = pixel_segment.clamp(min=0)[:, None]  # ignored pixels are not counted, whatever stands here
+        alone = in_region.sum(1, keepdim=True) == 1
+        logits = logits.scatter(1, own, torch.where(alone, logits.gather(1, own), -torch.inf))
+    return logits, logits.masked_fill(~in_region, -torch.inf)
+
+
+class _ContrastSum(torch.autograd.Function):
+    """Sum of L_t over the pixels that count, block by block of pixels.
+
+    With P(s|p) the softmax of l_ps = kappa z_p . v_s over S+ u S-, and P+(s|p) the one over S+ alone,
+
+        dL_t(p) / dl_ps = P(s|p) - P+(s|p),   so   dL/dz = kappa (P - P+) v   and   dL/dv = kappa (P - P+)^T z.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        z: Tensor,
+        v: Tensor,
+        pixel_region: Tensor,
+        pixel_segment: Tensor,
+        segment_region: Tensor,
+        counted: Tensor,
+        concentration: float,
+        exclude_own: bool,
+        budget: int,
+    ) -> Tensor:
+        wide = torch.promote_types(z.dtype, torch.float32)
+        rows = max(1, budget // (_MATRICES * max(len(v), 1) * wide.itemsize))
+        wide_v = v.to(wide)
+        total, z_gradient, v_gradient = z.new_zeros((), dtype=wide), torch.zeros_like(z), torch.zeros_like(wide_v)
+        for block_z, block_region, block_segment, counts, out in zip(
+            *(part.split(rows) for part in (z, pixel_region, pixel_segment, counted[:, None], z_gradient)), strict=True
+        ):
+            logits, positive = _logits(
+                block_z, v, block_region, block_segment, segment_region, concentration, exclude_own
+            )
+            every, similar = logits.logsumexp(1, keepdim=True), positive.logsumexp(1, keepdim=True)
+            total += torch.where(counts, every - similar, 0).sum()
+            slope = logits.sub_(every).exp_().sub_(positive.sub_(similar).exp_()).masked_fill_(~counts, 0)  # P - P+
+            out.copy_(slope @ wide_v)
+            v_gradient.addmm_(slope.T, block_z.to(wide))
+        ctx.save_for_backward(z_gradient, v_gradient.to(v.dtype))
+        ctx.concentration = concentration
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        z_gradient, v_gradient = ctx.saved_tensors
+        factor = slope * ctx.concentration
+        return (z_gradient * factor, v_gradient * factor, *[None] * 7)
