@@ -73,7 +73,8 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
     device: Device = "auto",
 ) -> None:
-    """Train a student on unlabelled pictures."""
+    """Train a student on unlabelled pictures. Started by torchrun or Slurm, on many devices."""
+    from clips4 import ranks
     from clips4.config import load_config
     from clips4.images import find_images
     from clips4.progress import Bars
@@ -90,6 +91,8 @@ def train(
     except Interrupted as interrupted:
         typer.echo(f"Stopped at step {interrupted.step} and saved; the same command with --resume goes on.", err=True)
         raise typer.Exit(130)
+    if ranks.rank():  # several processes tell it once
+        return
     for _, reason in result.skipped:
         typer.echo(f"skipped: {reason}", err=True)
     typer.echo(

@@ -28,9 +28,9 @@ def counts(*values: int, device: torch.device) -> Tensor:
     mine = torch.tensor(values, dtype=torch.int64, device=device)
     if world_size() == 1:
         return mine[None].cpu()
-    every = mine.new_empty(world_size(), len(values))
-    dist.all_gather_into_tensor(every.view(-1), mine)
-    return every.cpu()
+    every = [torch.empty_like(mine) for _ in range(world_size())]
+    dist.all_gather(every, mine)
+    return torch.stack(every).cpu()
 
 
 def total(x: Tensor) -> Tensor:

@@ -1,0 +1,91 @@
+"""What is looked at while a student is trained: sample pictures, and scores on a labelled set."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from clips4.checkpoints import Prototypes
+from clips4.config import Config
+from clips4.data.labelled import LabelledFolder
+from clips4.evaluation.language import score_language
+from clips4.figures import pca_colours
+from clips4.images import RGB, load_rgb, write_atomically
+from clips4.outputs import overlay
+from clips4.segmenter import Segmenter
+from clips4.student.embedder import Embedder
+from clips4.training import Watcher
+
+SAMPLES = "samples"
+_TILE = 320, 240  # pixels, width and height of one picture on the sheet
+
+
+def all_of(watchers: Sequence[Watcher]) -> Watcher:
+    """One watcher that is several."""
+
+    def watch(step: int, student: Embedder, prototypes: Prototypes) -> dict[str, float]:
+        return {name: value for w in watchers for name, value in w(step, student, prototypes).items()}
+
+    return watch
+
+
+class SamplePictures:
+    """Writes ``RUN/samples/step-XXXXXXXX.jpg``: picture, embedding by its principal components, answer, row by row.
+
+    Args:
+        run: folder of the run.
+        paths: pictures to show.
+        config: of the run.
+    """
+
+    def __init__(self, run: Path, paths: Sequence[Path], config: Config):
+        self._folder, self._paths, self._config = run / SAMPLES, paths, config
+
+    def __call__(self, step: int, student: Embedder, prototypes: Prototypes) -> dict[str, float]:
+        segmenter = _segmenter(student, prototypes, self._config)
+        pictures = [load_rgb(path) for path in self._paths]
+        answers = [segmenter.segment(picture) for picture in pictures]
+        components = pca_colours([segmenter.embed(picture).cpu() for picture in pictures])
+        rows = [
+            np.concatenate([_tile(image) for image in (answer.image, shown, overlay(answer))], 1)
+            for answer, shown in zip(answers, components, strict=True)
+        ]
+        buffer = io.BytesIO()
+        Image.fromarray(np.concatenate(rows)).save(buffer, "JPEG", quality=85)
+        write_atomically(self._folder / f"step-{step:08d}.jpg", buffer.getvalue())
+        return {}
+
+
+class LabelledScores:
+    """Scores the student by prototypes on a labelled set, protocol ``clips4-v1``: ``miou`` and ``pixel_accuracy``.
+
+    Args:
+        dataset: pictures and truth; its classes are those of the run.
+        config: of the run.
+    """
+
+    def __init__(self, dataset: LabelledFolder, config: Config):
+        self._dataset, self._config = dataset, config
+
+    def __call__(self, step: int, student: Embedder, prototypes: Prototypes) -> dict[str, float]:
+        segmenter = _segmenter(student, prototypes, self._config)
+        _, vectors = segmenter.class_vectors(self._dataset.classes)
+        scores = score_language(segmenter, self._dataset, {"prototypes": vectors})["prototypes"]
+        return {"miou": scores.miou_present, "pixel_accuracy": scores.pixel_accuracy}
+
+
+def _segmenter(student: Embedder, prototypes: Prototypes, config: Config) -> Segmenter:
+    device = next(student.parameters()).device
+    return Segmenter(student, config.teacher, config.data.inference_side, device, prototypes)
+
+
+def _tile(image: RGB) -> RGB:
+    """The picture fitted into a tile, on grey."""
+    picture = Image.fromarray(image)
+    factor = min(_TILE[0] / picture.width, _TILE[1] / picture.height)
+    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+    tile = Image.new("RGB", _TILE, (128, 128, 128))
+    tile.paste(picture.resize(size, Image.Resampling.BICUBIC), ((_TILE[0] - size[0]) // 2, (_TILE[1] - size[1]) // 2))
+    return np.asarray(tile)

@@ -1,0 +1,191 @@
+"""Two ranks of batch B are one of batch 2B: gradients, prototypes, the search for them, and a whole run by torchrun."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from clips4 import ranks
+from clips4.checkpoints import load_checkpoint
+from clips4.config import ObjectiveConfig, SegmentConfig
+from clips4.data.loader import draw_pixels
+from clips4.objective import objective
+from clips4.prototype_search import PrototypeSearch
+from clips4.prototypes import known_prototypes, update_unknown
+from clips4.segments import IGNORED
+from clips4.training import train
+from tests.conftest import TINY
+from tests.helpers import generator, unit
+from tests.two_ranks import on_two_ranks
+
+SEGMENTS = SegmentConfig(clusters=(2, 2), iterations=3, location_weight=0.5)
+KNOWN, UNKNOWN, DIMENSIONS = 4, 5, 6
+Shares = dict[str, list[dict[str, Any]]]
+
+
+def everything(rank: int) -> dict[str, Any]:
+    """One rank's part of all that is tested below, so that two processes are started only once."""
+    images = range(2 * rank, 2 * rank + 2)
+    return {
+        "gather": gather(rank),
+        **{f"step, exclude_own {own}": a_step(images, own) for own in (False, True)},
+        "search": search(range(rank, 11), 2),
+    }
+
+
+@pytest.fixture(scope="module")
+def shares(tmp_path_factory: pytest.TempPathFactory) -> Shares:
+    """What each of the two ranks found, by the name of the work."""
+    first, second = on_two_ranks(everything, tmp_path_factory.mktemp("ranks"))
+    return {name: [first[name], second[name]] for name in first}
+
+
+# --------------------------------------------------------------------------------------------------- one process
+
+
+def test_one_process_is_given_back_what_it_gives() -> None:
+    x = unit(3, 2)
+    assert (ranks.world_size(), ranks.rank()) == (1, 0)
+    assert ranks.total(x) is x
+    assert ranks.gather_rows(x, [3]) is x
+    assert ranks.gather_objects("a") == ["a"]
+    assert ranks.counts(3, 4, device=x.device).tolist() == [[3, 4]]
+
+
+# ------------------------------------------------------------------------------------------------- collectives
+
+
+def gather(rank: int) -> dict[str, Any]:
+    x = (torch.arange(6.0).view(3, 2) + 10 * rank)[: 3 - 2 * rank].requires_grad_()  # three rows and one
+    every = ranks.gather_rows(x, [3, 1])
+    # each rank weighs the rows in its own way
+    (every * (rank + 1)).square().sum().backward()
+    assert x.grad is not None
+    return {
+        "every": every.detach(),
+        "gradient": x.grad,
+        "counts": ranks.counts(rank, 7, device=x.device),
+        "total": ranks.total(torch.tensor(rank + 1.0)),
+        "objects": ranks.gather_objects({"rank": rank}),
+    }
+
+
+def test_rows_counts_and_sums_of_two_ranks(shares: Shares) -> None:
+    first, second = shares["gather"]
+    rows = torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [10.0, 11.0]])
+    for got in (first, second):
+        assert torch.equal(got["every"], rows)
+        assert got["counts"].tolist() == [[0, 7], [1, 7]]
+        assert got["total"] == 3
+        assert got["objects"] == [{"rank": 0}, {"rank": 1}]
+    slopes = 2 * rows * (1 + 4)  # both ranks' share: 1 squared and 2 squared
+    assert torch.equal(torch.cat([first["gradient"], second["gradient"]]), slopes)
+
+
+# ------------------------------------------------------------------------------------------------- the objective
+
+
+def settings(exclude_own: bool) -> ObjectiveConfig:
+    return ObjectiveConfig(
+        contrast_weight=0.7,
+        embedding_weight=1.3,
+        semantic_weight=0.4,
+        concentration=6.0,
+        temperature=0.2,
+        exclude_own=exclude_own,
+    )
+
+
+def pictures_of(images: range) -> dict[str, Tensor]:
+    """Batch of the given images, two views of 6 x 6 each; the third has regions that few others have, and holes."""
+    regions, first = [], 0
+    for image in images:
+        own = torch.randint(-1 if image == 2 else 0, 2 + image, (2, 6, 6), generator=generator(image))
+        regions.append(torch.where(own == IGNORED, IGNORED, own + first))
+        first += int(own.max()) + 1
+    return {
+        "features": torch.cat([unit(2, 5, 6, 6, seed=10 + image, dim=1) for image in images]),
+        "regions": torch.cat(regions),
+        "pixel_map": torch.cat([unit(2, DIMENSIONS, 6, 6, seed=20 + image, dim=1) for image in images]),
+        "drawn": torch.cat(
+            [draw_pixels(72, 30, generator(image)) + 72 * index for index, image in enumerate(images)]
+        ),
+    }
+
+
+def a_step(images: range, exclude_own: bool) -> dict[str, Tensor]:
+    """Loss and gradient of a linear student, and the unknown prototypes after the step."""
+    batch, prototypes = pictures_of(images), unit(KNOWN + UNKNOWN, DIMENSIONS, seed=5)
+    weight = torch.randn(DIMENSIONS, 5, generator=generator(7), dtype=torch.float64, requires_grad=True)
+    z = torch.nn.functional.normalize(torch.einsum("ed,bdhw->behw", weight, batch["features"]), dim=1)
+    terms = objective(
+        z, batch["regions"], batch["pixel_map"], prototypes, settings(exclude_own), SEGMENTS, batch["drawn"]
+    )
+    terms.total.backward()
+    assert weight.grad is not None
+    # what data-parallel training does: the mean of the ranks' gradients
+    gradient = ranks.total(weight.grad) / ranks.world_size()
+    values = ranks.total(torch.stack(terms[:4]).detach()) / ranks.world_size()
+    unknown = update_unknown(prototypes[KNOWN:], prototypes[:KNOWN], terms.guidance, 0.3)
+    return {"gradient": gradient, "values": values, "unknown": unknown}
+
+
+@pytest.mark.parametrize("exclude_own", [False, True])
+def test_two_ranks_make_the_step_of_one_with_both_batches(shares: Shares, exclude_own: bool) -> None:
+    alone = a_step(range(4), exclude_own)
+    assert float(alone["gradient"].norm()) > 0.01
+    for share in shares[f"step, exclude_own {exclude_own}"]:
+        for name, value in alone.items():
+            error = float((share[name] - value).norm() / value.norm())
+            assert error < 1e-12, name
+
+
+# ---------------------------------------------------------------------------------------------- prototype search
+
+
+def search(pictures: range, stride: int = 1) -> dict[str, Tensor]:
+    found = PrototypeSearch(unit(3, DIMENSIONS, seed=1), m=4, sample=12, seed=0)
+    for picture in pictures[::stride]:
+        found.add(unit(7, DIMENSIONS, seed=100 + picture), picture)
+    near, drawn = found.candidates()
+    return {"near": near, "drawn": drawn}
+
+
+def test_two_ranks_find_the_prototypes_of_one(shares: Shares) -> None:
+    text, alone = unit(3, DIMENSIONS, seed=1), search(range(11))
+    for share in shares["search"]:
+        assert torch.equal(share["drawn"], alone["drawn"])
+        assert torch.equal(known_prototypes(text, share["near"], 4), known_prototypes(text, alone["near"], 4))
+
+
+# ------------------------------------------------------------------------------------------------------ torchrun
+
+
+def test_torchrun_on_two_processes_trains_like_one(pictures: Path, tmp_path: Path) -> None:
+    from clips4.config import load_config
+    from clips4.vocabulary import load_classes
+
+    # equal rates for many digits: AdamW's first steps blow up what is almost zero
+    own = ["data.crop=64", "train.steps=2", "train.save_every=2", "train.clip=1e9", "train.rate=1e-4"]
+    one = [*TINY, *own, "train.batch=2"]
+    train(
+        sorted(pictures.iterdir()), load_classes("cat,cup,grass"), load_config("cpu", one), tmp_path / "one", device="cpu"
+    )
+    two = [part for setting in [*TINY, *own, "train.batch=1"] for part in ("--set", setting)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "clips4", "train"]
+    command += [str(pictures), "--classes", "cat,cup,grass", "--out", str(tmp_path / "two"), "--device", "cpu", *two]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Trained on 3 pictures") == 1
+    ours, theirs = load_checkpoint(tmp_path / "one"), load_checkpoint(tmp_path / "two")
+    assert torch.equal(ours.prototypes.known, theirs.prototypes.known)
+    torch.testing.assert_close(ours.prototypes.unknown, theirs.prototypes.unknown, rtol=0, atol=1e-6)
+    for (name, value), other in zip(
+        ours.student.state_dict().items(), theirs.student.state_dict().values(), strict=True
+    ):
+        assert float((value - other).double().norm()) <= 1e-4 * float(value.double().norm()) + 1e-6, name

@@ -1,0 +1,38 @@
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from clips4.stalls import told_of_stalls
+
+
+def test_items_pass_in_silence_where_nothing_stalls() -> None:
+    told: list[float] = []
+    assert list(told_of_stalls(iter(range(5)), 60, told.append)) == list(range(5))
+    assert told == []
+
+
+def test_a_wait_is_told_of_again_and_again_until_it_ends() -> None:
+    enough, told = threading.Event(), []
+
+    def tell(seconds: float) -> None:
+        told.append(seconds)
+        if len(told) == 3:
+            enough.set()
+
+    def slow() -> Iterator[int]:
+        yield 1
+        assert enough.wait(60)
+        yield 2
+
+    assert list(told_of_stalls(slow(), 0.001, tell)) == [1, 2]
+    assert told[:3] == pytest.approx([0.001, 0.002, 0.003])
+
+
+def test_what_goes_wrong_while_waiting_is_not_hidden() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        list(told_of_stalls(broken(), 60, lambda _: None))

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clips4.checkpoints import load_checkpoint
+from clips4.data.labelled import IGNORE, LabelledFolder
+from clips4.vocabulary import load_classes
+from clips4.watching import SAMPLES, LabelledScores, SamplePictures, all_of
+
+
+def test_a_sheet_shows_each_picture_its_embedding_and_the_answer(pictures: Path, tiny_run: Path, tmp_path: Path) -> None:
+    checkpoint, paths = load_checkpoint(tiny_run), sorted(pictures.iterdir())[:2]
+    watch = SamplePictures(tmp_path, paths, checkpoint.config)
+    assert watch(12, checkpoint.student, checkpoint.prototypes) == {}
+    (sheet,) = (tmp_path / SAMPLES).iterdir()
+    assert sheet.name == "step-00000012.jpg"
+    image = np.asarray(Image.open(sheet).convert("RGB")).astype(int)
+    assert image.shape == (2 * 240, 3 * 320, 3)
+    for row, path in enumerate(paths):
+        shown = image[row * 240 : row * 240 + 240, :320]
+        original = np.asarray(Image.open(path).convert("RGB").resize((320, 240), Image.Resampling.BICUBIC)).astype(int)
+        assert abs(shown - original).mean() < 4
+        middle = image[row * 240 : row * 240 + 240, 320:640]
+        assert abs(middle - shown).mean() > 10
+
+
+def test_scores_on_a_labelled_set(pictures: Path, tiny_run: Path, tmp_path: Path) -> None:
+    checkpoint, paths = load_checkpoint(tiny_run), sorted(pictures.iterdir())
+    from clips4.segmenter import Segmenter
+
+    # the student's own answers as truth, but for a corner that counts as wrong
+    masks = []
+    for path in paths:
+        labels = Segmenter.load(tiny_run, device="cpu").segment(path, unknown=False).labels.astype(np.uint8)
+        labels[:10, :10] = (labels[:10, :10] + 1) % 3
+        masks.append(tmp_path / f"{path.stem}.png")
+        Image.fromarray(labels).save(masks[-1])
+    table = np.full(256, IGNORE, np.uint8)
+    table[:3] = range(3)
+    dataset = LabelledFolder(tuple(paths), tuple(masks), load_classes("cat,cup,grass"), table)
+    watch = all_of([LabelledScores(dataset, checkpoint.config), SamplePictures(tmp_path, paths, checkpoint.config)])
+    figures = watch(1, checkpoint.student.eval(), checkpoint.prototypes)
+    assert figures["pixel_accuracy"] == pytest.approx(1 - 100 / (72 * 96))
+    assert 0 < figures["miou"] < 1
