@@ -1,0 +1,128 @@
+"""Kill a training with SIGKILL at random moments; each run, gone on with, has to end bit for bit like an unbroken one.
+
+    python benchmarks/kills.py --kills 50                  (some ten minutes on two cores)
+
+Sixty steps on small made-up pictures, a checkpoint every fifth step, and a kill uniformly within the time of a whole run:
+while pictures are read, while prototypes are made, within a step, while a checkpoint is written. One process is forked for
+each run, so that Python and torch are loaded once.
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from clips4.checkpoints import STATE, WEIGHTS, checkpoint_folders, load_checkpoint
+from clips4.config import load_config
+from clips4.runlog import LOG, read_log
+from clips4.training import train
+from clips4.vocabulary import load_classes
+
+STEPS = 60
+SETTINGS = [
+    "data.crop=32",
+    "data.long_side=64",
+    "regions.count=6",
+    "student.width=16",
+    "segments.clusters=4",
+    "prototypes.unknown=2",
+    "train.batch=2",
+    f"train.steps={STEPS}",
+    "train.save_every=5",
+    "train.ema=0.9",
+]
+
+
+def make_pictures(folder: Path, count: int) -> list[Path]:
+    """Coarse random colours, enlarged."""
+    folder.mkdir()
+    draw, paths = np.random.default_rng(0), []
+    for number in range(count):
+        coarse = Image.fromarray(draw.integers(0, 256, (3, 4, 3), np.uint8))
+        paths.append(folder / f"{number}.png")
+        coarse.resize((64, 48), Image.Resampling.BICUBIC).save(paths[-1])
+    return paths
+
+
+def start(paths: list[Path], run: Path) -> int:
+    """Fork a process that trains, or goes on with, ``run``; returns its number."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        os.environ["CLIPS4_CACHE"] = str(run.parent / f"cache-{run.name}")
+        train(paths, load_classes("cat,cup,grass"), load_config("cpu", SETTINGS), run, resume=True, device="cpu")
+        code = 0
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def finish(child: int) -> None:
+    """Wait for a process that has to end well."""
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise SystemExit(f"a training ended with status {status}")
+
+
+def fingerprint(run: Path) -> str:
+    """Digest of weights, prototypes and state of the last checkpoint, and of the log but for its clock."""
+    checkpoint = load_checkpoint(run, resuming=True)
+    if checkpoint.step != STEPS:
+        raise SystemExit(f"{run}: ended at step {checkpoint.step}")
+    digest = hashlib.sha256()
+    for name in (WEIGHTS, STATE):
+        digest.update((checkpoint.path / name).read_bytes())
+    for line in read_log(run / LOG):
+        digest.update(repr(sorted((key, value) for key, value in line.items() if key != "seconds")).encode())
+    return digest.hexdigest()
+
+
+def main() -> None:
+    """Train once unbroken, then kill and go on, many times."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        paths = make_pictures(folder / "pictures", 6)
+        began = time.perf_counter()
+        finish(start(paths, folder / "whole"))
+        whole = time.perf_counter() - began
+        expected = fingerprint(folder / "whole")
+        print(f"unbroken: {whole:.1f} s, {expected[:16]}", flush=True)
+        moments, same = random.Random(arguments.seed), 0
+        for number in range(arguments.kills):
+            run = folder / f"run{number}"
+            child, moment = start(paths, run), moments.uniform(0, whole)
+            time.sleep(moment)
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            left = [checkpoint.name for checkpoint in checkpoint_folders(run)] if run.exists() else []
+            finish(start(paths, run))
+            equal = fingerprint(run) == expected
+            same += equal
+            print(
+                f"kill {number + 1:3} after {moment:5.2f} s, {left[-1] if left else 'no checkpoint'}: "
+                f"{'the same bits' if equal else 'OTHER BITS'}",
+                flush=True,
+            )
+    print(f"{same} of {arguments.kills} killed runs ended bit-identical to the unbroken one")
+    if same < arguments.kills:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

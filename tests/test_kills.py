@@ -1,0 +1,80 @@
+"""SIGKILL at the worst moments: the run that goes on ends bit for bit like an unbroken one.
+
+``benchmarks/kills.py`` does the same at fifty random moments.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clips4.checkpoints import STATE, WEIGHTS, load_checkpoint
+from clips4.config import load_config
+from clips4.runlog import LOG, read_log
+from clips4.training import train
+from clips4.vocabulary import load_classes
+from tests.conftest import TINY
+
+SETTINGS = [*TINY, "train.steps=5", "train.save_every=1", "train.ema=0.5"]
+
+# the child that is killed: it calls itself off at the given call of a function
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+import clips4.checkpoints, clips4.preparation, clips4.training
+from clips4.config import load_config
+from clips4.vocabulary import load_classes
+
+folder, run, moment, *settings = sys.argv[1:]
+module, name, when = moment.split(":")
+module = {"checkpoints": clips4.checkpoints, "preparation": clips4.preparation, "training": clips4.training,
+          "shutil": clips4.checkpoints.shutil}[module]
+honest, calls = getattr(module, name), iter(range(1000))
+
+def fatal(*arguments, **options):
+    if next(calls) == int(when):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return honest(*arguments, **options)
+
+setattr(module, name, fatal)
+clips4.training.train(sorted(Path(folder).iterdir()), load_classes("cat,cup,grass"), load_config("cpu", settings),
+                      Path(run), resume=True, device="cpu")
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("whole") / "run"
+    train(sorted(pictures.iterdir()), load_classes("cat,cup,grass"), load_config("cpu", SETTINGS), run, device="cpu")
+    return run
+
+
+def contents(run: Path) -> tuple[bytes, bytes, list[dict[str, float]]]:
+    checkpoint = load_checkpoint(run, resuming=True)
+    log = [{key: value for key, value in line.items() if key != "seconds"} for line in read_log(run / LOG)]
+    return (checkpoint.path / WEIGHTS).read_bytes(), (checkpoint.path / STATE).read_bytes(), log
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "preparation:picture_segments:1",  # while pictures are read
+        "training:update_unknown:2",  # within a step
+        "checkpoints:_digest:3",  # a checkpoint half written
+        "shutil:rmtree:7",  # around the removal of an old one
+    ],
+)
+def test_a_killed_run_ends_like_an_unbroken_one(whole: Path, pictures: Path, tmp_path: Path, moment: str) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-c", CHILD, str(pictures), str(run), moment, *SETTINGS]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    paths, config = sorted(pictures.iterdir()), load_config("cpu", SETTINGS)
+    train(paths, load_classes("cat,cup,grass"), config, run, resume=True, device="cpu")
+    assert contents(run) == contents(whole)
+    assert not list((run / "checkpoints").glob(".*"))
