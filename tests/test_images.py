@@ -451,3 +451,26 @@ def test_a_write_cut_in_the_middle_leaves_the_old_file_and_no_part(
         write_atomically(path, b"new and longer")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+# ----------------------------------------------------------------------------------------------------------- lists
+
+
+def test_a_list_names_pictures_from_its_own_folder_or_absolutely(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in ("b.png", "deep/a.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    (tmp_path / "list.txt").write_text(f"deep/a.png\n\n  {tmp_path / 'b.png'}\n")
+    assert find_images(tmp_path / "list.txt") == [tmp_path / "deep/a.png", tmp_path / "b.png"]
+
+
+def test_a_list_that_names_what_is_not_there_says_which_line(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("\ngone.png\n")
+    with pytest.raises(UserError, match=r"list\.txt, line 2: .*gone\.png: no such file"):
+        find_images(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="UTF-8"):
+        find_images(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("\n")
+    with pytest.raises(UserError, match="no picture found"):
+        find_images(tmp_path / "list.txt")

@@ -22,7 +22,9 @@ RGB = NDArray[np.uint8]  # (H, W, 3)
 
 
 def find_images(inputs: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Picture files among files and folders; folders are searched through, by suffix, in sorted order.
+    """Picture files among files, folders and lists; folders are searched through, by suffix, in sorted order.
+
+    A list is a .txt file with one path per line, taken from the list's own folder where it is not absolute.
 
     Raises:
         UserError: a path that does not exist, or no picture at all.
@@ -33,6 +35,8 @@ def find_images(inputs: str | Path | Iterable[str | Path]) -> list[Path]:
         if path.is_dir():
             inside = [p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
             found += sorted(p for p in inside if not p.name.startswith("."))
+        elif path.is_file() and path.suffix.lower() == ".txt":
+            found += _read_list(path)
         elif path.is_file():
             found.append(path)
         else:
@@ -41,6 +45,23 @@ def find_images(inputs: str | Path | Iterable[str | Path]) -> list[Path]:
         where = ", ".join(map(str, paths)) or "nothing"
         raise UserError(f"{where}: no picture found; files end in {', '.join(sorted(SUFFIXES))}")
     return list(dict.fromkeys(found))
+
+
+def _read_list(path: Path) -> list[Path]:
+    """The pictures that a list names.
+
+    Raises:
+        UserError: not UTF-8, or a line that is no file.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8; a list holds one path per line")
+    pictures = [(number, path.parent / line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    for number, picture in pictures:
+        if not picture.is_file():
+            raise UserError(f"{path}, line {number}: {picture}: no such file")
+    return [picture for _, picture in pictures]
 
 
 def load_rgb(path: str | Path) -> RGB:

@@ -8,7 +8,7 @@ from torch import Tensor
 from clips4.losses.reduction import Reduction
 from clips4.segments import IGNORED
 
-_MATRICES = 6  # of size P x S that a block holds at once: logits, those of S+, their masks and temporaries
+_MATRICES = 4  # of size P x S that a block holds at once: logits, those of S+, the mask, a temporary
 
 
 def pixel_segment_contrast(
@@ -82,13 +82,13 @@ def _logits(
 ) -> tuple[Tensor, Tensor]:
     """(P, S) kappa z_p . v_s over S+ u S-, and the same over S+ alone; -inf where a segment is not of the set."""
     # float32 at least: exp(kappa) leaves the range of float16 from kappa = 11 on
-    logits = (z @ v.T).to(torch.promote_types(z.dtype, torch.float32)) * concentration
-    in_region = pixel_region[:, None] == segment_region
+    logits = (z @ v.T).to(torch.promote_types(z.dtype, torch.float32)).mul_(concentration)
+    elsewhere = pixel_region[:, None] != segment_region
     if exclude_own:
         own = pixel_segment.clamp(min=0)[:, None]  # ignored pixels are not counted, whatever stands here
-        alone = in_region.sum(1, keepdim=True) == 1
+        alone = (~elsewhere).sum(1, keepdim=True) == 1
         logits = logits.scatter(1, own, torch.where(alone, logits.gather(1, own), -torch.inf))
-    return logits, logits.masked_fill(~in_region, -torch.inf)
+    return logits, logits.masked_fill(elsewhere, -torch.inf)
 
 
 class _ContrastSum(torch.autograd.Function):
@@ -122,9 +122,10 @@ class _ContrastSum(torch.autograd.Function):
             logits, positive = _logits(
                 block_z, v, block_region, block_segment, segment_region, concentration, exclude_own
             )
-            every, similar = logits.logsumexp(1, keepdim=True), positive.logsumexp(1, keepdim=True)
+            every, similar = (x.logsumexp(1, keepdim=True) for x in (logits, positive))
             total += torch.where(counts, every - similar, 0).sum()
-            slope = logits.sub_(every).exp_().sub_(positive.sub_(similar).exp_()).masked_fill_(~counts, 0)  # P - P+
+            every, similar = (x.masked_fill(~counts, torch.inf) for x in (every, similar))  # no slope where none counts
+            slope = logits.sub_(every).exp_().sub_(positive.sub_(similar).exp_())  # P - P+
             out.copy_(slope @ wide_v)
             v_gradient.addmm_(slope.T, block_z.to(wide))
         ctx.save_for_backward(z_gradient, v_gradient.to(v.dtype))
