@@ -23,12 +23,14 @@ from transformers import (
 )
 
 from clips4.checkpoints import load_checkpoint, save_checkpoint
-from clips4.config import Config, StudentConfig, load_config
+from clips4.config import Config, StudentConfig, load_config, parse_config
 from clips4.errors import UserError
 from clips4.student.backbones import DinoViT
 from clips4.student.backbones.vit import IMAGENET_MEAN, IMAGENET_STD, MODEL_TYPES, empty_vit
 from clips4.student.embedder import Embedder, build_student
 from clips4.student.weights import load_backbone, load_dino
+from clips4.training import train
+from clips4.vocabulary import load_classes
 from tests.helpers import generator
 from tests.test_checkpoints import DIMENSIONS, make_optimiser, make_prototypes
 
@@ -72,7 +74,7 @@ def folder(folders: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(folders["dinov2"], tmp_path / "model"))
 
 
-def pictures(count: int, height: int, width: int, seed: int = 0) -> Tensor:
+def noise(count: int, height: int, width: int, seed: int = 0) -> Tensor:
     return torch.rand(count, 3, height, width, generator=generator(seed))
 
 
@@ -92,7 +94,7 @@ def test_levels_are_the_feature_maps_of_transformers_own_backbone(
 ) -> None:
     """After blocks 2, 3, 5 and 6 of 6: quarters, rounded up."""
     theirs = BACKBONES[kind].from_pretrained(folders[kind], out_indices=[2, 3, 5, 6]).eval()
-    images = pictures(2, rows * PATCH[kind], columns * PATCH[kind])
+    images = noise(2, rows * PATCH[kind], columns * PATCH[kind])
     levels, maps = load_dino(str(folders[kind]))(images), theirs(images).feature_maps
     for level, expected in zip(levels, maps, strict=True):
         assert level.shape == (2, 32, rows, columns)
@@ -105,7 +107,7 @@ def test_levels_are_the_feature_maps_of_transformers_own_backbone(
 @torch.no_grad()
 def test_the_last_level_is_the_patch_tokens_of_the_model(folders: dict[str, Path], kind: str) -> None:
     model = AutoModel.from_pretrained(folders[kind]).eval()
-    images = pictures(1, 4 * PATCH[kind], 3 * PATCH[kind])
+    images = noise(1, 4 * PATCH[kind], 3 * PATCH[kind])
     tokens = model(images).last_hidden_state[:, -12:]
     level = load_dino(str(folders[kind]))(images)[-1]
     torch.testing.assert_close(level.flatten(2).transpose(1, 2), tokens, rtol=1e-5, atol=1e-5)
@@ -127,7 +129,7 @@ def test_any_size_gives_the_nearest_number_of_positions(
 ) -> None:
     backbone = load_dino(str(folders[kind]))
     rows, columns = (max(1, round(side / PATCH[kind])) for side in (height, width))
-    for level in backbone(pictures(1, height, width)):
+    for level in backbone(noise(1, height, width)):
         assert level.shape == (1, 32, rows, columns)
         assert level.isfinite().all()
 
@@ -147,7 +149,7 @@ def colour_reader(kind: str) -> DinoViT:
 
 @pytest.mark.parametrize("kind", MODEL_TYPES)
 def test_a_position_reads_the_pixels_of_its_patch(kind: str) -> None:
-    images = pictures(1, 4 * PATCH[kind], 5 * PATCH[kind]).requires_grad_()
+    images = noise(1, 4 * PATCH[kind], 5 * PATCH[kind]).requires_grad_()
     for level in colour_reader(kind)(images):
         (gradient,) = torch.autograd.grad(level[0, 7, 2, 3], images, retain_graph=True)
         rows, columns = gradient.abs().amax((0, 1)).nonzero().unbind(1)
@@ -185,7 +187,7 @@ def test_a_thing_stands_on_the_map_where_it_stands_in_the_picture(
 
 @pytest.mark.parametrize("kind", MODEL_TYPES)
 def test_gradients_reach_the_picture_from_every_level(folders: dict[str, Path], kind: str) -> None:
-    images = pictures(1, 40, 50).requires_grad_()
+    images = noise(1, 40, 50).requires_grad_()
     for level in load_dino(str(folders[kind]))(images):
         (gradient,) = torch.autograd.grad((level**2 * torch.arange(32).view(-1, 1, 1)).sum(), images, retain_graph=True)
         assert gradient.isfinite().all()
@@ -197,7 +199,7 @@ def test_training_reads_as_evaluation_does(tmp_path: Path) -> None:
     """No dropout, no stochastic depth, no random positions: DINOv3's default scales them by up to 2 when training."""
     make_model("dinov3_vit", attention_dropout=0.3, drop_path_rate=0.3, pos_embed_shift=0.5).save_pretrained(tmp_path)
     backbone = load_dino(str(tmp_path))
-    images = pictures(2, 64, 64)
+    images = noise(2, 64, 64)
     expected = backbone.eval()(images)
     torch.manual_seed(1)
     for level, plain in zip(backbone.train()(images), expected, strict=True):
@@ -210,7 +212,7 @@ def test_training_reads_as_evaluation_does(tmp_path: Path) -> None:
 @torch.no_grad()
 def test_a_copy_reads_alike(folders: dict[str, Path]) -> None:
     """Averages of weights are kept in a copy, made before the first picture or after."""
-    backbone, images = load_dino(str(folders["dinov3_vit"])), pictures(1, 32, 48)
+    backbone, images = load_dino(str(folders["dinov3_vit"])), noise(1, 32, 48)
     early = copy.deepcopy(backbone)
     expected = backbone(images)
     for other in (early, copy.deepcopy(backbone)):
@@ -233,7 +235,7 @@ def make_student(folder: Path, frozen: bool = False, stride: int = 8) -> Embedde
 def test_embeddings_are_unit_at_the_students_stride(
     folders: dict[str, Path], kind: str, stride: int, height: int, width: int
 ) -> None:
-    z = make_student(folders[kind], stride=stride)(pictures(2, height, width))
+    z = make_student(folders[kind], stride=stride)(noise(2, height, width))
     assert z.shape == (2, DIMENSIONS, -(-height // stride), -(-width // stride))
     torch.testing.assert_close(z.norm(dim=1), torch.ones_like(z[:, 0]))
 
@@ -242,13 +244,13 @@ def test_embeddings_are_unit_at_the_students_stride(
 def test_patches_finer_than_the_students_stride_will_do() -> None:
     small = {"model_type": "dinov2", **SHAPES["dinov2"], "patch_size": 4, "image_size": 32}
     student = Embedder(empty_vit({"config": small}), DIMENSIONS, stride=8, width=16)
-    assert student(pictures(1, 64, 48)).shape == (1, DIMENSIONS, 8, 6)
+    assert student(noise(1, 64, 48)).shape == (1, DIMENSIONS, 8, 6)
 
 
 @pytest.mark.parametrize("kind", MODEL_TYPES)
 def test_fine_tuning_gives_every_trained_weight_a_gradient(folders: dict[str, Path], kind: str) -> None:
     student = make_student(folders[kind]).train()
-    (student(pictures(2, 64, 64)) * torch.randn(2, DIMENSIONS, 8, 8, generator=generator(1))).sum().backward()
+    (student(noise(2, 64, 64)) * torch.randn(2, DIMENSIONS, 8, 8, generator=generator(1))).sum().backward()
     trained = {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
     assert set(dict(student.named_parameters())) - set(trained) == {"backbone.model.embeddings.mask_token"}
     for name, parameter in trained.items():
@@ -259,7 +261,7 @@ def test_fine_tuning_gives_every_trained_weight_a_gradient(folders: dict[str, Pa
 
 @pytest.mark.parametrize("kind", MODEL_TYPES)
 def test_a_frozen_backbone_has_no_gradient_and_does_not_change(folders: dict[str, Path], kind: str) -> None:
-    student, images = make_student(folders[kind], frozen=True).train(), pictures(2, 64, 64)
+    student, images = make_student(folders[kind], frozen=True).train(), noise(2, 64, 64)
     assert not any(parameter.requires_grad for parameter in student.backbone.parameters())
     assert not any(module.training for module in student.backbone.modules())
     assert student.training
@@ -284,14 +286,14 @@ def test_a_frozen_backbone_has_no_gradient_and_does_not_change(folders: dict[str
 
 def test_a_frozen_convolutional_backbone_has_no_gradient() -> None:
     student = build_student(StudentConfig(frozen=True, width=16), DIMENSIONS).train()
-    student(pictures(1, 64, 64)).sum().backward()
+    student(noise(1, 64, 64)).sum().backward()
     assert all(parameter.grad is None for parameter in student.backbone.parameters())
     assert all(parameter.grad is not None for parameter in student.head.parameters())
 
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_frozen_or_not_the_embeddings_are_the_same(folders: dict[str, Path], frozen: bool) -> None:
-    images = pictures(1, 48, 48)
+    images = noise(1, 48, 48)
     torch.testing.assert_close(
         make_student(folders["dinov2"], frozen).train()(images), make_student(folders["dinov2"]).eval()(images)
     )
@@ -327,7 +329,7 @@ def test_a_checkpoint_needs_neither_the_folder_nor_a_network(
     shutil.rmtree(folder)
     monkeypatch.setattr(AutoModel, "from_pretrained", None)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", None)
-    loaded, images = load_checkpoint(tmp_path / "run").student, pictures(1, 50, 70)
+    loaded, images = load_checkpoint(tmp_path / "run").student, noise(1, 50, 70)
     assert loaded.frozen == frozen
     assert loaded.backbone.architecture == student.backbone.architecture
     ours, theirs = loaded.state_dict(), student.state_dict()
@@ -335,6 +337,19 @@ def test_a_checkpoint_needs_neither_the_folder_nor_a_network(
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     with torch.no_grad():
         assert torch.equal(loaded(images), student.eval()(images))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_run_trains_what_it_should(
+    folder: Path, pictures: Path, tiny_config: Config, tmp_path: Path, frozen: bool
+) -> None:
+    published = load_file(folder / "model.safetensors")
+    student = {"backbone": "dino", "weights": str(folder), "frozen": frozen, "width": 16}
+    config = parse_config(tiny_config.model_dump() | {"student": student}, "test")
+    train(sorted(pictures.iterdir()), load_classes("cat,cup"), config, tmp_path / "run", device="cpu")
+    backbone = load_checkpoint(tmp_path / "run").student.backbone.state_dict()
+    changed = {key for key, value in published.items() if not torch.equal(backbone[f"model.{key}"], value)}
+    assert changed == (set() if frozen else set(published) - {"embeddings.mask_token"})
 
 
 def test_a_card_without_the_architecture_is_a_damaged_checkpoint(folders: dict[str, Path], tmp_path: Path) -> None:
