@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from clips4.config import Config, parse_config
 from clips4.errors import UserError
@@ -92,7 +92,7 @@ def save_checkpoint(
     run: Path,
     step: int,
     config: Config,
-    student: nn.Module,
+    student: Embedder,
     prototypes: Prototypes,
     state: Mapping[str, Any],
     keep: int,
@@ -122,6 +122,7 @@ def save_checkpoint(
             "step": step,
             "classes": dict(zip(prototypes.names, map(list, prototypes.classes.words), strict=True)),
             "embed_dim": prototypes.known.shape[1],
+            "backbone": student.backbone.architecture,
             "config": config.model_dump(mode="json"),
             "versions": versions(),
             **(facts or {}),
@@ -192,7 +193,7 @@ def _read(path: Path, files: Sequence[str]) -> Checkpoint:
         step = int(card["step"])
         tensors = load_file(path / WEIGHTS)
         config = parse_config(card["config"], str(path / CARD))
-        student = empty_student(config.student, card["embed_dim"])
+        student = empty_student(config.student, card["embed_dim"], card.get("backbone"))
         student.load_state_dict(
             {key.removeprefix(_STUDENT): value for key, value in tensors.items() if key.startswith(_STUDENT)}
         )

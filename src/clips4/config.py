@@ -68,9 +68,10 @@ class TeacherConfig(_Section):
 class StudentConfig(_Section):
     """The pixel embedding network."""
 
-    backbone: Literal["efficientnet-lite0", "resnet50"] = "efficientnet-lite0"
-    weights: str = Field("builtin", description="builtin, random, a file, or a hub id")
-    output_stride: Literal[8, 16, 32] = Field(32, description="stride of the backbone's coarsest level")
+    backbone: Literal["efficientnet-lite0", "resnet50", "resnet101", "dino"] = "efficientnet-lite0"
+    weights: str = Field("builtin", description="builtin, random, a file (dino: a folder), or a hub id[@revision]")
+    frozen: bool = Field(False, description="the backbone is not trained")
+    output_stride: Literal[8, 16, 32] = Field(32, description="stride of a convolutional backbone's coarsest level")
     stride: Literal[4, 8] = Field(8, description="pixels of the picture per pixel embedding")
     width: int = Field(256, ge=16, multiple_of=8, description="channels of the head")
 

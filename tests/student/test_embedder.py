@@ -3,14 +3,14 @@ import torch
 from torch import Tensor, nn
 
 from clips4.config import StudentConfig
-from clips4.student.backbones import BACKBONES
+from clips4.student.backbones import CONVOLUTIONAL
 from clips4.student.embedder import Embedder, build_student, empty_student
 from tests.helpers import generator
 
 
 def make_student(stride: int = 8, name: str = "efficientnet-lite0", output_stride: int = 32) -> Embedder:
     torch.manual_seed(0)
-    return Embedder(BACKBONES[name](output_stride), embed_dim=12, stride=stride, width=16)
+    return Embedder(CONVOLUTIONAL[name](output_stride), embed_dim=12, stride=stride, width=16)
 
 
 def pictures(count: int, height: int = 64, width: int = 64, seed: int = 0) -> Tensor:

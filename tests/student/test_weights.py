@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from clips4.errors import UserError
 from clips4.student import weights
-from clips4.student.backbones import BACKBONES
+from clips4.student.backbones import CONVOLUTIONAL
 from clips4.student.weights import (
     builtin_lite0_path,
     load_backbone,
@@ -27,7 +27,7 @@ def random_state(name: str) -> State:
     draw = generator(0)
     return {
         key: torch.randn(value.shape, generator=draw) if value.is_floating_point() else value
-        for key, value in BACKBONES[name](32).state_dict().items()
+        for key, value in CONVOLUTIONAL[name](32).state_dict().items()
     }
 
 
@@ -130,12 +130,14 @@ def test_lite0_from_a_saved_classifier_leaves_the_classifier_aside(tmp_path: Pat
     assert_holds(load_backbone("efficientnet-lite0", str(path)), classifier.backbone.state_dict())
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_resnet50_leaves_its_classifier_aside(tmp_path: Path, suffix: str) -> None:
-    state = random_state("resnet50")
+@pytest.mark.parametrize(
+    ("name", "suffix"), [("resnet50", ".pth"), ("resnet50", ".safetensors"), ("resnet101", ".pth")]
+)
+def test_resnets_leave_their_classifier_aside(tmp_path: Path, name: str, suffix: str) -> None:
+    state = random_state(name)
     classifier = {"fc.weight": torch.ones(10, 2048), "fc.bias": torch.ones(10)}
     path = save(state | classifier, tmp_path / f"resnet{suffix}")
-    assert_holds(load_backbone("resnet50", str(path), 8), state)
+    assert_holds(load_backbone(name, str(path), 8), state)
 
 
 def test_weights_of_another_backbone_do_not_fit(tmp_path: Path, lite0_state: State) -> None:
@@ -215,7 +217,9 @@ def test_a_file_that_is_no_state_dict_is_refused(tmp_path: Path, content: object
 
 
 def test_unknown_backbone_lists_those_there_are() -> None:
-    with pytest.raises(UserError, match="unknown backbone 'vgg'; there is efficientnet-lite0, resnet50"):
+    with pytest.raises(
+        UserError, match="unknown backbone 'vgg'; there is dino, efficientnet-lite0, resnet101, resnet50"
+    ):
         load_backbone("vgg")
 
 
@@ -223,12 +227,13 @@ def test_random_weights_are_the_networks_own_initialisation() -> None:
     torch.manual_seed(5)
     ours = load_backbone("efficientnet-lite0", "random", 16)
     torch.manual_seed(5)
-    assert_holds(ours, BACKBONES["efficientnet-lite0"](16).state_dict())
+    assert_holds(ours, CONVOLUTIONAL["efficientnet-lite0"](16).state_dict())
 
 
-def test_resnet50_has_no_builtin_weights() -> None:
-    with pytest.raises(UserError, match="resnet50 has no built-in weights"):
-        load_backbone("resnet50", "builtin")
+@pytest.mark.parametrize("name", ["resnet50", "resnet101", "dino"])
+def test_others_have_no_builtin_weights(name: str) -> None:
+    with pytest.raises(UserError, match=f"{name} has no built-in weights"):
+        load_backbone(name, "builtin")
 
 
 @pytest.mark.parametrize("name", ["gone.pth", "folder/gone.safetensors", "/a/b/gone.pth", "gone", ""])
@@ -245,18 +250,20 @@ def test_a_missing_file_is_said_to_be_missing_without_asking_the_hub(
 
 
 @pytest.mark.parametrize("hub_id", ["someone/lite0", "timm/resnet50.tv_in1k", "some-one/lite_0.v1.2"])
+@pytest.mark.parametrize("revision", [None, "main", "v1.0", "refs/pr/3", "0123456789abcdef0123456789abcdef01234567"])
 def test_a_hub_id_is_fetched_as_safetensors(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lite0_state: State, hub_id: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lite0_state: State, hub_id: str, revision: str | None
 ) -> None:
     path, asked = save(lite0_state, tmp_path / "model.safetensors"), []
 
-    def fetch(repo_id: str, filename: str, **_: object) -> str:
-        asked.append((repo_id, filename))
+    def fetch(repo_id: str, filename: str, revision: str | None) -> str:
+        asked.append((repo_id, filename, revision))
         return str(path)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    assert_holds(load_backbone("efficientnet-lite0", hub_id), lite0_state)
-    assert asked == [(hub_id, "model.safetensors")]
+    given = hub_id if revision is None else f"{hub_id}@{revision}"
+    assert_holds(load_backbone("efficientnet-lite0", given), lite0_state)
+    assert asked == [(hub_id, "model.safetensors", revision)]
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:

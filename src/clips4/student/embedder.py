@@ -1,11 +1,15 @@
 """The student f: pictures to unit pixel embeddings z_p (CLIP-S4 section 3.1)."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clips4.config import StudentConfig
-from clips4.student.backbones import BACKBONES, Backbone
+from clips4.student.backbones import CONVOLUTIONAL, DINO, Backbone
+from clips4.student.backbones.vit import empty_vit
 from clips4.student.weights import load_backbone
 
 _GROUPS = 8  # of GroupNorm; it makes a picture's embedding independent of its batch
@@ -51,17 +55,21 @@ class Embedder(nn.Module):
         embed_dim: D, the teacher's joint dimension.
         stride: pixels of the picture per pixel embedding, 4 or 8.
         width: channels of the head.
+        frozen: the backbone stays as it is: no gradients, eval mode always.
     """
 
     _mean: Tensor
     _std: Tensor
 
-    def __init__(self, backbone: Backbone, embed_dim: int, stride: int = 8, width: int = 256):
+    def __init__(self, backbone: Backbone, embed_dim: int, stride: int = 8, width: int = 256, frozen: bool = False):
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.frozen = backbone, frozen
+        if frozen:
+            backbone.requires_grad_(False).eval()
         self.stride, self.embed_dim = stride, embed_dim
         # levels finer than the output are left out, unless nothing else is so fine
-        self._levels = [index for index, s in enumerate(backbone.strides) if s >= stride]
+        coarse = [index for index, s in enumerate(backbone.strides) if s >= stride]
+        self._levels = coarse or list(range(len(backbone.strides)))
         self.head = MultiScaleHead(tuple(backbone.channels[index] for index in self._levels), width, embed_dim)
         self.register_buffer("_mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
@@ -75,7 +83,8 @@ class Embedder(nn.Module):
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"expected images (B, 3, H, W), got {tuple(images.shape)}")
         height, width = (-(-side // self.stride) for side in images.shape[-2:])
-        levels = self.backbone((images - self._mean) / self._std)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            levels = self.backbone((images - self._mean) / self._std)
         z = self.head(tuple(levels[index] for index in self._levels), (height, width))
         return F.normalize(z.float(), dim=1)
 
@@ -83,6 +92,8 @@ class Embedder(nn.Module):
         """Train mode, but the backbone's batch norms keep their ImageNet statistics: batches of crops are too small
         and too alike to estimate them anew."""
         super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
         for module in self.backbone.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
@@ -92,9 +103,24 @@ class Embedder(nn.Module):
 def build_student(config: StudentConfig, embed_dim: int) -> Embedder:
     """The student of a configuration, with its backbone's weights loaded."""
     backbone = load_backbone(config.backbone, config.weights, config.output_stride)
-    return Embedder(backbone, embed_dim, config.stride, config.width)
+    return Embedder(backbone, embed_dim, config.stride, config.width, config.frozen)
 
 
-def empty_student(config: StudentConfig, embed_dim: int) -> Embedder:
-    """The same network with weights to be loaded from a checkpoint."""
-    return Embedder(BACKBONES[config.backbone](config.output_stride), embed_dim, config.stride, config.width)
+def empty_student(config: StudentConfig, embed_dim: int, architecture: Mapping[str, Any] | None = None) -> Embedder:
+    """The same network with weights to be loaded from a checkpoint; reads no file.
+
+    Args:
+        config: of the run.
+        embed_dim: D.
+        architecture: ``backbone.architecture`` of the student that was saved.
+
+    Raises:
+        KeyError: a ViT without its architecture.
+    """
+    if config.backbone != DINO:
+        backbone = CONVOLUTIONAL[config.backbone](config.output_stride)
+    elif architecture is None:
+        raise KeyError("backbone")
+    else:
+        backbone = empty_vit(architecture)
+    return Embedder(backbone, embed_dim, config.stride, config.width, config.frozen)

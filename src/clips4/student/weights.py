@@ -1,15 +1,20 @@
-"""Weights of backbones, from a package, a local file or a hub; every key accounted for, no pickle."""
+"""Weights of backbones, from a package, local files or a hub; every key accounted for, no pickle."""
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from clips4.errors import UserError
-from clips4.student.backbones import BACKBONES, Backbone, EfficientNetLite0Classifier
+from clips4.student.backbones import CONVOLUTIONAL, DINO, Backbone, DinoViT, EfficientNetLite0Classifier
+from clips4.student.backbones.vit import IMAGENET_MEAN, IMAGENET_STD, SMALL, empty_vit, one_line, vit_config
 
 BUILTIN, RANDOM = "builtin", "random"
 
@@ -18,6 +23,8 @@ _LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 _LITE0_CLASSIFIER_KEYS = ("head.", "head_norm.", "classifier.")
 _RESNET_CLASSIFIER_KEYS = ("fc.",)
 _HUB_FILE = "model.safetensors"
+_HUB_FOLDER = ["config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json"]
+_WEIGHT_SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin"})
 
 # Blocks of the package are numbered through; ours are counted within their stage.
 _LITE0_BLOCKS = [(stage, block) for stage, blocks in enumerate((1, 2, 2, 3, 3, 4, 1)) for block in range(blocks)]
@@ -97,17 +104,26 @@ def load_lite0_classifier(output_stride: int = 32) -> EfficientNetLite0Classifie
     return model.eval()
 
 
+def _hub_id(weights: str) -> tuple[str, str | None] | None:
+    """Repository and revision of ``owner/name`` or ``owner/name@revision``; None for what is no hub id."""
+    match = re.fullmatch(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?", weights)
+    if not match or Path(match[1]).suffix in _WEIGHT_SUFFIXES:
+        return None
+    return match[1], match[2]
+
+
 def _locate(weights: str) -> Path:
-    """A local file as it is, else the safetensors file of a hub repository ``owner/name``."""
+    """A local file as it is, else the safetensors file of a hub repository."""
     path = Path(weights).expanduser()
     if path.is_file():
         return path
-    if weights.count("/") != 1 or path.suffix in {".safetensors", ".pth", ".pt", ".bin"}:
+    hub_id = _hub_id(weights)
+    if hub_id is None:
         raise UserError(f"backbone weights {weights!r}: no such file; give a file, a hub id, 'builtin' or 'random'")
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(weights, _HUB_FILE))
+        return Path(hf_hub_download(hub_id[0], _HUB_FILE, revision=hub_id[1]))
     except Exception as error:
         raise UserError(
             f"backbone weights {weights!r}: cannot be had from the hub ({type(error).__name__}); "
@@ -115,25 +131,127 @@ def _locate(weights: str) -> Path:
         )
 
 
+def _locate_folder(weights: str) -> Path:
+    """A local folder as it is, else a hub repository's configuration and safetensors, fetched to the hub's cache."""
+    path = Path(weights).expanduser()
+    if weights and path.is_dir():
+        return path
+    hub_id = _hub_id(weights)
+    if path.is_file() or hub_id is None:
+        raise UserError(
+            f"backbone weights {weights!r}: no such folder; give the folder of a DINOv2 or DINOv3 model "
+            "(config.json, model.safetensors), a hub id such as facebook/dinov2-small, or 'random'"
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(hub_id[0], revision=hub_id[1], allow_patterns=_HUB_FOLDER))
+    except Exception as error:
+        raise UserError(
+            f"backbone weights {weights!r}: cannot be had from the hub ({type(error).__name__}); "
+            "download them elsewhere and give the folder"
+        )
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bars and reports while loading: what is wrong is told by UserError."""
+    from transformers.utils import logging
+
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path.parent}: holds no {path.name}; give the folder of a model that transformers saved")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({one_line(error)})")
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds no configuration; give the folder of a model that transformers saved")
+    return values
+
+
+def _statistics(folder: Path, key: str, usual: tuple[float, float, float]) -> tuple[float, float, float]:
+    """``image_mean`` or ``image_std`` of a model's training pictures; DINOv3's satellite models have their own."""
+    path = folder / "preprocessor_config.json"
+    values = _read_json(path).get(key, usual) if path.is_file() else usual
+    try:
+        red, green, blue = map(float, values)
+    except (TypeError, ValueError):
+        raise UserError(f"{path}: {key} = {values!r} is not three numbers")
+    return red, green, blue
+
+
+def load_dino(weights: str) -> DinoViT:
+    """A DINOv2 or DINOv3 ViT with its weights, in float32.
+
+    Args:
+        weights: a folder as transformers saves one (``config.json``, ``model.safetensors`` or its shards, optionally
+            ``preprocessor_config.json``), or a hub id with or without ``@revision``.
+
+    Raises:
+        UserError: not there, of another type, without safetensors, or with weights missing or too many.
+    """
+    folder = _locate_folder(weights)
+    config = vit_config(_read_json(folder / "config.json"), folder)
+    if not any(folder.glob("model*.safetensors")):
+        raise UserError(f"{folder}: holds no model.safetensors; other formats of weights are not read")
+    from transformers import AutoModel
+
+    try:
+        with _quiet_transformers():
+            model, loaded = AutoModel.from_pretrained(
+                folder,
+                config=config,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except Exception as error:
+        raise UserError(f"{folder}: the weights cannot be read ({one_line(error)}); fetch them again")
+    # what a classifier adds, and what only pretraining uses
+    missing = sorted(key for key in loaded["missing_keys"] if not key.endswith("mask_token"))
+    extra = sorted(key for key in loaded["unexpected_keys"] if not key.startswith("classifier."))
+    for problem, keys in (("lacks", missing), ("has unknown", extra)):
+        if keys:
+            raise UserError(f"{folder}: {problem} {len(keys)} weights of {type(model).__name__}, e.g. {keys[0]}")
+    mean = _statistics(folder, "image_mean", IMAGENET_MEAN)
+    return DinoViT(model, mean, _statistics(folder, "image_std", IMAGENET_STD))
+
+
 def load_backbone(name: str, weights: str = BUILTIN, output_stride: int = 32) -> Backbone:
     """A backbone with its weights.
 
     Args:
-        name: a key of ``BACKBONES``.
+        name: a key of ``CONVOLUTIONAL``, or ``DINO``.
         weights: ``builtin`` (EfficientNet-Lite0 only), ``random``, a local .safetensors or .pth file, or a hub id
-            such as ``timm/resnet50.tv_in1k``. ResNet-50 files carry torchvision's names, with or without ``fc``.
-        output_stride: 8, 16 or 32.
+            such as ``timm/resnet50.tv_in1k``, with or without ``@revision``. ResNets' files carry torchvision's names,
+            with or without ``fc``. Of ``DINO``: see ``load_dino``; ``random`` is a ViT-S/14.
+        output_stride: 8, 16 or 32; a ViT has its patch for a stride.
 
     Raises:
         UserError: unknown name, or weights that are not there or do not fit.
     """
-    if name not in BACKBONES:
-        raise UserError(f"unknown backbone {name!r}; there is {', '.join(sorted(BACKBONES))}")
+    if name not in {*CONVOLUTIONAL, DINO}:
+        raise UserError(f"unknown backbone {name!r}; there is {', '.join(sorted({*CONVOLUTIONAL, DINO}))}")
     if weights == BUILTIN:
         if name != "efficientnet-lite0":
             raise UserError(f"backbone {name} has no built-in weights; give a file, a hub id or 'random'")
         return load_lite0_classifier(output_stride).backbone
-    backbone = BACKBONES[name](output_stride)
+    if name == DINO:
+        return empty_vit(SMALL) if weights == RANDOM else load_dino(weights)
+    backbone = CONVOLUTIONAL[name](output_stride)
     if weights == RANDOM:
         return backbone
     path = _locate(weights)

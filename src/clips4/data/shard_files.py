@@ -1,0 +1,178 @@
+"""Files of WebDataset shards: tars of pictures, found by name and read as streams.
+
+A sample is what stands side by side in a shard under one key, such as ``000123.jpg`` and ``000123.json``; its picture
+is the member named by the key and a suffix of pictures.
+"""
+
+import os
+import re
+import tarfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from clips4.data.folders import Skipped
+from clips4.errors import UserError
+
+# by preference: a sample with a .jpg and a .png is most often a photograph and its mask
+PICTURE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp")
+
+_ADDRESS = re.compile(r"pipe:|[A-Za-z][A-Za-z0-9+.-]+:/")  # not a Windows drive, whose name is one letter
+_META = re.compile(r"__[^/]*__($|/)")  # members that webdataset leaves out
+_BLOCK = 512  # bytes; tar files are made of these, and end in at least one of zeros
+
+OnSkip = Callable[[Skipped], None]
+
+
+class Sample(NamedTuple):
+    """One picture of a shard, not decoded.
+
+    Attributes:
+        name: shard and member, e.g. ``shards/0003.tar/000123.jpg``.
+        data: the bytes of the picture's file.
+    """
+
+    name: str
+    data: bytes
+
+
+def warn_of(skipped: Skipped) -> None:
+    """Issue a warning; what ``on_skip`` does if nothing else is asked for."""
+    warnings.warn(skipped.reason, stacklevel=2)
+
+
+def is_shard(text: str | Path) -> bool:
+    """Whether this names a shard or shards: ``*.tar``, with braces or without.
+
+    Addresses and ``pipe:`` commands count, so that ``expand_shards`` can say why they are not read.
+    """
+    return str(text).lower().endswith(".tar") or str(text).startswith("pipe:")
+
+
+def import_webdataset() -> Any:
+    """The package ``webdataset``, an extra.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import webdataset
+    except ImportError:
+        raise UserError("tar shards need the package webdataset: pip install 'clips4[shards]'")
+    return webdataset
+
+
+def expand_shards(specs: str | Path | Iterable[str | Path]) -> list[str]:
+    """Files of one or many ``*.tar`` names, braces expanded (``shards/{000..031}.tar``), each once, sorted.
+
+    Raises:
+        UserError: a file that is missing, an address, braces that do not close, or webdataset not installed.
+    """
+    import_webdataset()
+    from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
+
+    shards: set[str] = set()
+    for spec in [specs] if isinstance(specs, (str, Path)) else specs:
+        text = str(spec)
+        if _ADDRESS.match(text):
+            raise UserError(f"{text}: shards are read from files only; copy or mount them, and give their paths")
+        try:
+            names = [text] if Path(text).is_file() else list(braceexpand(text))
+        except UnbalancedBracesError:
+            raise UserError(f"{text}: the braces do not close; write e.g. shards/{{000..031}}.tar")
+        paths = [Path(name).expanduser() for name in names]
+        for path in paths:
+            if not path.is_file():
+                missing = f"{path}: no such shard" if not path.exists() else f"{path}: is no file"
+                raise UserError(missing + (f", one of {len(paths)} of {text}" if len(paths) > 1 else ""))
+        shards.update(map(str, paths))
+    if not shards:
+        raise UserError("no shard was given; give files that end in .tar")
+    return sorted(shards)
+
+
+def read_shard(shard: str, on_skip: OnSkip | None = None) -> Iterator[Sample]:
+    """Pictures of a shard in their order; what is damaged or has no picture is told and passed over."""
+    problems: list[str] = []
+
+    def stop(error: Exception) -> bool:
+        # webdataset appends the stream to the message
+        problems.append(str(error.args[0]).split(" @ ")[0] if error.args else type(error).__name__)
+        return False
+
+    try:
+        with Path(shard).open("rb") as file:
+            source = {"url": shard, "stream": file}
+            members = import_webdataset().tariterators.tar_file_expander([source], handler=stop)
+            yield from _pictures(members, shard, on_skip)
+            problems += [] if problems else _unread(file)
+    except OSError as error:
+        problems.append(error.strerror or str(error))
+    if problems and on_skip:
+        problem = " ".join(problems[0].split())
+        reason = f"{shard}: damaged shard ({problem}); what could be read of it is used, make it again"
+        on_skip(Skipped(Path(shard), reason))
+
+
+def _unread(file: BinaryIO) -> list[str]:
+    """What is wrong with a shard that was read to what tarfile takes for its end: a spoilt header passes for one."""
+    if any(block.strip(b"\0") for block in iter(lambda: file.read(2**20), b"")):
+        return ["a header in its midst is spoilt"]
+    if _is_plain(file):
+        file.seek(-_BLOCK, os.SEEK_END)
+        if file.read().strip(b"\0"):
+            return ["its end is missing"]
+    return []
+
+
+def _is_plain(file: BinaryIO) -> bool:
+    """Whether a file is a tar as it stands, not a compressed one of the same name."""
+    file.seek(0)
+    return file.read(_BLOCK)[257:262] == b"ustar"
+
+
+def _pictures(members: Iterable[dict[str, Any]], shard: str, on_skip: OnSkip | None) -> Iterator[Sample]:
+    """Group a shard's members to samples, and take the picture of each."""
+
+    def told(error: Exception) -> bool:
+        if on_skip:
+            on_skip(Skipped(Path(shard), f"{shard}: {error.args[0]}; the second is left out"))
+        return True
+
+    for sample in import_webdataset().tariterators.group_by_keys(members, lcase=False, handler=told):
+        key = sample["__key__"]
+        suffixes = {suffix.lower(): suffix for suffix in sample if not suffix.startswith("__")}
+        picture = next((suffixes[suffix] for suffix in PICTURE_SUFFIXES if suffix in suffixes), None)
+        name = f"{shard}/{key}"
+        if picture is not None:
+            yield Sample(f"{name}.{picture}", sample[picture])
+        elif on_skip:
+            others = ", ".join(f".{suffix}" for suffix in sorted(suffixes)) or "nothing"
+            wanted = ", ".join(f".{suffix}" for suffix in PICTURE_SUFFIXES)
+            on_skip(Skipped(Path(name), f"{name}: no picture in this sample, but {others}; a picture ends in {wanted}"))
+
+
+def count_pictures(shard: str) -> int:
+    """Number of samples that ``read_shard`` gives, from the headers alone where the shard is not compressed."""
+    try:
+        with Path(shard).open("rb") as file:
+            if _is_plain(file):
+                file.seek(0)
+                return sum(1 for _ in _pictures(_headers(file, shard), shard, None))
+    except OSError:
+        return 0
+    return sum(1 for _ in read_shard(shard))
+
+
+def _headers(file: BinaryIO, shard: str) -> Iterator[dict[str, Any]]:
+    """Members as webdataset gives them, without their data."""
+    size = os.fstat(file.fileno()).st_size
+    with suppress(tarfile.TarError), tarfile.open(fileobj=file, mode="r:") as tar:
+        for member in tar:
+            if member.offset_data + member.size > size:
+                break  # cut short
+            if member.isreg() and not _META.match(member.name):
+                yield {"fname": member.name, "data": b"", "__url__": shard}
+    yield {}  # the end, to webdataset

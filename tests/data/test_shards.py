@@ -1,0 +1,448 @@
+import io
+import random
+import sys
+import tarfile
+import tracemalloc
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import webdataset
+
+from clips4.data import shards as shards_module
+from clips4.data.folders import Skipped
+from clips4.data.shard_files import PICTURE_SUFFIXES, count_pictures, read_shard
+from clips4.data.shards import OnSkip, Sample, expand_shards, is_shard, read_forever, read_once
+from clips4.errors import UserError
+
+Members = Sequence[tuple[str, bytes]]
+
+
+def write_tar(path: Path, members: Members, mode: str = "w") -> str:
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return str(path)
+
+
+def write_shards(folder: Path, sizes: Sequence[int]) -> list[str]:
+    """Shards of samples with a picture, a label and a caption; all names and contents differ."""
+    paths = []
+    for number, size in enumerate(sizes):
+        members: list[tuple[str, bytes]] = []
+        for index in range(size):
+            key = f"{number:02d}{index:03d}"
+            members += [(f"{key}.cls", b"7"), (f"{key}.jpg", f"picture {key}".encode()), (f"{key}.txt", b"a cat")]
+        paths.append(write_tar(folder / f"{number:02d}.tar", members))
+    return paths
+
+
+def everything(paths: Sequence[str]) -> list[Sample]:
+    """The pictures by tarfile alone."""
+    samples = []
+    for path in paths:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if member.name.endswith(".jpg"):
+                    file = tar.extractfile(member)
+                    assert file is not None
+                    samples.append(Sample(f"{path}/{member.name}", file.read()))
+    return samples
+
+
+def no_skips(skipped: Skipped) -> None:
+    raise AssertionError(skipped.reason)
+
+
+def forever(
+    paths: Sequence[str], seed: int = 0, lane: int = 0, lanes: int = 1, skip: int = 0, shuffle: int = 4
+) -> Iterator[Sample]:
+    return read_forever(paths, seed, lane, lanes, skip, shuffle, no_skips)
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Five shards of odd sizes, one of them empty; 21 samples."""
+    return write_shards(tmp_path_factory.mktemp("shards"), [7, 3, 0, 10, 1])
+
+
+# ----------------------------------------------------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize(
+    "text", ["a.tar", "a/b.tar", "a/{000..031}.tar", "A.TAR", Path("a.tar"), "http://x/a.tar", "pipe:cat a"]
+)
+def test_these_are_shards(text: str | Path) -> None:
+    assert is_shard(text)
+
+
+@pytest.mark.parametrize("text", ["a.jpg", "tar", "a.tar.jpg", "folder/", "a.tar/000.jpg", "{a,b}.png", ""])
+def test_these_are_none(text: str) -> None:
+    assert not is_shard(text)
+
+
+def test_braces_are_expanded_and_each_file_comes_once_in_order(tmp_path: Path) -> None:
+    paths = write_shards(tmp_path, [1] * 12)
+    assert expand_shards(str(tmp_path / "{00..11}.tar")) == paths
+    assert expand_shards([tmp_path / "{09,01}.tar", paths[1], paths[5]]) == [paths[1], paths[5], paths[9]]
+    assert expand_shards(Path(paths[3])) == [paths[3]]
+    assert expand_shards(reversed(paths)) == paths
+
+
+def test_braces_in_a_files_own_name(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "{a,b}.tar", [("0.jpg", b"x")])
+    assert expand_shards(path) == [path]
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    write_shards(tmp_path, [1, 1])
+    with pytest.raises(UserError, match=r"02\.tar: no such shard, one of 4 of .*00\.\.03"):
+        expand_shards(str(tmp_path / "{00..03}.tar"))
+    with pytest.raises(UserError, match=r"gone\.tar: no such shard$"):
+        expand_shards(str(tmp_path / "gone.tar"))
+    (tmp_path / "folder.tar").mkdir()
+    with pytest.raises(UserError, match=r"folder\.tar: is no file"):
+        expand_shards(str(tmp_path / "folder.tar"))
+
+
+@pytest.mark.parametrize(
+    "address", ["http://x.y/a.tar", "https://x.y/{0..9}.tar", "s3://b/a.tar", "pipe:cat a.tar", "file:/a.tar"]
+)
+@pytest.mark.parametrize("kind", [str, Path])
+def test_addresses_and_commands_are_refused(address: str, kind: type) -> None:
+    with pytest.raises(UserError, match="shards are read from files only; copy or mount them"):
+        expand_shards(kind(address))
+
+
+def test_open_braces_and_nothing_at_all_are_refused() -> None:
+    with pytest.raises(UserError, match="the braces do not close"):
+        expand_shards("a/{00..03.tar")
+    with pytest.raises(UserError, match="no shard was given"):
+        expand_shards([])
+    for read in (read_once([], 0, 1), read_forever([], 0, 0, 1)):
+        with pytest.raises(UserError, match="no shard was given"):
+            next(read)
+
+
+def test_a_missing_package_is_one_line_with_what_to_install(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "webdataset", None)
+    with pytest.raises(UserError, match=r"pip install 'clips4\[shards\]'"):
+        expand_shards(paths)
+
+
+# -------------------------------------------------------------------------------------------------------- one shard
+
+
+def test_pictures_are_what_tarfile_finds(paths: list[str]) -> None:
+    assert list(read_once(paths, 0, 1, no_skips)) == everything(paths)
+    assert len(everything(paths)) == 21
+
+
+def test_shards_written_by_webdataset_itself(tmp_path: Path) -> None:
+    path = str(tmp_path / "own.tar")
+    with webdataset.TarWriter(path) as writer:
+        for index in range(5):
+            writer.write({"__key__": f"dir/{index}", "png": bytes([index]) * 600, "json": {"index": index}})
+    assert list(read_once([path], 0, 1, no_skips)) == [
+        Sample(f"{path}/dir/{index}.png", bytes([index]) * 600) for index in range(5)
+    ]
+
+
+@pytest.mark.parametrize("suffix", [*PICTURE_SUFFIXES, "JPG", "Png"])
+def test_every_kind_of_picture_is_taken(tmp_path: Path, suffix: str) -> None:
+    path = write_tar(tmp_path / "a.tar", [("7.json", b"{}"), (f"7.{suffix}", b"picture")])
+    assert list(read_once([path], 0, 1, no_skips)) == [Sample(f"{path}/7.{suffix}", b"picture")]
+
+
+def test_the_photograph_is_taken_before_the_mask(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", [("7.png", b"mask"), ("7.seg.png", b"other"), ("7.jpg", b"photograph")])
+    assert [sample.data for sample in read_once([path], 0, 1, no_skips)] == [b"photograph"]
+
+
+def test_a_compressed_shard_is_read_and_counted(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", [(f"{index}.jpg", bytes([index])) for index in range(9)], "w:gz")
+    assert [sample.data for sample in read_once([path], 0, 1, no_skips)] == [bytes([index]) for index in range(9)]
+    assert count_pictures(path) == 9
+
+
+def test_what_is_no_sample_is_left_out(tmp_path: Path) -> None:
+    members = [("README", b"read me"), ("__meta__/info.json", b"{}"), ("._7.jpg", b"of a Mac"), ("7.jpg", b"picture")]
+    path = write_tar(tmp_path / "a.tar", members)
+    with tarfile.open(path, "a") as tar:
+        link = tarfile.TarInfo("8.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    assert list(read_once([path], 0, 1, no_skips)) == [Sample(f"{path}/7.jpg", b"picture")]
+    assert count_pictures(path) == 1
+
+
+# ---------------------------------------------------------------------------------------------------------- damage
+
+
+def test_a_sample_without_a_picture_is_told_once_and_passed_over(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", [("1.jpg", b"one"), ("2.json", b"{}"), ("2.txt", b"two"), ("3.jpg", b"three")])
+    skipped: list[Skipped] = []
+    samples = list(islice(read_forever([path], 0, 0, 1, on_skip=skipped.append), 6))
+    assert {sample.data for sample in samples} == {b"one", b"three"}
+    assert [skip.path for skip in skipped] == [Path(f"{path}/2")]
+    assert skipped[0].reason.startswith(f"{path}/2: no picture in this sample, but .json, .txt; ")
+
+
+def test_names_with_more_dots_say_why_they_are_none(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", [("DSC.1.jpg", b"one"), ("DSC.2.jpg", b"two"), ("3.jpg", b"three")])
+    skipped: list[Skipped] = []
+    assert [sample.data for sample in read_once([path], 0, 1, skipped.append)] == [b"three"]
+    assert [skip.reason.split(";")[0] for skip in skipped] == [
+        f"{path}/DSC: no picture in this sample, but .1.jpg, .2.jpg"
+    ]
+
+
+def test_of_two_members_of_one_name_the_first_is_taken(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", [("1.jpg", b"first"), ("1.jpg", b"second"), ("2.jpg", b"two")])
+    skipped: list[Skipped] = []
+    assert [sample.data for sample in read_once([path], 0, 1, skipped.append)] == [b"first", b"two"]
+    assert len(skipped) == 1
+    assert "duplicate file name" in skipped[0].reason
+    assert count_pictures(path) == 2
+
+
+def test_a_shard_cut_anywhere_gives_what_is_whole_and_is_told_once(tmp_path: Path) -> None:
+    """At every block and between: what is read is a beginning of the whole, the headers count as many, and the damage
+    is reported by the shard's name unless nothing but padding is gone."""
+    whole = write_tar(
+        tmp_path / "whole.tar", [(f"{index}.jpg", bytes([65 + index]) * (700 * index)) for index in range(6)]
+    )
+    content = Path(whole).read_bytes()
+    expected = [data for _, data in read_shard(whole)]
+    end = len(content.rstrip(b"\0"))
+    cut = tmp_path / "cut.tar"
+    told = 0
+    for size in sorted({*range(0, len(content), 512), *range(300, len(content), 1031)}):
+        cut.write_bytes(content[:size])
+        skipped: list[Skipped] = []
+        data = [sample.data for sample in read_shard(str(cut), skipped.append)]
+        assert data == expected[: len(data)]
+        assert count_pictures(str(cut)) == len(data)
+        assert [skip.path for skip in skipped] in ([], [cut])
+        assert all("\n" not in skip.reason and "damaged shard" in skip.reason for skip in skipped)
+        if size < end:
+            assert skipped, size
+        told += len(skipped)
+        if size >= end + 1024 + 512:
+            assert not skipped, size
+    assert told > 20
+
+
+def test_a_spoilt_header_in_the_midst_is_told(tmp_path: Path) -> None:
+    """tarfile takes it for the end, and says nothing."""
+    path = Path(write_tar(tmp_path / "a.tar", [(f"{index}.jpg", b"x" * 9000) for index in range(10)]))
+    content = bytearray(path.read_bytes())
+    start = content.index(b"4.jpg")
+    content[start : start + 512] = b"\xff" * 512
+    path.write_bytes(content)
+    skipped: list[Skipped] = []
+    assert len(list(read_once([str(path)], 0, 1, skipped.append))) == 4 == count_pictures(str(path))
+    assert [skip.path for skip in skipped] == [path]
+    assert "a header in its midst is spoilt" in skipped[0].reason
+
+
+def test_a_damaged_or_missing_shard_among_good_ones_is_told_once_and_passed_over(tmp_path: Path) -> None:
+    good = write_shards(tmp_path, [3, 3])
+    text = tmp_path / "text.tar"
+    text.write_text("no tar\n" * 300)
+    damaged = [str(text), str(tmp_path / "gone.tar")]
+    skipped: list[Skipped] = []
+    samples = islice(read_forever([*good, *damaged], 0, 0, 1, on_skip=skipped.append), 60)
+    assert set(samples) == set(everything(good))
+    assert sorted(str(skip.path) for skip in skipped) == sorted(damaged)
+
+
+def test_without_a_callback_it_is_a_warning(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", [("1.jpg", b"one"), ("2.json", b"{}")])
+    with pytest.warns(UserWarning, match=r"a\.tar/2: no picture"):
+        assert len(list(read_once([path], 0, 1))) == 1
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 5])
+@pytest.mark.parametrize("skip", [0, 3])
+def test_a_set_without_a_picture_is_an_error_not_an_endless_loop(tmp_path: Path, lanes: int, skip: int) -> None:
+    paths = [write_tar(tmp_path / "a.tar", [("1.json", b"{}")]), write_tar(tmp_path / "b.tar", [])]
+    for lane in range(lanes):
+        with pytest.raises(UserError, match=r"none of 2 shards, .* holds a picture; .*a\.tar/1: no picture"):
+            list(read_once(paths, lane, lanes, lambda _: None))
+        with pytest.raises(UserError, match="none of 2 shards"):
+            next(read_forever(paths, 0, lane, lanes, skip, on_skip=lambda _: None))
+
+
+def test_fewer_pictures_than_readers_is_an_error_for_those_that_get_none(tmp_path: Path) -> None:
+    paths = write_shards(tmp_path, [2])
+    assert len(list(islice(forever(paths, lane=1, lanes=3), 5))) == 5
+    assert list(read_once(paths, 2, 3, no_skips)) == []
+    for skip in (0, 1):
+        with pytest.raises(UserError, match="fewer pictures than there are readers, 3"):
+            next(forever(paths, lane=2, lanes=3, skip=skip))
+
+
+# ----------------------------------------------------------------------------------------------------------- lanes
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3, 5, 6, 9, 30])
+def test_lanes_share_the_set_without_overlap(paths: list[str], lanes: int) -> None:
+    parts = [list(read_once(paths, lane, lanes, no_skips)) for lane in range(lanes)]
+    joined = [sample for part in parts for sample in part]
+    assert len(joined) == 21
+    assert sorted(joined) == sorted(everything(paths))
+    if lanes > len(paths):  # by turns: as even as can be
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3, 7])
+def test_lanes_share_each_epoch_without_overlap(tmp_path: Path, lanes: int) -> None:
+    paths = write_shards(tmp_path, [4] * 6)
+    size = 24 // lanes if 24 % lanes == 0 else None
+    for epoch in range(3):
+        joined = []
+        for lane in range(lanes):
+            mine = size or len(range(lane, 24, lanes))
+            joined += list(islice(forever(paths, lane=lane, lanes=lanes), epoch * mine, (epoch + 1) * mine))
+        assert sorted(joined) == sorted(everything(paths)), epoch
+
+
+def test_damage_is_told_once_over_lanes_that_take_turns(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", [("1.jpg", b"1"), ("2.json", b"{}"), ("3.jpg", b"3"), ("4.jpg", b"4")])
+    skipped: list[Skipped] = []
+    for lane in range(3):
+        list(read_once([path], lane, 3, skipped.append))
+    assert len(skipped) == 1
+
+
+@pytest.mark.parametrize("lane", [-1, 2, 5])
+def test_lanes_are_numbered_from_nought(paths: list[str], lane: int) -> None:
+    for read in (read_once(paths, lane, 2), read_forever(paths, 0, lane, 2)):
+        with pytest.raises(ValueError, match=f"lane {lane} of 2"):
+            next(read)
+
+
+# ----------------------------------------------------------------------------------------------------------- order
+
+
+def take(samples: Iterator[Sample], count: int) -> list[str]:
+    return [sample.name for sample in islice(samples, count)]
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 8])
+def test_the_same_seed_gives_the_same_order_and_another_another(paths: list[str], lanes: int) -> None:
+    order = take(forever(paths, seed=3, lanes=lanes), 40)
+    random.seed(99)
+    assert take(forever(paths, seed=3, lanes=lanes), 40) == order
+    assert take(forever(paths, seed=4, lanes=lanes), 40) != order
+
+
+def test_epochs_and_lanes_differ_in_order(tmp_path: Path) -> None:
+    paths = write_shards(tmp_path, [40])
+    order = take(forever(paths, shuffle=40), 120)
+    epochs = [order[:40], order[40:80], order[80:]]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(epochs[2])
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+    # two lanes by turns draw from the same shards, but mix differently
+    positions = [
+        [int(name[-7:-4]) // 2 for name in take(forever(paths, lane=lane, lanes=2, shuffle=40), 20)] for lane in (0, 1)
+    ]
+    assert sorted(positions[0]) == sorted(positions[1])
+    assert positions[0] != positions[1]
+
+
+def test_a_full_buffer_mixes_well(tmp_path: Path) -> None:
+    """Over seeds, where a sample comes has nothing to do with where it stood."""
+    paths = write_shards(tmp_path, [20])
+    places = [0.0] * 20
+    for seed in range(200):
+        for place, name in enumerate(take(forever(paths, seed=seed, shuffle=100), 20)):
+            places[int(name[-7:-4])] += place / 200
+    assert all(abs(place - 9.5) < 1.8 for place in places)  # 4 standard errors of a uniform mean
+
+
+def test_without_a_buffer_shards_keep_their_own_order(paths: list[str]) -> None:
+    by_shard: dict[str, list[str]] = {}
+    for name in take(forever(paths, shuffle=0), 21):
+        by_shard.setdefault(name.rsplit("/", 1)[0], []).append(name)
+    assert len(by_shard) == 4
+    assert all(names == sorted(names) for names in by_shard.values())
+
+
+@pytest.mark.parametrize(("lane", "lanes"), [(0, 1), (1, 2), (0, 5), (2, 8)])
+@pytest.mark.parametrize("shuffle", [0, 1, 4, 1000])
+def test_skip_goes_on_where_an_unbroken_run_would_be(paths: list[str], lane: int, lanes: int, shuffle: int) -> None:
+    """For every place in the first epochs, and far ahead."""
+    unbroken = take(forever(paths, 5, lane, lanes, shuffle=shuffle), 140)
+    for skip in [*range(0, 50, 1 if shuffle == 4 else 7), 100, 126]:
+        assert take(forever(paths, 5, lane, lanes, skip, shuffle), 14) == unbroken[skip : skip + 14], skip
+
+
+def test_skip_holds_on_damaged_sets(tmp_path: Path) -> None:
+    paths = write_shards(tmp_path, [5, 6, 7])
+    Path(paths[1]).write_bytes(Path(paths[1]).read_bytes()[:9000])
+    paths.append(write_tar(tmp_path / "x.tar", [("1.jpg", b"1"), ("2.json", b"2"), ("3.jpg", b"3"), ("3.jpg", b"3")]))
+
+    def read(skip: int) -> list[str]:
+        return take(read_forever(paths, 1, 0, 1, skip, 4, on_skip=lambda _: None), 20)
+
+    unbroken = take(read_forever(paths, 1, 0, 1, 0, 4, on_skip=lambda _: None), 80)
+    for skip in range(0, 60, 3):
+        assert read(skip) == unbroken[skip : skip + 20]
+
+
+def test_skip_reads_only_the_shards_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = write_shards(tmp_path, [10] * 20)
+    unbroken = take(forever(paths), 600)
+    used: list[str] = []
+
+    def read(shard: str, on_skip: OnSkip | None) -> Iterator[Sample]:
+        used.append(shard)
+        yield from read_shard(shard, on_skip)
+
+    monkeypatch.setattr(shards_module, "read_shard", read)
+    assert take(forever(paths, skip=400), 1) == unbroken[400:401]
+    assert len(used) == 1, "two whole epochs are passed over by their headers"
+    used.clear()
+    assert take(forever(paths, skip=590), 10) == unbroken[590:]
+    assert 1 <= len(used) <= 4, "and of the last, what its buffer of 4 was not filled from"
+
+
+def test_a_shard_replaced_while_it_is_passed_over_is_told(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards_module, "count_pictures", lambda shard: count_pictures(shard) + 1)
+    with pytest.raises(UserError, match=r"has \d+ pictures, and had \d+ a moment ago; was it replaced"):
+        list(islice(forever(paths, skip=2), 30))
+
+
+# ---------------------------------------------------------------------------------------------------------- memory
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Four shards of 100 pictures of 50 kB: 20 MB."""
+    folder = tmp_path_factory.mktemp("large")
+    return [
+        write_tar(folder / f"{shard}.tar", [(f"{shard}{index:03d}.jpg", bytes(50_000)) for index in range(100)])
+        for shard in range(4)
+    ]
+
+
+@pytest.mark.parametrize(("reader", "bound"), [("once", 1.5e6), ("forever", 2.5e6), ("skip", 2.5e6)])
+def test_memory_stays_flat(large: list[str], reader: str, bound: float) -> None:
+    """A few pictures in hand, and the buffer's 20 of 50 kB; never a shard's 5 MB."""
+    readers = {
+        "once": lambda: read_once(large, 0, 1, no_skips),
+        "forever": lambda: islice(forever(large, shuffle=20), 1000),
+        "skip": lambda: islice(forever(large, skip=650, shuffle=20), 350),
+    }
+    list(islice(readers[reader](), 1))  # imports
+    tracemalloc.start()
+    seen = sum(1 for _ in readers[reader]())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert seen >= 350
+    assert peak < bound
