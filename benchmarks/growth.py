@@ -51,13 +51,13 @@ def loader(count: int, folder: Path) -> None:
     """One epoch of the loader over ``count`` pictures."""
     from benchmarks.kills import make_pictures
     from clips4.config import load_config
-    from clips4.data.loader import Positions, ViewStream, batches
+    from clips4.data.loader import ItemMaker, Positions, ViewStream, batches
     from clips4.regions import RegionCache
 
     config = load_config("cpu", SETTINGS)
     paths = make_pictures(folder / "pictures", count)
     unit = torch.nn.functional.normalize(torch.ones(384, 4, 4), dim=0).half()
-    stream = ViewStream(paths, RegionCache(config.regions, folder), lambda _: unit, config.data, 8, 0, 64)
+    stream = ViewStream(paths, ItemMaker(RegionCache(config.regions, folder), lambda _: unit, config.data, 8, 0, 64))
     for _ in batches(stream, Positions(range(2), 1, 4), 4):  # imports, and the first regions
         pass
     before, started = resident(), time.perf_counter()
@@ -111,7 +111,9 @@ def main() -> None:
         return
     root = str(Path(__file__).parent.parent)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
-    wanted = [("prototypes", 2500 * factor) for factor in (1, 2, 4)] + [("loader", 400 * factor) for factor in (1, 2, 4)]
+    wanted = [("prototypes", 2500 * factor) for factor in (1, 2, 4)] + [
+        ("loader", 400 * factor) for factor in (1, 2, 4)
+    ]
     for what, count in [*wanted, ("training", arguments.steps)]:
         command = [sys.executable, __file__, "--only", what, str(count)]
         subprocess.run(command, check=True, env=environment)

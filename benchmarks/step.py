@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from clips4.config import Config, load_config
-from clips4.data.loader import Positions, ViewStream, batches
+from clips4.data.loader import ItemMaker, Positions, ViewStream, batches
 from clips4.devices import make_fabric
 from clips4.losses import embedding_consistency, pixel_segment_contrast, semantic_consistency
 from clips4.objective import objective
@@ -93,8 +93,7 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
             coarse = torch.randn(1, embed_dim, 12, 16, generator=torch.Generator().manual_seed(0))
             return F.normalize(coarse, dim=1)[0].half()
 
-        stream = ViewStream(
-            paths,
+        make_item = ItemMaker(
             RegionCache(config.regions, Path(folder)),
             teacher_map,
             config.data,
@@ -102,6 +101,7 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
             0,
             weights.contrast_pixels // config.train.batch,
         )
+        stream = ViewStream(paths, make_item)
         places = Positions(range(2 * steps + 3), 1, config.train.batch)
         feed = batches(stream, places, config.train.batch, config.data.workers, pin=where.type == "cuda")
         if where.type == "cuda":

@@ -57,6 +57,7 @@ def noise_image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
 
 def write_images(folder: Path, count: int, height: int = 48, width: int = 64) -> list[Path]:
     """``count`` different PNG pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{index}.png" for index in range(count)]
     for index, path in enumerate(paths):
         Image.fromarray(noise_image(height, width, index)).save(path)

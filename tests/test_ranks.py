@@ -112,9 +112,7 @@ def pictures_of(images: range) -> dict[str, Tensor]:
         "features": torch.cat([unit(2, 5, 6, 6, seed=10 + image, dim=1) for image in images]),
         "regions": torch.cat(regions),
         "pixel_map": torch.cat([unit(2, DIMENSIONS, 6, 6, seed=20 + image, dim=1) for image in images]),
-        "drawn": torch.cat(
-            [draw_pixels(72, 30, generator(image)) + 72 * index for index, image in enumerate(images)]
-        ),
+        "drawn": torch.cat([draw_pixels(72, 30, generator(image)) + 72 * index for index, image in enumerate(images)]),
     }
 
 
@@ -174,12 +172,27 @@ def test_torchrun_on_two_processes_trains_like_one(pictures: Path, tmp_path: Pat
     own = ["data.crop=64", "train.steps=2", "train.save_every=2", "train.clip=1e9", "train.rate=1e-4"]
     one = [*TINY, *own, "train.batch=2"]
     train(
-        sorted(pictures.iterdir()), load_classes("cat,cup,grass"), load_config("cpu", one), tmp_path / "one", device="cpu"
+        sorted(pictures.iterdir()),
+        load_classes("cat,cup,grass"),
+        load_config("cpu", one),
+        tmp_path / "one",
+        device="cpu",
     )
     two = [part for setting in [*TINY, *own, "train.batch=1"] for part in ("--set", setting)]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "clips4", "train"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "clips4",
+        "train",
+    ]
     command += [str(pictures), "--classes", "cat,cup,grass", "--out", str(tmp_path / "two"), "--device", "cpu", *two]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Trained on 3 pictures") == 1
     ours, theirs = load_checkpoint(tmp_path / "one"), load_checkpoint(tmp_path / "two")

@@ -114,7 +114,7 @@ def test_broken_pictures_are_left_out_and_told(pictures: Path, tiny_config: Conf
     broken = write_broken_pictures(tmp_path / "broken")
     paths = [*sorted(pictures.iterdir()), *broken.values()]
     result = train(paths, CLASSES, tiny_config, tmp_path / "run", device="cpu")
-    assert len(result.pictures) == 3
+    assert result.pictures == 3
     assert [skipped.path for skipped in result.skipped] == list(broken.values())
 
 
@@ -246,3 +246,36 @@ def test_learning_rate_rises_then_falls() -> None:
 def test_a_log_cut_in_the_middle_of_a_line_is_read_up_to_there(tmp_path: Path) -> None:
     (tmp_path / LOG).write_text(json.dumps({"step": 1}) + '\n{"step": 2, "lo')
     assert read_log(tmp_path / LOG) == [{"step": 1}]
+
+
+# ---------------------------------------------------------------------------------------------------------- shards
+
+
+def write_shards(pictures: Path, folder: Path) -> list[Path]:
+    """The pictures as two tar files, with one that is broken."""
+    import tarfile
+
+    folder.mkdir()
+    (folder / "broken.png").write_bytes(b"no picture")
+    members = [sorted(pictures.iterdir())[:2], [*sorted(pictures.iterdir())[2:], folder / "broken.png"]]
+    for number, paths in enumerate(members):
+        with tarfile.open(folder / f"{number}.tar", "w") as tar:
+            for path in paths:
+                tar.add(path, path.name)
+    return sorted(folder.glob("*.tar"))
+
+
+def test_a_run_on_shards_resumes_like_an_unbroken_one(pictures: Path, tmp_path: Path) -> None:
+    shards = write_shards(pictures, tmp_path / "shards")
+    config = load_config("cpu", [*TINY, "train.steps=3"])
+    result = train(shards, CLASSES, config, tmp_path / "whole", device="cpu")
+    assert result.pictures == 3
+    (skipped,) = result.skipped
+    assert skipped.path.name == "broken.png"
+    with pytest.raises(Interrupted):
+        train(shards, CLASSES, config, tmp_path / "broken", device="cpu", listener=StopAt(1))
+    train(shards, CLASSES, config, tmp_path / "broken", resume=True, device="cpu")
+    assert_same_bits(tmp_path / "whole", tmp_path / "broken")
+    other = load_config("cpu", [*TINY, "train.steps=3", "data.workers=2"])
+    with pytest.raises(UserError, match="begun with 1 readers of shards .*now they are 2"):
+        train(shards, CLASSES, other, tmp_path / "broken", resume=True, device="cpu")

@@ -10,7 +10,9 @@ from clips4.vocabulary import load_classes
 from clips4.watching import SAMPLES, LabelledScores, SamplePictures, all_of
 
 
-def test_a_sheet_shows_each_picture_its_embedding_and_the_answer(pictures: Path, tiny_run: Path, tmp_path: Path) -> None:
+def test_a_sheet_shows_each_picture_its_embedding_and_the_answer(
+    pictures: Path, tiny_run: Path, tmp_path: Path
+) -> None:
     checkpoint, paths = load_checkpoint(tiny_run), sorted(pictures.iterdir())[:2]
     watch = SamplePictures(tmp_path, paths, checkpoint.config)
     assert watch(12, checkpoint.student, checkpoint.prototypes) == {}

@@ -207,7 +207,9 @@ def _read(path: Path, files: Sequence[str]) -> Checkpoint:
         if isinstance(error, UserError):
             raise
         reason = str(error).splitlines()[0] if str(error) else ""
-        raise UserError(f"{path}: damaged checkpoint, or one of another version of clips4 ({reason or type(error).__name__})")
+        raise UserError(
+            f"{path}: damaged checkpoint, or one of another version of clips4 ({reason or type(error).__name__})"
+        )
     return Checkpoint(path, step, config, card, student.eval(), prototypes)
 
 

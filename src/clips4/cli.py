@@ -76,18 +76,21 @@ def train(
     """Train a student on unlabelled pictures. Started by torchrun or Slurm, on many devices."""
     from clips4 import ranks
     from clips4.config import load_config
-    from clips4.images import find_images
+    from clips4.data.sources import find_pictures
     from clips4.progress import Bars
     from clips4.training import Interrupted
     from clips4.training import train as run_training
     from clips4.vocabulary import load_classes
+    from clips4.watching import make_watcher
 
     chosen = [f"teacher.name={json.dumps(teacher)}"] if teacher else []
     config = load_config(preset, [*chosen, *(overrides or [])])
     console = _console()
+    pictures, names = find_pictures(images), load_classes(classes)
+    watcher = make_watcher(pictures, config, out)
     try:
         with Bars(console) as bars:
-            result = run_training(find_images(images), load_classes(classes), config, out, resume, device, bars)
+            result = run_training(pictures, names, config, out, resume, device, bars, watcher)
     except Interrupted as interrupted:
         typer.echo(f"Stopped at step {interrupted.step} and saved; the same command with --resume goes on.", err=True)
         raise typer.Exit(130)
@@ -96,7 +99,7 @@ def train(
     for _, reason in result.skipped:
         typer.echo(f"skipped: {reason}", err=True)
     typer.echo(
-        f"Trained on {len(result.pictures)} pictures ({len(result.skipped)} skipped), {result.steps} steps. "
+        f"Trained on {result.pictures} pictures ({len(result.skipped)} skipped), {result.steps} steps. "
         f"Now: clips4 segment {out} PICTURES --out DIR"
     )
 

@@ -1,5 +1,6 @@
 """Pictures in and out: safe decoding, resizing, palettes, overlays."""
 
+import io
 import os
 import struct
 import warnings
@@ -73,25 +74,30 @@ def load_rgb(path: str | Path) -> RGB:
     Raises:
         UserError: missing, not a picture, truncated, or more than ``MAX_PIXELS`` pixels; one line with the file's name.
     """
-    path = Path(path)
+    return decode_rgb(Path(path), str(path))
+
+
+def decode_rgb(source: Path | bytes, name: str) -> RGB:
+    """``load_rgb`` of a file, or of the bytes of one; ``name`` stands in errors."""
     try:
         # Pillow warns of large pictures and odd tags; what matters is told by UserError
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise UserError(f"{path}: {image.width} x {image.height} pixels are too many; reduce the picture")
+                raise UserError(f"{name}: {image.width} x {image.height} pixels are too many; reduce the picture")
             image.seek(0)
             image.load()
             return pil_to_rgb(ImageOps.exif_transpose(image))
     except UserError:
         raise
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{name}: no such file")
     except UnidentifiedImageError:
-        raise UserError(f"{path}: not a picture, or of a kind that is not read; open and save it as JPEG or PNG")
+        raise UserError(f"{name}: not a picture, or of a kind that is not read; open and save it as JPEG or PNG")
     except Image.DecompressionBombError:
-        raise UserError(f"{path}: more than {MAX_PIXELS} pixels are too many; reduce the picture")
+        raise UserError(f"{name}: more than {MAX_PIXELS} pixels are too many; reduce the picture")
     except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
-        raise UserError(f"{path}: damaged picture ({error}); copy it again from its source")
+        raise UserError(f"{name}: damaged picture ({error}); copy it again from its source")
 
 
 def pil_to_rgb(image: Image.Image) -> RGB:
@@ -194,8 +200,6 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def encode_png(image: NDArray[np.generic], colours: Sequence[Sequence[int]] | None = None) -> bytes:
     """PNG bytes of (H, W, 3) uint8, (H, W) uint8 (with ``colours`` a palette picture) or (H, W) uint16."""
-    import io
-
     picture = Image.fromarray(np.ascontiguousarray(image))
     if colours is not None:
         picture = picture.convert("L")

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,14 +24,15 @@ from clips4.checkpoints import (
 )
 from clips4.config import Config, TrainConfig
 from clips4.data.folders import Skipped
-from clips4.data.loader import Positions, ViewStream, batches
+from clips4.data.loader import Batch, ItemMaker, Positions, ShardStream, ViewStream, batches
+from clips4.data.sources import PictureFiles, PictureShards, Source, open_source
 from clips4.data.streams import STEP, seeded
 from clips4.devices import make_fabric
 from clips4.errors import UserError
 from clips4.interrupts import deferred_interrupt
 from clips4.listening import Listener, Silent
 from clips4.objective import Terms, objective
-from clips4.preparation import prepare
+from clips4.preparation import Prepared, prepare
 from clips4.prototypes import update_unknown
 from clips4.regions import RegionCache
 from clips4.runlog import LOG, RunLog
@@ -64,14 +65,14 @@ class TrainResult:
     Attributes:
         run: its folder.
         steps: the step it stands at.
-        pictures: those trained on.
+        pictures: how many are trained on.
         skipped: those left out, with the reason.
         left_out_steps: steps whose loss or gradient was not finite.
     """
 
     run: Path
     steps: int
-    pictures: list[Path]
+    pictures: int
     skipped: list[Skipped]
     left_out_steps: int = 0
 
@@ -92,7 +93,8 @@ def train(
     as one of batch n * B does.
 
     Args:
-        paths: picture files; broken ones are skipped and reported in the result.
+        paths: picture files, or tar shards, as ``data.sources.find_pictures`` finds them; broken pictures are skipped and
+            reported in the result.
         classes: the known classes.
         config: everything else.
         run: folder to write checkpoints and ``log.jsonl`` to.
@@ -111,6 +113,7 @@ def train(
         raise UserError(f"{run}: there is a run already; go on with --resume, or give another --out")
     if config.data.crop % config.student.stride:
         raise UserError(f"data.crop = {config.data.crop} is not a multiple of student.stride = {config.student.stride}")
+    source = open_source(paths)
     fabric = make_fabric(device, config.train.precision)
     rank, world = ranks.rank(), ranks.world_size()
     listener = listener if listener and rank == 0 else Silent()
@@ -119,21 +122,27 @@ def train(
 
     # what is trained, and what guides it
     torch.manual_seed(config.train.seed)
+    checkpoint = load_checkpoint(run, resuming=True, say=listener.say) if resume and checkpoint_folders(run) else None
     teacher = load_teacher(config.teacher.name).to(fabric.device)
-    student = build_student(config.student, teacher.embed_dim)
+    student = checkpoint.student if checkpoint else build_student(config.student, teacher.embed_dim)
     student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # depthwise convolutions are a third faster so
     regions, teacher_maps = RegionCache(config.regions), TeacherMaps(teacher, fabric.device)
-    prepared = prepare(paths, classes, config, teacher, regions, teacher_maps, run, listener)
+    prepared = prepare(source, classes, config, teacher, regions, teacher_maps, run, listener)
     optimiser = build_optimiser(student, config.train)
     averaged = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema)) if config.train.ema else None
     prototypes, step, failures, left_out = prepared.prototypes, 0, 0, 0
-    facts = {"pictures": prepared.digest, "pictures_per_step": config.train.batch * config.train.accumulate * world}
-    if resume and checkpoint_folders(run):
-        checkpoint = load_checkpoint(run, resuming=True, say=listener.say)
+    facts = run_facts(source, config, world)
+    if checkpoint:
         _check_resumable(checkpoint, config, classes, facts, run)
         state = load_state(checkpoint)
-        prototypes, step, failures, left_out = checkpoint.prototypes, checkpoint.step, state["failures"], state["left_out"]
-        student.load_state_dict(state["student"] if averaged else checkpoint.student.state_dict())
+        prototypes, step, failures, left_out = (
+            checkpoint.prototypes,
+            checkpoint.step,
+            state["failures"],
+            state["left_out"],
+        )
+        if state["student"]:  # the checkpoint's own are the moving average
+            student.load_state_dict(state["student"])
         optimiser.load_state_dict(state["optimiser"])
         if averaged:
             averaged.load_state_dict(state["averaged"])
@@ -162,12 +171,9 @@ def train(
     listener.stage("training", config.train.steps - step)
     run.mkdir(parents=True, exist_ok=True)
     drawn = -(-config.objective.contrast_pixels // (config.train.batch * world))
-    stream = ViewStream(
-        prepared.pictures, regions, teacher_maps, config.data, student.stride, config.train.seed, drawn
-    )
-    places = Positions(range(step, config.train.steps), config.train.accumulate, config.train.batch, rank, world)
+    make_item = ItemMaker(regions, teacher_maps, config.data, student.stride, config.train.seed, drawn)
     feed = told_of_stalls(
-        batches(stream, places, config.train.batch, config.data.workers, pin=fabric.device.type == "cuda"),
+        training_batches(source, prepared, make_item, config, step, rank, world, pin=fabric.device.type == "cuda"),
         config.train.stall,
         lambda seconds: listener.say(f"waiting for the pictures of step {step + 1} since {seconds:.0f} s"),
     )
@@ -185,7 +191,13 @@ def train(
                     z = model(images)
                     terms.append(
                         objective(
-                            z, region_maps, pixel_map, torch.cat([known, unknown]), config.objective, config.segments, chosen
+                            z,
+                            region_maps,
+                            pixel_map,
+                            torch.cat([known, unknown]),
+                            config.objective,
+                            config.segments,
+                            chosen,
                         )
                     )
                     fabric.backward(terms[-1].total / config.train.accumulate)
@@ -193,7 +205,9 @@ def train(
             norm = fabric.clip_gradients(model, fabric_optimiser, max_norm=config.train.clip, error_if_nonfinite=False)
             values = _read_values(terms, norm, interrupted())
             stop, finite = values.pop("interrupted") > 0, all(map(math.isfinite, values.values()))
-            scaled = config.train.precision == "16-mixed"  # its scaler lowers the scale by looking at bad gradients itself
+            scaled = (
+                config.train.precision == "16-mixed"
+            )  # its scaler lowers the scale by looking at bad gradients itself
             if finite or scaled:
                 fabric_optimiser.step()
             if finite:
@@ -207,7 +221,9 @@ def train(
             if failures >= config.train.patience:
                 raise UserError(_hopeless(step, values, failures, names))
             if failures:
-                listener.say(f"step {step} left out: the loss is {values['loss']}, the gradient's norm {values['norm']}")
+                listener.say(
+                    f"step {step} left out: the loss is {values['loss']}, the gradient's norm {values['norm']}"
+                )
 
             now = time.perf_counter()
             line = {"step": step, "seconds": round(now - started, 4), "rate_factor": factor, **values}
@@ -221,7 +237,39 @@ def train(
                 save()
             if stop:
                 raise Interrupted(step)
-    return TrainResult(run, step, prepared.pictures, prepared.skipped, left_out)
+    return TrainResult(run, step, prepared.pictures, list(prepared.skipped.values()), left_out)
+
+
+def training_batches(
+    source: Source,
+    prepared: Prepared,
+    make_item: ItemMaker,
+    config: Config,
+    first_step: int,
+    rank: int,
+    world: int,
+    pin: bool,
+) -> Iterator[Batch]:
+    """The batches of a rank from a step on: ``train.accumulate`` for each step."""
+    batch, parts, workers = config.train.batch, config.train.accumulate, config.data.workers
+    if isinstance(source, PictureShards):
+        shards = ShardStream(source.shards, make_item, batch, first_step * parts, rank, world)
+        return batches(shards, None, batch, workers, pin)
+    assert isinstance(source, PictureFiles)
+    usable = [path for number, path in enumerate(source.paths) if number not in prepared.skipped]
+    places = Positions(range(first_step, config.train.steps), parts, batch, rank, world)
+    return batches(ViewStream(usable, make_item), places, batch, workers, pin)
+
+
+def run_facts(source: Source, config: Config, world: int) -> dict[str, Any]:
+    """What weights depend on besides configuration and classes, for the checkpoint's card."""
+    streams = isinstance(source, PictureShards)
+    return {
+        "pictures": source.digest,
+        "pictures_per_step": config.train.batch * config.train.accumulate * world,
+        # shards are dealt to their readers, so that their number decides the order
+        "readers": world * max(1, config.data.workers) if streams else None,
+    }
 
 
 def learning_rate_factor(step: int, config: TrainConfig) -> float:
@@ -260,6 +308,11 @@ def _check_resumable(
         raise UserError(
             f"{run}: was begun with {before} pictures per step (train.batch times train.accumulate times processes), "
             f"now it is {facts['pictures_per_step']}; set train.batch so that it is the same"
+        )
+    if checkpoint.card.get("readers") != facts["readers"]:
+        raise UserError(
+            f"{run}: was begun with {checkpoint.card.get('readers')} readers of shards (processes times data.workers), now "
+            f"they are {facts['readers']}; set data.workers so that they are the same"
         )
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from clips4.checkpoints import Prototypes
 from clips4.config import Config
 from clips4.data.labelled import LabelledFolder
+from clips4.data.shards import is_shard
 from clips4.evaluation.language import score_language
 from clips4.figures import pca_colours
 from clips4.images import RGB, load_rgb, write_atomically
@@ -19,7 +20,19 @@ from clips4.student.embedder import Embedder
 from clips4.training import Watcher
 
 SAMPLES = "samples"
+_SHOWN = 4
 _TILE = 320, 240  # pixels, width and height of one picture on the sheet
+
+
+def make_watcher(
+    pictures: Sequence[Path], config: Config, run: Path, labelled: LabelledFolder | None = None
+) -> Watcher | None:
+    """What a run is watched by: sample pictures where it trains on files, scores where a labelled set is given."""
+    if not config.train.watch_every:
+        return None
+    watchers: list[Watcher] = [LabelledScores(labelled, config)] if labelled else []
+    shown = [path for path in pictures if not is_shard(path)][:_SHOWN]
+    return all_of([*watchers, SamplePictures(run, shown, config)] if shown else watchers)
 
 
 def all_of(watchers: Sequence[Watcher]) -> Watcher:

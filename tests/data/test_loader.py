@@ -1,3 +1,4 @@
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clips4.config import DataConfig
-from clips4.data.loader import Batch, Item, Positions, ViewStream, batches, collate, draw_pixels
+from clips4.data.loader import Batch, Item, ItemMaker, Positions, ShardStream, ViewStream, batches, collate, draw_pixels
 from clips4.data.views import Views
 from clips4.images import RGB
 from clips4.segments import IGNORED
@@ -29,7 +30,7 @@ def colours(image: RGB) -> Tensor:
 
 
 def make_stream(folder: Path, count: int = 5, seed: int = 0, draw: int = 6) -> ViewStream:
-    return ViewStream(write_images(folder, count), quarters, colours, CONFIG, 8, seed, draw)
+    return ViewStream(write_images(folder, count), ItemMaker(quarters, colours, CONFIG, 8, seed, draw))
 
 
 def same(a: Batch | Item | Views, b: Batch | Item | Views) -> bool:
@@ -82,7 +83,7 @@ def test_views_belong_to_the_picture_of_the_position(tmp_path: Path) -> None:
         seen.append(image)
         return quarters(image)
 
-    stream = ViewStream(paths, remember, colours, CONFIG, 8, 0)
+    stream = ViewStream(paths, ItemMaker(remember, colours, CONFIG, 8, 0))
     views, _, name = stream[0]
     assert name == str(stream.picture(0))
     from clips4.images import load_rgb
@@ -165,10 +166,7 @@ def test_ranks_share_the_positions_of_one_process_with_their_whole_batch(world: 
     shares = [list(steps(2, 5, 2, parts, rank, world)) for rank in range(world)]
     assert all(len(share) == len(steps(2, 5, 2, parts, 0, world)) for share in shares)
     together = [
-        position
-        for start in range(0, len(shares[0]), 2)
-        for share in shares
-        for position in share[start : start + 2]
+        position for start in range(0, len(shares[0]), 2) for share in shares for position in share[start : start + 2]
     ]
     assert together == alone == list(range(2 * parts * 2 * world, 5 * parts * 2 * world))
 
@@ -194,3 +192,51 @@ def test_every_pixel_is_drawn_as_often_as_another() -> None:
     assert float((counts / 2000 - 2 / 8).abs().max()) < 0.04
     assert torch.equal(draw_pixels(8, 0, generator(0)), torch.arange(8))
     assert torch.equal(draw_pixels(8, 9, generator(0)), torch.arange(8))
+
+
+# ---------------------------------------------------------------------------------------------------------- shards
+
+
+def write_shards(folder: Path, sizes: list[int]) -> list[str]:
+    """Tar files of as many pictures each; the second picture of the first is broken."""
+    import tarfile
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures, shards = write_images(folder / "pictures", sum(sizes)), []
+    pictures[1].write_bytes(b"no picture")
+    for number, size in enumerate(sizes):
+        shards.append(str(folder / f"{number}.tar"))
+        with tarfile.open(shards[-1], "w") as tar:
+            for _ in range(size):
+                path = pictures.pop(0)
+                tar.add(path, f"{path.stem}.png")
+    return shards
+
+
+def from_shards(
+    shards: list[str], first_batch: int, workers: int, count: int, rank: int = 0, world: int = 1
+) -> list[Batch]:
+    stream = ShardStream(shards, ItemMaker(quarters, colours, CONFIG, 8, 0, 6), 2, first_batch, rank, world)
+    return list(islice(batches(stream, None, 2, workers), count))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("first", [1, 2, 5])
+def test_shards_go_on_where_an_unbroken_run_would_be(tmp_path: Path, first: int, workers: int) -> None:
+    shards = write_shards(tmp_path, [4, 3, 2])
+    whole = from_shards(shards, 0, workers, 8)
+    rest = from_shards(shards, first, workers, 8 - first)
+    assert all(same(a, b) for a, b in zip(whole[first:], rest, strict=True))
+
+
+def test_a_broken_picture_in_a_shard_is_stood_in_for_by_the_next(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path, [4])
+    names = [name for batch in from_shards(shards, 0, 0, 4) for name in batch.names]  # two epochs
+    assert len(set(names)) == 3
+    assert all(name.startswith(shards[0]) for name in names)
+
+
+def test_ranks_read_different_shards(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path, [3, 3, 3, 3])
+    first, second = ({n for b in from_shards(shards, 0, 0, 3, rank, 2) for n in b.names} for rank in (0, 1))
+    assert not first & second

@@ -23,13 +23,17 @@ def load_photograph(path: Path, long_side: int) -> RGB:
     Raises:
         UserError: it cannot be read, or a side is shorter than ``MIN_SIDE``.
     """
-    image = load_rgb(path)
+    return fit_photograph(load_rgb(path), long_side, str(path))
+
+
+def fit_photograph(image: RGB, long_side: int, name: str) -> RGB:
+    """A decoded picture reduced to ``long_side`` for training; see ``load_photograph``."""
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:
-        raise UserError(f"{path}: {width} x {height} pixels are too few to train on; at least {MIN_SIDE} a side")
+        raise UserError(f"{name}: {width} x {height} pixels are too few to train on; at least {MIN_SIDE} a side")
     image = reduce_to(image, long_side)
     if min(image.shape[:2]) < MIN_SIDE:
-        raise UserError(f"{path}: {width} x {height} pixels are too narrow to train on; crop it")
+        raise UserError(f"{name}: {width} x {height} pixels are too narrow to train on; crop it")
     return image
 
 

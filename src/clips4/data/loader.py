@@ -13,14 +13,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
 
 from clips4.config import DataConfig
 from clips4.data.folders import load_photograph
+from clips4.data.shards import read_forever
+from clips4.data.sources import decode_sample
 from clips4.data.streams import ORDER, PIXELS, VIEW, seeded
 from clips4.data.views import Views, make_views
+from clips4.errors import UserError
 from clips4.images import RGB, to_tensor
 from clips4.segments import IGNORED
+
+
+_HOPELESS = 1000  # pictures in a row that cannot be read
 
 
 class Batch(NamedTuple):
@@ -49,22 +55,20 @@ class Item(NamedTuple):
     name: str
 
 
-class ViewStream(Dataset[Item]):
-    """Maps positions of the stream to views.
+class ItemMaker:
+    """Turns a picture into its part of a batch.
 
     Args:
-        paths: usable pictures.
         regions: gives the region map (H, W) of a picture.
         teacher_maps: gives the teacher's map (D, h, w) of a picture.
-        config: how pictures are loaded and views drawn.
+        config: how views are drawn.
         stride: the student's stride.
-        seed: of the stream.
+        seed: of all randomness.
         draw: pixels of each picture's views that L_t is averaged over; 0 takes all.
     """
 
     def __init__(
         self,
-        paths: Sequence[Path],
         regions: Callable[[RGB], NDArray[np.integer]],
         teacher_maps: Callable[[RGB], Tensor],
         config: DataConfig,
@@ -72,28 +76,85 @@ class ViewStream(Dataset[Item]):
         seed: int,
         draw: int = 0,
     ):
-        self._draw = draw
-        self._paths, self._regions, self._teacher_maps = paths, regions, teacher_maps
-        self._config, self._stride, self._seed = config, stride, seed
+        self._regions, self._teacher_maps, self._draw = regions, teacher_maps, draw
+        self.config, self._stride, self.seed = config, stride, seed
 
-    def picture(self, position: int) -> Path:
-        """The picture at a position."""
-        epoch, index = divmod(position, len(self._paths))
-        order = torch.randperm(len(self._paths), generator=seeded(self._seed, ORDER, epoch))
-        return self._paths[int(order[index])]
-
-    def __getitem__(self, position: int) -> Item:
-        path = self.picture(position)
-        image = load_photograph(path, self._config.long_side)
+    def __call__(self, image: RGB, name: str, place: int) -> Item:
+        """The item of a picture (H, W, 3) at a place of the stream, which alone decides what is drawn."""
         views = make_views(
             to_tensor(image),
             torch.from_numpy(self._regions(image)),
             self._teacher_maps(image),
-            self._config,
+            self.config,
             self._stride,
-            seeded(self._seed, VIEW, position),
+            seeded(self.seed, VIEW, place),
         )
-        return Item(views, draw_pixels(views.regions.numel(), self._draw, seeded(self._seed, PIXELS, position)), str(path))
+        return Item(views, draw_pixels(views.regions.numel(), self._draw, seeded(self.seed, PIXELS, place)), name)
+
+
+class ViewStream(Dataset[Item]):
+    """Maps positions of the stream to items.
+
+    Args:
+        paths: usable pictures.
+        make_item: what is made of each.
+    """
+
+    def __init__(self, paths: Sequence[Path], make_item: ItemMaker):
+        self._paths, self._make_item = paths, make_item
+
+    def picture(self, position: int) -> Path:
+        """The picture at a position."""
+        epoch, index = divmod(position, len(self._paths))
+        order = torch.randperm(len(self._paths), generator=seeded(self._make_item.seed, ORDER, epoch))
+        return self._paths[int(order[index])]
+
+    def __getitem__(self, position: int) -> Item:
+        path = self.picture(position)
+        image = load_photograph(path, self._make_item.config.long_side)
+        return self._make_item(image, str(path), position)
+
+
+class ShardStream(IterableDataset[Item]):
+    """The items of one rank from tar shards, from a batch of the run on.
+
+    Loader process w of W reads lane ``rank * W + w`` of ``world * W``; loaders take turns batch by batch. So the stream
+    is a function of seed, ranks and loader processes, and goes on anywhere without reading what went before.
+
+    Args:
+        shards: see ``data.shards``.
+        make_item: what is made of each picture.
+        batch: pictures per batch.
+        first_batch: batches that this rank has had before.
+        rank, world: this rank's place among how many.
+    """
+
+    def __init__(
+        self, shards: Sequence[str], make_item: ItemMaker, batch: int, first_batch: int, rank: int = 0, world: int = 1
+    ):
+        self._shards, self._make_item, self._batch = shards, make_item, batch
+        self._first_batch, self._rank, self._world = first_batch, rank, world
+
+    def __iter__(self) -> Iterator[Item]:
+        worker = get_worker_info()
+        workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
+        # the loader asks process 0 first, also when the run goes on where it was another's turn
+        turn = (number + self._first_batch) % workers
+        lane, lanes = self._rank * workers + turn, self._world * workers
+        had = len(range(turn, self._first_batch, workers)) * self._batch
+        samples = read_forever(self._shards, self._make_item.seed, lane, lanes, had, on_skip=lambda _: None)
+        waiting: list[int] = []
+        for index, sample in enumerate(samples, had):
+            waiting.append(index * lanes + lane)
+            try:
+                image = decode_sample(sample, self._make_item.config.long_side)
+            except UserError:  # told when prototypes were searched for; the next picture stands in for it
+                if len(waiting) > _HOPELESS:
+                    raise
+                continue
+            for place in waiting:
+                yield self._make_item(image, sample.name, place)
+            waiting.clear()
 
 
 def draw_pixels(pixels: int, limit: int, generator: torch.Generator) -> Tensor:
@@ -147,19 +208,17 @@ class Positions(Sampler[int]):
 
 
 def batches(
-    stream: ViewStream, places: Sampler[int], batch: int, workers: int = 0, pin: bool = False
+    stream: Dataset[Item], places: Positions | None, batch: int, workers: int = 0, pin: bool = False
 ) -> Iterator[Batch]:
-    """Batches of ``batch`` pictures at the given positions of the stream.
+    """Batches of ``batch`` pictures.
 
     Args:
+        stream: of pictures.
+        places: positions of a ``ViewStream``; None for a ``ShardStream``, which knows its own.
+        batch: pictures per batch.
         workers: loader processes; 0 loads in this one.
         pin: put them into page-locked memory, from which CUDA copies them while it computes.
     """
     yield from DataLoader(
-        stream,
-        batch_size=batch,
-        sampler=places,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=pin,
+        stream, batch_size=batch, sampler=places, num_workers=workers, collate_fn=collate, pin_memory=pin
     )

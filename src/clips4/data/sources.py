@@ -1,0 +1,120 @@
+"""Where training pictures come from: files, read in any order, or tar shards, which stream."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from clips4.caching import content_key, settings_key
+from clips4.data.folders import Skipped, fit_photograph, load_photograph
+from clips4.data.shards import Sample, expand_shards, is_shard, read_once
+from clips4.errors import UserError
+from clips4.images import RGB, decode_rgb, find_images
+
+
+class Seen(NamedTuple):
+    """A picture met on the way through a source.
+
+    Attributes:
+        number: its own in the source, whoever reads it.
+        image: (H, W, 3) uint8, or why there is none.
+    """
+
+    number: int
+    path: Path
+    image: RGB | str
+
+
+class Source(Protocol):
+    """Pictures to train on.
+
+    Attributes:
+        digest: tells one set of pictures from another, by names and sizes.
+    """
+
+    digest: str
+
+    def once(self, long_side: int, rank: int, world: int) -> Iterator[Seen]:
+        """This rank's share of the pictures, each once over the ranks."""
+
+    def count(self, rank: int, world: int) -> int:
+        """How many ``once`` will give, 0 where nobody knows."""
+
+
+class PictureFiles:
+    """Picture files, in the order given."""
+
+    def __init__(self, paths: Sequence[Path]):
+        self.paths = list(paths)
+        self.digest = _digest(self.paths)
+
+    def once(self, long_side: int, rank: int, world: int) -> Iterator[Seen]:
+        for number in range(rank, len(self.paths), world):
+            path = self.paths[number]
+            try:
+                yield Seen(number, path, load_photograph(path, long_side))
+            except UserError as error:
+                yield Seen(number, path, str(error))
+
+    def count(self, rank: int, world: int) -> int:
+        return len(range(rank, len(self.paths), world))
+
+
+class PictureShards:
+    """WebDataset tar shards."""
+
+    def __init__(self, shards: Sequence[str]):
+        self.shards = list(shards)
+        self.digest = _digest(map(Path, self.shards))
+
+    def once(self, long_side: int, rank: int, world: int) -> Iterator[Seen]:
+        left_out: list[Skipped] = []
+        for sample in read_once(self.shards, rank, world, left_out.append):
+            path = Path(sample.name)
+            number = int(content_key(sample.name.encode())[:7], 16)  # the same on whatever rank it is read
+            try:
+                yield Seen(number, path, decode_sample(sample, long_side))
+            except UserError as error:
+                yield Seen(number, path, str(error))
+        for skipped in left_out:
+            yield Seen(int(content_key(str(skipped).encode())[:7], 16), skipped.path, skipped.reason)
+
+    def count(self, rank: int, world: int) -> int:
+        return 0
+
+
+def decode_sample(sample: Sample, long_side: int) -> RGB:
+    """The picture of a sample, as ``load_photograph`` gives one of a file.
+
+    Raises:
+        UserError: it cannot be read, or is too small.
+    """
+    return fit_photograph(decode_rgb(sample.data, sample.name), long_side, sample.name)
+
+
+def find_pictures(inputs: Sequence[str | Path]) -> list[Path]:
+    """What is trained on: pictures among files, folders and lists, or shards.
+
+    Raises:
+        UserError: nothing there, or shards and pictures together.
+    """
+    shards = [is_shard(each) for each in inputs]
+    if not any(shards):
+        return find_images(inputs)
+    if not all(shards):
+        raise UserError(f"{inputs[shards.index(False)]}: give either tar shards or pictures, not both")
+    return [Path(shard) for shard in expand_shards(inputs)]
+
+
+def open_source(paths: Sequence[Path]) -> Source:
+    """The source of the paths that ``find_pictures`` found.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not paths:
+        raise UserError("no picture was given to train on")
+    return PictureShards(list(map(str, paths))) if is_shard(paths[0]) else PictureFiles(paths)
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    return settings_key({"pictures": [(path.name, path.stat().st_size) for path in paths]})

@@ -1,0 +1,57 @@
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from clips4.data.sources import PictureFiles, PictureShards, find_pictures, open_source
+from clips4.errors import UserError
+from tests.helpers import write_images
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> list[Path]:
+    """Two shards of three pictures, one of them broken."""
+    pictures = write_images(tmp_path / "pictures", 6)
+    pictures[4].write_bytes(b"no picture")
+    for number in range(2):
+        with tarfile.open(tmp_path / f"{number}.tar", "w") as tar:
+            for path in pictures[3 * number : 3 * number + 3]:
+                tar.add(path, path.name)
+    return sorted(tmp_path.glob("*.tar"))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_each_picture_is_seen_once_over_the_ranks(shards: list[Path], tmp_path: Path, world: int) -> None:
+    files = sorted((tmp_path / "pictures").iterdir())
+    for source in (PictureFiles(files), PictureShards(list(map(str, shards)))):
+        seen = [each for rank in range(world) for each in source.once(64, rank, world)]
+        assert sorted(each.path.name for each in seen) == sorted(path.name for path in files)
+        assert len({each.number for each in seen}) == 6
+        (broken,) = [each for each in seen if isinstance(each.image, str)]
+        assert broken.path.name == files[4].name
+        assert files[4].name in str(broken.image)
+        # numbers do not depend on who reads
+        assert {e.path.name: e.number for e in seen} == {e.path.name: e.number for e in source.once(64, 0, 1)}
+
+
+def test_what_is_found_and_opened(shards: list[Path], tmp_path: Path) -> None:
+    assert find_pictures([tmp_path / "{0..1}.tar"]) == shards
+    assert isinstance(open_source(shards), PictureShards)
+    pictures = find_pictures([tmp_path / "pictures"])
+    assert len(pictures) == 6
+    assert isinstance(open_source(pictures), PictureFiles)
+    with pytest.raises(UserError, match="either tar shards or pictures"):
+        find_pictures([*shards, tmp_path / "pictures"])
+    with pytest.raises(UserError, match="no picture was given"):
+        open_source([])
+
+
+def test_the_digest_tells_sets_apart_but_not_where_they_lie(shards: list[Path], tmp_path: Path) -> None:
+    files = sorted((tmp_path / "pictures").iterdir())
+    digest = PictureFiles(files).digest
+    moved = tmp_path / "moved"
+    (tmp_path / "pictures").rename(moved)
+    assert PictureFiles(sorted(moved.iterdir())).digest == digest
+    assert PictureFiles(sorted(moved.iterdir())[:5]).digest != digest
+    (moved / files[0].name).write_bytes(b"another")
+    assert PictureFiles(sorted(moved.iterdir())).digest != digest
