@@ -2,8 +2,8 @@
 
     python benchmarks/growth.py                            (some minutes on two cores)
 
-First the pass for prototypes, then the loader, over 1, 2 and 4 times as many made-up pictures, then 2,000 steps of a tiny
-training: seconds, and the memory of the process. Each in a process of its own, with caches of its own.
+First the pass for prototypes, then the loader, over 1, 2 and 4 times as many made-up pictures, then 2,000 steps of a
+tiny training: seconds, and the memory of the process. Each in a process of its own, with caches of its own.
 """
 
 import argparse
@@ -49,7 +49,8 @@ def prototypes(count: int, folder: Path) -> None:
 
 def loader(count: int, folder: Path) -> None:
     """One epoch of the loader over ``count`` pictures."""
-    from benchmarks.kills import make_pictures
+    from kills import make_pictures
+
     from clips4.config import load_config
     from clips4.data.loader import ItemMaker, Positions, ViewStream, batches
     from clips4.regions import RegionCache
@@ -72,7 +73,8 @@ def loader(count: int, folder: Path) -> None:
 
 def training(steps: int, folder: Path) -> None:
     """A tiny training, its memory at every tenth of the way."""
-    from benchmarks.kills import make_pictures
+    from kills import make_pictures
+
     from clips4.config import load_config
     from clips4.listening import Silent
     from clips4.training import train
@@ -109,14 +111,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as temporary:
             work(int(arguments.only[1]), Path(temporary))
         return
-    root = str(Path(__file__).parent.parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
-    wanted = [("prototypes", 2500 * factor) for factor in (1, 2, 4)] + [
-        ("loader", 400 * factor) for factor in (1, 2, 4)
-    ]
+    wanted = [(what, count * factor) for what, count in (("prototypes", 2500), ("loader", 400)) for factor in (1, 2, 4)]
     for what, count in [*wanted, ("training", arguments.steps)]:
         command = [sys.executable, __file__, "--only", what, str(count)]
-        subprocess.run(command, check=True, env=environment)
+        subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

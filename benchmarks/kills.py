@@ -2,9 +2,9 @@
 
     python benchmarks/kills.py --kills 50                  (some ten minutes on two cores)
 
-Sixty steps on small made-up pictures, a checkpoint every fifth step, and a kill uniformly within the time of a whole run:
-while pictures are read, while prototypes are made, within a step, while a checkpoint is written. One process is forked for
-each run, so that Python and torch are loaded once.
+Sixty steps on small made-up pictures, a checkpoint every fifth step, and a kill uniformly within the time of a whole
+run: while pictures are read, while prototypes are made, within a step, while a checkpoint is written. One process is
+forked for each run, so that Python and torch are loaded once.
 """
 
 import argparse

@@ -3,9 +3,9 @@
     python benchmarks/objective.py                       (both parts, two minutes)
 
 Speed: 8 views of 64 x 64, 128 dimensions, 36 clusters, 10 iterations, 48 regions per image; k-means, and L_t with its
-gradient, alternating with tests/reference/full_matrices.py in one process. Memory: the whole objective with its gradient
-on 16 views of 128 x 128 in 512 dimensions, all pixels in L_t, in a process of its own; what it takes at its peak beyond
-what the process held before.
+gradient, alternating with tests/reference/full_matrices.py in one process. Memory: the whole objective with its
+gradient on 16 views of 128 x 128 in 512 dimensions, all pixels in L_t, in a process of its own; what it takes at its
+peak beyond what the process held before.
 """
 
 import argparse
@@ -33,8 +33,8 @@ KAPPA = 10.0
 
 
 def make_batch(views: int, side: int, dimensions: int, regions: int) -> tuple[Tensor, Tensor]:
-    """Smooth unit embeddings (V, D, h, w), channels last as a student gives them, and (V, h, w) regions; two views share
-    an image's."""
+    """Smooth unit embeddings (V, D, h, w), channels last as a student gives them, and (V, h, w) regions; two views
+    share an image's."""
     draw = torch.Generator().manual_seed(0)
     coarse = torch.randn(views, dimensions, 8, 8, generator=draw)
     z = F.interpolate(coarse, (side, side), mode="bilinear")
@@ -126,8 +126,8 @@ def memory() -> None:
         beyond = (figures["peak"] - figures["held"]) / 2**30
         inputs = 2 * 16 * 128 * 128 * 512 * 4 / 2**30
         print(
-            f"matrix_mib {matrix_mib:4}: peak {figures['peak'] / 2**30:.2f} GiB, {beyond:.2f} beyond the process with its "
-            f"inputs, {beyond + inputs:.2f} with z and the teacher's map ({figures['segments']} segments)"
+            f"matrix_mib {matrix_mib:4}: peak {figures['peak'] / 2**30:.2f} GiB, {beyond:.2f} beyond the process with "
+            f"its inputs, {beyond + inputs:.2f} with z and the teacher's map ({figures['segments']} segments)"
         )
 
 

@@ -3,10 +3,10 @@
     python benchmarks/step.py                                        preset cpu on made-up pictures, one minute
     python benchmarks/step.py --preset paper --set train.batch=32 --device cuda --set train.precision=bf16-mixed
 
-Prints seconds (median over steps) of the loader, the student's forward pass, k-means and pooling, losses, their backward
-pass to the embedding, prototypes, the student's backward pass, and the optimiser; the own parts' share of the step; peak
-memory; pictures per second. Each part is timed by itself in a loop that does what ``training.train`` does; on CUDA the
-device is waited for at every border, which a real step does not do, so the whole step is timed apart as well.
+Prints seconds (median over steps) of the loader, the student's forward pass, k-means and pooling, losses, their
+backward pass to the embedding, prototypes, the student's backward pass, and the optimiser; the own parts' share of the
+step; peak memory; pictures per second. Each part is timed by itself in a loop that does what ``training.train`` does;
+on CUDA the device is waited for at every border, which a real step does not do, so the whole step is timed as well.
 """
 
 import argparse
@@ -28,11 +28,11 @@ from clips4.data.loader import ItemMaker, Positions, ViewStream, batches
 from clips4.devices import make_fabric
 from clips4.losses import embedding_consistency, pixel_segment_contrast, semantic_consistency
 from clips4.objective import objective
+from clips4.optimisation import build_optimiser
 from clips4.prototypes import update_unknown
 from clips4.regions import RegionCache
 from clips4.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
 from clips4.student.embedder import build_student
-from clips4.training import build_optimiser
 
 OWN = ("k-means and pooling", "losses", "losses, backward", "prototypes")
 
@@ -76,7 +76,8 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
     fabric = make_fabric(device, config.train.precision)
     where = fabric.device
     torch.manual_seed(0)
-    student = build_student(config.student, embed_dim).to(memory_format=torch.channels_last)
+    student = build_student(config.student, embed_dim)
+    student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = build_optimiser(student, config.train)
     parameters = sum(p.numel() for p in student.parameters())
     model, fabric_optimiser = fabric.setup(student, optimiser)
@@ -167,8 +168,8 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
     whole = seconds.pop("whole step")
     parts = sum(seconds.values())
     print(
-        f"{config.student.backbone}, {parameters / 1e6:.1f} M parameters, D {embed_dim}, batch {config.train.batch} x 2 "
-        f"views of {config.data.crop}, {config.train.precision}, {where}, {torch.get_num_threads()} threads, "
+        f"{config.student.backbone}, {parameters / 1e6:.1f} M parameters, D {embed_dim}, batch {config.train.batch} x "
+        f"2 views of {config.data.crop}, {config.train.precision}, {where}, {torch.get_num_threads()} threads, "
         f"{len(v)} segments"
     )
     for name, value in seconds.items():

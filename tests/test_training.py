@@ -13,9 +13,10 @@ from clips4.checkpoints import Prototypes, checkpoint_folders, load_checkpoint
 from clips4.config import Config, TrainConfig, load_config
 from clips4.errors import UserError
 from clips4.listening import Silent
+from clips4.optimisation import learning_rate_factor
 from clips4.runlog import LOG, read_log
 from clips4.student.embedder import Embedder
-from clips4.training import Interrupted, learning_rate_factor, train
+from clips4.training import Interrupted, train
 from clips4.vocabulary import load_classes
 from tests.conftest import TINY, write_broken_pictures
 
@@ -150,7 +151,7 @@ def test_losses_that_stay_not_finite_stop_with_the_reason_and_the_pictures(
 ) -> None:
     spoil(monkeypatch, {1, 2, 3})
     config = load_config("cpu", [*TINY, "train.steps=9", "train.patience=3"])
-    with pytest.raises(UserError, match=r"step 4: the loss was not finite 3 times .*lower train.rate.*photo\d.png"):
+    with pytest.raises(UserError, match=r"step 4: the loss was not finite, 3 times .*lower train.rate.*photo\d.png"):
         train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
     checkpoint = load_checkpoint(tmp_path / "run")
     assert all(value.isfinite().all() for value in checkpoint.student.state_dict().values())
@@ -224,7 +225,7 @@ def test_what_does_not_matter_may_change_when_resuming(pictures: Path, copied_ru
     result = train(sorted(pictures.iterdir()), CLASSES, config, copied_run, resume=True, device="cpu")
     assert result.steps == 2
     other = load_config("cpu", [*TINY, "train.batch=3"])
-    with pytest.raises(UserError, match="2 pictures per step .*now it is 3"):
+    with pytest.raises(UserError, match=r"2 pictures per step .*now it is 3"):
         train(sorted(pictures.iterdir()), CLASSES, other, copied_run, resume=True, device="cpu")
 
 
@@ -277,5 +278,5 @@ def test_a_run_on_shards_resumes_like_an_unbroken_one(pictures: Path, tmp_path: 
     train(shards, CLASSES, config, tmp_path / "broken", resume=True, device="cpu")
     assert_same_bits(tmp_path / "whole", tmp_path / "broken")
     other = load_config("cpu", [*TINY, "train.steps=3", "data.workers=2"])
-    with pytest.raises(UserError, match="begun with 1 readers of shards .*now they are 2"):
+    with pytest.raises(UserError, match=r"begun with 1 readers of shards .*now they are 2"):
         train(shards, CLASSES, other, tmp_path / "broken", resume=True, device="cpu")

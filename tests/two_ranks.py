@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
+from torch.multiprocessing.spawn import spawn
 
 
 def on_two_ranks(work: Callable[..., Any], folder: Path, *arguments: Any) -> list[Any]:
     """What ``work(rank, *arguments)`` returns on each of two ranks, made of tensors and plain values."""
     folder.mkdir(parents=True, exist_ok=True)
-    torch.multiprocessing.spawn(_run, (work, str(folder), arguments), nprocs=2)  # type: ignore[no-untyped-call]
+    spawn(_run, (work, str(folder), arguments), nprocs=2)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -63,14 +63,14 @@ def prepare(
 ) -> Prepared:
     """Read each usable picture once, or take what a run that stands there already has found.
 
-    Regions and teacher maps go to their caches, segments to the search for prototypes, in one pass whose memory does not
-    grow with the number of pictures. Ranks share the pictures among themselves.
+    Regions and teacher maps go to their caches, segments to the search for prototypes, in one pass whose memory does
+    not grow with the number of pictures. Ranks share the pictures among themselves.
 
     Raises:
         UserError: no picture is usable.
     """
     # what the result depends on; a run of other settings in the same folder is not mistaken for this one
-    parts = {"data": {"long_side"}, "regions": True, "teacher": True, "segments": True, "prototypes": True}
+    parts: Any = {"data": {"long_side"}, "regions": True, "teacher": True, "segments": True, "prototypes": True}
     settings = config.model_dump(mode="json", include=parts)
     key = settings_key({"pictures": source.digest, "words": classes.words, "seed": config.train.seed, **settings})
     if (found := _read(run / FOLDER, key, classes)) is not None:

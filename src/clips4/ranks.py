@@ -1,4 +1,4 @@
-"""What the ranks of a training share. With one process, and no torch.distributed, each function returns what it is given.
+"""What the ranks of a training share. With one process each function returns what it is given.
 
 All ranks call these functions in the same order. Rows of different ranks may differ in number; they are put together in
 the order of ranks, as one process would have them.

@@ -138,7 +138,7 @@ def pool(z: Tensor, labels: Tensor, count: int) -> Tensor:
 
 
 def pixel_rows(maps: Tensor) -> Tensor:
-    """(B, D, h, w) -> (B, h * w, D); no copy where ``maps`` lies in memory channels last, as a student's output does."""
+    """(B, D, h, w) -> (B, h * w, D); no copy where ``maps`` lies channels last, as a student's output does."""
     return maps.permute(0, 2, 3, 1).flatten(1, 2)
 
 

@@ -1,5 +1,6 @@
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def make_stream(folder: Path, count: int = 5, seed: int = 0, draw: int = 6) -> V
     return ViewStream(write_images(folder, count), ItemMaker(quarters, colours, CONFIG, 8, seed, draw))
 
 
-def same(a: Batch | Item | Views, b: Batch | Item | Views) -> bool:
+def same(a: Any, b: Any) -> bool:
     return all(
         torch.equal(x, y) if isinstance(x, Tensor) else same(x, y) if isinstance(x, Views) else x == y
         for x, y in zip(a, b, strict=True)

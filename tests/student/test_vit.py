@@ -32,7 +32,7 @@ from clips4.student.weights import load_backbone, load_dino
 from clips4.training import train
 from clips4.vocabulary import load_classes
 from tests.helpers import generator
-from tests.test_checkpoints import DIMENSIONS, make_optimiser, make_prototypes
+from tests.test_checkpoints import DIMENSIONS, make_prototypes
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 6, "num_attention_heads": 2}
 SHAPES: dict[str, dict[str, Any]] = {
@@ -325,7 +325,7 @@ def test_a_checkpoint_needs_neither_the_folder_nor_a_network(
     folder = Path(shutil.copytree(folders[kind], tmp_path / "model"))
     (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.1, 0.2, 0.3]}))
     config, student = run_config(folder, frozen), make_student(folder, frozen)
-    save_checkpoint(tmp_path / "run", 3, config, student, make_prototypes(), make_optimiser(student), 1)
+    save_checkpoint(tmp_path / "run", 3, config, student, make_prototypes(), {}, 1)
     shutil.rmtree(folder)
     monkeypatch.setattr(AutoModel, "from_pretrained", None)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", None)
@@ -354,9 +354,7 @@ def test_a_run_trains_what_it_should(
 
 def test_a_card_without_the_architecture_is_a_damaged_checkpoint(folders: dict[str, Path], tmp_path: Path) -> None:
     student = make_student(folders["dinov2"])
-    path = save_checkpoint(
-        tmp_path, 3, run_config(folders["dinov2"]), student, make_prototypes(), make_optimiser(student), 1
-    )
+    path = save_checkpoint(tmp_path, 3, run_config(folders["dinov2"]), student, make_prototypes(), {}, 1)
     card = json.loads((path / "card.json").read_text())
     del card["backbone"]
     (path / "card.json").write_text(json.dumps(card))

@@ -25,7 +25,6 @@ from clips4.errors import UserError
 from clips4.images import RGB, to_tensor
 from clips4.segments import IGNORED
 
-
 _HOPELESS = 1000  # pictures in a row that cannot be read
 
 

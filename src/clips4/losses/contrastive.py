@@ -38,9 +38,9 @@ def pixel_segment_contrast(
         exclude_own: the variant of SegSort and HSG: where S+ has another segment, p's own one leaves numerator and
             denominator.
         reduction: "mean" or "sum" over pixels (0 where none counts), or "none".
-        budget: bytes that the pixel-by-segment matrices may take at a time; they are worked off in blocks of pixels, and
-            the gradients are summed up along with the loss, so that nothing of size P x S is kept for the backward pass.
-            At least one pixel is taken at a time.
+        budget: bytes that the pixel-by-segment matrices may take at a time; they are worked off in blocks of pixels,
+            and the gradients are summed up along with the loss, so that nothing of size P x S is kept for the backward
+            pass. At least one pixel is taken at a time.
 
     Returns:
         A scalar, or with "none" one loss per pixel that counts.

@@ -1,0 +1,30 @@
+"""The optimiser and its rates."""
+
+import torch
+
+from clips4.config import TrainConfig
+from clips4.student.embedder import Embedder
+
+
+def build_optimiser(student: Embedder, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW with a rate for the backbone and one for the head; what is frozen stays out."""
+    groups = [(student.backbone, config.backbone_rate), (student.head, config.rate)]
+    trained = [([p for p in module.parameters() if p.requires_grad], rate) for module, rate in groups]
+    return torch.optim.AdamW(
+        [{"params": parameters, "lr": rate, "base_rate": rate} for parameters, rate in trained if parameters],
+        weight_decay=config.weight_decay,
+    )
+
+
+def learning_rate_factor(step: int, config: TrainConfig) -> float:
+    """Linear warm-up, then polynomial decay, as a factor of the base rates."""
+    warm = min(1.0, (step + 1) / max(config.warmup, 1))
+    return warm * (1 - step / config.steps) ** config.power
+
+
+def set_rates(optimiser: torch.optim.Optimizer, step: int, config: TrainConfig) -> float:
+    """Set the rates of a step; returns their factor."""
+    factor = learning_rate_factor(step, config)
+    for group in optimiser.param_groups:
+        group["lr"] = factor * group["base_rate"]
+    return factor

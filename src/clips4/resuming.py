@@ -1,0 +1,120 @@
+"""What training changes from step to step, saved so that a run that goes on ends like an unbroken one."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from clips4.checkpoints import Checkpoint, Prototypes, load_state, save_checkpoint
+from clips4.config import Config
+from clips4.data.sources import PictureShards, Source
+from clips4.errors import UserError
+from clips4.student.embedder import Embedder
+from clips4.vocabulary import ClassList
+
+
+@dataclass
+class RunState:
+    """Everything that differs between two steps of a run.
+
+    Pictures, views and random numbers are functions of seed and step, and need not be kept.
+
+    Attributes:
+        student: what is trained.
+        optimiser: its optimiser.
+        averaged: the moving average of its weights, where one is kept.
+        scaler: the loss scale of 16-mixed, where it is used.
+        prototypes: of the run, as they started.
+        unknown: (U, D) unknown prototypes, as they stand.
+        step: steps done.
+        failures: steps in a row, up to now, that were left out.
+        left_out: steps left out in all.
+    """
+
+    student: Embedder
+    optimiser: torch.optim.Optimizer
+    averaged: AveragedModel | None
+    scaler: torch.amp.GradScaler | None
+    prototypes: Prototypes
+    unknown: Tensor
+    step: int = 0
+    failures: int = 0
+    left_out: int = 0
+
+    @property
+    def result(self) -> Embedder:
+        """The student as it is to be used: the average where one is kept."""
+        if self.averaged is None:
+            return self.student
+        assert isinstance(self.averaged.module, Embedder)
+        return self.averaged.module
+
+    def current_prototypes(self) -> Prototypes:
+        """Known and unknown prototypes as they stand."""
+        return replace(self.prototypes, unknown=self.unknown.cpu())
+
+    def save(self, run: Path, config: Config, facts: dict[str, Any]) -> None:
+        """Write a checkpoint."""
+        state = {
+            "optimiser": self.optimiser.state_dict(),
+            "student": self.student.state_dict() if self.averaged else None,
+            "averaged": self.averaged.state_dict() if self.averaged else None,
+            "scaler": self.scaler.state_dict() if self.scaler else None,
+            "failures": self.failures,
+            "left_out": self.left_out,
+        }
+        now = self.current_prototypes()
+        save_checkpoint(run, self.step, config, self.result, now, state, config.train.keep, facts)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back to where a checkpoint was written."""
+        state = load_state(checkpoint)
+        # where an average is kept, it is what the checkpoint's own weights are
+        self.student.load_state_dict(state["student"] or checkpoint.student.state_dict())
+        self.optimiser.load_state_dict(state["optimiser"])
+        if self.averaged:
+            self.averaged.load_state_dict(state["averaged"])
+        if self.scaler:
+            self.scaler.load_state_dict(state["scaler"])
+        self.prototypes, self.unknown = checkpoint.prototypes, checkpoint.prototypes.unknown.to(self.unknown)
+        self.step, self.failures, self.left_out = checkpoint.step, state["failures"], state["left_out"]
+
+
+def run_facts(source: Source, config: Config, world: int) -> dict[str, Any]:
+    """What weights depend on besides configuration and classes, for the checkpoint's card."""
+    streams = isinstance(source, PictureShards)
+    return {
+        "pictures": source.digest,
+        "pictures_per_step": config.train.batch * config.train.accumulate * world,
+        # shards are dealt to their readers, so that their number decides the order
+        "readers": world * max(1, config.data.workers) if streams else None,
+    }
+
+
+def check_resumable(
+    checkpoint: Checkpoint, config: Config, classes: ClassList, facts: dict[str, Any], run: Path
+) -> None:
+    """Refuse to go on with what would end as neither the run that was begun nor the one that is asked for.
+
+    Raises:
+        UserError: other settings, classes, pictures, pictures per step, or readers of shards.
+    """
+    then = checkpoint.card
+    if checkpoint.config.decisive() != config.decisive() or checkpoint.prototypes.classes != classes:
+        raise UserError(f"{run}: was begun with other settings or classes; give the same, or another --out")
+    if then.get("pictures") != facts["pictures"]:
+        raise UserError(f"{run}: was begun with other pictures; give the same, or another --out")
+    if then.get("pictures_per_step") != facts["pictures_per_step"]:
+        raise UserError(
+            f"{run}: was begun with {then.get('pictures_per_step')} pictures per step (train.batch times "
+            f"train.accumulate times processes), now it is {facts['pictures_per_step']}; set train.batch so that it is "
+            "the same"
+        )
+    if then.get("readers") != facts["readers"]:
+        raise UserError(
+            f"{run}: was begun with {then.get('readers')} readers of shards (processes times data.workers), now they "
+            f"are {facts['readers']}; set data.workers so that they are the same"
+        )
