@@ -61,8 +61,20 @@ class RegionConfig(_Section):
 class TeacherConfig(_Section):
     """The frozen vision-language model."""
 
-    name: str = "conse"
+    name: str = Field("conse", description="conse, a saved CLIP's folder, or a hub id owner/name[@revision]")
     templates: str = Field("simple", description="prompt templates, a file of assets/templates")
+    reading: Literal["maskclip", "sclip", "clearclip", "naclip", "vanilla"] | None = Field(
+        None, description="how CLIP's last block is read; maskclip where not given"
+    )
+    precision: Literal["32-true", "bf16-true"] = Field("32-true", description="of CLIP's weights and arithmetic")
+    window: int = Field(
+        512, ge=0, description="CLIP reads pictures with a longer side in windows of this side; 0 reads all whole"
+    )
+    overlap: float = Field(0.5, ge=0, lt=1, description="share of a window that the next covers again")
+    cache_gib: float = Field(
+        20.0, ge=0, description="where the maps of all pictures need more than this, they are computed on the fly"
+    )
+    cache_dims: int = Field(0, ge=0, description="dimensions kept of cached maps; 0 keeps all (see docs/teachers.md)")
 
 
 class StudentConfig(_Section):

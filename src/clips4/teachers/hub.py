@@ -1,0 +1,211 @@
+"""Where a teacher's files are: a local folder, or a model of the hub, downloaded once and pinned to a commit.
+
+A hub id is ``owner/name``, or ``owner/name@revision`` with a branch, a tag or a commit. What is loaded is always a commit:
+its 40 digits are part of the teacher's name afterwards, so that a run finds the same weights again. Only safetensors are
+fetched. Files go to the hub library's own cache (``HF_HOME``), where a second use finds them, offline too.
+"""
+
+import hashlib
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clips4.errors import UserError
+
+CONFIG, WEIGHTS, WEIGHT_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+PREPROCESSING = "preprocessor_config.json"
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
+_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w][\w./-]*)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of a model.
+
+    Attributes:
+        name: the folder as given, or ``owner/name@commit``.
+        folder: where the files are.
+        fingerprint: the commit, or a hash of a local folder's files; another model never has it.
+        config: what ``config.json`` holds.
+    """
+
+    name: str
+    folder: Path
+    fingerprint: str
+    config: dict[str, Any]
+
+    def read_json(self, file: str) -> dict[str, Any]:
+        """A JSON file of the folder; empty where it is missing.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        return _read_json(self.folder / file) if (self.folder / file).is_file() else {}
+
+
+def is_model_name(name: str) -> bool:
+    """Whether this may be a folder or a hub id."""
+    return Path(name).expanduser().is_dir() or _looks_local(name) or _HUB_ID.fullmatch(name) is not None
+
+
+def find_model(name: str) -> ModelFiles:
+    """The files of a local folder or of a hub id, downloaded where they are not in the cache.
+
+    Raises:
+        UserError: no such folder, model or revision; no safetensors; the hub out of reach and nothing cached.
+    """
+    folder = Path(name).expanduser()
+    if folder.exists():
+        return _local(name, folder)
+    if _looks_local(name):
+        raise UserError(f"teacher {name}: no such folder; give a saved model's folder or a hub id owner/name")
+    repository, _, revision = name.partition("@")
+    return _from_hub(repository, revision or "main")
+
+
+def _looks_local(name: str) -> bool:
+    return name.startswith((".", "/", "~", "\\")) or name.count("/") > (1 + name.partition("@")[2].count("/"))
+
+
+def _local(name: str, folder: Path) -> ModelFiles:
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"teacher {name}: no {CONFIG} there; give the folder that save_pretrained wrote, or a hub id")
+    weights = [WEIGHTS] if (folder / WEIGHTS).is_file() else _shards(folder / WEIGHT_INDEX, name)
+    if missing := [file for file in weights if not (folder / file).is_file()]:
+        raise UserError(f"teacher {name}: {missing[0]} is missing; copy the whole folder again")
+    digest = hashlib.sha256()
+    for file in sorted({CONFIG, PREPROCESSING, *_TOKENIZER_FILES, *weights}):
+        if (folder / file).is_file():
+            with (folder / file).open("rb") as stream:
+                digest.update(f"{file} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return ModelFiles(name, folder, digest.hexdigest()[:40], _read_json(folder / CONFIG))
+
+
+def _shards(index: Path, name: str) -> list[str]:
+    """Weight files that an index lists."""
+    if not index.is_file():
+        raise UserError(f"teacher {name}: {_no_safetensors()}")
+    try:
+        return sorted(set(_read_json(index)["weight_map"].values()))
+    except (KeyError, AttributeError):
+        raise UserError(f"{index}: lists no weights; copy or download it again")
+
+
+def _no_safetensors() -> str:
+    return (
+        f"no {WEIGHTS} there, and pickled weights (.bin, .pt) are never loaded; take a revision or a model that has "
+        "safetensors, or convert it"
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({type(error).__name__}); copy or download it again")
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds no settings; copy or download it again")
+    return values
+
+
+# ------------------------------------------------------------------------------------------------------------ hub
+
+
+def _from_hub(repository: str, revision: str) -> ModelFiles:
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    config = _download(repository, revision, CONFIG)
+    commit = config.parent.name  # .../snapshots/COMMIT/config.json
+    name = f"{repository}@{commit}"
+
+    def fetch(file: str) -> Path | None:
+        try:
+            return _download(repository, commit, file)
+        except LocalEntryNotFoundError:
+            raise UserError(_unreachable(repository, commit, f"{file} is not in its cache"))
+        except EntryNotFoundError:
+            return None
+
+    if fetch(WEIGHTS) is None:
+        index = fetch(WEIGHT_INDEX)
+        if index is None:
+            raise UserError(f"teacher {repository}: {_no_safetensors()}")
+        for shard in _shards(index, name):
+            if fetch(shard) is None:
+                raise UserError(f"teacher {name}: the hub has no {shard}, though the model's index lists it")
+    for file in (*_TOKENIZER_FILES, PREPROCESSING):
+        fetch(file)
+    return ModelFiles(name, config.parent, commit, _read_json(config))
+
+
+def _download(repository: str, revision: str, file: str) -> Path:
+    """A file of a repository, from the cache or the hub; an interrupted download is gone on with.
+
+    Raises:
+        EntryNotFoundError: the repository has no such file (``LocalEntryNotFoundError``: the hub is out of reach).
+        UserError: anything else.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if _COMMIT.fullmatch(revision):  # a commit never changes: no question to the hub where the file is there
+        cached = try_to_load_from_cache(repository, file, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+    quiet = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    if quiet:
+        disable_progress_bars()
+    try:
+        return Path(hf_hub_download(repository, file, revision=revision))
+    except GatedRepoError:
+        raise UserError(f"teacher {repository}: its owner grants access on request; accept its terms and log in with 'hf auth login'")
+    except RevisionNotFoundError:
+        raise UserError(f"teacher {repository}: the hub has no revision {revision!r} of it (any more); give another after @, or none")
+    except RepositoryNotFoundError:
+        raise UserError(f"teacher {repository}: neither a folder here nor a model of the hub; look at its name again")
+    except LocalEntryNotFoundError as error:
+        if file == CONFIG:
+            raise UserError(_unreachable(repository, revision, f"nothing of it is cached ({_reason(error)})"))
+        raise
+    except EntryNotFoundError:
+        if file == CONFIG:
+            raise UserError(f"teacher {repository}: has no {CONFIG}, so it is no model that transformers saved")
+        raise
+    except OSError as error:
+        raise UserError(f"teacher {repository}: {file} could not be downloaded ({_reason(error)}); the same command goes on with it")
+    except Exception as error:
+        # what breaks in the middle of a download depends on the HTTP library that the hub's own is built on
+        if not type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3")):
+            raise
+        raise UserError(
+            f"teacher {repository}: {file} broke off ({_reason(error)}); the same command goes on where it stopped"
+        )
+    finally:
+        if quiet:
+            enable_progress_bars()
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
+def _unreachable(repository: str, revision: str, what: str) -> str:
+    return (
+        f"teacher {repository}: the hub cannot be reached and {what}; run once with a network, or copy a folder that "
+        "save_pretrained wrote and give its path"
+    )
