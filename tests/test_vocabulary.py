@@ -155,7 +155,7 @@ def test_the_simple_template() -> None:
 
 
 def test_unknown_templates_list_those_there_are() -> None:
-    with pytest.raises(UserError, match="unknown prompt templates 'best'; there is imagenet-80, simple"):
+    with pytest.raises(UserError, match="unknown prompt templates 'best'; there is imagenet-80, maskclip-85, simple"):
         load_templates("best")
 
 

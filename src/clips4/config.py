@@ -107,8 +107,18 @@ class PrototypeConfig(_Section):
 
 
 class ObjectiveConfig(_Section):
-    """The three losses."""
+    """The three losses; or MaskCLIP+'s one, for comparison."""
 
+    mode: Literal["clips4", "maskclip-plus"] = Field(
+        "clips4", description="maskclip-plus trains on the teacher's pseudo labels, the text classifier frozen"
+    )
+    guided_share: Share = Field(
+        0.1, description="maskclip-plus: part of the schedule with the teacher's labels; then the student's own"
+    )
+    confidence: Share = Field(0.0, description="maskclip-plus: pixels whose class is less probable are left out")
+    prompt_denoising: bool = Field(
+        False, description="maskclip-plus: no label of a class that the teacher is sure of nowhere in the view"
+    )
     contrast_weight: float = Field(1.0, ge=0, description="lambda_t; 0 switches L_t off")
     embedding_weight: float = Field(1.0, ge=0, description="lambda_e")
     semantic_weight: float = Field(1.0, ge=0, description="lambda_s")

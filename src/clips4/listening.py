@@ -12,6 +12,9 @@ class Listener(Protocol):
     def advance(self, values: dict[str, float]) -> None:
         """One part of the stage is done; ``values`` are named losses while training."""
 
+    def say(self, line: str) -> None:
+        """Something was decided that the user may want to know."""
+
 
 class Silent:
     """A Listener that listens to nothing."""
@@ -19,3 +22,5 @@ class Silent:
     def stage(self, name: str, total: int) -> None: ...
 
     def advance(self, values: dict[str, float]) -> None: ...
+
+    def say(self, line: str) -> None: ...

@@ -44,6 +44,10 @@ class Bars:
             losses = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
             self._progress.update(self._task, advance=1, losses=losses)
 
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     def each(self, name: str, items: Iterable[T], total: int) -> Iterator[T]:
         """Pass items on under a bar."""
         self.stage(name, total)

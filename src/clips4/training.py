@@ -23,6 +23,7 @@ from clips4.config import Config, SegmentConfig, TrainConfig
 from clips4.data.folders import Skipped, prepare
 from clips4.data.loader import ViewStream, batches
 from clips4.data.streams import PIXELS, UNKNOWN, seeded
+from clips4.data.teacher_maps import plan_teacher_maps
 from clips4.devices import pick_device
 from clips4.errors import UserError
 from clips4.images import RGB
@@ -33,9 +34,10 @@ from clips4.prototypes import known_prototypes, sample_unknown, teacher_segments
 from clips4.regions import RegionCache
 from clips4.runlog import LOG, RunLog
 from clips4.student.embedder import Embedder, build_student
-from clips4.teachers import load_teacher
+from clips4.teachers import Teacher, load_teacher, pinned
 from clips4.teachers.cache import TeacherMaps
-from clips4.vocabulary import ClassList, class_vectors, load_templates
+from clips4.teachers.text_cache import cached_class_vectors
+from clips4.vocabulary import ClassList, load_templates
 
 
 class Interrupted(Exception):
@@ -75,20 +77,35 @@ class Prepared(NamedTuple):
 
 
 def prepare_run(
-    paths: Sequence[Path], classes: ClassList, config: Config, device: torch.device, listener: Listener
+    paths: Sequence[Path],
+    classes: ClassList,
+    config: Config,
+    teacher: Teacher,
+    device: torch.device,
+    listener: Listener,
 ) -> Prepared:
-    """Read each usable picture once: its regions and teacher map into the caches, its segments for the prototypes."""
-    teacher = load_teacher(config.teacher.name).to(device)
-    text = class_vectors(teacher, classes, load_templates(config.teacher.templates)).cpu()
-    regions, teacher_maps = RegionCache(config.regions), TeacherMaps(teacher, device)
+    """Read each usable picture once: its regions and teacher map into the caches, its segments for the prototypes.
+
+    MaskCLIP+ has no prototypes: its classifier is the text, and nothing is unknown to it.
+    """
+    text = cached_class_vectors(teacher, classes, load_templates(config.teacher.templates))
+    teacher_maps = plan_teacher_maps(teacher, paths, text, config, device, listener)
+    regions = RegionCache(config.regions)
     segments: list[Tensor] = []
+    with_prototypes = config.objective.mode == "clips4"
 
     def visit(_: Path, image: RGB) -> None:
-        segments.append(picture_segments(teacher_maps(image), torch.from_numpy(regions(image)), config.segments))
+        if with_prototypes:
+            segments.append(picture_segments(teacher_maps(image), torch.from_numpy(regions(image)), config.segments))
         listener.advance({})
 
     listener.stage("reading pictures", len(paths))
     pictures, skipped = prepare(paths, config.data.long_side, visit)
+    if not with_prototypes:
+        prototypes = Prototypes(
+            classes=classes, text=text, known=text.clone(), unknown=text.new_zeros(0, text.shape[1])
+        )
+        return Prepared(pictures, skipped, regions, teacher_maps, prototypes, teacher.embed_dim)
     vectors = torch.cat(segments)
     known = known_prototypes(text, vectors, config.prototypes.m)
     prototypes = Prototypes(
@@ -164,12 +181,16 @@ def train(
     fabric = Fabric(accelerator=where.type, devices=devices, precision=config.train.precision)
 
     torch.manual_seed(config.train.seed)
-    prepared = prepare_run(paths, classes, config, fabric.device, listener)
+    checkpoint = load_checkpoint(run) if resume and checkpoint_folders(run) else None
+    settings = pinned(config.teacher, checkpoint.config.teacher) if checkpoint else config.teacher
+    teacher = load_teacher(settings).to(fabric.device)
+    # the run remembers which weights it learnt from: a commit of the hub, or a folder's whole path
+    config = config.model_copy(update={"teacher": settings.model_copy(update={"name": teacher.name})})
+    prepared = prepare_run(paths, classes, config, teacher, fabric.device, listener)
     student, prototypes, first_step = build_student(config.student, prepared.embed_dim), prepared.prototypes, 0
     student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # depthwise convolutions are a third faster so
     optimiser = build_optimiser(student, config.train)
-    if resume and checkpoint_folders(run):
-        checkpoint = load_checkpoint(run)
+    if checkpoint:
         if checkpoint.config != config or checkpoint.prototypes.classes != classes:
             raise UserError(f"{run}: was begun with other settings or classes; give the same, or another --out")
         student.load_state_dict(checkpoint.student.state_dict())
@@ -182,16 +203,16 @@ def train(
         current = replace(prototypes, unknown=unknown.cpu())
         save_checkpoint(run, step, config, student, current, optimiser, config.train.keep)
 
-    stream = ViewStream(
-        prepared.pictures, prepared.regions, prepared.teacher_maps, config.data, student.stride, config.train.seed
-    )
+    maps = prepared.teacher_maps
+    stream = ViewStream(prepared.pictures, prepared.regions, maps, config.data, student.stride, config.train.seed)
+    read = None if maps.keep else maps.compute
     listener.stage("training", config.train.steps - first_step)
     run.mkdir(parents=True, exist_ok=True)
     step = first_step
     started = time.perf_counter()
     model.train()
     with RunLog(run / LOG, first_step) as write_log, deferred_interrupt() as interrupted:
-        for batch in batches(stream, config.train.batch, first_step, config.train.steps, config.data.workers):
+        for batch in batches(stream, config.train.batch, first_step, config.train.steps, config.data.workers, read):
             images, regions, pixel_map = (fabric.to_device(part) for part in batch)
             factor = learning_rate_factor(step, config.train)
             for group in optimiser.param_groups:
@@ -199,7 +220,10 @@ def train(
 
             z = model(images)
             prototypes_now, pixels = torch.cat([known, unknown]), seeded(config.train.seed, PIXELS, step)
-            terms = objective(z, regions, pixel_map, prototypes_now, config.objective, config.segments, pixels)
+            progress = step / config.train.steps
+            terms = objective(
+                z, regions, pixel_map, prototypes_now, config.objective, config.segments, pixels, progress
+            )
             values = _named(terms)
             if not math.isfinite(values["loss"]):
                 raise UserError(f"step {step}: the loss is {values['loss']}; lower train.rate or train.backbone_rate")

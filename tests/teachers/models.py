@@ -1,4 +1,4 @@
-"""Small random CLIP and SigLIP models with whole tokenizers, saved to folders; made without network or real vocabulary."""
+"""Small random CLIP models with whole tokenizers, saved to folders; made without network or real vocabulary."""
 
 import json
 from functools import cache
@@ -58,14 +58,17 @@ def clip_config(
 ) -> Any:
     from transformers import CLIPConfig
 
-    text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     text |= {"vocab_size": VOCABULARY, "projection_dim": dims, "hidden_act": activation}
     text |= {"bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407}
     vision = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": depth}
     vision |= {"num_attention_heads": heads, "patch_size": patch, "image_size": image, "projection_dim": dims}
-    return CLIPConfig(
-        text_config=text, vision_config=vision | {"hidden_act": activation}, projection_dim=dims
-    )
+    return CLIPConfig(text_config=text, vision_config=vision | {"hidden_act": activation}, projection_dim=dims)
 
 
 def random_clip(seed: int = 0, **shape: Any) -> Any:

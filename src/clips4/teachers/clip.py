@@ -1,12 +1,11 @@
-"""CLIP as a dense teacher: any checkpoint that transformers' CLIPModel reads, by one of the readings of
-``dense_attention.py``.
+"""CLIP as a dense teacher: any checkpoint that transformers' CLIPModel reads, read as ``dense_attention.py`` says.
 
-Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (ICML 2021); read densely as in
-Zhou et al., "Extract Free Dense Labels from CLIP" (MaskCLIP, ECCV 2022) unless another reading is chosen. The activation
+Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (ICML 2021). The activation
 (OpenAI's QuickGELU, or GELU) is the one that the checkpoint's config names.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from clips4.errors import UserError
 from clips4.teachers.dense_attention import Reading, last_keys, read_last_block, tokens_before_last
 from clips4.teachers.hub import ModelFiles
 from clips4.teachers.tokenizing import clip_tokens, load_clip_tokenizer
-from clips4.teachers.vision_language import VisionLanguageTeacher, load_whole
+from clips4.teachers.vision_language import Origin, VisionLanguageTeacher, load_whole
 
 # of CLIP's own preprocessing, which transformers takes too where a folder does not say
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -25,26 +24,16 @@ class ClipTeacher(VisionLanguageTeacher):
     """A frozen CLIP, its last block read densely.
 
     Args:
-        files: a CLIP model's folder.
+        model: a ``CLIPModel``.
+        tokenizer: CLIP's.
         settings: which reading, precision and windows.
-
-    Raises:
-        UserError: a tower or the tokenizer is missing or wrong.
+        origin: where the model comes from.
     """
 
-    def __init__(self, files: ModelFiles, settings: TeacherConfig):
-        from transformers import CLIPModel
-
-        for tower in ("vision", "text"):
-            if not any(files.config.get(key) for key in (f"{tower}_config", f"{tower}_config_dict")):
-                raise UserError(f"teacher {files.name}: its config has no {tower} tower; take a model with both")
+    def __init__(self, model: Any, tokenizer: Any, settings: TeacherConfig, origin: Origin):
         self._reading: Reading = settings.reading or "maskclip"
-        tokenizer = load_clip_tokenizer(files.folder, files.name)
-        model = load_whole(CLIPModel, files)
-        vision = model.config.vision_config
-        super().__init__(
-            files, settings, self._reading, model, vision.patch_size, model.config.projection_dim, (MEAN, STD)
-        )
+        patch_size, embed_dim = model.config.vision_config.patch_size, model.config.projection_dim
+        super().__init__(model, settings, origin, self._reading, patch_size, embed_dim)
         self._tokenizer = tokenizer
 
     def _tokens(self, pixels: Tensor, with_keys: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -60,3 +49,18 @@ class ClipTeacher(VisionLanguageTeacher):
     def _text_features(self, ids: Tensor) -> Tensor:
         # attention is causal and the first end mark is taken, so padding after it changes nothing
         return self.model.text_projection(self.model.text_model(input_ids=ids).pooler_output)
+
+
+def load_clip(files: ModelFiles, settings: TeacherConfig) -> ClipTeacher:
+    """The teacher in a CLIP model's folder.
+
+    Raises:
+        UserError: a tower or the tokenizer is missing or wrong.
+    """
+    from transformers import CLIPModel
+
+    for tower in ("vision", "text"):
+        if not any(files.config.get(key) for key in (f"{tower}_config", f"{tower}_config_dict")):
+            raise UserError(f"teacher {files.name}: its config has no {tower} tower; take a model with both")
+    tokenizer = load_clip_tokenizer(files.folder, files.name)
+    return ClipTeacher(load_whole(CLIPModel, files), tokenizer, settings, Origin.of(files, MEAN, STD))

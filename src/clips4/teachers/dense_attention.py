@@ -9,8 +9,8 @@ W_v h, A(a, b) = softmax(a b^T / sqrt(d)) per head, and O the output projection,
     clearclip  z = O A(q, q) v                                                    Lan et al., ECCV 2024
     naclip     z = O softmax(k k^T / sqrt(d) + omega) v                           Hajimiri et al., WACV 2025
 
-with omega_ij = exp(-|p_i - p_j|^2 / 2 sigma^2) for the places p of two patches, 0 for the class token. The caller applies
-the tower's final norm and the projection. No hook, no state: the functions take the tower's own layers, and
+with omega_ij = exp(-|p_i - p_j|^2 / 2 sigma^2) for the places p of two patches, 0 for the class token. The caller
+applies the tower's final norm and the projection. No hook, no state: the functions take the tower's own layers, and
 ``torch.compile`` takes the functions.
 """
 

@@ -1,8 +1,9 @@
 """Where a teacher's files are: a local folder, or a model of the hub, downloaded once and pinned to a commit.
 
-A hub id is ``owner/name``, or ``owner/name@revision`` with a branch, a tag or a commit. What is loaded is always a commit:
-its 40 digits are part of the teacher's name afterwards, so that a run finds the same weights again. Only safetensors are
-fetched. Files go to the hub library's own cache (``HF_HOME``), where a second use finds them, offline too.
+A hub id is ``owner/name``, or ``owner/name@revision`` with a branch, a tag or a commit. What is loaded is always a
+commit: its 40 digits are part of the teacher's name afterwards, so that a run finds the same weights again. Only
+safetensors are fetched. Files go to the hub library's own cache (``HF_HOME``), where a second use finds them, offline
+too.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ class ModelFiles:
     """The files of a model.
 
     Attributes:
-        name: the folder as given, or ``owner/name@commit``.
+        name: the folder's whole path, or ``owner/name@commit``.
         folder: where the files are.
         fingerprint: the commit, or a hash of a local folder's files; another model never has it.
         config: what ``config.json`` holds.
@@ -82,7 +83,7 @@ def _local(name: str, folder: Path) -> ModelFiles:
         if (folder / file).is_file():
             with (folder / file).open("rb") as stream:
                 digest.update(f"{file} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-    return ModelFiles(name, folder, digest.hexdigest()[:40], _read_json(folder / CONFIG))
+    return ModelFiles(str(folder.resolve()), folder, digest.hexdigest()[:40], _read_json(folder / CONFIG))
 
 
 def _shards(index: Path, name: str) -> list[str]:
@@ -157,7 +158,7 @@ def _download(repository: str, revision: str, file: str) -> Path:
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     if _COMMIT.fullmatch(revision):  # a commit never changes: no question to the hub where the file is there
         cached = try_to_load_from_cache(repository, file, revision=revision)
@@ -169,9 +170,13 @@ def _download(repository: str, revision: str, file: str) -> Path:
     try:
         return Path(hf_hub_download(repository, file, revision=revision))
     except GatedRepoError:
-        raise UserError(f"teacher {repository}: its owner grants access on request; accept its terms and log in with 'hf auth login'")
+        raise UserError(
+            f"teacher {repository}: access is granted on request; accept its terms on the hub, then 'hf auth login'"
+        )
     except RevisionNotFoundError:
-        raise UserError(f"teacher {repository}: the hub has no revision {revision!r} of it (any more); give another after @, or none")
+        raise UserError(
+            f"teacher {repository}: no revision {revision!r} of it (any more); give another after @, or none"
+        )
     except RepositoryNotFoundError:
         raise UserError(f"teacher {repository}: neither a folder here nor a model of the hub; look at its name again")
     except LocalEntryNotFoundError as error:
@@ -183,7 +188,9 @@ def _download(repository: str, revision: str, file: str) -> Path:
             raise UserError(f"teacher {repository}: has no {CONFIG}, so it is no model that transformers saved")
         raise
     except OSError as error:
-        raise UserError(f"teacher {repository}: {file} could not be downloaded ({_reason(error)}); the same command goes on with it")
+        raise UserError(
+            f"teacher {repository}: {file} could not be downloaded ({_reason(error)}); the same command goes on with it"
+        )
     except Exception as error:
         # what breaks in the middle of a download depends on the HTTP library that the hub's own is built on
         if not type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3")):

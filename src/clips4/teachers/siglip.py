@@ -1,9 +1,9 @@
 """SigLIP 2 as a dense teacher.
 
-Tschannen et al., "SigLIP 2" (2025). SigLIP has no class token: a head pools the patches by attention from a learned probe,
-and only what leaves that head lies in the space of the texts. The one dense reading that keeps every trained part on the
-way into that space is MaskCLIP's idea, applied to the head instead of the last block: the head's attention output is
-replaced by its own value path at each patch, residual and MLP kept,
+Tschannen et al., "SigLIP 2" (2025). SigLIP has no class token: a head pools the patches by attention from a learned
+probe, and only what leaves that head lies in the space of the texts. The one dense reading that keeps every trained
+part on the way into that space is MaskCLIP's idea, applied to the head instead of the last block: the head's attention
+output is replaced by its own value path at each patch, residual and MLP kept,
 
     y = O W_v h,        z = y + MLP(LN y)        with h the patches after the tower's final norm,
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from clips4.config import TeacherConfig
 from clips4.errors import UserError
 from clips4.teachers.hub import ModelFiles
-from clips4.teachers.vision_language import VisionLanguageTeacher, load_whole
+from clips4.teachers.vision_language import Origin, VisionLanguageTeacher, load_whole
 
 MEAN = STD = (0.5, 0.5, 0.5)
 _SIGLIP_1_VOCABULARY = 32000
@@ -30,29 +30,15 @@ class SiglipTeacher(VisionLanguageTeacher):
     """A frozen SigLIP 2 of fixed resolution, its pooling head read at every patch.
 
     Args:
-        files: a SigLIP 2 model's folder.
-        settings: precision and windows; the reading can only be maskclip.
-
-    Raises:
-        UserError: another reading, a SigLIP 1, no pooling head, or a tokenizer that is not the model's.
+        model: a ``SiglipModel`` with a pooling head.
+        tokenizer: its tokenizer.
+        settings: precision and windows; the reading is maskclip.
+        origin: where the model comes from.
     """
 
-    def __init__(self, files: ModelFiles, settings: TeacherConfig):
-        from transformers import SiglipModel
-
-        if settings.reading not in (None, "maskclip"):
-            raise UserError(
-                f"teacher.reading = {settings.reading}: SigLIP has no class token, so of the readings only maskclip "
-                "makes sense for it"
-            )
-        model = load_whole(SiglipModel, files)
-        if model.config.text_config.vocab_size == _SIGLIP_1_VOCABULARY:
-            raise UserError(f"teacher {files.name}: is a SigLIP 1, whose tokenizer is not read here; take a SigLIP 2")
-        if not model.config.vision_config.vision_use_head:
-            raise UserError(f"teacher {files.name}: has no pooling head, so its patches do not lie in the texts' space")
-        tokenizer = _load_tokenizer(files, model.config.text_config.vocab_size)
+    def __init__(self, model: Any, tokenizer: Any, settings: TeacherConfig, origin: Origin):
         vision = model.config.vision_config
-        super().__init__(files, settings, "maskclip", model, vision.patch_size, vision.hidden_size, (MEAN, STD))
+        super().__init__(model, settings, origin, "maskclip", vision.patch_size, vision.hidden_size)
         self._tokenizer = tokenizer
 
     def _tokens(self, pixels: Tensor, with_keys: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -68,6 +54,28 @@ class SiglipTeacher(VisionLanguageTeacher):
 
     def _text_features(self, ids: Tensor) -> Tensor:
         return self.model.text_model(input_ids=ids).pooler_output
+
+
+def load_siglip(files: ModelFiles, settings: TeacherConfig) -> SiglipTeacher:
+    """The teacher in a SigLIP 2 model's folder.
+
+    Raises:
+        UserError: another reading than maskclip, a SigLIP 1, no pooling head, or a tokenizer that is not the model's.
+    """
+    from transformers import SiglipModel
+
+    if settings.reading not in (None, "maskclip"):
+        raise UserError(
+            f"teacher.reading = {settings.reading}: SigLIP has no class token, so of the readings only maskclip makes "
+            "sense for it"
+        )
+    model = load_whole(SiglipModel, files)
+    if model.config.text_config.vocab_size == _SIGLIP_1_VOCABULARY:
+        raise UserError(f"teacher {files.name}: is a SigLIP 1, whose tokenizer is not read here; take a SigLIP 2")
+    if not model.config.vision_config.vision_use_head:
+        raise UserError(f"teacher {files.name}: has no pooling head, so its patches do not lie in the texts' space")
+    tokenizer = _load_tokenizer(files, model.config.text_config.vocab_size)
+    return SiglipTeacher(model, tokenizer, settings, Origin.of(files, MEAN, STD))
 
 
 def read_head(head: Any, h: Tensor) -> Tensor:

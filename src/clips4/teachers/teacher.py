@@ -51,15 +51,15 @@ def _conse(settings: TeacherConfig) -> Teacher:
 
 
 def _clip(files: ModelFiles, settings: TeacherConfig) -> Teacher:
-    from clips4.teachers.clip import ClipTeacher
+    from clips4.teachers.clip import load_clip
 
-    return ClipTeacher(files, settings)
+    return load_clip(files, settings)
 
 
 def _siglip(files: ModelFiles, settings: TeacherConfig) -> Teacher:
-    from clips4.teachers.siglip import SiglipTeacher
+    from clips4.teachers.siglip import load_siglip
 
-    return SiglipTeacher(files, settings)
+    return load_siglip(files, settings)
 
 
 _TEACHERS: dict[str, Callable[[TeacherConfig], Teacher]] = {"conse": _conse}
@@ -100,3 +100,12 @@ def load_teacher(teacher: str | TeacherConfig) -> Teacher:
         why = _REFUSED.get(str(kind), f"is a {kind!r}, no CLIP; a teacher's model_type is clip or siglip")
         raise UserError(f"teacher {name}: {why}")
     return _MODEL_TYPES[kind](files, settings)
+
+
+def pinned(given: TeacherConfig, saved: TeacherConfig) -> TeacherConfig:
+    """The given settings with the saved name where that is the given one pinned: a run goes on with its own weights.
+
+    A hub id is pinned to the commit that it meant when the run began, even where it means another now.
+    """
+    repository, _, commit = saved.name.partition("@")
+    return given.model_copy(update={"name": saved.name}) if commit and given.name == repository else given

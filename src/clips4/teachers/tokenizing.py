@@ -22,8 +22,8 @@ def clean(text: str) -> str:
 def load_clip_tokenizer(folder: Path, name: str) -> Any:
     """The tokenizer of a folder, as CLIP published it.
 
-    Made from a folder without vocabulary, transformers' tokenizer silently knows two words; it is refused here, as is any
-    other than CLIP's.
+    Made from a folder without vocabulary, transformers' tokenizer silently knows two words; it is refused here, as is
+    any other than CLIP's.
 
     Raises:
         UserError: not CLIP's tokenizer.

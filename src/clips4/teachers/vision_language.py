@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,17 +18,39 @@ _TEXT_BATCH = 256
 _DTYPES = {"32-true": torch.float32, "bf16-true": torch.bfloat16}
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a model comes from, and how it wants pictures.
+
+    Attributes:
+        name: what ``load_teacher`` takes to get it again.
+        fingerprint: of its weights, see ``hub.ModelFiles``.
+        mean, std: of the pictures' channels.
+    """
+
+    name: str
+    fingerprint: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, files: ModelFiles, mean: Sequence[float], std: Sequence[float]) -> "Origin":
+        """Of a folder; ``mean`` and ``std`` are the architecture's own, for where the folder does not say."""
+        preprocessing = files.read_json(PREPROCESSING)
+        mean, std = preprocessing.get("image_mean", mean), preprocessing.get("image_std", std)
+        return cls(files.name, files.fingerprint, tuple(mean), tuple(std))
+
+
 class VisionLanguageTeacher(nn.Module):
     """A frozen model with a text tower and a vision transformer (a Teacher).
 
     Args:
-        files: where the model comes from.
-        settings: ``precision``, ``window`` and ``overlap`` are used here.
-        reading: name of the dense reading.
         model: transformers' model, weights loaded.
+        settings: ``precision``, ``window`` and ``overlap`` are used here.
+        origin: where the model comes from.
+        reading: name of the dense reading.
         patch_size: pixels per patch side.
         embed_dim: D.
-        normalisation: mean and standard deviation of pictures where the folder does not say.
 
     Attributes:
         text_settings: the part of ``settings`` that text vectors depend on.
@@ -37,32 +60,23 @@ class VisionLanguageTeacher(nn.Module):
     _std: Tensor
 
     def __init__(
-        self,
-        files: ModelFiles,
-        settings: TeacherConfig,
-        reading: str,
-        model: Any,
-        patch_size: int,
-        embed_dim: int,
-        normalisation: tuple[Sequence[float], Sequence[float]],
+        self, model: Any, settings: TeacherConfig, origin: Origin, reading: str, patch_size: int, embed_dim: int
     ):
         super().__init__()
-        self.name, self.embed_dim, self.patch_stride = files.name, embed_dim, patch_size
+        self.name, self.embed_dim, self.patch_stride = origin.name, embed_dim, patch_size
         self._dtype = _DTYPES[settings.precision]
         self._window, self._overlap = settings.window, settings.overlap
         self.model = model.to(self._dtype)
-        preprocessing = files.read_json(PREPROCESSING)
-        mean, std = (preprocessing.get(key, own) for key, own in zip(("image_mean", "image_std"), normalisation, strict=True))
-        self.register_buffer("_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("_std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
-        self.text_settings: dict[str, object] = {"model": files.fingerprint, "precision": settings.precision}
+        self.register_buffer("_mean", torch.tensor(origin.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(origin.std).view(1, 3, 1, 1), persistent=False)
+        self.text_settings: dict[str, object] = {"model": origin.fingerprint, "precision": settings.precision}
         self.settings: dict[str, object] = {
             **self.text_settings,
             "reading": reading,
             "window": settings.window,
             "overlap": settings.overlap,
-            "mean": list(mean),
-            "std": list(std),
+            "mean": list(origin.mean),
+            "std": list(origin.std),
         }
         self.eval().requires_grad_(False)
 
@@ -167,6 +181,6 @@ def load_whole(model_class: Any, files: ModelFiles) -> Any:
         towers = {"vision_model": "no vision tower", "text_model": "no text tower"}
         lacks = towers.get(missing[0].split(".")[0], "not all of its weights")
         raise UserError(
-            f"teacher {files.name}: has {lacks} ({missing[0]} and {len(missing) - 1} more are missing); take a model with both"
+            f"teacher {files.name}: has {lacks} ({missing[0]}, {len(missing)} in all); take a model with both"
         )
     return model

@@ -48,9 +48,7 @@ def read_in_windows(
     for top in window_starts(height, side, stride):
         for left in window_starts(width, side, stride):
             rows, columns = slice(top, min(top + side, height)), slice(left, min(left + side, width))
-            pixels = images[
-                ..., rows.start * patch : rows.stop * patch, columns.start * patch : columns.stop * patch
-            ]
+            pixels = images[..., rows.start * patch : rows.stop * patch, columns.start * patch : columns.stop * patch]
             part = read(pixels)
             if total is None:
                 total = part.new_zeros(part.shape[0], part.shape[1], height, width)
