@@ -4,10 +4,10 @@
     python benchmarks/teacher.py --modes eager --sizes 448 --device cuda
 
 Random weights: the time does not depend on them. "plain" is transformers' own ``CLIPVisionModel`` on normalised pixels
-with interpolated positions; a reading is ``ClipTeacher.encode_pixels`` whole, from pictures in [0, 1] to unit vectors, all
-patches projected. Within a round each is timed once, in turn, so that whatever else the machine does meets all alike; the
-figures are the median time, and the median over rounds of the ratio to that round's plain pass. Peak memory is what one
-call adds to the process while it runs, weights not counted.
+with interpolated positions; a reading is ``ClipTeacher.encode_pixels`` whole, from pictures in [0, 1] to unit vectors,
+all patches projected. Within a round each is timed once, in turn, so that whatever else the machine does meets all
+alike; the figures are the median time, and the median over rounds of the ratio to that round's plain pass. Peak memory
+is what one call adds to the process while it runs, weights not counted.
 """
 
 import argparse

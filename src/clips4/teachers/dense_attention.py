@@ -87,12 +87,9 @@ def neighbourhood(grid: tuple[int, int], like: Tensor, sigma: float = NEIGHBOURH
 
     A product of two small Gaussians, so cheap that it is not kept from one picture to the next.
     """
-    rows, columns = (
-        (-((torch.arange(n, device=like.device)[:, None] - torch.arange(n, device=like.device)) ** 2) / (2 * sigma**2))
-        .exp()
-        .to(like.dtype)
-        for n in grid
-    )
+    exact = torch.promote_types(like.dtype, torch.float32)
+    places = [torch.arange(n, device=like.device, dtype=exact) for n in grid]
+    rows, columns = ((-((p[:, None] - p) ** 2) / (2 * sigma**2)).exp().to(like.dtype) for p in places)
     count = grid[0] * grid[1]
     patches = torch.einsum("ij,kl->ikjl", rows, columns).reshape(count, count)
     return F.pad(patches, (1, 0))
