@@ -10,6 +10,8 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,40 +119,79 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _from_hub(repository: str, revision: str) -> ModelFiles:
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    config = _download(repository, revision, CONFIG)
-    commit = config.parent.name  # .../snapshots/COMMIT/config.json
+    commit = _commit(repository, revision)
     name = f"{repository}@{commit}"
-
-    def fetch(file: str) -> Path | None:
-        try:
-            return _download(repository, commit, file)
-        except LocalEntryNotFoundError:
-            raise UserError(_unreachable(repository, commit, f"{file} is not in its cache"))
-        except EntryNotFoundError:
-            return None
-
-    if fetch(WEIGHTS) is None:
-        index = fetch(WEIGHT_INDEX)
+    config = _fetch(repository, commit, CONFIG)
+    if config is None:
+        raise UserError(f"teacher {repository}: has no {CONFIG}, so it is no model that transformers saved")
+    if _fetch(repository, commit, WEIGHTS) is None:
+        index = _fetch(repository, commit, WEIGHT_INDEX)
         if index is None:
             raise UserError(f"teacher {repository}: {_no_safetensors()}")
         for shard in _shards(index, name):
-            if fetch(shard) is None:
+            if _fetch(repository, commit, shard) is None:
                 raise UserError(f"teacher {name}: the hub has no {shard}, though the model's index lists it")
     for file in (*_TOKENIZER_FILES, PREPROCESSING):
-        fetch(file)
+        _fetch(repository, commit, file)
     return ModelFiles(name, config.parent, commit, _read_json(config))
 
 
-def _download(repository: str, revision: str, file: str) -> Path:
-    """A file of a repository, from the cache or the hub; an interrupted download is gone on with.
+def _commit(repository: str, revision: str) -> str:
+    """The commit that a revision is: as the hub says now or, where it cannot be reached, as it was when last asked."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
 
-    Raises:
-        EntryNotFoundError: the repository has no such file (``LocalEntryNotFoundError``: the hub is out of reach).
-        UserError: anything else.
+    cached = try_to_load_from_cache(repository, CONFIG, revision=revision)
+    last = Path(cached).parent.name if isinstance(cached, str) else None  # .../snapshots/COMMIT/config.json
+    if last and last == revision:
+        return last  # a commit never changes
+    try:
+        with _hub_errors(repository, revision):
+            # asked once: the library's own way waits and tries again, for half a minute where there is no network
+            get_hf_file_metadata(hf_hub_url(repository, CONFIG, revision=revision))
+            with _bars_on_terminals_only():
+                return Path(hf_hub_download(repository, CONFIG, revision=revision)).parent.name
+    except EntryNotFoundError:
+        raise UserError(f"teacher {repository}: has no {CONFIG}, so it is no model that transformers saved")
+    except _Unreachable as error:
+        if last:
+            return last
+        raise UserError(_unreachable(repository, f"nothing of it is cached ({error})"))
+
+
+def _fetch(repository: str, commit: str, file: str) -> Path | None:
+    """A file at a commit, from the cache or the hub; None where the repository has none of that name.
+
+    An interrupted download goes on where it stopped.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
+
+    cached = try_to_load_from_cache(repository, file, revision=commit)
+    if cached is not None:
+        return Path(cached) if isinstance(cached, str) else None  # the library remembers what is not there, too
+    try:
+        with _hub_errors(repository, commit), _bars_on_terminals_only():
+            return Path(hf_hub_download(repository, file, revision=commit))
+    except EntryNotFoundError:
+        return None
+    except _Unreachable as error:
+        raise UserError(_unreachable(repository, f"{file} is not whole in its cache ({error})"))
+
+
+class _Unreachable(Exception):
+    """The hub does not answer, or no longer."""
+
+
+@contextmanager
+def _hub_errors(repository: str, revision: str) -> Iterator[None]:
+    """The hub's errors as one line each.
+
+    Raises:
+        UserError: what the hub refuses.
+        EntryNotFoundError: no such file there.
+        _Unreachable: no answer.
+    """
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -158,17 +199,9 @@ def _download(repository: str, revision: str, file: str) -> Path:
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    if _COMMIT.fullmatch(revision):  # a commit never changes: no question to the hub where the file is there
-        cached = try_to_load_from_cache(repository, file, revision=revision)
-        if isinstance(cached, str):
-            return Path(cached)
-    quiet = not sys.stderr.isatty() and not are_progress_bars_disabled()
-    if quiet:
-        disable_progress_bars()
     try:
-        return Path(hf_hub_download(repository, file, revision=revision))
+        yield
     except GatedRepoError:
         raise UserError(
             f"teacher {repository}: access is granted on request; accept its terms on the hub, then 'hf auth login'"
@@ -180,24 +213,26 @@ def _download(repository: str, revision: str, file: str) -> Path:
     except RepositoryNotFoundError:
         raise UserError(f"teacher {repository}: neither a folder here nor a model of the hub; look at its name again")
     except LocalEntryNotFoundError as error:
-        if file == CONFIG:
-            raise UserError(_unreachable(repository, revision, f"nothing of it is cached ({_reason(error)})"))
-        raise
+        raise _Unreachable(_reason(error))
     except EntryNotFoundError:
-        if file == CONFIG:
-            raise UserError(f"teacher {repository}: has no {CONFIG}, so it is no model that transformers saved")
         raise
-    except OSError as error:
-        raise UserError(
-            f"teacher {repository}: {file} could not be downloaded ({_reason(error)}); the same command goes on with it"
-        )
     except Exception as error:
-        # what breaks in the middle of a download depends on the HTTP library that the hub's own is built on
-        if not type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3")):
+        # what a broken connection raises depends on the HTTP library that the hub's own is built on
+        of_http = type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3", "huggingface_hub"))
+        if not of_http and not isinstance(error, ConnectionError):
             raise
-        raise UserError(
-            f"teacher {repository}: {file} broke off ({_reason(error)}); the same command goes on where it stopped"
-        )
+        raise _Unreachable(_reason(error))
+
+
+@contextmanager
+def _bars_on_terminals_only() -> Iterator[None]:
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    quiet = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    if quiet:
+        disable_progress_bars()
+    try:
+        yield
     finally:
         if quiet:
             enable_progress_bars()
@@ -207,12 +242,14 @@ def _reason(error: BaseException) -> str:
     """The innermost cause, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
+    if type(error).__name__ == "OfflineModeIsEnabled":
+        return "HF_HUB_OFFLINE is set"
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
-def _unreachable(repository: str, revision: str, what: str) -> str:
+def _unreachable(repository: str, what: str) -> str:
     return (
-        f"teacher {repository}: the hub cannot be reached and {what}; run once with a network, or copy a folder that "
-        "save_pretrained wrote and give its path"
+        f"teacher {repository}: the hub cannot be reached and {what}; run it once with a network, or give the path of "
+        "a folder that save_pretrained wrote"
     )
