@@ -6,15 +6,14 @@
 Random weights: the time does not depend on them. "plain" is transformers' own ``CLIPVisionModel`` on normalised pixels
 with interpolated positions; a reading is ``ClipTeacher.encode_pixels`` whole, from pictures in [0, 1] to unit vectors,
 all patches projected. Within a round each is timed once, in turn, so that whatever else the machine does meets all
-alike; the figures are the median time, and the median over rounds of the ratio to that round's plain pass. Peak memory
-is what one call adds to the process while it runs, weights not counted.
+alike; the figures are of each one's fastest round, which the rest of the machine disturbed least. Peak memory is what
+one call adds to the process while it runs, weights not counted.
 """
 
 import argparse
 import ctypes
 import json
 import os
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -100,7 +99,7 @@ def build_passes(model: Any, teachers: dict[str, ClipTeacher], mode: str) -> dic
 
 
 def measure(passes: dict[str, Pass], size: int, batch: int, rounds: int, device: torch.device) -> list[dict[str, Any]]:
-    """Median seconds, median ratio to plain, and peak MiB of each pass."""
+    """Seconds of the fastest round, their ratio to plain's, and peak MiB of each pass."""
     images = torch.rand(batch, 3, size, size, device=device)
     for each in passes.values():  # warm up, compile
         each(images)
@@ -109,16 +108,12 @@ def measure(passes: dict[str, Pass], size: int, batch: int, rounds: int, device:
     for number in range(rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
             seconds[name].append(timed(passes[name], images))
-    ratios = {
-        name: [mine / plain for mine, plain in zip(times, seconds["plain"], strict=True)]
-        for name, times in seconds.items()
-    }
     return [
         {
             "pass": name,
-            "seconds": statistics.median(seconds[name]),
-            "ratio": statistics.median(ratios[name]),
-            "ratios": ratios[name],
+            "seconds": min(seconds[name]),
+            "ratio": min(seconds[name]) / min(seconds["plain"]),
+            "rounds": seconds[name],
             "mib": peak_mib(passes[name], images),
         }
         for name in names

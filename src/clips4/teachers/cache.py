@@ -51,23 +51,23 @@ class TeacherMaps:
         path = self.path(image)
         kept = self._read(path)
         if kept is None:
-            kept = self._project(self.compute(to_tensor(image)).cpu()).contiguous()
+            kept = self._project(self.compute(to_tensor(image)).cpu())
             write_atomically(path, save({"map": kept}))
         return self._restore(kept)
 
     def compute(self, image: Tensor) -> Tensor:
         """Read a picture now: (3, H, W) in [0, 1] -> (D, h, w) float16 on the teacher's device."""
-        return self._teacher.encode_pixels(image[None].to(self._device))[0].half()
+        return self._teacher.encode_pixels(image[None].to(self._device))[0].half().contiguous()
 
     def _project(self, pixel_map: Tensor) -> Tensor:
         if self._basis is None:
             return pixel_map
-        return torch.einsum("Dhw,dD->dhw", pixel_map.float(), self._basis).half()
+        return torch.einsum("Dhw,dD->dhw", pixel_map.float(), self._basis).half().contiguous()
 
     def _restore(self, kept: Tensor) -> Tensor:
         if self._basis is None:
             return kept
-        return torch.einsum("dhw,dD->Dhw", kept.float(), self._basis).half()
+        return torch.einsum("dhw,dD->Dhw", kept.float(), self._basis).half().contiguous()
 
     def _read(self, path: Path) -> Tensor | None:
         """What the file holds; None where it is missing or damaged, so that it is made anew."""

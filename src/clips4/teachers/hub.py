@@ -162,7 +162,7 @@ def _commit(repository: str, revision: str) -> str:
 def _fetch(repository: str, commit: str, file: str) -> Path | None:
     """A file at a commit, from the cache or the hub; None where the repository has none of that name.
 
-    An interrupted download goes on where it stopped.
+    The hub's library takes up a broken connection where it broke, some five times; then this file begins anew.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
