@@ -12,6 +12,7 @@ from clips4.config import Config, TeacherConfig, load_config
 from clips4.errors import UserError
 from clips4.listening import Silent
 from clips4.runlog import LOG, read_log
+from clips4.segment_files import TeacherOptions, load_segmenter
 from clips4.segmenter import Segmenter
 from clips4.teachers import load_teacher
 from clips4.teachers.refinement import Refinement, confident_classes
@@ -168,6 +169,26 @@ def test_denoising_answers_with_the_classes_that_are_left(clip: Path) -> None:
     labels, _ = segmenter.label(read, vectors)
     assert set(labels.unique().tolist()) <= set(asked.tolist())
     assert labels.max() > len(asked), "numbered as asked"
+
+
+def test_options_of_a_teacher_alone(clip: Path, pictures: Path, tiny_run: Path) -> None:
+    options = TeacherOptions("sclip", "imagenet-80", True, True, "pamr")
+    config, refinement = options.settings()
+    assert (config.teacher.reading, config.teacher.templates) == ("sclip", "imagenet-80")
+    assert refinement == Refinement(prompt_denoising=True, key_smoothing=True, pamr=True)
+    segmenter, paths = load_segmenter([pictures], str(clip), "cpu", options)
+    assert len(paths) == 3
+    assert segmenter.segment(photograph(), "cat,cup").labels.shape == (72, 96)
+    for wrong, words in (
+        (TeacherOptions(reading="best"), "teacher.reading = 'best': input should be 'maskclip'"),
+        (TeacherOptions(refine="crf"), "--refine 'crf': there is only pamr"),
+        (TeacherOptions(templates="few"), "unknown prompt templates 'few'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            load_segmenter([pictures], str(clip), "cpu", wrong)[0].segment(photograph(), "cat")
+    for option in (TeacherOptions(reading="sclip"), TeacherOptions(key_smoothing=True), TeacherOptions(refine="pamr")):
+        with pytest.raises(UserError, match="are for --teacher-only"):
+            load_segmenter([tiny_run, pictures], None, "cpu", option)
 
 
 def test_key_smoothing_needs_a_teacher_with_keys() -> None:

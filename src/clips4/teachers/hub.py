@@ -240,8 +240,8 @@ def _bars_on_terminals_only() -> Iterator[None]:
 
 def _reason(error: BaseException) -> str:
     """The innermost cause, in one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    while cause := error.__cause__ or error.__context__:
+        error = cause
     if type(error).__name__ == "OfflineModeIsEnabled":
         return "HF_HUB_OFFLINE is set"
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")

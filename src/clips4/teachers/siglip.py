@@ -72,7 +72,7 @@ def load_siglip(files: ModelFiles, settings: TeacherConfig) -> SiglipTeacher:
     model = load_whole(SiglipModel, files)
     if model.config.text_config.vocab_size == _SIGLIP_1_VOCABULARY:
         raise UserError(f"teacher {files.name}: is a SigLIP 1, whose tokenizer is not read here; take a SigLIP 2")
-    if not model.config.vision_config.vision_use_head:
+    if not hasattr(model.vision_model, "head"):
         raise UserError(f"teacher {files.name}: has no pooling head, so its patches do not lie in the texts' space")
     tokenizer = _load_tokenizer(files, model.config.text_config.vocab_size)
     return SiglipTeacher(model, tokenizer, settings, Origin.of(files, MEAN, STD))
