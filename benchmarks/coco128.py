@@ -3,7 +3,9 @@
     python benchmarks/coco128.py --data ../shared/data/coco128 --out runs/coco128
 
 Prints the table of docs/results.md and writes it with all settings to OUT/scores.json. A finished run in OUT is scored
-as it is; an unfinished one is gone on with.
+as it is; an unfinished one is gone on with. Another teacher: ``--set teacher.name=...``; MaskCLIP+ beside CLIP-S4:
+``--set objective.mode=maskclip-plus``. The teacher's rows may be refined (``--key-smoothing`` and so on; CLIP only, but
+for ``--pamr``).
 """
 
 import argparse
@@ -11,6 +13,7 @@ import json
 import os
 import platform
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -23,6 +26,7 @@ from clips4.evaluation.language import PROTOCOL, class_file_hash, score_language
 from clips4.images import find_images
 from clips4.progress import Bars
 from clips4.segmenter import Segmenter
+from clips4.teachers.refinement import Refinement
 from clips4.training import train
 from clips4.vocabulary import load_classes
 
@@ -33,6 +37,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/coco128"))
     parser.add_argument("--out", type=Path, default=Path("runs/coco128"))
     parser.add_argument("--preset", default="cpu")
+    parser.add_argument("--key-smoothing", action="store_true")
+    parser.add_argument("--prompt-denoising", action="store_true")
+    parser.add_argument("--pamr", action="store_true")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
 
@@ -44,7 +51,8 @@ def main() -> None:
         train(photographs, classes, config, arguments.out, bool(checkpoint_folders(arguments.out)), listener=bars)
         minutes = (time.perf_counter() - started) / 60
         student = Segmenter.load(arguments.out)
-        teacher = Segmenter.from_teacher(config.teacher.name, config)
+        refinement = Refinement(arguments.prompt_denoising, arguments.key_smoothing, arguments.pamr)
+        teacher = Segmenter.from_teacher(config.teacher.name, config, refinement=refinement)
         assert student.prototypes is not None
         vectors = {"text": student.prototypes.text, "prototypes": student.prototypes.known}
         rows = {
@@ -61,6 +69,7 @@ def main() -> None:
         "classes": class_file_hash(classes),
         "minutes": round(minutes, 2),
         "config": config.model_dump(mode="json"),
+        "teacher_refinement": asdict(refinement),
         "versions": versions(),
         "rows": {name: describe(scores, classes.names) for name, scores in rows.items()},
     }

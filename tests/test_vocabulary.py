@@ -150,12 +150,19 @@ def test_the_eighty_templates_have_one_place_each() -> None:
         assert "cat" in template.format("cat")
 
 
+def test_maskclips_templates_are_the_eighty_and_five_of_scenes() -> None:
+    templates = load_templates("maskclip-85")
+    assert len(templates) == len(set(templates)) == 85
+    assert templates[:80] == load_templates("imagenet-80")
+    assert all(template.count("{}") == 1 and template.endswith(" {} in the scene.") for template in templates[80:])
+
+
 def test_the_simple_template() -> None:
     assert load_templates("simple") == ["a photo of a {}."]
 
 
 def test_unknown_templates_list_those_there_are() -> None:
-    with pytest.raises(UserError, match="unknown prompt templates 'best'; there is imagenet-80, simple"):
+    with pytest.raises(UserError, match="unknown prompt templates 'best'; there is imagenet-80, maskclip-85, simple"):
         load_templates("best")
 
 
@@ -199,6 +206,22 @@ def test_every_word_is_asked_in_every_template_once() -> None:
     class_vectors(encoder, THREE, TEMPLATES)
     words = [word for group in THREE.words for word in group]
     assert sorted(encoder.prompts) == sorted(t.replace("{}", word) for word in words for t in TEMPLATES)
+
+
+@pytest.mark.parametrize("limit", [1, 5, 6, 7, 100])
+def test_a_long_list_is_encoded_some_at_a_time_and_the_same(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    whole = class_vectors(FakeEncoder(), THREE, TEMPLATES)
+    monkeypatch.setattr("clips4.vocabulary._PROMPTS_AT_ONCE", limit)
+    batches: list[int] = []
+
+    class Counting(FakeEncoder):
+        def encode_text(self, prompts: Sequence[str]) -> Tensor:
+            batches.append(len(prompts))
+            return super().encode_text(prompts)
+
+    torch.testing.assert_close(class_vectors(Counting(), THREE, TEMPLATES), whole, rtol=0, atol=0)
+    assert sum(batches) == 12
+    assert max(batches) <= max(limit, 6), "a class of two words in three templates stays together"
 
 
 def test_class_vectors_are_unit_rows_in_the_order_of_the_classes() -> None:

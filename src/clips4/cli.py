@@ -67,7 +67,9 @@ def train(
     images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
     classes: Classes,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
-    teacher: Annotated[str | None, typer.Option("--teacher", help="Name of the teacher.")] = None,
+    teacher: Annotated[
+        str | None, typer.Option("--teacher", help="conse, a saved CLIP's folder, or a hub id owner/name[@revision].")
+    ] = None,
     preset: Annotated[str, typer.Option("--preset", help="A shipped preset, or a YAML file.")] = "cpu",
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
@@ -122,14 +124,30 @@ def segment(
     teacher_only: Annotated[
         str | None, typer.Option("--teacher-only", help="No run: this teacher alone; all arguments are pictures.")
     ] = None,
+    reading: Annotated[
+        str | None, typer.Option("--reading", help="Teacher alone: maskclip, sclip, clearclip, naclip or vanilla.")
+    ] = None,
+    templates: Annotated[
+        str | None, typer.Option("--templates", help="Teacher alone: simple, imagenet-80 or maskclip-85.")
+    ] = None,
+    key_smoothing: Annotated[
+        bool, typer.Option("--key-smoothing", help="Teacher alone: average over positions with like keys (MaskCLIP).")
+    ] = False,
+    prompt_denoising: Annotated[
+        bool, typer.Option("--prompt-denoising", help="Teacher alone: drop classes sure of no position (MaskCLIP).")
+    ] = False,
+    refine: Annotated[
+        str | None, typer.Option("--refine", help="Teacher alone: pamr averages over like pixels nearby.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Name the pixels of pictures: for each a label PNG, an overlay with a legend, and JSON."""
     from clips4.progress import Bars
-    from clips4.segment_files import load_segmenter, segment_files
+    from clips4.segment_files import TeacherOptions, load_segmenter, segment_files
 
+    options = TeacherOptions(reading, templates, key_smoothing, prompt_denoising, refine)
     with Bars(_console()) as bars:
-        segmenter, images = load_segmenter(run_and_images, teacher_only, device)
+        segmenter, images = load_segmenter(run_and_images, teacher_only, device, options)
         done, skipped = segment_files(segmenter, images, out, classes, save, vectors, unknown, bars)
     for _, reason in skipped:
         typer.echo(f"skipped: {reason}", err=True)

@@ -61,8 +61,20 @@ class RegionConfig(_Section):
 class TeacherConfig(_Section):
     """The frozen vision-language model."""
 
-    name: str = "conse"
+    name: str = Field("conse", description="conse, a saved CLIP's folder, or a hub id owner/name[@revision]")
     templates: str = Field("simple", description="prompt templates, a file of assets/templates")
+    reading: Literal["maskclip", "sclip", "clearclip", "naclip", "vanilla"] | None = Field(
+        None, description="how CLIP's last block is read; maskclip where not given"
+    )
+    precision: Literal["32-true", "bf16-true"] = Field("32-true", description="of CLIP's weights and arithmetic")
+    window: int = Field(
+        512, ge=0, description="CLIP reads pictures with a longer side in windows of this side; 0 reads all whole"
+    )
+    overlap: float = Field(0.5, ge=0, lt=1, description="share of a window that the next covers again")
+    cache_gib: float = Field(
+        20.0, ge=0, description="where the maps of all pictures need more than this, they are computed on the fly"
+    )
+    cache_dims: int = Field(0, ge=0, description="dimensions kept of cached maps; 0 keeps all (see docs/teachers.md)")
 
 
 class StudentConfig(_Section):
@@ -99,8 +111,18 @@ class PrototypeConfig(_Section):
 
 
 class ObjectiveConfig(_Section):
-    """The three losses."""
+    """The three losses; or MaskCLIP+'s one, for comparison."""
 
+    mode: Literal["clips4", "maskclip-plus"] = Field(
+        "clips4", description="maskclip-plus trains on the teacher's pseudo labels, the text classifier frozen"
+    )
+    guided_share: Share = Field(
+        0.1, description="maskclip-plus: part of the schedule with the teacher's labels; then the student's own"
+    )
+    confidence: Share = Field(0.0, description="maskclip-plus: pixels whose class is less probable are left out")
+    prompt_denoising: bool = Field(
+        False, description="maskclip-plus: no label of a class that the teacher is sure of nowhere in the view"
+    )
     contrast_weight: float = Field(1.0, ge=0, description="lambda_t; 0 switches L_t off")
     embedding_weight: float = Field(1.0, ge=0, description="lambda_e")
     semantic_weight: float = Field(1.0, ge=0, description="lambda_s")
@@ -172,6 +194,7 @@ class Config(_Section):
 
 _INDIFFERENT = {
     "data": ("workers", "inference_side"),
+    "teacher": ("cache_gib",),
     "objective": ("matrix_mib",),
     "train": ("batch", "patience", "save_every", "keep", "watch_every", "stall"),
 }

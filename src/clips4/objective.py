@@ -8,6 +8,7 @@ from torch import Tensor
 from clips4 import ranks
 from clips4.config import ObjectiveConfig, SegmentConfig
 from clips4.losses import embedding_consistency, pixel_segment_contrast, semantic_consistency
+from clips4.losses.pseudo_labels import maskclip_plus
 from clips4.segments import IGNORED, cut_by_regions, flatten_pixels, pool, spherical_kmeans
 
 
@@ -36,6 +37,7 @@ def objective(
     settings: ObjectiveConfig,
     segment_settings: SegmentConfig,
     drawn: Tensor | None = None,
+    progress: float = 0.0,
 ) -> Terms:
     """Segments of each view, their student and teacher vectors, and the three losses.
 
@@ -49,7 +51,19 @@ def objective(
         settings: weights of the terms, kappa and tau; a weight of 0 switches its term off.
         segment_settings: how segments are made.
         drawn: indices (N,) of the pixels of z, flattened, that L_t is averaged over; None takes all.
+        progress: part of the schedule that is done, in [0, 1]; MaskCLIP+ goes over to self-training by it.
     """
+    if settings.mode == "maskclip-plus":
+        loss = maskclip_plus(
+            z,
+            pixel_map,
+            prototypes,
+            settings.temperature,
+            settings.confidence,
+            settings.prompt_denoising,
+            self_training=progress >= settings.guided_share,
+        )
+        return Terms(loss, z.new_zeros(()), z.new_zeros(()), loss.detach(), pixel_map.new_zeros(0, pixel_map.shape[1]))
     segments = cut_by_regions(
         spherical_kmeans(
             z.detach(), segment_settings.clusters, segment_settings.iterations, segment_settings.location_weight

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,9 +30,8 @@ from clips4.listening import Listener
 from clips4.prototype_search import PrototypeSearch
 from clips4.prototypes import known_prototypes, sample_unknown, teacher_segments
 from clips4.regions import RegionCache
-from clips4.teachers import Teacher
 from clips4.teachers.cache import TeacherMaps
-from clips4.vocabulary import ClassList, class_vectors, load_templates
+from clips4.vocabulary import ClassList
 
 FOLDER, PICTURES, VECTORS = "prepared", "pictures.json", "prototypes.safetensors"
 
@@ -55,7 +54,7 @@ def prepare(
     source: Source,
     classes: ClassList,
     config: Config,
-    teacher: Teacher,
+    text: Tensor,
     regions: RegionCache,
     teacher_maps: TeacherMaps,
     run: Path,
@@ -64,22 +63,24 @@ def prepare(
     """Read each usable picture once, or take what a run that stands there already has found.
 
     Regions and teacher maps go to their caches, segments to the search for prototypes, in one pass whose memory does
-    not grow with the number of pictures. Ranks share the pictures among themselves.
+    not grow with the number of pictures. Ranks share the pictures among themselves. MaskCLIP+ has no prototypes: its
+    classifier is the text, and nothing is unknown to it.
 
     Raises:
         UserError: no picture is usable.
     """
     # what the result depends on; a run of other settings in the same folder is not mistaken for this one
-    parts: Any = {"data": {"long_side"}, "regions": True, "teacher": True, "segments": True, "prototypes": True}
-    settings = config.model_dump(mode="json", include=parts)
-    key = settings_key({"pictures": source.digest, "words": classes.words, "seed": config.train.seed, **settings})
+    decisive = config.decisive()
+    settings = {section: decisive[section] for section in ("regions", "teacher", "segments", "prototypes")}
+    settings |= {"long_side": config.data.long_side, "mode": config.objective.mode, "seed": config.train.seed}
+    key = settings_key({"pictures": source.digest, "words": classes.words, **settings})
     if (found := _read(run / FOLDER, key, classes)) is not None:
         return found
 
-    text = class_vectors(teacher, classes, load_templates(config.teacher.templates)).cpu()
     sample = max(config.prototypes.sample, config.prototypes.unknown)
     search = PrototypeSearch(text, config.prototypes.m, sample, config.train.seed)
     skipped: list[tuple[int, str, str]] = []
+    with_prototypes = config.objective.mode == "clips4"
     usable, rank, world = 0, ranks.rank(), ranks.world_size()
     listener.stage("reading pictures", source.count(rank, world))
     for number, path, image in source.once(config.data.long_side, rank, world):
@@ -87,17 +88,20 @@ def prepare(
             skipped.append((number, str(path), image))
         else:
             at_picture = torch.from_numpy(regions(image))
-            search.add(picture_segments(teacher_maps(image), at_picture, config.segments), number)
+            if with_prototypes:
+                search.add(picture_segments(teacher_maps(image), at_picture, config.segments), number)
             usable += 1
         listener.advance({})
     usable = sum(ranks.gather_objects(usable))
     left_out = sorted(part for share in ranks.gather_objects(skipped) for part in share)
     if not usable:
         raise UserError(f"none of {len(left_out)} pictures can be used; the first: {left_out[0][2]}")
-    near, drawn = search.candidates()
-    known = known_prototypes(text, near, config.prototypes.m)
-    random = seeded(config.train.seed, UNKNOWN)
-    unknown = sample_unknown(drawn, config.prototypes.unknown, random, known, config.prototypes.unknown_share)
+    known, unknown = text.clone(), text[:0]
+    if with_prototypes:
+        near, drawn = search.candidates()
+        known = known_prototypes(text, near, config.prototypes.m)
+        random = seeded(config.train.seed, UNKNOWN)
+        unknown = sample_unknown(drawn, config.prototypes.unknown, random, known, config.prototypes.unknown_share)
     reasons = {number: Skipped(Path(path), reason) for number, path, reason in left_out}
     found = Prepared(usable, reasons, Prototypes(classes, text, known, unknown))
     if rank == 0:

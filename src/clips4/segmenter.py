@@ -1,9 +1,9 @@
 """Segmenter: a trained student (or a teacher alone) that answers with classes for pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, overload
+from typing import Any, Literal, NamedTuple, Protocol, cast, overload
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from clips4.devices import pick_device
 from clips4.errors import UserError
 from clips4.images import RGB, load_rgb, pil_to_rgb, reduce_to, resize_map, to_tensor
 from clips4.teachers import Teacher, load_teacher
-from clips4.vocabulary import UNKNOWN, ClassList, class_vectors, load_classes, load_templates
+from clips4.teachers.refinement import PamrRefiner, Refinement, refine_scores
+from clips4.teachers.text_cache import cached_class_vectors
+from clips4.vocabulary import UNKNOWN, ClassList, load_classes, load_templates
 
 Picture = str | Path | Image.Image | NDArray[Any] | Tensor
 Pictures = list[Any] | tuple[Picture, ...]  # lists are invariant: any list of pictures
@@ -33,6 +35,20 @@ class PixelEncoder(Protocol):
     """(B, 3, H, W) in [0, 1] -> (B, D, h, w) unit along D: a student, or a teacher's ``encode_pixels``."""
 
     def __call__(self, images: Tensor) -> Tensor: ...
+
+
+class KeyedEncoder(Protocol):
+    """A teacher that gives the keys (B, W, h, w) of its last attention besides; key smoothing needs them."""
+
+    def encode_pixels_and_keys(self, images: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+class ReadPicture(NamedTuple):
+    """A picture (H, W, 3), its pixel embeddings (D, h, w), and keys (W, h, w) where key smoothing asks for them."""
+
+    image: RGB
+    z: Tensor
+    keys: Tensor | None
 
 
 class Area(NamedTuple):
@@ -92,7 +108,11 @@ class Segmenter:
         device: torch.device,
         prototypes: Prototypes | None = None,
         teacher: Teacher | None = None,
+        refinement: Refinement = Refinement(),  # noqa: B008  # frozen
     ):
+        if refinement.key_smoothing and not hasattr(teacher, "encode_pixels_and_keys"):
+            raise UserError(f"key smoothing: {settings.name} has no attention keys to smooth by; take a CLIP teacher")
+        self._refinement = refinement
         self._encoder, self._settings, self._long_side, self._device = encoder, settings, long_side, device
         self._teacher = teacher  # loaded when a name new to the run is asked for
         self.prototypes = prototypes
@@ -117,13 +137,31 @@ class Segmenter:
         )
 
     @classmethod
-    def from_teacher(cls, name: str, config: Config | None = None, device: str = "auto") -> "Segmenter":
-        """A teacher alone: its pixel map against text vectors."""
+    def from_teacher(
+        cls,
+        name: str,
+        config: Config | None = None,
+        device: str = "auto",
+        refinement: Refinement = Refinement(),  # noqa: B008  # frozen
+    ) -> "Segmenter":
+        """A teacher alone: its pixel map against text vectors.
+
+        Args:
+            name: what ``load_teacher`` takes.
+            config: how the teacher reads, and at what size.
+            device: "auto", "cpu", "cuda", "mps".
+            refinement: what is done to its answers.
+
+        Raises:
+            UserError: no such teacher, or one without keys where key smoothing is asked for.
+        """
         config = config or Config()
         where = pick_device(device)
-        teacher = load_teacher(name).to(where)
         settings = config.teacher.model_copy(update={"name": name})
-        return cls(teacher.encode_pixels, settings, config.data.long_side, where, teacher=teacher)
+        teacher = load_teacher(settings).to(where)
+        return cls(
+            teacher.encode_pixels, settings, config.data.long_side, where, teacher=teacher, refinement=refinement
+        )
 
     @overload
     def embed(self, images: Picture) -> Tensor: ...
@@ -180,12 +218,38 @@ class Segmenter:
 
     def segment_by(self, image: Picture, names: tuple[str, ...], matrix: Tensor, unknown: bool = True) -> Segmentation:
         """``segment`` for one picture by class vectors at hand, as ``class_vectors`` gives them."""
-        rgb = read_picture(image)
+        read = self.read(image)
         others = self.prototypes.unknown if unknown and self.prototypes else matrix[:0]
-        z = self._embed(rgb)
-        labels, similarity = nearest_class(z, torch.cat([matrix, others]).to(z), rgb.shape[:2])
+        labels, similarity = self.label(read, torch.cat([matrix, others]))
         labels = torch.where(labels >= len(matrix), UNKNOWN_LABEL, labels)
-        return Segmentation(rgb, labels.short().cpu().numpy(), similarity.float().cpu().numpy(), names)
+        return Segmentation(read.image, labels.short().cpu().numpy(), similarity.float().cpu().numpy(), names)
+
+    def read(self, image: Picture) -> ReadPicture:
+        """Read one picture, for any number of ``label``."""
+        rgb = read_picture(image)
+        if not self._refinement.key_smoothing:
+            return ReadPicture(rgb, self._embed(rgb), None)
+        keyed = cast(KeyedEncoder, self._teacher)
+        z, keys = keyed.encode_pixels_and_keys(self._reduced(rgb))
+        return ReadPicture(rgb, z[0], keys[0])
+
+    @torch.no_grad()
+    def label(self, read: ReadPicture, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """The class of every pixel of a picture, refined as this segmenter was asked to.
+
+        Args:
+            read: from ``read``.
+            vectors: (L, D) unit rows.
+
+        Returns:
+            (H, W) int64 labels 0..L-1, and (H, W) scores: cosines, or smoothed probabilities after key smoothing.
+        """
+        cosines = torch.einsum("dhw,ld->lhw", read.z, vectors.to(read.z))
+        scores, asked = refine_scores(cosines, read.keys, self._refinement)
+        picture = to_tensor(read.image).to(read.z.device)
+        refine = PamrRefiner(picture) if self._refinement.pamr else None
+        labels, best = best_class(scores, read.image.shape[:2], refine)
+        return asked[labels], best
 
     def class_vectors(
         self, classes: str | Path | Sequence[str] | ClassList | None = None, vectors: Vectors = "prototypes"
@@ -205,22 +269,26 @@ class Segmenter:
             source = self.prototypes.known if vectors == "prototypes" else self.prototypes.text
             rows = [source[own[name]] if name in own else None for name in asked.names]
         if new:
-            self._teacher = self._teacher or load_teacher(self._settings.name)
+            self._teacher = self._teacher or load_teacher(self._settings)
             fresh = ClassList(tuple(asked.names[i] for i in new), tuple(asked.words[i] for i in new))
-            text = class_vectors(self._teacher, fresh, load_templates(self._settings.templates)).cpu()
+            text = cached_class_vectors(self._teacher, fresh, load_templates(self._settings.templates))
             for index, row in zip(new, text, strict=True):
                 rows[index] = row
         return asked.names, torch.stack([row for row in rows if row is not None])
 
     @torch.no_grad()
     def _embed(self, image: RGB) -> Tensor:
+        return self._encoder(self._reduced(image))[0]
+
+    def _reduced(self, image: RGB) -> Tensor:
+        """(1, 3, H, W) as the network is to see it."""
         reduced = to_tensor(reduce_to(image, self._long_side))[None].to(self._device)
         short = min(reduced.shape[-2:])
         if short < _MIN_SIDE:
             factor = _MIN_SIDE / short
             height, width = (max(_MIN_SIDE, round(side * factor)) for side in reduced.shape[-2:])
             reduced = resize_map(reduced, (min(height, self._long_side), min(width, self._long_side)))
-        return self._encoder(reduced)[0]
+        return reduced
 
 
 @torch.no_grad()
@@ -235,13 +303,25 @@ def nearest_class(z: Tensor, vectors: Tensor, size: tuple[int, ...]) -> tuple[Te
     Returns:
         (H, W) int64 labels 0..L-1 (the lowest where equal) and (H, W) the cosine of each pixel's label.
     """
+    return best_class(torch.einsum("dhw,ld->lhw", z, vectors), size)
+
+
+@torch.no_grad()
+def best_class(
+    scores: Tensor, size: tuple[int, ...], refine: Callable[[Tensor], Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Scores (L, h, w) upsampled to (H, W), refined there if wanted, then argmax; some classes at a time.
+
+    Returns:
+        (H, W) int64 labels 0..L-1 (the lowest where equal) and (H, W) the score of each pixel's label.
+    """
     height, width = size
-    logits = torch.einsum("dhw,ld->lhw", z, vectors)
-    best = torch.full((height, width), -torch.inf, dtype=logits.dtype, device=z.device)
-    labels = torch.zeros((height, width), dtype=torch.long, device=z.device)
+    best = torch.full((height, width), -torch.inf, dtype=scores.dtype, device=scores.device)
+    labels = torch.zeros((height, width), dtype=torch.long, device=scores.device)
     at_once = max(1, _LOGIT_BUDGET // (height * width))
-    for start in range(0, len(vectors), at_once):
-        value, index = resize_map(logits[None, start : start + at_once], (height, width))[0].max(0)
+    for start in range(0, len(scores), at_once):
+        upsampled = resize_map(scores[None, start : start + at_once], (height, width))[0]
+        value, index = (refine(upsampled) if refine else upsampled).max(0)
         better = value > best
         best = torch.where(better, value, best)
         labels = torch.where(better, index + start, labels)

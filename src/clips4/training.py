@@ -19,6 +19,7 @@ from clips4.data.folders import Skipped
 from clips4.data.loader import ItemMaker
 from clips4.data.sources import open_source
 from clips4.data.streams import STEP, seeded
+from clips4.data.teacher_maps import plan_teacher_maps
 from clips4.devices import make_fabric
 from clips4.errors import UserError
 from clips4.interrupts import deferred_interrupt
@@ -32,9 +33,9 @@ from clips4.resuming import RunState, check_resumable, run_facts
 from clips4.runlog import LOG, RunLog
 from clips4.stalls import told_of_stalls
 from clips4.student.embedder import Embedder, build_student
-from clips4.teachers import load_teacher
-from clips4.teachers.cache import TeacherMaps
-from clips4.vocabulary import ClassList
+from clips4.teachers import load_teacher, pinned
+from clips4.teachers.text_cache import cached_class_vectors
+from clips4.vocabulary import ClassList, load_templates
 
 
 class Interrupted(Exception):
@@ -117,11 +118,16 @@ def train(
     # what is trained, and what guides it
     torch.manual_seed(config.train.seed)
     checkpoint = load_checkpoint(run, resuming=True, say=listener.say) if resume and checkpoint_folders(run) else None
-    teacher = load_teacher(config.teacher.name).to(fabric.device)
+    teacher_settings = pinned(config.teacher, checkpoint.config.teacher) if checkpoint else config.teacher
+    teacher = load_teacher(teacher_settings).to(fabric.device)
+    # the run remembers which weights it learnt from: a commit of the hub, or a folder's whole path
+    config = config.model_copy(update={"teacher": teacher_settings.model_copy(update={"name": teacher.name})})
     student = checkpoint.student if checkpoint else build_student(config.student, teacher.embed_dim)
     student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # depthwise convolutions run faster so
-    regions, teacher_maps = RegionCache(config.regions), TeacherMaps(teacher, fabric.device)
-    prepared = prepare(source, classes, config, teacher, regions, teacher_maps, run, listener)
+    text = cached_class_vectors(teacher, classes, load_templates(config.teacher.templates))
+    teacher_maps = plan_teacher_maps(teacher, source, text, config, fabric.device, listener)
+    regions = RegionCache(config.regions)
+    prepared = prepare(source, classes, config, text, regions, teacher_maps, run, listener)
     facts = run_facts(source, config, world)
     if checkpoint:
         check_resumable(checkpoint, config, classes, facts, run)
@@ -148,10 +154,12 @@ def train(
     listener.stage("training", config.train.steps - state.step)
     run.mkdir(parents=True, exist_ok=True)
     drawn = -(-config.objective.contrast_pixels // (config.train.batch * world))
-    make_item = ItemMaker(regions, teacher_maps, config.data, student.stride, config.train.seed, drawn)
+    kept = teacher_maps if teacher_maps.keep else None
+    make_item = ItemMaker(regions, kept, config.data, student.stride, config.train.seed, drawn)
+    read = None if teacher_maps.keep else teacher_maps.compute
     pin = fabric.device.type == "cuda"
     feed = told_of_stalls(
-        training_batches(source, prepared.skipped, make_item, config, state.step, rank, world, pin),
+        training_batches(source, prepared.skipped, make_item, config, state.step, rank, world, pin, read),
         config.train.stall,
         lambda seconds: listener.say(f"waiting for the pictures of step {state.step + 1} since {seconds:.0f} s"),
     )
@@ -171,7 +179,16 @@ def train(
                 with fabric.no_backward_sync(model, enabled=part + 1 < config.train.accumulate):
                     z = model(images)
                     terms.append(
-                        objective(z, at_regions, pixel_map, prototypes, config.objective, config.segments, chosen)
+                        objective(
+                            z,
+                            at_regions,
+                            pixel_map,
+                            prototypes,
+                            config.objective,
+                            config.segments,
+                            chosen,
+                            progress=state.step / config.train.steps,
+                        )
                     )
                     fabric.backward(terms[-1].total / config.train.accumulate)
             norm = fabric.clip_gradients(model, optimiser, max_norm=config.train.clip, error_if_nonfinite=False)

@@ -5,7 +5,7 @@ given they replace the name in the prompts (write the name among them to keep it
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import Tensor
 from clips4.errors import UserError
 
 ASSETS = resources.files("clips4").joinpath("assets")
+_PROMPTS_AT_ONCE = 8192
 UNKNOWN = "unknown"  # the answer for pixels nearest an unknown prototype; no class may bear it
 
 
@@ -142,6 +143,20 @@ def class_vectors(teacher: TextEncoder, classes: ClassList, templates: Sequence[
         (K, D) unit rows.
     """
     prompts = [[template.format(word) for word in words for template in templates] for words in classes.words]
-    vectors = teacher.encode_text([prompt for group in prompts for prompt in group])
-    means = [group.mean(0) for group in F.normalize(vectors, dim=1).split([len(group) for group in prompts])]
+    means: list[Tensor] = []
+    for some in _at_most(_PROMPTS_AT_ONCE, prompts):
+        vectors = F.normalize(teacher.encode_text([prompt for group in some for prompt in group]), dim=1)
+        means += [group.mean(0) for group in vectors.split([len(group) for group in some])]
     return F.normalize(torch.stack(means), dim=1)
+
+
+def _at_most(limit: int, groups: Sequence[list[str]]) -> Iterator[list[list[str]]]:
+    """Groups in runs of some ``limit`` members together, so that a long list of classes needs bounded memory."""
+    run: list[list[str]] = []
+    for group in groups:
+        if run and sum(map(len, run)) + len(group) > limit:
+            yield run
+            run = []
+        run.append(group)
+    if run:
+        yield run

@@ -92,6 +92,7 @@ def test_views_belong_to_the_picture_of_the_position(tmp_path: Path) -> None:
     assert np.array_equal(seen[0], load_rgb(stream.picture(0)))
     assert views.images.shape == (2, 3, 32, 32)
     assert views.regions.shape == (2, 4, 4)
+    assert isinstance(views, Views)
     assert views.pixel_map.shape == (2, 3, 4, 4)
 
 
@@ -126,7 +127,7 @@ def test_views_of_an_image_lie_side_by_side() -> None:
     items = [make_item([[0, 0], [0, 0]], seed) for seed in range(3)]
     batch = collate(items)
     assert torch.equal(batch.images, torch.cat([item.views.images for item in items]))
-    assert torch.equal(batch.pixel_map, torch.cat([item.views.pixel_map for item in items]))
+    assert torch.equal(batch.pixel_map, torch.cat([item.views[2] for item in items]))
 
 
 # --------------------------------------------------------------------------------------------------------- batches

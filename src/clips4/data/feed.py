@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 
 from clips4.config import Config
-from clips4.data.loader import Batch, ItemMaker, Positions, ShardStream, ViewStream, batches
+from clips4.data.loader import Batch, ItemMaker, MapReader, Positions, ShardStream, ViewStream, batches
 from clips4.data.sources import PictureFiles, PictureShards, Source
 
 
@@ -16,6 +16,7 @@ def training_batches(
     rank: int,
     world: int,
     pin: bool,
+    read: MapReader | None = None,
 ) -> Iterator[Batch]:
     """The batches of a rank from a step on: ``train.accumulate`` for each step.
 
@@ -26,13 +27,13 @@ def training_batches(
         config: of the run.
         first_step: the step begun or gone on with.
         rank, world: this rank's place among how many.
-        pin: see ``loader.batches``.
+        pin, read: see ``loader.batches``.
     """
     batch, parts, workers = config.train.batch, config.train.accumulate, config.data.workers
     if isinstance(source, PictureShards):
         shards = ShardStream(source.shards, make_item, batch, first_step * parts, rank, world)
-        return batches(shards, None, batch, workers, pin)
+        return batches(shards, None, batch, workers, pin, read)
     assert isinstance(source, PictureFiles)
     usable = [path for number, path in enumerate(source.paths) if number not in skipped]
     places = Positions(range(first_step, config.train.steps), parts, batch, rank, world)
-    return batches(ViewStream(usable, make_item), places, batch, workers, pin)
+    return batches(ViewStream(usable, make_item), places, batch, workers, pin, read)

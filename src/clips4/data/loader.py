@@ -7,7 +7,7 @@ changes what is trained on.
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from clips4.data.folders import load_photograph
 from clips4.data.shards import read_forever
 from clips4.data.sources import decode_sample
 from clips4.data.streams import ORDER, PIXELS, VIEW, seeded
-from clips4.data.views import Views, make_views
+from clips4.data.views import UnreadViews, Views, make_unread_views, make_views, warp_map
 from clips4.errors import UserError
 from clips4.images import RGB, to_tensor
 from clips4.segments import IGNORED
@@ -47,9 +47,12 @@ class Batch(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One picture's part of a batch: its views, the pixels drawn for L_t (indices into V * h * w), its name."""
+    """One picture's part of a batch: its views, the pixels drawn for L_t (indices into V * h * w), its name.
 
-    views: Views
+    Where the teacher reads pictures on the fly, their views come without its map: loader processes have no teacher.
+    """
+
+    views: Views | UnreadViews
     drawn: Tensor
     name: str
 
@@ -59,7 +62,7 @@ class ItemMaker:
 
     Args:
         regions: gives the region map (H, W) of a picture.
-        teacher_maps: gives the teacher's map (D, h, w) of a picture.
+        teacher_maps: gives the teacher's map (D, h, w) of a picture; None leaves it to be read later.
         config: how views are drawn.
         stride: the student's stride.
         seed: of all randomness.
@@ -69,7 +72,7 @@ class ItemMaker:
     def __init__(
         self,
         regions: Callable[[RGB], NDArray[np.integer]],
-        teacher_maps: Callable[[RGB], Tensor],
+        teacher_maps: Callable[[RGB], Tensor] | None,
         config: DataConfig,
         stride: int,
         seed: int,
@@ -80,14 +83,13 @@ class ItemMaker:
 
     def __call__(self, image: RGB, name: str, place: int) -> Item:
         """The item of a picture (H, W, 3) at a place of the stream, which alone decides what is drawn."""
-        views = make_views(
-            to_tensor(image),
-            torch.from_numpy(self._regions(image)),
-            self._teacher_maps(image),
-            self.config,
-            self._stride,
-            seeded(self.seed, VIEW, place),
-        )
+        pixels, regions = to_tensor(image), torch.from_numpy(self._regions(image))
+        random = seeded(self.seed, VIEW, place)
+        views: Views | UnreadViews
+        if self._teacher_maps is None:
+            views = make_unread_views(pixels, regions, self.config, self._stride, random)
+        else:
+            views = make_views(pixels, regions, self._teacher_maps(image), self.config, self._stride, random)
         return Item(views, draw_pixels(views.regions.numel(), self._draw, seeded(self.seed, PIXELS, place)), name)
 
 
@@ -163,10 +165,27 @@ def draw_pixels(pixels: int, limit: int, generator: torch.Generator) -> Tensor:
     return torch.randperm(pixels, generator=generator)[:limit]
 
 
+class MapReader(Protocol):
+    """Reads a picture with the teacher now: (3, H, W) in [0, 1] -> (D, h, w), on the teacher's device."""
+
+    def __call__(self, image: Tensor) -> Tensor: ...
+
+
+def read_views(item: Item, read: MapReader) -> Item:
+    """The item with the teacher's map in its views, read now."""
+    if isinstance(item.views, Views):
+        return item
+    images, regions, image, crops = item.views
+    pixel_map = read(image)
+    warped = [warp_map(pixel_map, crop, regions.shape[-1]) for crop in crops.to(pixel_map.device)]
+    return item._replace(views=Views(images, regions, torch.stack(warped)))
+
+
 def collate(items: Sequence[Item]) -> Batch:
     """Join the views of B images; regions and pixels are numbered through."""
     regions, drawn, first_region, first_pixel = [], [], 0, 0
     for views, chosen, _ in items:
+        assert isinstance(views, Views), "read_views comes first"
         regions.append(torch.where(views.regions == IGNORED, IGNORED, views.regions + first_region))
         drawn.append(chosen + first_pixel)
         first_region += int(views.regions.max()) + 1
@@ -174,7 +193,7 @@ def collate(items: Sequence[Item]) -> Batch:
     return Batch(
         torch.cat([item.views.images for item in items]),
         torch.cat(regions),
-        torch.cat([item.views.pixel_map for item in items]),
+        torch.cat([views.pixel_map for views, _, _ in items if isinstance(views, Views)]),
         torch.cat(drawn),
         tuple(item.name for item in items),
     )
@@ -207,7 +226,12 @@ class Positions(Sampler[int]):
 
 
 def batches(
-    stream: Dataset[Item], places: Positions | None, batch: int, workers: int = 0, pin: bool = False
+    stream: Dataset[Item],
+    places: Positions | None,
+    batch: int,
+    workers: int = 0,
+    pin: bool = False,
+    read: MapReader | None = None,
 ) -> Iterator[Batch]:
     """Batches of ``batch`` pictures.
 
@@ -217,7 +241,15 @@ def batches(
         batch: pictures per batch.
         workers: loader processes; 0 loads in this one.
         pin: put them into page-locked memory, from which CUDA copies them while it computes.
+        read: where the items come without the teacher's maps: reads them now, in this process.
     """
-    yield from DataLoader(
-        stream, batch_size=batch, sampler=places, num_workers=workers, collate_fn=collate, pin_memory=pin
+    loader = DataLoader(
+        stream,
+        batch_size=batch,
+        sampler=places,
+        num_workers=workers,
+        collate_fn=list if read else collate,
+        pin_memory=pin,
     )
+    for loaded in loader:
+        yield collate([read_views(Item(*item), read) for item in loaded]) if read else loaded

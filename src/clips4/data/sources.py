@@ -1,14 +1,20 @@
 """Where training pictures come from: files, read in any order, or tar shards, which stream."""
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+from PIL import Image
 
 from clips4.caching import content_key, settings_key
 from clips4.data.folders import Skipped, fit_photograph, load_photograph
 from clips4.data.shards import Sample, expand_shards, is_shard, read_once
 from clips4.errors import UserError
 from clips4.images import RGB, decode_rgb, find_images
+
+_SIZED = 256  # pictures whose size is looked at
 
 
 class Seen(NamedTuple):
@@ -39,6 +45,12 @@ class Source(Protocol):
     def count(self, rank: int, world: int) -> int:
         """How many ``once`` will give, 0 where nobody knows."""
 
+    def sizes(self) -> tuple[int, list[tuple[int, int]]]:
+        """How many pictures there are, about, and (width, height) of some of them."""
+
+    def sample(self, limit: int, long_side: int) -> Iterator[RGB]:
+        """At most ``limit`` readable pictures, the same whenever it is asked."""
+
 
 class PictureFiles:
     """Picture files, in the order given."""
@@ -57,6 +69,17 @@ class PictureFiles:
 
     def count(self, rank: int, world: int) -> int:
         return len(range(rank, len(self.paths), world))
+
+    def sizes(self) -> tuple[int, list[tuple[int, int]]]:
+        found = [size for path in spread(self.paths, _SIZED) if (size := _size(path))]
+        return len(self.paths), found
+
+    def sample(self, limit: int, long_side: int) -> Iterator[RGB]:
+        for path in spread(self.paths, limit):
+            try:
+                yield load_photograph(path, long_side)
+            except UserError:  # told when the pictures are read
+                continue
 
 
 class PictureShards:
@@ -80,6 +103,19 @@ class PictureShards:
 
     def count(self, rank: int, world: int) -> int:
         return 0
+
+    def sizes(self) -> tuple[int, list[tuple[int, int]]]:
+        first = list(islice(read_once(self.shards, 0, 1, lambda _: None), _SIZED))
+        mean = sum(len(sample.data) for sample in first) / len(first)
+        whole = sum(Path(shard).stat().st_size for shard in self.shards)
+        return round(whole / mean), [size for sample in first if (size := _size(io.BytesIO(sample.data)))]
+
+    def sample(self, limit: int, long_side: int) -> Iterator[RGB]:
+        for sample in islice(read_once(self.shards, 0, 1, lambda _: None), limit):
+            try:
+                yield decode_sample(sample, long_side)
+            except UserError:
+                continue
 
 
 def decode_sample(sample: Sample, long_side: int) -> RGB:
@@ -114,6 +150,20 @@ def open_source(paths: Sequence[Path]) -> Source:
     if not paths:
         raise UserError("no picture was given to train on")
     return PictureShards(list(map(str, paths))) if is_shard(paths[0]) else PictureFiles(paths)
+
+
+def spread(paths: Sequence[Path], count: int) -> list[Path]:
+    """At most ``count`` of the paths, evenly spaced."""
+    return list(paths[:: max(1, -(-len(paths) // count))])
+
+
+def _size(file: Path | io.BytesIO) -> tuple[int, int] | None:
+    """(width, height) by the header alone; None where it is no picture."""
+    try:
+        with Image.open(file) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
 
 
 def _digest(paths: Iterable[Path]) -> str:

@@ -30,6 +30,21 @@ class Views(NamedTuple):
     pixel_map: Tensor
 
 
+class UnreadViews(NamedTuple):
+    """V views of one image that the teacher has yet to read.
+
+    Attributes:
+        images, regions: see ``Views``.
+        image: (3, H, W) in [0, 1], what the teacher is to see.
+        crops: (V, 2, 3) by which its map is to be warped.
+    """
+
+    images: Tensor
+    regions: Tensor
+    image: Tensor
+    crops: Tensor
+
+
 def sample_crop(height: int, width: int, config: DataConfig, generator: torch.Generator) -> Tensor:
     """A random resized crop with flip, as the (2, 3) affine map from the view's to the picture's coordinates.
 
@@ -105,13 +120,23 @@ def make_views(
         stride: the student's stride; regions and map are carried to ``config.crop / stride``.
         generator: source of all randomness.
     """
+    views = make_unread_views(image, regions, config, stride, generator)
+    size = config.crop // stride
+    return Views(views.images, views.regions, torch.stack([warp_map(pixel_map, crop, size) for crop in views.crops]))
+
+
+def make_unread_views(
+    image: Tensor, regions: Tensor, config: DataConfig, stride: int, generator: torch.Generator
+) -> UnreadViews:
+    """The same views as ``make_views``, but for the teacher's map."""
     if config.crop % stride:
         raise ValueError(f"crop {config.crop} is not a multiple of the student's stride {stride}")
     size = config.crop // stride
     crops = [sample_crop(image.shape[1], image.shape[2], config, generator) for _ in range(VIEWS)]
     images = torch.stack([warp_image(image, crop, config.crop) for crop in crops])
-    return Views(
+    return UnreadViews(
         images=photometric(images, config, generator),
         regions=torch.stack([warp_regions(regions, crop, size) for crop in crops]),
-        pixel_map=torch.stack([warp_map(pixel_map, crop, size) for crop in crops]),
+        image=image,
+        crops=torch.stack(crops),
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 from clips4.data.labelled import LabelledFolder
 from clips4.evaluation.confusion import Scores, confusion_matrix, scores
 from clips4.listening import Listener, Silent
-from clips4.segmenter import Segmenter, nearest_class
+from clips4.segmenter import Segmenter
 from clips4.vocabulary import ClassList
 
 PROTOCOL = "clips4-v1"
@@ -39,9 +39,9 @@ def score_language(
     confusion = {name: np.zeros((classes, classes + 1), np.int64) for name in vectors}
     listener.stage("scoring", len(dataset))
     for _, picture, truth in dataset:
-        z = segmenter.embed(picture)
+        read = segmenter.read(picture)
         for name, matrix in vectors.items():
-            labels, _ = nearest_class(z, matrix.to(z), truth.shape)
+            labels, _ = segmenter.label(read, matrix)
             confusion[name] += confusion_matrix(truth, labels.cpu().numpy(), classes)
         listener.advance({})
     return {name: scores(counts) for name, counts in confusion.items()}

@@ -1,5 +1,5 @@
 """Teachers: frozen vision-language models read densely, and ``load_teacher``."""
 
-from clips4.teachers.teacher import Teacher, load_teacher, teacher_names
+from clips4.teachers.teacher import Teacher, load_teacher, pinned, teacher_names
 
-__all__ = ["Teacher", "load_teacher", "teacher_names"]
+__all__ = ["Teacher", "load_teacher", "pinned", "teacher_names"]

@@ -1,0 +1,77 @@
+"""Whether the teacher's maps are kept on disk or computed on the fly, decided by their size and said aloud."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clips4.config import Config
+from clips4.data.sources import Source
+from clips4.errors import UserError
+from clips4.images import to_tensor
+from clips4.listening import Listener
+from clips4.teachers import Teacher
+from clips4.teachers.cache import TeacherMaps
+from clips4.teachers.projection import fit_basis
+
+_SAMPLED, _POSITIONS = 32, 512  # pictures read for a basis; positions of each
+_BYTES = 2  # half precision
+
+
+def estimate_bytes(count: int, sizes: Sequence[tuple[int, int]], long_side: int, stride: int, dims: int) -> int:
+    """Bytes of the maps of ``count`` pictures, by the (width, height) of some."""
+    if not sizes:
+        return 0
+    positions = [
+        max(1, round(height * shrink / stride)) * max(1, round(width * shrink / stride))
+        for width, height in sizes
+        for shrink in [min(1.0, long_side / max(width, height))]
+    ]
+    return round(count * sum(positions) / len(positions) * dims * _BYTES)
+
+
+def plan_teacher_maps(
+    teacher: Teacher, source: Source, text: Tensor, config: Config, device: torch.device, listener: Listener
+) -> TeacherMaps:
+    """The teacher's maps, cached where they fit ``teacher.cache_gib`` and computed on the fly where they do not.
+
+    Args:
+        teacher: on its device.
+        source: the pictures of the run.
+        text: (K, D) class vectors; with ``teacher.cache_dims`` they are kept exactly.
+        config: of the run.
+        device: where the teacher is.
+        listener: is told what was decided.
+
+    Raises:
+        UserError: ``teacher.cache_dims`` is too few for the classes, or more than D.
+    """
+    dims = config.teacher.cache_dims or teacher.embed_dim
+    if not len(text) <= dims <= teacher.embed_dim and config.teacher.cache_dims:
+        raise UserError(
+            f"teacher.cache_dims = {dims}: give {len(text)}, the number of classes, to {teacher.embed_dim}, "
+            "the teacher's dimensions; or 0 to keep all"
+        )
+    count, sizes = source.sizes()
+    gib = estimate_bytes(count, sizes, config.data.long_side, teacher.patch_stride, dims) / 2**30
+    needs = f"teacher's maps of {count} pictures need some {gib:.2g} GiB"
+    if gib > config.teacher.cache_gib:
+        listener.say(f"{needs}, more than teacher.cache_gib = {config.teacher.cache_gib:g}: computed in every step")
+        return TeacherMaps(teacher, device, keep=False)
+    basis = None
+    if dims < teacher.embed_dim:
+        basis = fit_basis(text, _sample(teacher, source, config.data.long_side, device), dims)
+    maps = TeacherMaps(teacher, device, basis=basis)
+    kept = f", {dims} of {teacher.embed_dim} dimensions" if basis is not None else ""
+    listener.say(f"{needs}: computed once and kept in {maps.folder}{kept}")
+    return maps
+
+
+def _sample(teacher: Teacher, source: Source, long_side: int, device: torch.device) -> Tensor:
+    """(P, D) unit vectors from some positions of some pictures, the same in every run."""
+    found = [torch.zeros(0, teacher.embed_dim)]
+    for image in source.sample(_SAMPLED, long_side):
+        vectors = teacher.encode_pixels(to_tensor(image)[None].to(device))[0].flatten(1).T.float().cpu()
+        found.append(vectors[:: max(1, len(vectors) // _POSITIONS)])
+    return F.normalize(torch.cat(found), dim=1)

@@ -1,0 +1,51 @@
+"""CLIP's tokenizer, checked: a wrong one gives vectors all the same, of something that nobody said."""
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from clips4.errors import UserError
+
+VOCABULARY = 49408
+# "a photo of a cat" as the published byte-pair vocabulary encodes it, with the marks of beginning and end
+_PROBE, _PROBE_TOKENS = "a photo of a cat", [49406, 320, 1125, 539, 320, 2368, 49407]
+
+
+def clean(text: str) -> str:
+    """What CLIP does to a text before the byte pairs: mend encodings, undo HTML twice, join spaces, lower case."""
+    import ftfy
+
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
+
+
+def load_clip_tokenizer(folder: Path, name: str) -> Any:
+    """The tokenizer of a folder, as CLIP published it.
+
+    Made from a folder without vocabulary, transformers' tokenizer silently knows two words; it is refused here, as is
+    any other than CLIP's.
+
+    Raises:
+        UserError: not CLIP's tokenizer.
+    """
+    from transformers import CLIPTokenizer
+
+    mend = "a CLIP folder holds tokenizer.json, or vocab.json and merges.txt; copy or download them again"
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json")):
+        raise UserError(f"teacher {name}: no tokenizer there; {mend}")
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+        known, tokens = len(tokenizer), tokenizer(_PROBE)["input_ids"]
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        reason = next(iter(str(error).splitlines()), "")
+        raise UserError(f"teacher {name}: its tokenizer cannot be read ({type(error).__name__}: {reason}); {mend}")
+    if known != VOCABULARY:
+        raise UserError(f"teacher {name}: its tokenizer knows {known} tokens, CLIP's {VOCABULARY}; {mend}")
+    if tokens != _PROBE_TOKENS:
+        raise UserError(f"teacher {name}: its tokenizer says {tokens} for {_PROBE!r}, CLIP's {_PROBE_TOKENS}; {mend}")
+    return tokenizer
+
+
+def clip_tokens(tokenizer: Any, texts: Sequence[str], length: int) -> list[list[int]]:
+    """Token ids of texts, begin and end marks included, cut to ``length`` with the end mark kept."""
+    return tokenizer([clean(text) for text in texts], truncation=True, max_length=length)["input_ids"]

@@ -1,0 +1,59 @@
+"""Large pictures in overlapping windows, averaged where they overlap."""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def to_patches(images: Tensor, patch: int) -> Tensor:
+    """Resize (B, 3, H, W) so that each side is the nearest multiple of the patch (bilinear, with a filter)."""
+    size = [max(1, round(side / patch)) * patch for side in images.shape[-2:]]
+    if list(images.shape[-2:]) == size:
+        return images
+    return F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def window_starts(size: int, window: int, stride: int) -> list[int]:
+    """Where windows begin along a side: every ``stride``, the last moved back to end with the side."""
+    if size <= window:
+        return [0]
+    return [*range(0, size - window, stride), size - window]
+
+
+def read_in_windows(
+    images: Tensor, read: Callable[[Tensor], Tensor], patch: int, window: int, overlap: float
+) -> Tensor:
+    """Read pictures whole, or in overlapping windows where a side is longer than ``window``.
+
+    What is averaged is what ``read`` gives: for unit vectors, inner products with class vectors are averaged too, as
+    averaging logits over sliding windows does.
+
+    Args:
+        images: (B, 3, H, W), sides multiples of the patch.
+        read: (B, 3, H', W') -> (B, C, H' / patch, W' / patch).
+        patch: side of a patch in pixels.
+        window: side of a window in pixels, rounded to whole patches; 0 reads every picture whole.
+        overlap: share of a window that the next one covers again, in [0, 1).
+
+    Returns:
+        (B, C, H / patch, W / patch).
+    """
+    height, width = (side // patch for side in images.shape[-2:])
+    side = max(1, round(window / patch)) if window else max(height, width)
+    if side >= max(height, width):
+        return read(images)
+    stride = max(1, round(side * (1 - overlap)))
+    total: Tensor | None = None
+    for top in window_starts(height, side, stride):
+        for left in window_starts(width, side, stride):
+            rows, columns = slice(top, min(top + side, height)), slice(left, min(left + side, width))
+            pixels = images[..., rows.start * patch : rows.stop * patch, columns.start * patch : columns.stop * patch]
+            part = read(pixels)
+            if total is None:
+                total = part.new_zeros(part.shape[0], part.shape[1], height, width)
+                count = part.new_zeros(height, width)
+            total[..., rows, columns] += part
+            count[rows, columns] += 1
+    assert total is not None
+    return total / count

@@ -1,0 +1,209 @@
+"""Training with a CLIP teacher: the command line, maps cached or on the fly, and MaskCLIP+."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from clips4.checkpoints import load_checkpoint
+from clips4.config import Config, TeacherConfig, load_config
+from clips4.errors import UserError
+from clips4.listening import Silent
+from clips4.runlog import LOG, read_log
+from clips4.segment_files import TeacherOptions, load_segmenter
+from clips4.segmenter import Segmenter
+from clips4.teachers import load_teacher
+from clips4.teachers.refinement import Refinement, confident_classes
+from clips4.training import train
+from clips4.vocabulary import class_vectors, load_classes, load_templates
+from tests.conftest import TINY, photograph
+from tests.helpers import FakeTeacher, unit
+from tests.teachers.models import write_clip
+from tests.test_cli import SETTINGS, clips4
+
+CLASSES = load_classes(["cat", "cup: cup, mug", "grass"])
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clip") / "model"
+    write_clip(folder)
+    return folder
+
+
+def config(clip: Path, *more: str) -> Config:
+    return load_config("cpu", [*TINY, f"teacher.name={clip}", *more])
+
+
+def run(pictures: Path, settings: Config, out: Path, **options: Any) -> Path:
+    train(sorted(pictures.iterdir()), CLASSES, settings, out, device="cpu", **options)
+    return out
+
+
+def tensors(out: Path) -> dict[str, torch.Tensor]:
+    checkpoint = load_checkpoint(out)
+    return {**checkpoint.student.state_dict(), "known": checkpoint.prototypes.known, "text": checkpoint.prototypes.text}
+
+
+def assert_same_bits(one: Path, two: Path) -> None:
+    ours, theirs = tensors(one), tensors(two)
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
+def test_some_dozen_steps_by_the_command_line(pictures: Path, clip: Path, tmp_path: Path) -> None:
+    arguments: list[str | Path] = [
+        "--teacher",
+        clip,
+        "--set",
+        "teacher.templates=maskclip-85",
+        "--set",
+        "teacher.reading=naclip",
+    ]
+    steps = ["--set", "train.steps=24", "--set", "train.save_every=12", "--set", "train.rate=0.003"]
+    out, given = tmp_path / "run", ("--classes", "cat,cup,grass", "--device", "cpu")
+    done = clips4("train", pictures, *given, "--out", out, *SETTINGS, *arguments, *steps)
+    assert done.returncode == 0, done.stderr
+    assert "Trained on 3 pictures (0 skipped), 24 steps" in done.stdout
+    assert "teacher's maps of 3 pictures need some" in done.stderr
+    assert "computed once and kept in" in done.stderr
+    log = read_log(out / LOG)
+    assert len(log) == 24
+    assert sum(line["loss"] for line in log[-6:]) < sum(line["loss"] for line in log[:6])
+    card = json.loads((load_checkpoint(out).path / "card.json").read_text())
+    assert card["embed_dim"] == 24
+    assert card["config"]["teacher"]["name"] == str(clip.resolve())
+    assert card["config"]["teacher"]["reading"] == "naclip"
+    answers = tmp_path / "answers"
+    done = clips4("segment", out, pictures, "--out", answers, "--device", "cpu", "--classes", "cat,a new thing")
+    assert done.returncode == 0, done.stderr
+    assert len(list(answers.glob("*.json"))) == 3
+
+
+def test_on_the_fly_trains_the_same_bits_as_cached(pictures: Path, clip: Path, tmp_path: Path) -> None:
+    cached = run(pictures, config(clip), tmp_path / "cached")
+    again = run(pictures, config(clip), tmp_path / "again")
+    now = run(pictures, config(clip, "teacher.cache_gib=0"), tmp_path / "now")
+    workers = run(pictures, config(clip, "teacher.cache_gib=0", "data.workers=1"), tmp_path / "workers")
+    for other in (again, now, workers):
+        assert_same_bits(cached, other)
+
+
+def test_an_interrupted_run_on_the_fly_goes_on(pictures: Path, clip: Path, tmp_path: Path) -> None:
+    settings = config(clip, "teacher.cache_gib=0", "train.steps=3", "train.keep=9")
+    whole = run(pictures, settings, tmp_path / "whole")
+    part = tmp_path / "part"
+    first = whole / "checkpoints" / "step-00000001"
+    (part / "checkpoints").mkdir(parents=True)
+    first.rename(part / "checkpoints" / first.name)
+    run(pictures, settings, part, resume=True)
+    assert_same_bits(whole, part)
+
+
+def test_fewer_dimensions_in_the_cache_train_the_same_student_dimension(
+    pictures: Path, clip: Path, tmp_path: Path
+) -> None:
+    out = run(pictures, config(clip, "teacher.cache_dims=8"), tmp_path / "run")
+    assert load_checkpoint(out).prototypes.known.shape == (3, 24)
+
+
+def test_the_student_never_holds_the_teacher(pictures: Path, clip: Path, tmp_path: Path) -> None:
+    before = {key: value.clone() for key, value in load_teacher(str(clip)).model.state_dict().items()}  # type: ignore[attr-defined]
+    out = run(pictures, config(clip), tmp_path / "run")
+    assert sum(value.numel() for value in load_checkpoint(out).student.state_dict().values()) < 6_000_000
+    after = load_teacher(str(clip)).model.state_dict()  # type: ignore[attr-defined]
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+# ------------------------------------------------------------------------------------------------------- MaskCLIP+
+
+
+def test_maskclip_plus_trains_by_labels_then_by_itself(pictures: Path, clip: Path, tmp_path: Path) -> None:
+    mode = ["objective.mode=maskclip-plus", "train.steps=20", "train.save_every=20", "train.rate=0.003"]
+    out = run(pictures, config(clip, *mode, "objective.guided_share=1"), tmp_path / "guided")
+    log = read_log(out / LOG)
+    assert all(line["contrast"] == line["embedding"] == 0 for line in log)
+    assert sum(line["loss"] for line in log[-5:]) < 0.8 * sum(line["loss"] for line in log[:5])
+    prototypes = load_checkpoint(out).prototypes
+    text = class_vectors(load_teacher(str(clip)), CLASSES, load_templates("simple"))
+    torch.testing.assert_close(prototypes.known, text)
+    assert torch.equal(prototypes.known, prototypes.text)
+    assert prototypes.unknown.shape == (0, 24)
+    assert Segmenter.load(out, "cpu").segment(photograph()).unknown_share == 0
+
+    own = read_log(run(pictures, config(clip, *mode, "objective.guided_share=0.5"), tmp_path / "own") / LOG)
+    assert [line["loss"] for line in own[:10]] == [line["loss"] for line in log[:10]]
+    assert own[10]["loss"] < log[10]["loss"], "one's own labels are easier"
+
+
+# ---------------------------------------------------------------------------------------------------- teacher alone
+
+
+def test_refinements_of_a_teacher_alone(clip: Path) -> None:
+    picture, classes = photograph(), "cat,cup,grass,sky"
+    answers = {
+        refinement: Segmenter.from_teacher(str(clip), device="cpu", refinement=refinement).segment(picture, classes)
+        for refinement in (
+            Refinement(),
+            Refinement(key_smoothing=True),
+            Refinement(prompt_denoising=True, threshold=0.9999999),
+            Refinement(pamr=True),
+            Refinement(True, True, True),
+        )
+    }
+    plain = answers.pop(Refinement())
+    assert plain.labels.shape == (72, 96)
+    assert any((answer.labels != plain.labels).any() for answer in answers.values())
+    smoothed = answers[Refinement(key_smoothing=True)]
+    assert smoothed.similarity.max() <= 1
+
+
+def test_denoising_answers_with_the_classes_that_are_left(clip: Path) -> None:
+    """Labels are of the asked list, not of what denoising left of it."""
+    segmenter = Segmenter.from_teacher(str(clip), device="cpu", refinement=Refinement(prompt_denoising=True))
+    read = segmenter.read(photograph())
+    vectors = unit(40, 24, dtype=torch.float32)
+    asked = confident_classes(torch.einsum("dhw,ld->lhw", read.z, vectors), 0.5)
+    assert 1 < len(asked) < 40
+    labels, _ = segmenter.label(read, vectors)
+    assert set(labels.unique().tolist()) <= set(asked.tolist())
+    assert labels.max() > len(asked), "numbered as asked"
+
+
+def test_options_of_a_teacher_alone(clip: Path, pictures: Path, tiny_run: Path) -> None:
+    options = TeacherOptions("sclip", "imagenet-80", True, True, "pamr")
+    config, refinement = options.settings()
+    assert (config.teacher.reading, config.teacher.templates) == ("sclip", "imagenet-80")
+    assert refinement == Refinement(prompt_denoising=True, key_smoothing=True, pamr=True)
+    segmenter, paths = load_segmenter([pictures], str(clip), "cpu", options)
+    assert len(paths) == 3
+    assert segmenter.segment(photograph(), "cat,cup").labels.shape == (72, 96)
+    for wrong, words in (
+        (TeacherOptions(reading="best"), "teacher.reading = 'best': input should be 'maskclip'"),
+        (TeacherOptions(refine="crf"), "--refine 'crf': there is only pamr"),
+        (TeacherOptions(templates="few"), "unknown prompt templates 'few'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            load_segmenter([pictures], str(clip), "cpu", wrong)[0].segment(photograph(), "cat")
+    for option in (TeacherOptions(reading="sclip"), TeacherOptions(key_smoothing=True), TeacherOptions(refine="pamr")):
+        with pytest.raises(UserError, match="are for --teacher-only"):
+            load_segmenter([tiny_run, pictures], None, "cpu", option)
+
+
+def test_key_smoothing_needs_a_teacher_with_keys() -> None:
+    teacher, cpu = FakeTeacher(), torch.device("cpu")
+    with pytest.raises(UserError, match="conse has no attention keys"):
+        Segmenter(teacher.encode_pixels, TeacherConfig(), 64, cpu, None, teacher, Refinement(key_smoothing=True))
+
+
+def test_what_is_said_reaches_the_listener(pictures: Path, clip: Path, tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    class Ear(Silent):
+        def say(self, line: str) -> None:
+            heard.append(line)
+
+    run(pictures, config(clip, "teacher.cache_gib=0", "train.steps=1"), tmp_path / "run", listener=Ear())
+    assert len(heard) == 1
+    assert "computed in every step" in heard[0]
