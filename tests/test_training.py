@@ -139,8 +139,8 @@ def spoil(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
 
     honest, calls = clips4.objective.objective, iter(range(10**6))
 
-    def spoilt(*arguments: object) -> object:
-        terms = honest(*arguments)  # type: ignore[arg-type]
+    def spoilt(*arguments: object, **options: object) -> object:
+        terms = honest(*arguments, **options)  # type: ignore[arg-type]
         return terms._replace(total=terms.total * (math.nan if next(calls) in steps else 1))
 
     monkeypatch.setattr("clips4.training.objective", spoilt)

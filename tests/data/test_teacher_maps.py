@@ -54,7 +54,7 @@ def test_pictures_in_shards_are_counted_by_their_bytes(tmp_path: Path) -> None:
         for path in paths:
             tar.add(path, path.name)
     count, sizes = PictureShards([str(tmp_path / "0.tar")]).sizes()
-    assert 40 <= count <= 50, "headers count as pictures, too"
+    assert 40 <= count <= 60, "longer headers count as pictures, the more the smaller pictures are"
     assert set(sizes) == {(64, 48)}
 
 

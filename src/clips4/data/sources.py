@@ -106,7 +106,8 @@ class PictureShards:
 
     def sizes(self) -> tuple[int, list[tuple[int, int]]]:
         first = list(islice(read_once(self.shards, 0, 1, lambda _: None), _SIZED))
-        mean = sum(len(sample.data) for sample in first) / len(first)
+        # a tar file is made of blocks of 512 bytes, one for each header
+        mean = sum(512 * (1 + -(-len(sample.data) // 512)) for sample in first) / len(first)
         whole = sum(Path(shard).stat().st_size for shard in self.shards)
         return round(whole / mean), [size for sample in first if (size := _size(io.BytesIO(sample.data)))]
 
