@@ -6,8 +6,9 @@
 Random weights: the time does not depend on them. "plain" is transformers' own ``CLIPVisionModel`` on normalised pixels
 with interpolated positions; a reading is ``ClipTeacher.encode_pixels`` whole, from pictures in [0, 1] to unit vectors,
 all patches projected. Within a round each is timed once, in turn, so that whatever else the machine does meets all
-alike; the figures are of each one's fastest round, which the rest of the machine disturbed least. Peak memory is what
-one call adds to the process while it runs, weights not counted.
+alike; the figures are of each one's fastest round, which the rest of the machine disturbed least. On a CPU the ratio is
+of processor seconds, which leaves out what other programs took meanwhile: give it one thread (OMP_NUM_THREADS=1). Peak
+memory is what one call adds to the process while it runs, weights not counted.
 """
 
 import argparse
@@ -21,6 +22,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from clips4.config import TeacherConfig
 from clips4.teachers.clip import MEAN, STD, ClipTeacher
@@ -49,17 +52,18 @@ def main() -> None:
     print(
         f"ViT-B/16, {arguments.precision}, {device}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}\n"
     )
-    print("| mode | size | batch | pass | images / s | against plain | peak MiB |\n|---|---:|---:|---|---:|---:|---:|")
+    print("| mode | size | batch | pass | images / s | time against plain | arithmetic | peak MiB |")
+    print("|---|---:|---:|---|---:|---:|---:|---:|")
     rows = []
     for mode in arguments.modes:
         for size in arguments.sizes:
             batch = max(1, arguments.pixels // size**2)
             passes = build_passes(model, teachers, mode)
-            for row in measure(passes, size, batch, arguments.rounds, device):
+            for row in measure(passes, build_passes(model, teachers, "eager"), size, batch, arguments.rounds, device):
                 rows.append({"mode": mode, "size": size, "batch": batch, **row})
                 print(
                     f"| {mode} | {size} | {batch} | {row['pass']} | {batch / row['seconds']:.2f} | "
-                    f"{100 * (row['ratio'] - 1):+.1f} % | {row['mib']:.0f} |",
+                    f"{100 * (row['ratio'] - 1):+.1f} % | {100 * (row['arithmetic'] - 1):+.1f} % | {row['mib']:.0f} |",
                     flush=True,
                 )
     if arguments.json:
@@ -98,35 +102,50 @@ def build_passes(model: Any, teachers: dict[str, ClipTeacher], mode: str) -> dic
     return passes
 
 
-def measure(passes: dict[str, Pass], size: int, batch: int, rounds: int, device: torch.device) -> list[dict[str, Any]]:
-    """Seconds of the fastest round, their ratio to plain's, and peak MiB of each pass."""
+def measure(
+    passes: dict[str, Pass], uncompiled: dict[str, Pass], size: int, batch: int, rounds: int, device: torch.device
+) -> list[dict[str, Any]]:
+    """Seconds of the fastest round, ratios to plain's of time and arithmetic, and peak MiB of each pass."""
     images = torch.rand(batch, 3, size, size, device=device)
     for each in passes.values():  # warm up, compile
         each(images)
     seconds: dict[str, list[float]] = {name: [] for name in passes}
+    compared: dict[str, list[float]] = {name: [] for name in passes}
     names = list(passes)
+    arithmetic = {name: operations(each, images) for name, each in uncompiled.items()}
     for number in range(rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            seconds[name].append(timed(passes[name], images))
+            wall, processor = timed(passes[name], images)
+            seconds[name].append(wall)
+            compared[name].append(processor if device.type == "cpu" else wall)
     return [
         {
             "pass": name,
             "seconds": min(seconds[name]),
-            "ratio": min(seconds[name]) / min(seconds["plain"]),
-            "rounds": seconds[name],
+            "ratio": min(compared[name]) / min(compared["plain"]),
+            "rounds": compared[name],
+            "arithmetic": arithmetic[name] / arithmetic["plain"],
             "mib": peak_mib(passes[name], images),
         }
         for name in names
     ]
 
 
-def timed(each: Pass, images: Tensor) -> float:
-    """Seconds of one call."""
+def timed(each: Pass, images: Tensor) -> tuple[float, float]:
+    """Seconds and processor seconds of one call."""
     synchronise(images.device)
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     each(images)
     synchronise(images.device)
-    return time.perf_counter() - started
+    return time.perf_counter() - started, time.process_time() - busy
+
+
+def operations(each: Pass, images: Tensor) -> int:
+    """Floating-point operations of one call in matrix products, convolutions and attention; the same on any machine."""
+    # attention as plain matrix products, since the counter does not know every fused kernel
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        each(images)
+    return counter.get_total_flops()
 
 
 def synchronise(device: torch.device) -> None:
