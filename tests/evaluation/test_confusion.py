@@ -6,7 +6,8 @@ from hypothesis import given
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, jaccard_score
 
-from clips4.evaluation.confusion import IGNORE, confusion_matrix, scores
+from clips4.data.labels import IGNORE
+from clips4.evaluation.confusion import confusion_matrix, scores
 from tests.helpers import provable, seeds
 
 TRUTH = np.array([[0, 0, 1], [1, 2, IGNORE]])

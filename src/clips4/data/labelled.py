@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from clips4.data.labels import IGNORE, read_labels
 from clips4.errors import UserError
 from clips4.images import RGB, find_images, load_rgb
 from clips4.vocabulary import ClassList, data_lines
-
-IGNORE = 255
 
 
 @dataclass(frozen=True)
@@ -41,21 +39,6 @@ class LabelledFolder:
             if truth.shape != picture.shape[:2]:
                 raise UserError(f"{mask}: {truth.shape} is not the size {picture.shape[:2]} of {image}")
             yield image, picture, truth
-
-
-def read_labels(path: Path) -> NDArray[np.uint8]:
-    """(H, W) values of an 8-bit label PNG, grey or palette, as they are stored.
-
-    Raises:
-        UserError: unreadable, or not 8-bit grey or palette.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in {"L", "P"}:
-                raise UserError(f"{path}: mode {image.mode}; a label map is an 8-bit grey or palette PNG")
-            return np.array(image, np.uint8)
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"{path}: not a readable label map ({error})")
 
 
 def load_label_table(name: str, classes: ClassList) -> NDArray[np.uint8]:
