@@ -60,7 +60,7 @@ def test_wrong_layouts_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not the size"):
         list(coco128(root, CLASSES))
     (root / "images/a.jpg").unlink()
-    with pytest.raises(UserError, match="each with a picture of the same name"):
+    with pytest.raises(UserError, match="each needs one of the same name"):
         coco128(root, CLASSES)
 
 

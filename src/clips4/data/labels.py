@@ -26,3 +26,14 @@ def read_labels(path: Path) -> NDArray[np.integer]:
             return np.array(image).astype(_MODES[image.mode], copy=False)
     except (OSError, SyntaxError) as error:
         raise UserError(f"{path}: not a readable label map ({error}); copy it again from its source")
+
+
+def apply_table(table: NDArray[np.uint8], values: NDArray[np.integer], path: Path) -> NDArray[np.uint8]:
+    """Stored label values -> 0..K-1 or ``IGNORE``.
+
+    Raises:
+        UserError: values beyond the table.
+    """
+    if values.size and (values.min() < 0 or values.max() >= len(table)):
+        raise UserError(f"{path}: labels {values.min()}..{values.max()}; this set's are 0..{len(table) - 1}")
+    return table[values]
