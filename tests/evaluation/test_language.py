@@ -12,7 +12,8 @@ from torch import Tensor
 from clips4.config import TeacherConfig
 from clips4.data.labelled import LabelledFolder
 from clips4.data.labels import IGNORE
-from clips4.evaluation.language import class_file_hash, score_language
+from clips4.evaluation.language import score_language
+from clips4.evaluation.protocols import class_file_hash
 from clips4.segmenter import Segmenter
 from clips4.vocabulary import ClassList, load_classes
 

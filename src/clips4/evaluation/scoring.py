@@ -1,7 +1,7 @@
 """`clips4 score`: any system's saved predictions against truth, in several processes, with no model and no torch."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,12 +26,14 @@ class Truth:
         stems: (N,) name of each picture, which its prediction bears too.
         table: value of a label map -> 0..K-1 or ``IGNORE``; None where the values are that already.
         classes: K.
+        read: how a label map is read.
     """
 
     masks: tuple[Path, ...]
     stems: tuple[str, ...]
     table: NDArray[np.uint8] | None
     classes: int
+    read: Callable[[Path], NDArray[np.integer]] = read_labels
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def score_semantic(
             f"{predictions}: {len(missing)} of {len(truth.stems)} pictures lack a prediction: {missing[0]}.png"
         )
     jobs = [(stem, mask, found[stem]) for stem, mask in zip(truth.stems, truth.masks, strict=True)]
-    work = partial(_score_picture, table=truth.table, classes=truth.classes, with_boundary=with_boundary)
+    plain = replace(truth, masks=(), stems=())  # small enough to be sent with every job
+    work = partial(_score_picture, truth_of_set=plain, with_boundary=with_boundary)
     pictures = tuple(each("scoring", work, jobs, workers, listener))
     total = sum((picture.confusion for picture in pictures), np.zeros((truth.classes, truth.classes + 1), np.int64))
     outlines = [picture.boundary_f for picture in pictures if picture.boundary_f is not None]
@@ -89,11 +92,10 @@ def score_semantic(
     )
 
 
-def _score_picture(
-    job: tuple[str, Path, Path], table: NDArray[np.uint8] | None, classes: int, with_boundary: bool
-) -> PictureScore:
+def _score_picture(job: tuple[str, Path, Path], truth_of_set: Truth, with_boundary: bool) -> PictureScore:
     stem, mask, path = job
-    truth, prediction = read_labels(mask), read_labels(path)
+    table, classes = truth_of_set.table, truth_of_set.classes
+    truth, prediction = truth_of_set.read(mask), read_labels(path)
     truth = truth if table is None else apply_table(table, truth, mask)
     if truth.shape != prediction.shape:
         raise UserError(
