@@ -15,7 +15,7 @@ from rich.console import Console
 from clips4.data.sets import load_davis
 from clips4.evaluation.features import load_features
 from clips4.evaluation.records import describe_tracking, percent, provenance, write_json
-from clips4.evaluation.video import by_features, held_still, score_videos
+from clips4.evaluation.video import Tracker, by_features, held_still, score_videos
 from clips4.progress import Bars
 from clips4.tracking import Recipe
 
@@ -37,12 +37,15 @@ def main() -> None:
         videos = [video for video in videos if video.name in arguments.sequences.split(",")]
     recipe = Recipe(radius=arguments.radius)
     frames = sum(len(video.frames) for video in videos)
-    print("| | J&F | J mean | J recall | J decay | F mean | F recall | F decay | s / frame |\n|---|" + "---:|" * 8)
+    print(
+        "| | J&F | J mean | J recall | J decay | F mean | F recall | F decay | s / frame |\n|---|" + "---:|" * 8,
+        flush=True,
+    )
     rows: dict[str, object] = {}
     with Bars(Console(stderr=True)) as bars:
         for kind in arguments.rows.split(","):
             started = time.perf_counter()
-            tracker = held_still
+            tracker: Tracker = held_still
             if kind != "still":
                 tracker = by_features(load_features(kind, arguments.run, arguments.side, "cpu"), recipe)
             scores = score_videos(tracker, videos, "davis16", bars)

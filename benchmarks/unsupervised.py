@@ -54,7 +54,7 @@ def main() -> None:
                 row[f"{task}_seconds"] = round(time.perf_counter() - started)
             table[kind] = row
             print(kind, row, flush=True)
-    columns = {}
+    columns: dict[str, str] = {}
     for task, heading in (("clusters", "k-means"), ("neighbours", "k-NN"), ("probe", "linear probe")):
         columns |= {task: f"{heading} mIoU", f"{task}_accuracy": "accuracy"}
     print(markdown(table, columns))

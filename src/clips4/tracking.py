@@ -135,7 +135,8 @@ def propagate(z: Tensor, sources: list[Tensor], labels: list[Tensor], recipe: Re
             _nearest_in_window(targets[row], source[row * _TILE : row * _TILE + side], window, recipe.top)
             for source in sources
         ]
-        value, chosen = torch.cat([each[0] for each in nearest], 2).topk(min(recipe.top, window**2), dim=2)
+        candidates = torch.cat([each[0] for each in nearest], 2)  # (columns, TILE^2, T * top)
+        value, chosen = candidates.topk(min(recipe.top, candidates.shape[2]), dim=2)
         index = torch.cat([each[1] for each in nearest], 2).gather(2, chosen)  # place in the window
         frame = chosen // nearest[0][0].shape[2]
         column = torch.arange(columns, device=z.device)[:, None, None]

@@ -70,7 +70,7 @@ def language(
 
 
 @app.command(
-    epilog="Example: clips4 evaluate unsupervised runs/camvid --dataset camvid11 --root camvid/ --features student,backbone"
+    epilog="Example: clips4 evaluate unsupervised runs/cv --dataset camvid11 --root camvid/ --features student,backbone"
 )
 def unsupervised(
     dataset: Dataset,
@@ -92,7 +92,7 @@ def unsupervised(
     report: Report = None,
     device: Device = "auto",
 ) -> None:
-    """Clusters matched to the truth, nearest neighbours in a labelled set, or a linear probe: three different numbers."""
+    """Clusters matched to the truth, nearest labelled neighbours, or a linear probe: three different numbers."""
     from clips4.commands.bars import bars
     from clips4.evaluation.evaluate import evaluate_unsupervised
     from clips4.evaluation.probe import ProbeRecipe

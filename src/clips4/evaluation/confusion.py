@@ -48,7 +48,7 @@ def confusion_matrix(truth: NDArray[np.integer], prediction: NDArray[np.integer]
     if truth.shape != prediction.shape:
         raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} differ in size")
     if truth.dtype == prediction.dtype == np.uint8:
-        return _of_bytes(truth, prediction, classes)
+        return _of_bytes(truth.astype(np.uint8, copy=False), prediction.astype(np.uint8, copy=False), classes)
     counted = truth != IGNORE
     true = truth[counted].astype(np.int64)
     _check_truth(int(true.min(initial=0)), int(true.max(initial=0)), classes)

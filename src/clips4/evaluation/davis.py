@@ -50,9 +50,9 @@ def contour_accuracy(truth: Mask, prediction: Mask, bound: float = BOUND) -> flo
     """
     _check_sizes(truth, prediction)
     true, predicted = boundary_map(truth), boundary_map(prediction)
-    true_pixels, predicted_pixels = np.nonzero(true), np.nonzero(predicted)
-    if not len(true_pixels[0]) or not len(predicted_pixels[0]):
-        return float(len(true_pixels[0]) == len(predicted_pixels[0]))
+    true_pixels, predicted_pixels = np.argwhere(true), np.argwhere(predicted)
+    if not len(true_pixels) or not len(predicted_pixels):
+        return float(len(true_pixels) == len(predicted_pixels))
     radius = int(bound) if bound >= 1 else int(np.ceil(bound * np.linalg.norm(truth.shape)))
     precision = _share_near(predicted_pixels, true, true_pixels, radius)
     recall = _share_near(true_pixels, predicted, predicted_pixels, radius)
@@ -69,18 +69,15 @@ def boundary_map(mask: Mask) -> Mask:
     return edge
 
 
-Pixels = tuple[NDArray[np.intp], NDArray[np.intp]]  # rows and columns
-
-
-def _share_near(pixels: Pixels, other: Mask, other_pixels: Pixels, radius: int) -> float:
-    """Share of ``pixels`` that have a pixel of ``other`` within a disk.
+def _share_near(pixels: NDArray[np.intp], other: Mask, other_pixels: NDArray[np.intp], radius: int) -> float:
+    """Share of ``pixels`` (N, 2) that have a pixel of ``other`` within a disk.
 
     Only boundary pixels are asked, each for the 2 r + 1 rows of its disk: how many pixels of ``other`` lie in a stretch
     of a row is a difference of two running sums.
     """
-    rows, columns = pixels
-    top, left = (max(0, int(axis.min())) for axis in other_pixels)
-    bottom, right = (int(axis.max()) + 1 for axis in other_pixels)
+    rows, columns = pixels.T
+    top, left = other_pixels.min(0).tolist()
+    bottom, right = (other_pixels.max(0) + 1).tolist()
     sums = np.zeros((bottom - top, right - left + 1), np.int32)
     np.cumsum(other[top:bottom, left:right], axis=1, dtype=np.int32, out=sums[:, 1:])
     height, width = sums.shape[0], sums.shape[1] - 1

@@ -13,8 +13,8 @@ from clips4.devices import pick_device
 from clips4.errors import UserError
 from clips4.evaluation.embedding import pixels_by_class
 from clips4.evaluation.features import load_features
-from clips4.evaluation.language import answer, cosines, evaluate_language, find_prototypes, foreground, text_query
 from clips4.evaluation.language import Query as LanguageQuery
+from clips4.evaluation.language import answer, cosines, evaluate_language, find_prototypes, foreground, text_query
 from clips4.evaluation.probe import ProbeRecipe, score_probe
 from clips4.evaluation.protocols import Protocol, class_file_hash, language_protocol, unknown_classes
 from clips4.evaluation.records import describe_scores, describe_tracking, picture_records, provenance

@@ -106,6 +106,6 @@ def fit_probe(rows: Tensor, labels: Tensor, classes: int, recipe: ProbeRecipe) -
 
     optimiser.step(loss)
     with torch.no_grad():
-        layer.weight /= std
-        layer.bias -= layer.weight @ mean
+        layer.weight.div_(std)
+        layer.bias.sub_(layer.weight @ mean)
     return layer.requires_grad_(False)

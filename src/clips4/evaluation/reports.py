@@ -21,15 +21,15 @@ _HEAD = 26
 def confusion_picture(confusion: NDArray[np.int64], names: Sequence[str], path: Path, title: str) -> None:
     """Rows are true classes, columns predicted ones, each row a share of its class's pixels; PNG.
 
-    Classes that occur neither in truth nor in prediction are left out. Where predictions are of no class the last column
-    says so.
+    Classes that occur neither in truth nor in prediction are left out. Where predictions are of no class the last
+    column says so.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     classes = len(confusion)
     used = (confusion.sum(1) > 0) | (confusion[:, :classes].sum(0) > 0)
-    columns = [*np.flatnonzero(used), *([classes] if confusion[:, classes].any() else [])]
+    columns: list[int] = [*np.flatnonzero(used).tolist(), *([classes] if confusion[:, classes].any() else [])]
     part = confusion[used][:, columns].astype(np.float64)
     shares = part / np.maximum(confusion[used].sum(1, keepdims=True), 1)
     size = float(np.clip(0.24 * len(shares) + 2.6, 5, 26))
@@ -147,9 +147,7 @@ def embedding_picture(
         )
     axes.set_xticks([])
     axes.set_yticks([])
-    legend = axes.legend(loc="upper left", bbox_to_anchor=(0, -0.01), ncols=3, frameon=False)
-    for handle in legend.legend_handles:
-        handle.set_edgecolor("black")
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.01), ncols=3, frameon=False)
     axes.set_title("t-SNE by cosine of text, teacher pixels and student pixels")
     _save(figure, path)
 

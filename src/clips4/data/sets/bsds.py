@@ -37,11 +37,12 @@ def read_segmentations(path: Path) -> list[NDArray[np.int32]]:
         UserError: unreadable, or without segmentations.
     """
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     try:
         cells = loadmat(path)["groundTruth"].ravel()
         return [cell["Segmentation"][0, 0].astype(np.int32) for cell in cells]
-    except (OSError, KeyError, ValueError, IndexError, TypeError, NotImplementedError) as error:
+    except (OSError, KeyError, ValueError, IndexError, TypeError, NotImplementedError, MatReadError) as error:
         raise UserError(f"{path}: not a groundTruth file of BSDS500 ({type(error).__name__}); copy it again")
 
 

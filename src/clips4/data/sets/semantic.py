@@ -49,13 +49,14 @@ def _read_context(path: Path) -> NDArray[np.integer]:
     if path.suffix != ".mat":
         return read_labels(path)
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     names = path.parent.parent / "labels.txt"
     if not names.is_file():
         raise UserError(f"{names}: no such file; it comes with Pascal Context and says what its 459 labels mean")
     try:
         labels = loadmat(path)["LabelMap"]
-    except (OSError, KeyError, ValueError, NotImplementedError) as error:
+    except (OSError, KeyError, ValueError, NotImplementedError, MatReadError) as error:
         raise UserError(f"{path}: not a label map of Pascal Context ({type(error).__name__}); copy it again")
     return _context_numbers(names)[labels]
 
