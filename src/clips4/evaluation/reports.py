@@ -85,8 +85,10 @@ def side_by_side(
 ) -> RGB:
     """Picture, truth and answer in a row, a line above and a legend below; ignored pixels are grey in both maps."""
     colours = palette(len(names))
-    true = np.where(truth == IGNORE, -1, truth).astype(np.int64)
-    shown = np.where(truth == IGNORE, -1, answer).astype(np.int64)
+    true, shown = (
+        np.where(truth == IGNORE, -1, np.clip(labels.astype(np.int64), -1, len(names))) for labels in (truth, answer)
+    )
+    true[true >= len(names)] = shown[shown >= len(names)] = -1
     panels = [picture]
     for labels in (true, shown):
         panels.append(blend(picture, colour_labels(labels, colours), 0.65, boundaries(labels)))
