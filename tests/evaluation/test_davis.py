@@ -1,6 +1,7 @@
 """J and F against the literal version, closed forms and invariances."""
 
 import math
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tests.helpers import provable, seeds
 from tests.reference import davis as literal
 
 Mask = NDArray[np.bool_]
+Values = TypeVar("Values", bound=np.generic)
 
 
 def blob(seed: int, height: int = 61, width: int = 90, smooth: float = 5) -> Mask:
@@ -24,7 +26,7 @@ def blob(seed: int, height: int = 61, width: int = 90, smooth: float = 5) -> Mas
     return gaussian_filter(noise, smooth) > 0.01
 
 
-def shifted(mask: Mask, dy: int, dx: int) -> Mask:
+def shifted(mask: NDArray[Values], dy: int, dx: int) -> NDArray[Values]:
     """The mask moved, with nothing where it came from."""
     moved = np.zeros_like(mask)
     h, w = mask.shape

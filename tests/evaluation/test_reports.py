@@ -9,7 +9,7 @@ from PIL import Image
 
 from clips4.data.labelled import LabelledFolder, value_table
 from clips4.data.labels import IGNORE
-from clips4.evaluation.confusion import confusion_matrix, scores
+from clips4.evaluation.confusion import Tally, confusion_matrix, scores
 from clips4.evaluation.records import describe_scores, markdown, picture_records, provenance
 from clips4.evaluation.reports import confusion_picture, embedding_picture, side_by_side, worst_pictures
 from clips4.images import RGB
@@ -47,7 +47,9 @@ def test_the_worst_come_first(tmp_path: Path) -> None:
     def predict(picture: RGB, size: tuple[int, ...]) -> np.ndarray:
         return np.zeros(size, np.int64)
 
-    confusions = [confusion_matrix(dataset.truth(i), np.zeros((48, 64), np.uint8), 3) for i in range(4)]
+    confusions = Tally(3, 4)
+    for i in range(4):
+        confusions.add(confusion_matrix(dataset.truth(i), np.zeros((48, 64), np.uint8), 3))
     written = worst_pictures(dataset, confusions, predict, tmp_path / "out", count=2)
     own = [scores(each).miou_present for each in confusions]
     assert [path.name for path in written] == [
@@ -87,7 +89,10 @@ def test_records_hold_what_a_score_depends_on() -> None:
     }
     found = provenance()
     assert {"commit", "versions", "command", "machine"} == set(found)
-    assert picture_records(["a", "b"], [confusion, np.zeros((3, 4), int)])[1]["miou_present"] is None
+    pictures = Tally(3, 4)
+    for counts in (confusion, np.zeros((3, 4), np.int64)):
+        pictures.add(counts)
+    assert picture_records(["a", "b"], pictures)[1]["miou_present"] is None
 
 
 def test_markdown_rows() -> None:

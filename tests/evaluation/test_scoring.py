@@ -1,5 +1,6 @@
 """clips4 score semantic: saved label PNGs against truth; torchmetrics as oracle."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from clips4.evaluation.scoring import folder_truth, score_semantic
 from tests.reference import davis as literal
 
 
-def save(folder: Path, values: dict[str, NDArray[np.integer]]) -> Path:
+def save(folder: Path, values: Mapping[str, NDArray[np.integer]]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, labels in values.items():
         Image.fromarray(labels).save(folder / f"{name}.png")

@@ -19,7 +19,7 @@ from tests.evaluation.test_davis import blob, shifted
 from tests.reference import davis as literal
 
 
-def save(mask: NDArray[np.integer], path: Path, kind: str = "palette") -> None:
+def save(mask: NDArray[np.number], path: Path, kind: str = "palette") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     values = mask.astype(np.uint8)
     if kind == "rgb":

@@ -1,9 +1,11 @@
 """One confusion matrix over a whole set, and the scores that follow from it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
 
 from clips4.data.labels import IGNORE
 
@@ -101,3 +103,35 @@ def scores(confusion: NDArray[np.int64]) -> Scores:
         present=present,
         pixels=total,
     )
+
+
+class Tally:
+    """Counts of a set: the sum, and those of each picture in a form that takes a few hundred bytes.
+
+    Args:
+        rows, columns: of the matrices.
+
+    Attributes:
+        total: (rows, columns) sum so far.
+    """
+
+    def __init__(self, rows: int, columns: int):
+        self.total = np.zeros((rows, columns), np.int64)
+        self._pictures: list[coo_array] = []
+
+    def add(self, counts: NDArray[np.int64]) -> None:
+        """One picture more."""
+        self.total += counts
+        self._pictures.append(coo_array(counts))
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> NDArray[np.int64]:
+        """(rows, columns) of one picture."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._pictures[index].toarray()

@@ -21,6 +21,7 @@ from clips4.images import RGB, reduce_to, resize_map, to_tensor
 from clips4.student.weights import load_backbone
 
 KINDS = ("student", "backbone", "backbone-mid", "colour")
+_MIN_SIDE = 32  # networks want a few positions; a smaller picture is enlarged for them
 STRIDE = 8  # pixels of the read picture per position of the features, for those that have no stride of their own
 
 
@@ -43,6 +44,9 @@ class PixelFeatures:
     def __call__(self, picture: RGB) -> Tensor:
         """(H, W, 3) uint8 -> (D, h, w) float32, unit along D."""
         images = to_tensor(reduce_to(picture, self.long_side))[None].to(self.device)
+        height, width = images.shape[-2:]
+        if min(height, width) < _MIN_SIDE:
+            images = resize_map(images, (max(height, _MIN_SIDE), max(width, _MIN_SIDE)))
         return self.compute(images)[0].float()
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clips4.config import Config
 from clips4.data.labelled import LabelledFolder
-from clips4.evaluation.confusion import Scores, confusion_matrix
+from clips4.evaluation.confusion import Scores, Tally, confusion_matrix
 from clips4.evaluation.protocols import Background, Protocol
 from clips4.evaluation.unsupervised import SetScores, collect
 from clips4.images import RGB, load_rgb, reduce_to, resize_map, to_tensor
@@ -190,13 +190,13 @@ def evaluate_language(
     listener = listener or Silent()
     classes = len(dataset.classes)
     every = torch.cat([query.vectors for query in queries.values()])
-    counts: dict[str, list[np.ndarray]] = {name: [] for name in queries}
+    counts = {name: Tally(classes, classes + 1) for name in queries}
     listener.stage("scoring", len(dataset))
     for _, picture, truth in dataset:
         parts = cosines(segmenter, picture, every, protocol).split([len(query.vectors) for query in queries.values()])
         for (name, query), logits in zip(queries.items(), parts, strict=True):
             labels = answer(logits, query.owner, truth.shape, protocol.background)
-            counts[name].append(confusion_matrix(truth, labels.cpu().numpy().astype(np.uint8), classes))
+            counts[name].add(confusion_matrix(truth, labels.cpu().numpy().astype(np.uint8), classes))
         listener.advance({})
     return {name: collect(dataset, each) for name, each in counts.items()}
 

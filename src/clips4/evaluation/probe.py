@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from clips4.data.labelled import LabelledFolder
 from clips4.data.labels import IGNORE
-from clips4.evaluation.confusion import confusion_matrix
+from clips4.evaluation.confusion import Tally, confusion_matrix
 from clips4.evaluation.unsupervised import Features, SetScores, collect
 from clips4.images import resize_map
 from clips4.listening import Listener, Silent
@@ -58,12 +58,12 @@ def score_probe(
         listener.advance({})
     layer = fit_probe(torch.cat(rows), torch.cat(labels), classes, recipe)
     listener.stage("scoring", len(dataset))
-    counts = []
+    counts = Tally(classes, classes + 1)
     for _, picture, truth in dataset:
         with torch.no_grad():
             logits = layer(features(picture).cpu().permute(1, 2, 0)).permute(2, 0, 1)
         predicted = resize_map(logits[None], truth.shape)[0].argmax(0)
-        counts.append(confusion_matrix(truth, predicted.numpy(), classes))
+        counts.add(confusion_matrix(truth, predicted.numpy(), classes))
         listener.advance({})
     return collect(dataset, counts)
 

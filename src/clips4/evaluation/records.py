@@ -8,9 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from clips4.evaluation.confusion import Scores
+from clips4.evaluation.confusion import Scores, Tally, scores
 from clips4.evaluation.scoring import SemanticScores, TrackingReport
 from clips4.evaluation.tracking import TrackingScores
 from clips4.images import write_atomically
@@ -42,7 +41,7 @@ def _commit() -> str | None:
     return None if owned.returncode else top.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
-def class_table(scores: Scores, names: Sequence[str], unknown: frozenset[str] = frozenset()) -> list[dict[str, object]]:
+def class_table(found: Scores, names: Sequence[str], unknown: frozenset[str] = frozenset()) -> list[dict[str, object]]:
     """A line per class: IoU (None where it occurs neither in truth nor in prediction), and whether the truth has it."""
     return [
         {
@@ -51,42 +50,38 @@ def class_table(scores: Scores, names: Sequence[str], unknown: frozenset[str] = 
             "in_truth": bool(present),
             **({"known": name not in unknown} if unknown else {}),
         }
-        for name, iou, present in zip(names, scores.iou, scores.present, strict=True)
+        for name, iou, present in zip(names, found.iou, found.present, strict=True)
     ]
 
 
-def describe_scores(scores: Scores, names: Sequence[str], unknown: frozenset[str] = frozenset()) -> dict[str, object]:
+def describe_scores(found: Scores, names: Sequence[str], unknown: frozenset[str] = frozenset()) -> dict[str, object]:
     """JSON-ready scores of a set."""
-    present, predicted = scores.present, ~np.isnan(scores.iou)
+    present, predicted = found.present, ~np.isnan(found.iou)
     record: dict[str, object] = {
-        "miou": scores.miou,
-        "miou_present": scores.miou_present,
-        "pixel_accuracy": scores.pixel_accuracy,
-        "mean_accuracy": scores.mean_accuracy,
-        "pixels": scores.pixels,
+        "miou": found.miou,
+        "miou_present": found.miou_present,
+        "pixel_accuracy": found.pixel_accuracy,
+        "mean_accuracy": found.mean_accuracy,
+        "pixels": found.pixels,
         "classes": len(names),
         "classes_in_truth": int(present.sum()),
         "classes_only_predicted": int((predicted & ~present).sum()),
         "classes_in_neither": int((~predicted).sum()),
     }
     if unknown:
-        record |= known_unknown(scores, names, unknown)
-    return {**record, "per_class": class_table(scores, names, unknown)}
+        record |= known_unknown(found, names, unknown)
+    return {**record, "per_class": class_table(found, names, unknown)}
 
 
-def known_unknown(scores: Scores, names: Sequence[str], unknown: frozenset[str]) -> dict[str, object]:
+def known_unknown(found: Scores, names: Sequence[str], unknown: frozenset[str]) -> dict[str, object]:
     """mIoU of the known and of the unknown classes, over those in the truth; all names were asked of every pixel."""
     is_unknown = np.array([name in unknown for name in names])
-    parts = {"known": scores.present & ~is_unknown, "unknown": scores.present & is_unknown}
-    return {
-        f"miou_{part}": float(scores.iou[chosen].mean()) if chosen.any() else None for part, chosen in parts.items()
-    }
+    parts = {"known": found.present & ~is_unknown, "unknown": found.present & is_unknown}
+    return {f"miou_{part}": float(found.iou[chosen].mean()) if chosen.any() else None for part, chosen in parts.items()}
 
 
-def picture_records(names: Sequence[str], confusions: Sequence[NDArray[np.int64]]) -> list[dict[str, object]]:
+def picture_records(names: Sequence[str], confusions: Tally) -> list[dict[str, object]]:
     """A line per picture: mIoU over its own classes and pixel accuracy (None where every pixel is ignored)."""
-    from clips4.evaluation.confusion import scores
-
     records: list[dict[str, object]] = []
     for name, confusion in zip(names, confusions, strict=True):
         own = scores(confusion) if confusion.sum() else None
@@ -103,9 +98,9 @@ def picture_records(names: Sequence[str], confusions: Sequence[NDArray[np.int64]
 
 def describe_semantic(result: SemanticScores, names: Sequence[str]) -> dict[str, object]:
     """JSON-ready scores of saved semantic predictions."""
-    pictures = picture_records([p.name for p in result.pictures], [p.confusion for p in result.pictures])
-    for record, picture in zip(pictures, result.pictures, strict=True):
-        record["boundary_f"] = picture.boundary_f
+    pictures = picture_records(result.names, result.pictures)
+    for record, outline in zip(pictures, result.outlines, strict=True):
+        record["boundary_f"] = outline
     return {
         **describe_scores(result.scores, names),
         "boundary_f": result.boundary_f,

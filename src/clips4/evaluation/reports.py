@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clips4.data.labelled import LabelledFolder
 from clips4.data.labels import IGNORE
-from clips4.evaluation.confusion import scores
+from clips4.evaluation.confusion import Tally, scores
 from clips4.images import RGB, blend, boundaries, colour_labels, encode_png, load_rgb, palette, write_atomically
 from clips4.outputs import draw_legend, legend_font
 
@@ -40,7 +40,7 @@ def confusion_picture(confusion: NDArray[np.int64], names: Sequence[str], path: 
     labels = [names[index] if index < classes else "(none)" for index in columns]
     font = 8 if len(shares) > 30 else 10
     axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=font)
-    axes.set_yticks(range(len(shares)), [names[i] for i in np.flatnonzero(used)], fontsize=font)
+    axes.set_yticks(range(len(shares)), [names[i] for i in np.flatnonzero(used).tolist()], fontsize=font)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(title)
@@ -56,7 +56,7 @@ def confusion_picture(confusion: NDArray[np.int64], names: Sequence[str], path: 
 
 def worst_pictures(
     dataset: LabelledFolder,
-    confusions: Sequence[NDArray[np.int64]],
+    confusions: Tally,
     predict: Callable[[RGB, tuple[int, ...]], NDArray[np.integer]],
     folder: Path,
     count: int = 10,

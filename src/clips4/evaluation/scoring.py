@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clips4.data.labels import IGNORE, apply_table, read_labels
 from clips4.errors import UserError
 from clips4.evaluation.boundary import boundary_f
-from clips4.evaluation.confusion import Scores, confusion_matrix, scores
+from clips4.evaluation.confusion import Scores, Tally, confusion_matrix, scores
 from clips4.evaluation.processes import each
 from clips4.evaluation.tracking import ObjectTrack, Rules, TrackingScores, guess_rules, score_sequence, summarise
 from clips4.listening import Listener
@@ -38,7 +38,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class PictureScore:
-    """Of one picture: the confusion matrix, and the boundary F where asked for."""
+    """Of one picture: the (K, K + 1) confusion matrix, and the boundary F where asked for."""
 
     name: str
     confusion: NDArray[np.int64]
@@ -53,14 +53,16 @@ class SemanticScores:
         scores: from the one confusion matrix of the set.
         confusion: (K, K + 1) that matrix.
         boundary_f: mean over the pictures; None where not asked for.
-        pictures: by picture.
+        names, pictures, outlines: name, confusion matrix and boundary F of each picture.
         extra: predictions that no truth asks for.
     """
 
     scores: Scores
     confusion: NDArray[np.int64]
     boundary_f: float | None
-    pictures: tuple[PictureScore, ...]
+    names: tuple[str, ...]
+    pictures: Tally
+    outlines: tuple[float | None, ...]
     extra: int
 
 
@@ -84,11 +86,19 @@ def score_semantic(
     jobs = [(stem, mask, found[stem]) for stem, mask in zip(truth.stems, truth.masks, strict=True)]
     plain = replace(truth, masks=(), stems=())  # small enough to be sent with every job
     work = partial(_score_picture, truth_of_set=plain, with_boundary=with_boundary)
-    pictures = tuple(each("scoring", work, jobs, workers, listener))
-    total = sum((picture.confusion for picture in pictures), np.zeros((truth.classes, truth.classes + 1), np.int64))
-    outlines = [picture.boundary_f for picture in pictures if picture.boundary_f is not None]
+    counts, outlines = Tally(truth.classes, truth.classes + 1), []
+    for picture in each("scoring", work, jobs, workers, listener):
+        counts.add(picture.confusion)
+        outlines.append(picture.boundary_f)
+    drawn = [value for value in outlines if value is not None]
     return SemanticScores(
-        scores(total), total, float(np.mean(outlines)) if outlines else None, pictures, len(found) - len(jobs)
+        scores=scores(counts.total),
+        confusion=counts.total,
+        boundary_f=float(np.mean(drawn)) if drawn else None,
+        names=truth.stems,
+        pictures=counts,
+        outlines=tuple(outlines),
+        extra=len(found) - len(jobs),
     )
 
 

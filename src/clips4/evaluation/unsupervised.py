@@ -16,7 +16,7 @@ from torch import Tensor
 
 from clips4.data.labelled import LabelledFolder
 from clips4.data.labels import IGNORE
-from clips4.evaluation.confusion import Scores, confusion_matrix, scores
+from clips4.evaluation.confusion import Scores, Tally, confusion_matrix, scores
 from clips4.evaluation.kmeans import sample_rows, spherical_kmeans_of_set
 from clips4.evaluation.neighbours import Index
 from clips4.images import RGB, load_rgb, resize_map
@@ -41,7 +41,7 @@ class SetScores:
     scores: Scores
     confusion: NDArray[np.int64]
     names: tuple[str, ...]
-    pictures: tuple[NDArray[np.int64], ...]
+    pictures: Tally
     matching: NDArray[np.int64] | None = None
 
 
@@ -91,14 +91,17 @@ def score_clusters(
         rows, k, generator, recipe.restarts, recipe.epochs, advance=lambda: listener.advance({})
     )
     listener.stage("scoring", len(dataset))
-    counts = []
+    joint = Tally(classes, k)
     for _, picture, truth in dataset:
         z = features(picture)
         labels, _ = nearest_class(z, centres.to(z), truth.shape)
-        counts.append(_joint(truth, labels.cpu().numpy(), classes, k))
+        joint.add(_joint(truth, labels.cpu().numpy(), classes, k))
         listener.advance({})
-    matching = match_clusters(sum(counts, np.zeros((classes, k), np.int64)))
-    return collect(dataset, [regroup(each, matching) for each in counts], matching)
+    matching = match_clusters(joint.total)
+    counts = Tally(classes, classes + 1)
+    for each in joint:
+        counts.add(regroup(each, matching))
+    return collect(dataset, counts, matching)
 
 
 def _joint(truth: NDArray[np.uint8], clusters: NDArray[np.integer], classes: int, k: int) -> NDArray[np.int64]:
@@ -173,14 +176,14 @@ def score_retrieval(
         listener.advance({})
     index, named = Index(torch.cat(vectors)), torch.cat(names)
     listener.stage("scoring", len(dataset))
-    counts = []
+    counts = Tally(classes, classes + 1)
     for _, picture, truth in dataset:
         v, segments = _segments(features(picture), recipe)
         found = index.nearest(v, recipe.neighbours)
         votes = F.one_hot(named[found], classes).float().mean(1)  # (S, K)
         votes_map = votes[segments].permute(2, 0, 1)  # (K, h, w)
         labels = resize_map(votes_map[None], truth.shape)[0].argmax(0)
-        counts.append(confusion_matrix(truth, labels.numpy(), classes))
+        counts.add(confusion_matrix(truth, labels.numpy(), classes))
         listener.advance({})
     return collect(dataset, counts)
 
@@ -208,11 +211,7 @@ def segment_labels(segments: Tensor, truth: NDArray[np.uint8], count: int, class
 # ------------------------------------------------------------------------------------------------------------ shared
 
 
-def collect(
-    dataset: LabelledFolder, counts: list[NDArray[np.int64]], matching: NDArray[np.int64] | None = None
-) -> SetScores:
-    """The scores of a set from the matrices of its pictures."""
-    classes = len(dataset.classes)
-    total = sum(counts, np.zeros((classes, classes + 1), np.int64))
+def collect(dataset: LabelledFolder, counts: Tally, matching: NDArray[np.int64] | None = None) -> SetScores:
+    """The scores of a set from the counts of its pictures."""
     names = tuple(Path(path).stem for path in dataset.images)
-    return SetScores(scores(total), total, names, tuple(counts), matching)
+    return SetScores(scores(counts.total), counts.total, names, counts, matching)
