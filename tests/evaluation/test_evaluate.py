@@ -225,13 +225,13 @@ def test_a_copy_is_checked_by_doctor(tmp_path: Path, runs: Runs) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_features_of_every_kind_are_unit_and_of_one_stride(tiny_run: Path, kind: str) -> None:
-    picture = np.asarray(photograph(72, 100))
+    picture = np.array(photograph(72, 100))
     z = load_features(kind, tiny_run, 96, "cpu")(picture)
     assert z.shape[1:] == (9, 12), "72 x 100 is read as 69 x 96"
     assert z.norm(dim=0).sub(1).abs().max() < 1e-5
 
 
 def test_backbone_features_are_those_before_training(tiny_run: Path) -> None:
-    picture = np.asarray(photograph())
+    picture = np.array(photograph())
     with_run, without = (load_features("backbone", run, 96, "cpu")(picture) for run in (tiny_run, None))
     assert (with_run - without).abs().max() < 1e-6

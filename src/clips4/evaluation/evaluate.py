@@ -1,9 +1,12 @@
 """What `clips4 evaluate` does: a run on a set, by a protocol, to a record that holds all it depends on."""
 
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from clips4.checkpoints import load_checkpoint
 from clips4.config import Config
@@ -14,7 +17,15 @@ from clips4.errors import UserError
 from clips4.evaluation.embedding import pixels_by_class
 from clips4.evaluation.features import load_features
 from clips4.evaluation.language import Query as LanguageQuery
-from clips4.evaluation.language import answer, cosines, evaluate_language, find_prototypes, foreground, text_query
+from clips4.evaluation.language import (
+    answer,
+    class_query,
+    cosines,
+    evaluate_language,
+    find_prototypes,
+    foreground,
+    text_query,
+)
 from clips4.evaluation.probe import ProbeRecipe, score_probe
 from clips4.evaluation.protocols import Protocol, class_file_hash, language_protocol, unknown_classes
 from clips4.evaluation.records import describe_scores, describe_tracking, picture_records, provenance
@@ -27,11 +38,12 @@ from clips4.evaluation.unsupervised import (
     score_retrieval,
 )
 from clips4.evaluation.video import by_features, held_still, score_videos
+from clips4.images import RGB, find_images
 from clips4.listening import Listener
 from clips4.segmenter import Segmenter
-from clips4.teachers import load_teacher
+from clips4.teachers import Teacher, load_teacher
 from clips4.tracking import Recipe
-from clips4.vocabulary import load_classes
+from clips4.vocabulary import ClassList, class_vectors, load_classes, load_templates
 
 Record = dict[str, object]
 
@@ -84,6 +96,8 @@ def evaluate_by_language(
     Raises:
         UserError: what does not fit together, said in one line.
     """
+    if report is not None and find_spec("sklearn") is None:
+        raise UserError("--report draws a t-SNE, which needs scikit-learn: pip install 'clips4[demo]'")
     if run is None and teacher_name in (None, "run"):
         raise UserError("give a run, or --teacher NAME for a teacher alone")
     config = load_checkpoint(run).config if run else Config()
@@ -104,34 +118,21 @@ def evaluate_by_language(
     models = {"student": student} if student is not None else {}
     if teacher_name is not None:
         models["teacher"] = Segmenter.from_teacher(name, config, device)
-    rows, record = [], {}
+    rows: list[Record] = []
     for who, segmenter in models.items():
-        for how, found in evaluate_language(segmenter, dataset, queries, protocol, listener).items():
-            rows.append(set_rows(f"{who} by {how}", found, dataset.classes.names, unknown))
-            record[f"{who} by {how}"] = found
-    if report is not None:
-        who, how = (
-            ("student", "prototypes")
-            if student is not None and "prototypes" in queries
-            else (next(iter(models)), "text")
+        found = evaluate_language(segmenter, dataset, queries, protocol, listener)
+        rows += [set_rows(f"{who} by {how}", each, dataset.classes.names, unknown) for how, each in found.items()]
+        if report is not None and segmenter is (student or segmenter):
+            how = "prototypes" if "prototypes" in queries else "text"
+            title = f"{dataset_name}, {who} by {how}, {protocol.id}"
+            _language_pictures(segmenter, dataset, queries[how], found[how], protocol, title, report)
+    if report is not None and student is not None and len(queries["text"].vectors) == len(classes):
+        alone = models.get("teacher") or Segmenter.from_teacher(name, config, device)
+        of_teacher, of_student, labels, chosen = pixels_by_class(alone, student, dataset)
+        names = [dataset.classes.names[index] for index in chosen]
+        embedding_picture(
+            queries["text"].vectors[chosen], of_teacher, of_student, labels, names, report / "embedding.png"
         )
-        query, model = queries[how], models[who]
-
-        def predict(picture, size):  # type: ignore[no-untyped-def]
-            logits = cosines(model, picture, query.vectors, protocol)
-            return answer(logits, query.owner, size, protocol.background).cpu().numpy()
-
-        found = record[f"{who} by {how}"]
-        title = f"{dataset_name}, {who} by {how}, {protocol.id}"
-        confusion_picture(found.confusion, dataset.classes.names, report / "confusion.png", title)
-        worst_pictures(dataset, found.pictures, predict, report)
-        if student is not None and protocol.aliases == "mean" and not dataset.background:
-            alone = models.get("teacher") or Segmenter.from_teacher(name, config, device)
-            of_teacher, of_student, labels, chosen = pixels_by_class(alone, student, dataset)
-            names = [dataset.classes.names[index] for index in chosen]
-            embedding_picture(
-                queries["text"].vectors[chosen], of_teacher, of_student, labels, names, report / "embedding.png"
-            )
     return {
         "task": "language",
         "dataset": dataset_name,
@@ -148,9 +149,28 @@ def evaluate_by_language(
     }
 
 
+def _language_pictures(
+    segmenter: Segmenter,
+    dataset: LabelledFolder,
+    query: LanguageQuery,
+    found: SetScores,
+    protocol: Protocol,
+    title: str,
+    folder: Path,
+) -> None:
+    """The confusion matrix and the worst ten pictures of one row."""
+
+    def predict(picture: RGB, size: tuple[int, ...]) -> NDArray[np.integer]:
+        logits = cosines(segmenter, picture, query.vectors, protocol)
+        return answer(logits, query.owner, size, protocol.background).cpu().numpy()
+
+    confusion_picture(found.confusion, dataset.classes.names, folder / "confusion.png", title)
+    worst_pictures(dataset, found.pictures, predict, folder)
+
+
 def _prototypes(
     student: Segmenter,
-    teacher: object,
+    teacher: Teacher,
     dataset: LabelledFolder,
     protocol: Protocol,
     config: Config,
@@ -159,10 +179,6 @@ def _prototypes(
     listener: Listener,
 ) -> LanguageQuery:
     """The run's prototypes for names it knows; for others prototypes found at test time, as training finds them."""
-    from clips4.evaluation.language import class_query
-    from clips4.images import find_images
-    from clips4.vocabulary import ClassList, class_vectors, load_templates
-
     assert student.prototypes is not None
     own = {name: index for index, name in enumerate(student.names)}
     names, words = dataset.classes.names, dataset.classes.words
@@ -173,9 +189,9 @@ def _prototypes(
             matrix[index] = student.prototypes.known[own[name]]
     if new:
         fresh = ClassList(tuple(names[i] for i in new), tuple(words[i] for i in new))
-        text = class_vectors(teacher, fresh, load_templates(config.teacher.templates)).cpu()  # type: ignore[arg-type]
+        text = class_vectors(teacher, fresh, load_templates(config.teacher.templates)).cpu()
         paths = find_images(pictures) if pictures else list(dataset.images)
-        matrix[new] = find_prototypes(teacher, text, paths, config, pick_device(device), listener)  # type: ignore[arg-type]
+        matrix[new] = find_prototypes(teacher, text, paths, config, pick_device(device), listener)
     return foreground(class_query(matrix), protocol)
 
 
