@@ -118,6 +118,7 @@ def embedding_picture(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     from clips4.figures import tsne
 
@@ -143,13 +144,21 @@ def embedding_picture(
     axes.scatter(
         places[:classes, 0], places[:classes, 1], s=170, marker="*", c=colours, edgecolors="black", label="text"
     )
-    for index, name in enumerate(names):
-        axes.annotate(
-            name, places[index], xytext=(0, 9), textcoords="offset points", ha="center", fontsize=10, fontweight="bold"
-        )
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.01), ncols=3, frameon=False)
+    shapes = [
+        Line2D([], [], linestyle="", marker=marker, markersize=size, color="black", fillstyle=fill, label=label)
+        for marker, size, fill, label in (
+            ("o", 6, "none", "teacher pixel"),
+            ("^", 6, "full", "student pixel"),
+            ("*", 12, "full", "text"),
+        )
+    ]
+    swatches = [
+        Line2D([], [], linestyle="", marker="s", markersize=9, color=colours[index], label=name)
+        for index, name in enumerate(names)
+    ]
+    axes.legend(handles=[*shapes, *swatches], loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     axes.set_title("t-SNE by cosine of text, teacher pixels and student pixels")
     _save(figure, path)
 
