@@ -22,7 +22,8 @@ from clips4.checkpoints import checkpoint_folders, versions
 from clips4.config import load_config
 from clips4.data.labelled import coco128
 from clips4.evaluation.confusion import Scores
-from clips4.evaluation.language import PROTOCOL, class_file_hash, score_language
+from clips4.evaluation.language import score_language
+from clips4.evaluation.protocols import V1, class_file_hash
 from clips4.images import find_images
 from clips4.progress import Bars
 from clips4.segmenter import Segmenter
@@ -65,7 +66,7 @@ def main() -> None:
         f"\n{minutes:.1f} minutes of reading and training on {os.cpu_count()} cores ({platform.processor() or 'CPU'})"
     )
     report = {
-        "protocol": PROTOCOL,
+        "protocol": V1,
         "classes": class_file_hash(classes),
         "minutes": round(minutes, 2),
         "config": config.model_dump(mode="json"),

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from clips4.checkpoints import load_checkpoint
-from clips4.data.labelled import IGNORE, LabelledFolder
+from clips4.data.labelled import LabelledFolder
+from clips4.data.labels import IGNORE
 from clips4.vocabulary import load_classes
 from clips4.watching import SAMPLES, LabelledScores, SamplePictures, all_of
 

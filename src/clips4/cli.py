@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clips4.commands.ablate import ablate
+from clips4.commands.evaluate import app as evaluate_app
+from clips4.commands.score import app as score_app
 from clips4.errors import UserError
 
 if TYPE_CHECKING:
@@ -156,15 +159,32 @@ def segment(
         raise UserError(f"none of {len(skipped)} pictures could be read")
 
 
-@app.command(epilog="Example: clips4 doctor --json")
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
-    """Say versions, devices, weights found, and what is missing for which command."""
+@app.command(epilog="Example: clips4 doctor --json; clips4 doctor --data VOCdevkit/ --dataset voc21")
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    data: Annotated[Path | None, typer.Option("--data", help="Check a copy of a set instead: its root.")] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Name of the set.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Its split; the validation part.")] = None,
+) -> None:
+    """Say versions, devices, weights found, and what is missing for which command; or check a copy of a set."""
     from clips4.doctor import describe, diagnose
 
+    if data is not None or dataset is not None:
+        from clips4.commands.check import check_copy
+
+        check_copy(data, dataset, split, as_json)
+        return
     report = diagnose()
     typer.echo(json.dumps(report, indent=2) if as_json else describe(report))
     if report["missing"]:
         raise typer.Exit(1)
+
+
+app.add_typer(evaluate_app)
+app.add_typer(score_app)
+app.command(
+    epilog="Example: clips4 ablate photos/ --dataset coco128 --root coco128/ --out runs/ablation --grid losses"
+)(ablate)
 
 
 def _console() -> "Console":

@@ -277,6 +277,11 @@ class Segmenter:
         return asked.names, torch.stack([row for row in rows if row is not None])
 
     @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> (B, D, h, w) unit along D, read as they are: for protocols that set the size."""
+        return self._encoder(images.to(self._device))
+
+    @torch.no_grad()
     def _embed(self, image: RGB) -> Tensor:
         return self._encoder(self._reduced(image))[0]
 

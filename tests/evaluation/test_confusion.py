@@ -6,7 +6,8 @@ from hypothesis import given
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, jaccard_score
 
-from clips4.evaluation.confusion import IGNORE, confusion_matrix, scores
+from clips4.data.labels import IGNORE
+from clips4.evaluation.confusion import Tally, confusion_matrix, scores
 from tests.helpers import provable, seeds
 
 TRUTH = np.array([[0, 0, 1], [1, 2, IGNORE]])
@@ -171,3 +172,13 @@ def test_nothing_to_score_is_refused() -> None:
 @pytest.mark.filterwarnings("error")
 def test_empty_classes_raise_no_warning() -> None:
     assert scores(confusion_matrix(np.array([1]), np.array([-1]), 3)).miou == 0
+
+
+def test_a_tally_adds_up_and_keeps_each_picture() -> None:
+    tally = Tally(5, 6)
+    matrices = [confusion_matrix(*random_labels(seed), 5) for seed in range(4)]
+    for matrix in matrices:
+        tally.add(matrix)
+    assert np.array_equal(tally.total, sum(matrices))
+    assert len(tally) == 4
+    assert all(np.array_equal(kept, given) for kept, given in zip(tally, matrices, strict=True))

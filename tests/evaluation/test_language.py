@@ -1,6 +1,8 @@
 """Language-driven scores, and the traps of the protocol."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,11 +11,32 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from clips4.config import TeacherConfig
-from clips4.data.labelled import IGNORE, LabelledFolder
-from clips4.evaluation.language import class_file_hash, score_language
+from clips4.config import TeacherConfig, load_config
+from clips4.data.labelled import LabelledFolder
+from clips4.data.labels import IGNORE
+from clips4.evaluation.confusion import scores
+from clips4.evaluation.language import (
+    answer,
+    class_query,
+    cosines,
+    evaluate_language,
+    find_prototypes,
+    foreground,
+    resize_short,
+    score_language,
+    slide,
+    text_query,
+)
+from clips4.evaluation.protocols import Background, Protocol, class_file_hash
+from clips4.evaluation.records import describe_scores
+from clips4.images import load_rgb, to_tensor
+from clips4.preparation import picture_segments
+from clips4.prototypes import known_prototypes
+from clips4.regions import RegionCache
 from clips4.segmenter import Segmenter
+from clips4.teachers.cache import TeacherMaps
 from clips4.vocabulary import ClassList, load_classes
+from tests.helpers import FakeTeacher, unit, write_images
 
 CLASSES = load_classes("red,green,blue")
 
@@ -83,3 +106,156 @@ def test_fingerprints_of_class_lists() -> None:
     assert class_file_hash(CLASSES) == class_file_hash(load_classes("red,green,blue"))
     assert class_file_hash(CLASSES) != class_file_hash(load_classes("red,blue,green"))
     assert class_file_hash(CLASSES) != class_file_hash(load_classes(["red: crimson", "green", "blue"]))
+
+
+# ------------------------------------------------------------------------------------------------- traps and protocols
+
+
+def background_set(root: Path, truth: NDArray[np.uint8], shown: NDArray[np.uint8]) -> LabelledFolder:
+    return replace(dataset(root, truth, shown, load_classes("background,green,blue")), background=True)
+
+
+def protocol(**changes: Any) -> Protocol:
+    base = Protocol("test", None, None, None, "", "simple", "mean", None)
+    return replace(base, **changes)
+
+
+def test_trap_1_cosines_are_upsampled_before_the_argmax(tmp_path: Path) -> None:
+    """A network that answers on 2 x 2 positions: upsampled cosines cross in the middle of the picture's columns, a
+    resized answer would step where the positions meet whatever the cosines."""
+
+    def coarse(images: Tensor) -> Tensor:
+        left, right = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.6, 0.8, 0.0])
+        return torch.stack([left, right], 1)[None, :, None].expand(1, 3, 2, 2)
+
+    truth = np.zeros((40, 40), np.uint8)
+    found = evaluate_language(
+        Segmenter(coarse, TeacherConfig(), 64, torch.device("cpu")),
+        dataset(tmp_path, truth, truth, CLASSES),
+        {"eye": class_query(torch.eye(3))},
+        protocol(),
+    )["eye"]
+    # between the centres at 10 and 30 the first cosine falls from 1 to .6, the second rises from 0 to .8
+    crossing = 10 + 20 * 1 / (0.4 + 0.8)
+    assert found.confusion[0, 0] / 40 == pytest.approx(crossing, abs=1)
+    assert abs(crossing - 20) > 5
+
+
+def test_trap_2_one_matrix_over_the_set_and_absent_classes_counted(segmenter: Segmenter, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "y").mkdir()
+    one = dataset(tmp_path / "x", halves(0, 1), halves(0, 0), CLASSES)
+    two = dataset(tmp_path / "y", halves(1, 1), halves(1, 1), CLASSES)
+    both = LabelledFolder(one.images + two.images, one.masks + two.masks, CLASSES, one.table)
+    found = evaluate_language(segmenter, both, {"eye": class_query(torch.eye(3))}, protocol())["eye"]
+    assert found.scores.miou == pytest.approx((1 / 2 + 2 / 3) / 2)
+    own = [scores(each).miou for each in found.pictures]
+    assert found.scores.miou != pytest.approx(np.mean(own))
+    record = describe_scores(found.scores, CLASSES.names)
+    assert (record["classes_in_truth"], record["classes_in_neither"]) == (2, 1)
+
+
+def test_trap_3_a_threshold_needs_a_background_and_a_background_a_threshold(
+    segmenter: Segmenter, tmp_path: Path
+) -> None:
+    rule = Background(threshold=0.7, scale=10, asked=False)
+    plain = dataset(tmp_path, halves(1, 2), halves(1, 2), CLASSES)
+    query = {"eye": class_query(torch.eye(3))}
+    with pytest.raises(ValueError, match="background"):
+        evaluate_language(segmenter, plain, query, protocol(background=rule))
+    with pytest.raises(ValueError, match="background"):
+        evaluate_language(segmenter, replace(plain, background=True), query, protocol())
+
+
+def test_background_is_where_no_class_is_probable(segmenter: Segmenter, tmp_path: Path) -> None:
+    """Red is asked for by no word: its cosines with green and blue are equal, so that neither is probable."""
+    data = background_set(tmp_path, halves(0, 1), halves(0, 1))
+    rule = protocol(background=Background(threshold=0.7, scale=10, asked=False))
+    query = foreground(class_query(torch.eye(3)), rule)
+    assert query.owner.tolist() == [1, 2]
+    found = evaluate_language(segmenter, data, {"eye": query}, rule)["eye"]
+    assert found.scores.pixel_accuracy > 0.95
+    never = protocol(background=Background(threshold=0.0, scale=10, asked=False))
+    found = evaluate_language(segmenter, data, {"eye": query}, never)["eye"]
+    assert found.confusion[0, 0] == 0
+
+
+def test_words_compete_and_small_areas_are_no_answer() -> None:
+    logits = torch.tensor([0.1, 0.5, 0.9, 0.2])[:, None, None].expand(4, 2, 2).clone()
+    owner = torch.tensor([0, 1, 1, 2])
+    assert (answer(logits, owner, (6, 6), None) == 1).all(), "the best word of a class speaks for it"
+    logits[3, 0, 0] = 2.0
+    rule = Background(threshold=0.0, scale=10, asked=True, area=0.3)
+    labels = answer(logits, owner, (20, 20), rule)
+    without = answer(logits, owner, (20, 20), replace(rule, area=0.0))
+    assert (without == 2).any()
+    assert (labels == 1).all(), "class 2 covers less than 30 % of the foreground"
+
+
+def test_classes_a_few_at_a_time_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from clips4.evaluation import language
+
+    logits, owner = torch.randn(11, 4, 5, generator=torch.Generator().manual_seed(0)), torch.arange(11)
+    rule = Background(threshold=0.2, scale=3, asked=True, area=0.1)
+    whole = answer(logits, owner, (30, 40), rule), answer(logits, owner, (30, 40), None)
+    monkeypatch.setattr(language, "_LOGIT_BUDGET", 30 * 40 * 2)
+    assert torch.equal(answer(logits, owner, (30, 40), rule), whole[0])
+    assert torch.equal(answer(logits, owner, (30, 40), None), whole[1])
+
+
+@pytest.mark.parametrize(("height", "width"), [(336, 500), (200, 224), (100, 90), (448, 449)])
+def test_windows_cover_the_picture_and_lie_inside(height: int, width: int) -> None:
+    seen = np.zeros((height, width), int)
+    for top, bottom, left, right in slide(height, width, 224, 112):
+        assert bottom - top == min(224, height)
+        assert right - left == min(224, width)
+        seen[top:bottom, left:right] += 1
+    assert seen.min() >= 1
+
+
+def test_windows_equal_the_literal_accumulation(segmenter: Segmenter) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    rules = protocol(short_side=50, window=32, stride=20)
+    found = cosines(segmenter, picture, torch.eye(3), rules)
+    image = resize_short(picture, 50)[None]
+    total, count = torch.zeros(3, 50, 70), torch.zeros(50, 70)
+    for top in (0, 18):
+        for left in (0, 20, 38):
+            part = colour_of_pixels(image[..., top : top + 32, left : left + 32])
+            large = torch.nn.functional.interpolate(part, (32, 32), mode="bilinear")[0]
+            total[:, top : top + 32, left : left + 32] += large
+            count[top : top + 32, left : left + 32] += 1
+    torch.testing.assert_close(found, total / count)
+
+
+def test_short_sides_are_met_up_and_down() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    assert resize_short(picture, 30).shape == (3, 30, 45)
+    assert resize_short(picture, 120).shape == (3, 120, 180)
+    assert torch.equal(resize_short(picture, 60), to_tensor(picture))
+
+
+def test_a_vector_per_class_or_per_word() -> None:
+    teacher, classes = FakeTeacher(), load_classes(["background: sky, wall", "cat", "dog: dog, puppy"])
+    rule = Background(0.1, 40, asked=True)
+    per_word = text_query(teacher, classes, protocol(aliases="max", background=rule))
+    assert per_word.owner.tolist() == [0, 0, 1, 2, 2]
+    per_class = text_query(teacher, classes, protocol(background=replace(rule, asked=False)))
+    assert per_class.owner.tolist() == [1, 2]
+    assert per_class.vectors.shape == (2, 4)
+
+
+def test_prototypes_found_at_test_time_are_those_of_training(tmp_path: Path) -> None:
+    """The running best m of each class are the best m of all segments."""
+    paths = write_images(tmp_path, 4)
+    config = load_config("cpu", ["prototypes.m=3", "regions.count=6", "segments.clusters=4"])
+    teacher, text = FakeTeacher(), unit(5, 4, dtype=torch.float32)
+    regions, maps = RegionCache(config.regions), TeacherMaps(teacher, "cpu")
+    everything = torch.cat(
+        [
+            picture_segments(maps(load_rgb(path)), torch.from_numpy(regions(load_rgb(path))), config.segments)
+            for path in paths
+        ]
+    )
+    found = find_prototypes(teacher, text, paths, config, torch.device("cpu"))
+    torch.testing.assert_close(found, known_prototypes(text, everything, 3))

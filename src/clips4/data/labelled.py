@@ -1,70 +1,69 @@
-"""Pictures with label maps, for scoring; training never reads these."""
+"""Pictures with label maps, for scoring; training never reads the labels."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from clips4.data.labels import IGNORE, apply_table, read_labels
 from clips4.errors import UserError
 from clips4.images import RGB, find_images, load_rgb
 from clips4.vocabulary import ClassList, data_lines
 
-IGNORE = 255
+Reader = Callable[[Path], NDArray[np.integer]]
 
 
 @dataclass(frozen=True)
 class LabelledFolder:
-    """A folder of pictures, a folder of 8-bit label PNGs of the same stems, and what the label values mean.
+    """Pictures, their label maps, and what the label values mean.
 
     Attributes:
         images: (N,) pictures that have a label map.
         masks: (N,) their label maps.
         classes: the K classes that are scored.
-        table: (256,) label value -> 0..K-1, or ``IGNORE``.
+        table: label value -> 0..K-1, or ``IGNORE``; a value beyond it is an error.
+        background: whether class 0 is what none of the others is (a protocol may then use a threshold).
+        read: how a label map is read, as stored.
     """
 
     images: tuple[Path, ...]
     masks: tuple[Path, ...]
     classes: ClassList
     table: NDArray[np.uint8]
+    background: bool = False
+    read: Reader = read_labels
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __iter__(self) -> Iterator[tuple[Path, RGB, NDArray[np.uint8]]]:
         """Path, picture (H, W, 3) and truth (H, W) of 0..K-1 or ``IGNORE``, one after the other."""
-        for image, mask in zip(self.images, self.masks, strict=True):
-            picture, truth = load_rgb(image), self.table[read_labels(mask)]
+        for index, image in enumerate(self.images):
+            picture, truth = load_rgb(image), self.truth(index)
             if truth.shape != picture.shape[:2]:
-                raise UserError(f"{mask}: {truth.shape} is not the size {picture.shape[:2]} of {image}")
+                raise UserError(f"{self.masks[index]}: {truth.shape} is not the size {picture.shape[:2]} of {image}")
             yield image, picture, truth
 
+    def truth(self, index: int) -> NDArray[np.uint8]:
+        """(H, W) 0..K-1 or ``IGNORE`` of one picture.
 
-def read_labels(path: Path) -> NDArray[np.uint8]:
-    """(H, W) values of an 8-bit label PNG, grey or palette, as they are stored.
-
-    Raises:
-        UserError: unreadable, or not 8-bit grey or palette.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in {"L", "P"}:
-                raise UserError(f"{path}: mode {image.mode}; a label map is an 8-bit grey or palette PNG")
-            return np.array(image, np.uint8)
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"{path}: not a readable label map ({error})")
+        Raises:
+            UserError: a value that the set does not have.
+        """
+        return apply_table(self.table, self.read(self.masks[index]), self.masks[index])
 
 
-def load_label_table(name: str, classes: ClassList) -> NDArray[np.uint8]:
+def load_label_table(name: str, classes: ClassList, size: int = 256) -> NDArray[np.uint8]:
     """The table of ``assets/labels/NAME.txt`` (lines ``value name``) for these classes; other values are ignored.
+
+    Several values may name one class.
 
     Raises:
         UserError: a class that the table does not know.
     """
-    table = np.full(256, IGNORE, np.uint8)
+    table = np.full(size, IGNORE, np.uint8)
     known = set()
     for line in data_lines(f"labels/{name}.txt"):
         value, label = line.split(" ", 1)
@@ -76,11 +75,60 @@ def load_label_table(name: str, classes: ClassList) -> NDArray[np.uint8]:
     return table
 
 
+def value_table(classes: Sequence[int], ignored: Collection[int] = (IGNORE,), size: int = 256) -> NDArray[np.uint8]:
+    """A table for sets in which any other value is a mistake.
+
+    Args:
+        classes: the value of class 0, 1, ..., K-1.
+        ignored: values that are rightly there and not scored.
+        size: of the table.
+
+    Returns:
+        (size,) 0..K-1, ``IGNORE``, or K for a mistake, which no scorer takes for a class and each refuses.
+    """
+    table = np.full(size, len(classes), np.uint8)
+    table[list(ignored)] = IGNORE
+    table[list(classes)] = np.arange(len(classes))
+    return table
+
+
+Pairs = tuple[tuple[Path, ...], tuple[Path, ...]]
+
+
+def pair_by_stem(images: Path, masks: Path, suffix: str = ".png", cut: str = "") -> Pairs:
+    """Each label map of a folder with the picture of the same stem.
+
+    Args:
+        images, masks: folders.
+        suffix: of label maps.
+        cut: what the label maps' stems end in and the pictures' do not.
+
+    Raises:
+        UserError: no label map, or one without a picture.
+    """
+    found = sorted(masks.glob(f"*{suffix}"))
+    by_stem = {path.stem: path for path in find_images(images)}
+    stems = [path.name.removesuffix(suffix).removesuffix(cut) for path in found]
+    if not found:
+        raise UserError(f"{masks}: no label map (*{suffix}) there; give the folder that the set's archive unpacks to")
+    if missing := [stem for stem in stems if stem not in by_stem]:
+        raise UserError(
+            f"{masks}: {missing[0]}{cut}{suffix} has no picture in {images}; each needs one of the same name"
+        )
+    return tuple(by_stem[stem] for stem in stems), tuple(found)
+
+
+def plain_folders(images: Path, masks: Path, classes: ClassList, first: int = 0) -> LabelledFolder:
+    """Anybody's set: a folder of pictures, a folder of label PNGs of the same stems, values ``first``.. and 255.
+
+    ``first`` = 1 is the "reduce zero label" of sets whose value 0 is no class.
+    """
+    pictures, found = pair_by_stem(images, masks)
+    table = value_table(range(first, first + len(classes)), (*range(first), IGNORE))
+    return LabelledFolder(pictures, found, classes, table)
+
+
 def coco128(root: Path, classes: ClassList) -> LabelledFolder:
     """The labelled pictures of coco128: ``images/*.jpg``, ``masks/*.png`` with COCO panoptic ids, 0 unlabelled."""
-    masks = sorted((root / "masks").glob("*.png"))
-    by_stem = {path.stem: path for path in find_images(root / "images")}
-    if not masks or any(mask.stem not in by_stem for mask in masks):
-        raise UserError(f"{root}: expected masks/*.png, each with a picture of the same name in images/")
-    images = tuple(by_stem[mask.stem] for mask in masks)
-    return LabelledFolder(images, tuple(masks), classes, load_label_table("coco-panoptic", classes))
+    images, masks = pair_by_stem(root / "images", root / "masks")
+    return LabelledFolder(images, masks, classes, load_label_table("coco-panoptic", classes))

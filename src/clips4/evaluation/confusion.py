@@ -1,11 +1,13 @@
 """One confusion matrix over a whole set, and the scores that follow from it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
 
-IGNORE = 255  # label value that leaves both intersection and union
+from clips4.data.labels import IGNORE
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,33 @@ def confusion_matrix(truth: NDArray[np.integer], prediction: NDArray[np.integer]
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} differ in size")
+    if truth.dtype == prediction.dtype == np.uint8:
+        return _of_bytes(truth.astype(np.uint8, copy=False), prediction.astype(np.uint8, copy=False), classes)
     counted = truth != IGNORE
     true = truth[counted].astype(np.int64)
-    if true.size and (true.min() < 0 or true.max() >= classes):
-        raise ValueError(f"truth holds values {true.min()}..{true.max()}, expected 0..{classes - 1} or {IGNORE}")
+    _check_truth(int(true.min(initial=0)), int(true.max(initial=0)), classes)
     predicted = prediction[counted].astype(np.int64)
     predicted = np.where((predicted >= 0) & (predicted < classes), predicted, classes)
     return np.bincount(true * (classes + 1) + predicted, minlength=classes * (classes + 1)).reshape(classes, -1)
+
+
+def _of_bytes(truth: NDArray[np.uint8], prediction: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
+    """``confusion_matrix`` of 8-bit maps: all 256 x 256 pairs are counted in one pass, then folded."""
+    pairs = np.bincount((truth.astype(np.uint16) << 8 | prediction).ravel(), minlength=256 * 256).reshape(256, 256)
+    occurring = np.flatnonzero(pairs[:IGNORE].any(1))
+    if occurring.size:
+        _check_truth(int(occurring[0]), int(occurring[-1]), classes)
+    counts = np.zeros((classes, classes + 1), np.int64)
+    kept = min(classes, 256)
+    rows = min(classes, IGNORE)
+    counts[:rows, :kept] = pairs[:rows, :kept]
+    counts[:rows, classes] = pairs[:rows, kept:].sum(1)
+    return counts
+
+
+def _check_truth(lowest: int, highest: int, classes: int) -> None:
+    if lowest < 0 or highest >= classes:
+        raise ValueError(f"truth holds values {lowest}..{highest}, expected 0..{classes - 1} or {IGNORE}")
 
 
 def scores(confusion: NDArray[np.int64]) -> Scores:
@@ -81,3 +103,35 @@ def scores(confusion: NDArray[np.int64]) -> Scores:
         present=present,
         pixels=total,
     )
+
+
+class Tally:
+    """Counts of a set: the sum, and those of each picture in a form that takes a few hundred bytes.
+
+    Args:
+        rows, columns: of the matrices.
+
+    Attributes:
+        total: (rows, columns) sum so far.
+    """
+
+    def __init__(self, rows: int, columns: int):
+        self.total = np.zeros((rows, columns), np.int64)
+        self._pictures: list[coo_array] = []
+
+    def add(self, counts: NDArray[np.int64]) -> None:
+        """One picture more."""
+        self.total += counts
+        self._pictures.append(coo_array(counts))
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> NDArray[np.int64]:
+        """(rows, columns) of one picture."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._pictures[index].toarray()

@@ -1,38 +1,214 @@
-"""Language-driven segmentation, scored by protocol ``clips4-v1``.
+"""Language-driven segmentation, scored by a protocol (see ``protocols``)."""
 
-The picture is reduced to the model's own long side (``data.inference_side`` for a student, ``data.long_side`` for a
-teacher alone) and read whole; cosines with the class vectors are upsampled (bilinear,
-pixel centres) to the picture's own size, then argmax; the truth is never resized; no background class, no threshold, no
-unknown answer; label 255 leaves intersection and union; one confusion matrix over the whole set.
-"""
-
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from clips4.config import Config
 from clips4.data.labelled import LabelledFolder
-from clips4.evaluation.confusion import Scores, confusion_matrix, scores
+from clips4.evaluation.confusion import Scores, Tally, confusion_matrix, scores
+from clips4.evaluation.protocols import Background, Protocol
+from clips4.evaluation.unsupervised import SetScores, collect
+from clips4.images import RGB, load_rgb, reduce_to, resize_map, to_tensor
 from clips4.listening import Listener, Silent
+from clips4.preparation import picture_segments
+from clips4.prototype_search import PrototypeSearch
+from clips4.prototypes import known_prototypes
+from clips4.regions import RegionCache
 from clips4.segmenter import Segmenter
-from clips4.vocabulary import ClassList
+from clips4.teachers import Teacher
+from clips4.teachers.cache import TeacherMaps
+from clips4.vocabulary import ClassList, class_vectors, load_templates
 
-PROTOCOL = "clips4-v1"
+_LOGIT_BUDGET = 2**26  # values of upsampled cosines held at a time
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked of every pixel.
+
+    Attributes:
+        vectors: (L, D) unit rows, one per class or per word.
+        owner: (L,) class of each, an index into the set's K classes.
+    """
+
+    vectors: Tensor
+    owner: Tensor
+
+
+def text_query(teacher: Teacher, classes: ClassList, protocol: Protocol) -> Query:
+    """Text vectors as the protocol asks: one per class or per word; the background's only where it is asked."""
+    templates = load_templates(protocol.templates)
+    if protocol.aliases == "mean":
+        query = class_query(class_vectors(teacher, classes, templates).cpu())
+    else:
+        words = [(index, word) for index, group in enumerate(classes.words) for word in group]
+        single = ClassList(tuple(str(n) for n in range(len(words))), tuple((word,) for _, word in words))
+        vectors = class_vectors(teacher, single, templates).cpu()
+        query = Query(vectors, torch.tensor([index for index, _ in words]))
+    return foreground(query, protocol)
+
+
+def class_query(matrix: Tensor) -> Query:
+    """One vector per class: (K, D)."""
+    return Query(matrix, torch.arange(len(matrix)))
+
+
+def foreground(query: Query, protocol: Protocol) -> Query:
+    """The query without class 0 where that is the background and is not asked for by words."""
+    if protocol.background is None or protocol.background.asked:
+        return query
+    kept = query.owner != 0
+    return Query(query.vectors[kept], query.owner[kept])
+
+
+# --------------------------------------------------------------------------------------------------------- answering
+
+
+@torch.no_grad()
+def cosines(segmenter: Segmenter, picture: RGB, vectors: Tensor, protocol: Protocol) -> Tensor:
+    """(L, h, w) cosines with the vectors, as the protocol reads a picture; not yet at the picture's own size."""
+    if protocol.short_side is None:
+        z = segmenter.embed(picture)
+        return torch.einsum("dhw,ld->lhw", z, vectors.to(z))
+    images = resize_short(picture, protocol.short_side)[None]
+    height, width = images.shape[-2:]
+    if protocol.window is None or protocol.stride is None:
+        windows = [(0, height, 0, width)]
+    else:
+        windows = list(slide(height, width, protocol.window, protocol.stride))
+    total = count = torch.zeros(())
+    for number, (top, bottom, left, right) in enumerate(windows):
+        z = segmenter.encode(images[..., top:bottom, left:right])
+        if number == 0:
+            total, count = z.new_zeros(len(vectors), height, width), z.new_zeros(height, width)
+        window = torch.einsum("bdhw,ld->blhw", z, vectors.to(z))
+        total[:, top:bottom, left:right] += resize_map(window, (bottom - top, right - left))[0]
+        count[top:bottom, left:right] += 1
+    return total / count
+
+
+def resize_short(picture: RGB, side: int) -> Tensor:
+    """(H, W, 3) uint8 -> (3, h, w) in [0, 1] whose short side is ``side`` pixels, enlarged where it is smaller."""
+    height, width = picture.shape[:2]
+    factor = side / min(height, width)
+    size = round(height * factor), round(width * factor)
+    if factor < 1:
+        return to_tensor(reduce_to(picture, max(size)))
+    return resize_map(to_tensor(picture)[None], size)[0].clamp(0, 1)
+
+
+def slide(height: int, width: int, window: int, stride: int) -> Iterator[tuple[int, int, int, int]]:
+    """Windows (top, bottom, left, right) that cover a picture; the last of a row or column ends at the edge."""
+    for top in _starts(height, window, stride):
+        for left in _starts(width, window, stride):
+            yield top, min(top + window, height), left, min(left + window, width)
+
+
+def _starts(length: int, window: int, stride: int) -> list[int]:
+    last = max(length - window, 0)
+    return [*range(0, last, stride), last]
+
+
+@torch.no_grad()
+def answer(logits: Tensor, owner: Tensor, size: tuple[int, ...], background: Background | None) -> Tensor:
+    """Cosines upsampled to the picture's own size, then argmax; words are taken some at a time to bound memory.
+
+    Args:
+        logits: (L, h, w).
+        owner: (L,) class of each.
+        size: (H, W).
+        background: the rule for class 0, for sets that have one.
+
+    Returns:
+        (H, W) int64 classes.
+    """
+    keep = torch.ones(len(logits), dtype=torch.bool)
+    labels, probability = _best(logits, owner, size, background, keep)
+    if background is None:
+        return labels
+    if background.area:
+        counts = torch.bincount(labels.flatten(), minlength=int(owner.max()) + 1)[1:]
+        small = (counts <= background.area * counts.sum()).nonzero().flatten() + 1
+        keep = ~torch.isin(owner, small.to(owner.device))
+        if keep.any() and not keep.all():
+            labels, probability = _best(logits, owner, size, background, keep)
+    return torch.where(probability < background.threshold, 0, labels)
+
+
+def _best(
+    logits: Tensor, owner: Tensor, size: tuple[int, ...], background: Background | None, keep: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(H, W) class of the best kept word, and its softmax probability among all words (1 without a rule)."""
+    height, width = size
+    best = torch.full((height, width), -torch.inf, dtype=logits.dtype, device=logits.device)
+    index, log_sum = torch.zeros_like(best, dtype=torch.long), best.clone()
+    at_once = max(1, _LOGIT_BUDGET // (height * width))
+    for start in range(0, len(logits), at_once):
+        large = resize_map(logits[None, start : start + at_once], (height, width))[0]
+        if background is not None:
+            log_sum = torch.logaddexp(log_sum, (background.scale * large).logsumexp(0))
+        allowed = keep[start : start + at_once].nonzero().flatten()
+        if len(allowed):
+            value, place = large[allowed.to(large.device)].max(0)
+            better = value > best
+            best = torch.where(better, value, best)
+            index = torch.where(better, allowed.to(place.device)[place] + start, index)
+    labels = owner.to(index.device)[index]
+    probability = torch.ones_like(best) if background is None else (background.scale * best - log_sum).exp()
+    return labels, probability
+
+
+# ----------------------------------------------------------------------------------------------------------- scoring
+
+
+def evaluate_language(
+    segmenter: Segmenter,
+    dataset: LabelledFolder,
+    queries: Mapping[str, Query],
+    protocol: Protocol,
+    listener: Listener | None = None,
+) -> dict[str, SetScores]:
+    """Score several queries in one pass over a labelled set.
+
+    Args:
+        segmenter: a student or a teacher alone.
+        dataset: pictures and truth.
+        queries: by name.
+        protocol: as ``protocols.language_protocol`` gives it for this set.
+
+    Returns:
+        Scores by the names of ``queries``.
+
+    Raises:
+        ValueError: a background rule for a set without background, or a set with background and no rule.
+    """
+    if (protocol.background is not None) != dataset.background:
+        raise ValueError("a threshold is for sets that have a background class, and for those alone")
+    listener = listener or Silent()
+    classes = len(dataset.classes)
+    every = torch.cat([query.vectors for query in queries.values()])
+    counts = {name: Tally(classes, classes + 1) for name in queries}
+    listener.stage("scoring", len(dataset))
+    for _, picture, truth in dataset:
+        parts = cosines(segmenter, picture, every, protocol).split([len(query.vectors) for query in queries.values()])
+        for (name, query), logits in zip(queries.items(), parts, strict=True):
+            labels = answer(logits, query.owner, truth.shape, protocol.background)
+            counts[name].add(confusion_matrix(truth, labels.cpu().numpy().astype(np.uint8), classes))
+        listener.advance({})
+    return {name: collect(dataset, each) for name, each in counts.items()}
 
 
 def score_language(
     segmenter: Segmenter, dataset: LabelledFolder, vectors: Mapping[str, Tensor], listener: Listener | None = None
 ) -> dict[str, Scores]:
-    """Score several sets of class vectors in one pass over a labelled set.
+    """Scores by clips4-v1 for (K, D) class vectors by name, on a set without background.
 
-    Args:
-        segmenter: a student or a teacher alone.
-        dataset: pictures and truth.
-        vectors: by name, (K, D) unit rows in the order of ``dataset.classes``.
-
-    Returns:
-        Scores by the names of ``vectors``.
+    Answers are refined as the segmenter was asked to (key smoothing, prompt denoising, PAMR of a teacher alone).
     """
     listener = listener or Silent()
     classes = len(dataset.classes)
@@ -42,12 +218,42 @@ def score_language(
         read = segmenter.read(picture)
         for name, matrix in vectors.items():
             labels, _ = segmenter.label(read, matrix)
-            confusion[name] += confusion_matrix(truth, labels.cpu().numpy(), classes)
+            confusion[name] += confusion_matrix(truth, labels.cpu().numpy().astype(np.uint8), classes)
         listener.advance({})
     return {name: scores(counts) for name, counts in confusion.items()}
 
 
-def class_file_hash(classes: ClassList) -> str:
-    """A short fingerprint of the class names and their words, to be stored with every score."""
-    text = "\n".join(f"{name}: {', '.join(words)}" for name, words in zip(classes.names, classes.words, strict=True))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+# -------------------------------------------------------------------------------------------------- unknown classes
+
+
+def find_prototypes(
+    teacher: Teacher,
+    text: Tensor,
+    pictures: Sequence[Path],
+    config: Config,
+    device: torch.device,
+    listener: Listener | None = None,
+) -> Tensor:
+    """Prototypes of classes that a run was not told of, found at test time as training finds those of known classes:
+    the normalised mean of the m teacher segments, of unlabelled pictures, nearest to each text vector.
+
+    Only the m best per class are held, so that memory does not grow with the set.
+
+    Args:
+        text: (K, D) unit rows.
+        pictures: unlabelled; those the run was trained on, say.
+        config: of the run: its regions, segments and m.
+
+    Returns:
+        (K, D) unit rows.
+    """
+    listener = listener or Silent()
+    regions, maps = RegionCache(config.regions), TeacherMaps(teacher, device)
+    search = PrototypeSearch(text, config.prototypes.m, 1, 0)
+    listener.stage("finding prototypes", len(pictures))
+    for number, path in enumerate(pictures):
+        image = reduce_to(load_rgb(path), config.data.long_side)
+        search.add(picture_segments(maps(image), torch.from_numpy(regions(image)), config.segments), number)
+        listener.advance({})
+    near, _ = search.candidates()
+    return known_prototypes(text, near, config.prototypes.m)

@@ -1,0 +1,125 @@
+"""A full-size pretend set: 10,000 pictures, 150 classes, made as they are read. Memory over time, images a second.
+
+    python benchmarks/pretend_set.py --images 10000
+
+Language-driven (150 names; the network sees colour alone, so that what is measured is the evaluation) and k-means
+with one Hungarian matching (k = 150), each with its confusion matrix, per-class and per-image scores. Memory is the
+process's own (resident) at every tenth of the way.
+"""
+
+import argparse
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clips4.config import TeacherConfig
+from clips4.data.labelled import LabelledFolder, value_table
+from clips4.evaluation import unsupervised
+from clips4.evaluation.language import class_query, evaluate_language
+from clips4.evaluation.protocols import Protocol
+from clips4.evaluation.records import describe_scores, picture_records
+from clips4.images import RGB
+from clips4.listening import Silent
+from clips4.segmenter import Segmenter
+from clips4.vocabulary import ClassList
+
+CLASSES = 150
+COLOURS = np.random.default_rng(0).integers(20, 236, (CLASSES, 3)).astype(np.uint8)
+
+
+def make(index: int, side: int) -> tuple[RGB, NDArray[np.uint8]]:
+    """Picture and truth number ``index``: some twenty rectangles of classes, each in its colour with noise."""
+    draw = np.random.default_rng(index)
+    truth = np.full((side, side), draw.integers(CLASSES), np.uint8)
+    for _ in range(20):
+        top, left = draw.integers(0, side - 8, 2)
+        height, width = draw.integers(8, side // 2, 2)
+        truth[top : top + height, left : left + width] = draw.integers(CLASSES)
+    noise = draw.integers(-12, 13, (side, side, 3))
+    return np.clip(COLOURS[truth] + noise, 0, 255).astype(np.uint8), truth
+
+
+@dataclass(frozen=True)
+class PretendSet(LabelledFolder):
+    """A LabelledFolder that makes its pictures."""
+
+    side: int = 128
+
+    def __iter__(self) -> Iterator[tuple[Path, RGB, NDArray[np.uint8]]]:
+        for index, path in enumerate(self.images):
+            yield path, *make(index, self.side)
+
+
+class Meter(Silent):
+    """A Listener that notes resident memory at every tenth of a stage."""
+
+    def __init__(self) -> None:
+        self._name, self._total, self._done, self._started = "", 1, 0, 0.0
+        self._memory: list[int] = []
+
+    def stage(self, name: str, total: int) -> None:
+        self._name, self._total, self._done, self._started, self._memory = name, total, 0, time.perf_counter(), []
+
+    def advance(self, values: dict[str, float]) -> None:
+        self._done += 1
+        if self._done % max(1, self._total // 10) == 0:
+            self._memory.append(resident())
+        if self._done == self._total:
+            seconds = time.perf_counter() - self._started
+            listed = ", ".join(map(str, self._memory))
+            print(
+                f"{self._name}: {self._total / seconds:.1f} a second; resident MB at every tenth: {listed}", flush=True
+            )
+
+
+def resident() -> int:
+    """Resident memory of this process in MB; the largest so far where the system does not tell the current."""
+    status = Path("/proc/self/statm")
+    if status.is_file():
+        return int(status.read_text().split()[1]) * resource.getpagesize() // 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def colour(images: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, 3, H / 8, W / 8) unit."""
+    return torch.nn.functional.normalize(torch.nn.functional.avg_pool2d(images, 8) - 0.5, dim=1)
+
+
+def main() -> None:
+    """Run both tasks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--side", type=int, default=128)
+    arguments = parser.parse_args()
+
+    names = tuple(f"class {number}" for number in range(CLASSES))
+    classes = ClassList(names, tuple((name,) for name in names))
+    paths = tuple(Path(f"{index:05d}.png") for index in range(arguments.images))
+    dataset = PretendSet(paths, paths, classes, value_table(range(CLASSES)), side=arguments.side)
+    vectors = torch.nn.functional.normalize(torch.from_numpy(COLOURS / 255 - 0.5).float(), dim=1)
+    segmenter = Segmenter(colour, TeacherConfig(), arguments.side, torch.device("cpu"))
+    protocol = Protocol("clips4-v1", None, None, None, "", "", "mean", None)
+    meter = Meter()
+    found = evaluate_language(segmenter, dataset, {"colour": class_query(vectors)}, protocol, meter)["colour"]
+    tell("language-driven", found, names)
+
+    unsupervised.load_rgb = lambda path: make(int(Path(path).stem), arguments.side)[0]  # type: ignore[attr-defined]
+    recipe = unsupervised.ClusterRecipe(k=CLASSES, restarts=1)
+    tell("k-means", unsupervised.score_clusters(segmenter.embed, dataset, recipe, meter), names)
+
+
+def tell(task: str, found: unsupervised.SetScores, names: tuple[str, ...]) -> None:
+    """The score, and what its record weighs."""
+    record = describe_scores(found.scores, names), picture_records(found.names, found.pictures)
+    print(f"{task}: mIoU {100 * found.scores.miou:.1f} %, {len(record[1])} per-image lines, {resident()} MB resident")
+
+
+if __name__ == "__main__":
+    main()

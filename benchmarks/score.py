@@ -1,0 +1,80 @@
+"""How fast saved predictions are scored: semantic confusion from memory, J and F against their literal versions.
+
+    python benchmarks/score.py --data ../shared/data/davis16
+
+Semantic: 512 x 512 maps of 150 classes in memory, one process. J and F: the ten sequences, predictions made by shifting
+the truth; equal to tests/reference/davis.py to 1e-9, and the ratio of the times per frame. Times are processor time.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from clips4.data.sets import load_davis
+from clips4.evaluation.boundary import boundary_f
+from clips4.evaluation.confusion import confusion_matrix
+from clips4.evaluation.davis import contour_accuracy, region_similarity
+from clips4.evaluation.tracking import read_mask
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the literal version lies among the tests
+from tests.reference import davis as literal
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/davis16"))
+    parser.add_argument("--images", type=int, default=400)
+    parser.add_argument("--every", type=int, default=1, help="every Nth frame of DAVIS")
+    arguments = parser.parse_args()
+    semantic(arguments.images)
+    if arguments.data.is_dir():
+        tracking(arguments.data, arguments.every)
+
+
+def semantic(count: int) -> None:
+    """Blocky maps, as labels are, and pixel noise, the worst case."""
+    draw = np.random.default_rng(0)
+    coarse = [Image.fromarray(draw.integers(0, 150, (12, 12)).astype(np.uint8)) for _ in range(16)]
+    blocky = [np.array(image.resize((512, 512), Image.Resampling.NEAREST)) for image in coarse]
+    noisy = [draw.integers(0, 150, (512, 512)).astype(np.uint8) for _ in range(16)]
+    for name, maps in (("label maps", blocky), ("pixel noise", noisy)):
+        confusion_matrix(maps[0], maps[1], 150)
+        started = time.process_time()
+        for index in range(count):
+            confusion_matrix(maps[index % 16], maps[(index + 1) % 16], 150)
+        print(f"confusion matrix, {name}: {count / (time.process_time() - started):.0f} images of 512 x 512 a second")
+    started = time.process_time()
+    for index in range(8):
+        boundary_f(blocky[index], blocky[index + 1], 150)
+    print(f"boundary F, label maps of some 90 classes each: {8 / (time.process_time() - started):.1f} images a second")
+
+
+def tracking(root: Path, every: int) -> None:
+    """All frames, several shifts; seconds of processor time."""
+    ours = theirs = 0.0
+    worst, frames = 0.0, 0
+    for video in load_davis(root):
+        for index, path in enumerate(video.masks[::every]):
+            truth = read_mask(path, "davis16") > 0
+            prediction = np.roll(truth, ((3, 5), (0, 12), (-25, 40))[index % 3], (0, 1))
+            started = time.process_time()
+            found = region_similarity(truth, prediction), contour_accuracy(truth, prediction)
+            ours += time.process_time() - started
+            started = time.process_time()
+            expected = literal.jaccard(truth, prediction), literal.f_measure(truth, prediction)
+            theirs += time.process_time() - started
+            worst = max(worst, *(abs(a - b) for a, b in zip(found, expected, strict=True)))
+            frames += 1
+    print(
+        f"J and F: {1e3 * ours / frames:.1f} ms a frame, literal {1e3 * theirs / frames:.0f} ms, "
+        f"{theirs / ours:.0f} times as fast; {frames} frames, largest difference {worst:.1e}"
+    )
+
+
+if __name__ == "__main__":
+    main()

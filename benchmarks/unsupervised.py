@@ -1,0 +1,95 @@
+"""Student, the ImageNet backbone it started from, and raw colour on CamVid: clusters, neighbours, linear probe.
+
+    python benchmarks/unsupervised.py --data ../shared/data/camvid --run runs/camvid --out runs/camvid-scores.json
+
+Trained on train's labels: k-NN and the probe. Scored on val's 101 pictures, with features of the same picture size and
+stride for every row. --every N takes every Nth picture of val, --train-every N of train; say so beside the figures.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from torch import Tensor
+
+from clips4.caching import picture_key
+from clips4.data.labelled import LabelledFolder
+from clips4.data.sets import semantic_spec
+from clips4.evaluation.features import PixelFeatures, load_features
+from clips4.evaluation.probe import score_probe
+from clips4.evaluation.records import markdown, provenance, write_json
+from clips4.evaluation.unsupervised import score_clusters, score_retrieval
+from clips4.images import RGB
+from clips4.progress import Bars
+
+
+def main() -> None:
+    """Score, print, save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/camvid"))
+    parser.add_argument("--dataset", default="camvid11")
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--rows", default="colour,backbone,backbone-mid,student")
+    parser.add_argument("--tasks", default="clusters,neighbours,probe")
+    parser.add_argument("--side", type=int, default=480)
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--train-every", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+
+    spec = semantic_spec(arguments.dataset)
+    val = _thin(spec.load(arguments.data, "val"), arguments.every)
+    train = _thin(spec.load(arguments.data, "train"), arguments.train_every)
+    table: dict[str, dict[str, object]] = {}
+    with Bars(Console(stderr=True)) as bars:
+        for kind in arguments.rows.split(","):
+            features = _remembered(load_features(kind, arguments.run, arguments.side, "cpu"))
+            row: dict[str, object] = {}
+            for task in arguments.tasks.split(","):
+                started = time.perf_counter()
+                if task == "clusters":
+                    found = score_clusters(features, val, listener=bars)
+                elif task == "neighbours":
+                    found = score_retrieval(features, train, val, listener=bars)
+                else:
+                    found = score_probe(features, train, val, listener=bars)
+                row[task], row[f"{task}_accuracy"] = found.scores.miou_present, found.scores.pixel_accuracy
+                row[f"{task}_seconds"] = round(time.perf_counter() - started)
+            table[kind] = row
+            print(kind, row, flush=True)
+    columns: dict[str, str] = {}
+    for task, heading in (("clusters", "k-means"), ("neighbours", "k-NN"), ("probe", "linear probe")):
+        columns |= {task: f"{heading} mIoU", f"{task}_accuracy": "accuracy"}
+    print(markdown(table, columns))
+    if arguments.out:
+        settings = {
+            "side": arguments.side,
+            "every": arguments.every,
+            "train_every": arguments.train_every,
+            "run": str(arguments.run),
+        }
+        write_json(arguments.out, {**settings, **provenance(), "rows": table})
+
+
+def _remembered(features: PixelFeatures) -> Callable[[RGB], Tensor]:
+    """The same features, each picture read once for all three tasks (some 2 GB)."""
+    known: dict[str, Tensor] = {}
+
+    def read(picture: RGB) -> Tensor:
+        key = picture_key(picture)
+        if key not in known:
+            known[key] = features(picture)
+        return known[key]
+
+    return read
+
+
+def _thin(dataset: LabelledFolder, every: int) -> LabelledFolder:
+    return replace(dataset, images=dataset.images[::every], masks=dataset.masks[::every])
+
+
+if __name__ == "__main__":
+    main()

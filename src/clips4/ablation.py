@@ -1,0 +1,169 @@
+"""Ablations: one run per setting, each scored alike, one table; what is finished is never done again."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clips4.checkpoints import checkpoint_folders
+from clips4.config import Config, load_config
+from clips4.data.sets import semantic_spec
+from clips4.errors import UserError
+from clips4.evaluation.evaluate import Record, evaluate_by_language
+from clips4.evaluation.protocols import V1, known_classes
+from clips4.evaluation.records import markdown, write_json
+from clips4.images import find_images, write_atomically
+from clips4.listening import Listener
+from clips4.training import train
+from clips4.vocabulary import ClassList, load_classes
+
+SCORES = "scores.json"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One setting of an ablation.
+
+    Attributes:
+        name: of its row and folder.
+        overrides: ``section.key=value`` beside those that all share.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+
+
+def losses() -> list[Variant]:
+    """L_t, L_t + L_e, L_t + L_s, all three (the paper's table)."""
+    return [
+        Variant("L_t", ("objective.embedding_weight=0", "objective.semantic_weight=0")),
+        Variant("L_t + L_e", ("objective.semantic_weight=0",)),
+        Variant("L_t + L_s", ("objective.embedding_weight=0",)),
+        Variant("L_t + L_e + L_s", ()),
+    ]
+
+
+def numbers(key: str, word: str, values: Sequence[int]) -> list[Variant]:
+    """The same setting with several numbers."""
+    return [Variant(f"{word} {value}", (f"{key}={value}",)) for value in values]
+
+
+def variants(grid: Sequence[str]) -> list[Variant]:
+    """The variants of the axes asked for, e.g. ``["losses", "unknown=0,20,40", "m=1,16"]``.
+
+    "vectors" needs no run of its own: every run is scored by text and by prototypes.
+
+    Raises:
+        UserError: another axis, or numbers that are none.
+    """
+    found: list[Variant] = []
+    for axis in grid:
+        name, _, values = axis.partition("=")
+        if name == "losses" and not values:
+            found += losses()
+        elif name in ("unknown", "m"):
+            try:
+                chosen = (
+                    [int(value) for value in values.split(",")]
+                    if values
+                    else {"unknown": [0, 20, 60], "m": [1, 16, 64]}[name]
+                )
+            except ValueError:
+                raise UserError(f"--grid {axis!r}: write numbers, e.g. {name}=1,16,64")
+            words = "unknown prototypes" if name == "unknown" else "m"
+            found += numbers(f"prototypes.{name}", words, chosen)
+        elif axis != "vectors":
+            raise UserError(
+                f"--grid {axis!r}: give some of losses, unknown, m, vectors (unknown=0,20 sets the numbers)"
+            )
+    unique = {variant.name: variant for variant in found or [Variant("as it is", ())]}
+    return list(unique.values())
+
+
+def ablate(
+    images: Sequence[Path],
+    dataset: str,
+    root: Path,
+    out: Path,
+    grid: Sequence[str],
+    preset: str,
+    overrides: Sequence[str],
+    fold: int | None,
+    classes: str | None,
+    device: str,
+    listener: Listener,
+) -> str:
+    """Train and score every variant; an unfinished one is gone on with, a scored one is read.
+
+    Args:
+        images: unlabelled pictures to train on.
+        dataset, root: labelled set to score on, by clips4-v1.
+        out: ``OUT/VARIANT/`` holds a run and its scores, ``OUT/table.md`` the table.
+        fold: of unknown classes, whose names no variant is trained with.
+        classes: names to train with; those of the set (less the fold's) by default.
+
+    Returns:
+        The table in Markdown.
+    """
+    chosen = variants(grid)
+    configs = {variant.name: load_config(preset, [*overrides, *variant.overrides]) for variant in chosen}
+    trained_with = _classes(dataset, fold, classes)
+    semantic_spec(dataset).load(root)  # a wrong root is told before hours of training
+    paths = find_images([str(image) for image in images])
+    rows: dict[str, dict[str, object]] = {}
+    for variant in chosen:
+        config, run = configs[variant.name], out / _folder(variant.name)
+        record = _scored(run, config)
+        if record is None:
+            train(paths, trained_with, config, run, bool(checkpoint_folders(run)), device, listener)
+            record = evaluate_by_language(
+                run,
+                None,
+                dataset,
+                root,
+                None,
+                V1,
+                fold,
+                None,
+                images[0] if len(images) == 1 else None,
+                None,
+                device,
+                listener,
+            )
+            write_json(run / SCORES, record)
+        for row in record["rows"]:  # type: ignore[attr-defined]
+            how = str(row["row"]).removeprefix("student ")
+            rows[f"{variant.name}, {how}"] = row
+        table = markdown(rows, _columns(fold))
+        write_atomically(out / "table.md", (table + "\n").encode())
+    return table
+
+
+def _columns(fold: int | None) -> dict[str, str]:
+    columns = {"miou_present": "mIoU", "pixel_accuracy": "pixel acc."}
+    return columns | ({"miou_known": "known", "miou_unknown": "unknown"} if fold is not None else {})
+
+
+def _classes(dataset: str, fold: int | None, classes: str | None) -> ClassList:
+    if classes is not None:
+        return load_classes(classes)
+    return known_classes(dataset, fold) if fold is not None else load_classes(semantic_spec(dataset).class_file)
+
+
+def _scored(run: Path, config: Config) -> Record | None:
+    """The record of a finished variant; None where it is yet to be made.
+
+    Raises:
+        UserError: it was made with other settings.
+    """
+    path = run / SCORES
+    if not path.is_file():
+        return None
+    record = json.loads(path.read_text("utf-8"))
+    if record["config"] != config.model_dump(mode="json"):
+        raise UserError(f"{run}: was scored with other settings; give another --out, or remove it")
+    return record
+
+
+def _folder(name: str) -> str:
+    return name.lower().replace(" + ", "+").replace(" ", "-")

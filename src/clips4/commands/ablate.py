@@ -1,0 +1,42 @@
+"""`clips4 ablate`: one command, one table."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def ablate(
+    images: Annotated[list[Path], typer.Argument(help="Unlabelled pictures, or folders of them, to train on.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="Labelled set to score on.")],
+    root: Annotated[Path, typer.Option("--root", help="Its root.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the runs and the table; the same goes on.")],
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grid", help="losses, unknown=0,20,60, m=1,16,64, vectors; may be repeated; all four by default."
+        ),
+    ] = None,
+    preset: Annotated[str, typer.Option("--preset", help="A shipped preset, or a YAML file.")] = "cpu",
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value for every run.")] = None,
+    teacher: Annotated[str | None, typer.Option("--teacher", help="Name of the teacher.")] = None,
+    fold: Annotated[int | None, typer.Option("--fold", help="Fold of unknown classes.")] = None,
+    classes: Annotated[str | None, typer.Option("--classes", help="Names to train with; the set's by default.")] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Train and score a run for every setting: losses, number of unknown prototypes, m, text or prototypes."""
+    from clips4.ablation import ablate as run_ablation
+    from clips4.commands.bars import bars
+    from clips4.training import Interrupted
+
+    chosen = [*(overrides or []), *([f"teacher.name={json.dumps(teacher)}"] if teacher else [])]
+    axes = grid or ["losses", "unknown", "m", "vectors"]
+    try:
+        with bars() as listener:
+            table = run_ablation(images, dataset, root, out, axes, preset, chosen, fold, classes, device, listener)
+    except Interrupted as interrupted:
+        typer.echo(f"Stopped at step {interrupted.step} and saved; the same command goes on.", err=True)
+        raise typer.Exit(130)
+    typer.echo(table)
+    typer.echo(f"written to {out / 'table.md'}", err=True)

@@ -1,0 +1,10 @@
+"""Progress bars of commands, on the error stream."""
+
+from clips4.progress import Bars
+
+
+def bars() -> Bars:
+    """Bars that are drawn where the error stream is a terminal."""
+    from rich.console import Console
+
+    return Bars(Console(stderr=True))

@@ -1,0 +1,165 @@
+"""`clips4 evaluate language|unsupervised|tracking`: a run on a set, by a protocol."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="evaluate",
+    help="Score a run on a labelled set, by a protocol that is stored with the score.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Run = Annotated[
+    Path | None, typer.Argument(help="Folder of a run; without one a teacher alone, or untrained features.")
+]
+Dataset = Annotated[str, typer.Option("--dataset", help="Name of the set, e.g. voc21; see clips4 doctor --dataset.")]
+Root = Annotated[Path, typer.Option("--root", help="Folder that the set's archives unpack to.")]
+Split = Annotated[str | None, typer.Option("--split", help="Split to score; the set's validation part.")]
+Json = Annotated[Path | None, typer.Option("--json", help="File for the full record: per class, per image, protocol.")]
+Report = Annotated[
+    Path | None, typer.Option("--report", help="Folder for pictures: confusion matrix, worst ten, t-SNE.")
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Features = Annotated[str, typer.Option("--features", help="Rows: some of student,backbone,backbone-mid,colour.")]
+
+
+@app.command(
+    epilog="Example: clips4 evaluate language runs/coco --dataset coco128 --root coco128/ --teacher run --json out.json"
+)
+def language(
+    dataset: Dataset,
+    root: Root,
+    run: Run = None,
+    teacher: Annotated[
+        str | None, typer.Option("--teacher", help="Rows of a teacher too: its name, or 'run' for the run's.")
+    ] = None,
+    split: Split = None,
+    protocol: Annotated[str, typer.Option("--protocol", help="clips4-v1, sclip or tcl.")] = "clips4-v1",
+    fold: Annotated[
+        int | None, typer.Option("--fold", help="Fold of unknown classes; adds known and unknown mIoU.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Other words for the set's classes, same names.")
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option("--pictures", help="Unlabelled pictures to find prototypes of new names in.")
+    ] = None,
+    json_file: Json = None,
+    report: Report = None,
+    device: Device = "auto",
+) -> None:
+    """Name every pixel by words; mIoU of known, unknown and all classes."""
+    from clips4.commands.bars import bars
+    from clips4.evaluation.evaluate import evaluate_by_language
+
+    with bars() as listener:
+        record = evaluate_by_language(
+            run, teacher, dataset, root, split, protocol, fold, classes, pictures, report, device, listener
+        )
+    columns = {
+        "miou_present": "mIoU, classes present",
+        "miou": "mIoU, present or predicted",
+        "pixel_accuracy": "pixel acc.",
+    }
+    if fold is not None:
+        columns |= {"miou_known": "known", "miou_unknown": "unknown"}
+    _say(record, columns, json_file)
+
+
+@app.command(
+    epilog="Example: clips4 evaluate unsupervised runs/cv --dataset camvid11 --root camvid/ --features student,backbone"
+)
+def unsupervised(
+    dataset: Dataset,
+    root: Root,
+    run: Run = None,
+    features: Features = "student",
+    tasks: Annotated[str, typer.Option("--tasks", help="Some of clusters,neighbours,probe.")] = "clusters",
+    split: Split = None,
+    labelled: Annotated[
+        str, typer.Option("--labelled", help="Split whose labels neighbours and probe learn from.")
+    ] = "train",
+    k: Annotated[
+        int | None, typer.Option("--k", help="Clusters; the number of classes. More is overclustering.")
+    ] = None,
+    side: Annotated[int, typer.Option("--side", help="Long side at which pictures are read.")] = 480,
+    restarts: Annotated[int, typer.Option("--restarts", help="Of k-means.")] = 5,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    json_file: Json = None,
+    report: Report = None,
+    device: Device = "auto",
+) -> None:
+    """Clusters matched to the truth, nearest labelled neighbours, or a linear probe: three different numbers."""
+    from clips4.commands.bars import bars
+    from clips4.evaluation.evaluate import evaluate_unsupervised
+    from clips4.evaluation.probe import ProbeRecipe
+    from clips4.evaluation.unsupervised import ClusterRecipe, RetrievalRecipe
+
+    with bars() as listener:
+        record = evaluate_unsupervised(
+            run,
+            _words(features),
+            _words(tasks),
+            dataset,
+            root,
+            split,
+            labelled,
+            side,
+            ClusterRecipe(k=k, restarts=restarts, seed=seed),
+            RetrievalRecipe(),
+            ProbeRecipe(seed=seed),
+            report,
+            device,
+            listener,
+        )
+    _say(record, {"miou": "mIoU", "miou_present": "mIoU, classes present", "pixel_accuracy": "pixel acc."}, json_file)
+
+
+@app.command(
+    epilog="Example: clips4 evaluate tracking runs/coco --dataset davis16 --root DAVIS/ --features still,student"
+)
+def tracking(
+    dataset: Dataset,
+    root: Root,
+    run: Run = None,
+    features: Annotated[
+        str, typer.Option("--features", help="Rows: some of still,student,backbone,backbone-mid,colour.")
+    ] = "student",
+    split: Split = None,
+    side: Annotated[
+        int, typer.Option("--side", help="Long side at which frames are read (854: short side 480).")
+    ] = 854,
+    radius: Annotated[int, typer.Option("--radius", help="How far labels may travel, in positions of the map.")] = 12,
+    json_file: Json = None,
+    device: Device = "auto",
+) -> None:
+    """The first mask travels by similarity of features; J and F by the rules of DAVIS."""
+    from clips4.commands.bars import bars
+    from clips4.evaluation.evaluate import evaluate_tracking
+    from clips4.tracking import Recipe
+
+    with bars() as listener:
+        record = evaluate_tracking(
+            run, _words(features), dataset, root, split, side, Recipe(radius=radius), device, listener
+        )
+    for row in record["rows"]:  # type: ignore[attr-defined]
+        row |= {"j_mean": row["j"]["mean"], "f_mean": row["f"]["mean"]}
+    _say(record, {"j_and_f": "J&F", "j_mean": "J mean", "f_mean": "F mean"}, json_file)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _say(record: dict[str, object], columns: dict[str, str], json_file: Path | None) -> None:
+    from clips4.evaluation.records import markdown, write_json
+
+    rows = {row["row"]: row for row in record["rows"]}  # type: ignore[attr-defined]
+    typer.echo(markdown(rows, columns))
+    protocol = record["protocol"]["id"]  # type: ignore[index]
+    typer.echo(f"protocol {protocol}, {record['dataset']} {record['split']}", err=True)
+    if json_file:
+        write_json(json_file, record)

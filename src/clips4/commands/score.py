@@ -1,0 +1,107 @@
+"""`clips4 score semantic|tracking`: any system's saved predictions; no model is needed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clips4.errors import UserError
+
+app = typer.Typer(
+    name="score",
+    help="Score any system's saved predictions against truth; no model is needed.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Predictions = Annotated[Path, typer.Option("--pred", help="Folder of predictions.")]
+Truth = Annotated[Path, typer.Option("--gt", help="Folder of the truth; with --dataset the set's own root.")]
+Json = Annotated[Path | None, typer.Option("--json", help="File for the full record.")]
+Workers = Annotated[int, typer.Option("--workers", help="Processes; the digits do not depend on it.")]
+
+
+@app.command(
+    epilog="Example: clips4 score semantic --pred out/ --gt VOC2012/ --dataset voc21 --split val --json voc.json"
+)
+def semantic(
+    pred: Predictions,
+    gt: Truth,
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Class names (file, shipped list or a,b,c) in label order.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Name of a set; then --gt is its root.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Split of the set; its validation part.")] = None,
+    reduce_zero: Annotated[
+        bool, typer.Option("--reduce-zero-label", help="Truth 0 is ignored and 1..K are classes 0..K-1.")
+    ] = False,
+    boundary: Annotated[bool, typer.Option(help="Score outlines too (slower).")] = True,
+    json_file: Json = None,
+    workers: Workers = 1,
+) -> None:
+    """mIoU, pixel accuracy, mean accuracy and boundary F of label PNGs (0..K-1, named as the pictures)."""
+    from clips4.commands.bars import bars
+    from clips4.evaluation.protocols import SCORE_SEMANTIC, class_file_hash, set_truth
+    from clips4.evaluation.records import describe_semantic, markdown, provenance, write_json
+    from clips4.evaluation.scoring import folder_truth, score_semantic
+    from clips4.vocabulary import load_classes
+
+    if (classes is None) == (dataset is None):
+        raise UserError("give --classes (for a folder of label PNGs) or --dataset (for a set), one of the two")
+    if dataset is not None:
+        truth, names = set_truth(dataset, gt, split)
+    else:
+        names = load_classes(str(classes))
+        truth = folder_truth(gt, len(names), reduce_zero)
+    with bars() as listener:
+        result = score_semantic(truth, pred, boundary, workers, listener)
+    record = describe_semantic(result, names.names)
+    columns = {"miou": "mIoU", "pixel_accuracy": "pixel acc.", "mean_accuracy": "mean acc.", "boundary_f": "boundary F"}
+    typer.echo(markdown({pred.name: record}, columns))
+    if result.extra:
+        typer.echo(f"{result.extra} predictions belong to no truth and were not scored", err=True)
+    if json_file:
+        fields = {
+            "protocol": SCORE_SEMANTIC,
+            "dataset": dataset,
+            "split": split,
+            "classes_hash": class_file_hash(names),
+        }
+        write_json(json_file, {**fields, **provenance(), **record})
+
+
+@app.command(epilog="Example: clips4 score tracking --pred out/ --gt DAVIS/Annotations/480p --json davis.json")
+def tracking(
+    pred: Predictions,
+    gt: Truth,
+    rules: Annotated[str | None, typer.Option("--rules", help="davis16 or davis17; by the truth's values.")] = None,
+    sequences: Annotated[
+        Path | None, typer.Option("--sequences", help="A file with one sequence a line, e.g. ImageSets/2017/val.txt.")
+    ] = None,
+    json_file: Json = None,
+    workers: Workers = 1,
+) -> None:
+    """J and F (mean, recall, decay) of masks PRED/SEQUENCE/FRAME.png by the rules of DAVIS."""
+    from clips4.commands.bars import bars
+    from clips4.evaluation.protocols import SCORE_TRACKING
+    from clips4.evaluation.records import describe_tracking_report, percent, provenance, write_json
+    from clips4.evaluation.scoring import score_tracking
+
+    if rules not in (None, "davis16", "davis17"):
+        raise UserError(f"--rules {rules!r}: give davis16 or davis17")
+    names = None
+    if sequences is not None:
+        if not sequences.is_file():
+            raise UserError(f"{sequences}: no such file; give one sequence a line")
+        names = [line.split()[0] for line in sequences.read_text("utf-8").splitlines() if line.strip()]
+    with bars() as listener:
+        report = score_tracking(gt, pred, rules, names, workers, listener)  # type: ignore[arg-type]
+    scores = report.scores
+    typer.echo("| | J&F | J mean | J recall | J decay | F mean | F recall | F decay |\n|---|" + "---:|" * 7)
+    typer.echo(f"| {pred.name} | " + " | ".join(map(percent, (scores.j_and_f, *scores.j, *scores.f))) + " |")
+    typer.echo(f"rules {report.rules}; {len(scores.tracks)} objects", err=True)
+    if report.extra_frames or report.extra_sequences:
+        typer.echo(
+            f"not scored: {report.extra_frames} extra frames, {len(report.extra_sequences)} extra sequences", err=True
+        )
+    if json_file:
+        write_json(json_file, {"protocol": SCORE_TRACKING, **provenance(), **describe_tracking_report(report)})

@@ -1,0 +1,39 @@
+"""Label maps: the value that is not scored, and reading them as they are stored. (No torch: scorers start fast.)"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clips4.errors import UserError
+
+IGNORE = 255  # label value that leaves both intersection and union
+
+_MODES = {"L": np.uint8, "P": np.uint8, "1": np.uint8, "I;16": np.uint16, "I": np.int32}
+
+
+def read_labels(path: Path) -> NDArray[np.integer]:
+    """(H, W) values of a label PNG, grey or palette, 8 or 16 bits, as they are stored.
+
+    Raises:
+        UserError: unreadable, or a picture in colours.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in _MODES:
+                raise UserError(f"{path}: mode {image.mode}; a label map is a grey or palette PNG of 8 or 16 bits")
+            return np.array(image).astype(_MODES[image.mode], copy=False)
+    except (OSError, SyntaxError) as error:
+        raise UserError(f"{path}: not a readable label map ({error}); copy it again from its source")
+
+
+def apply_table(table: NDArray[np.uint8], values: NDArray[np.integer], path: Path) -> NDArray[np.uint8]:
+    """Stored label values -> 0..K-1 or ``IGNORE``.
+
+    Raises:
+        UserError: values beyond the table.
+    """
+    if values.size and (values.min() < 0 or values.max() >= len(table)):
+        raise UserError(f"{path}: labels {values.min()}..{values.max()}; this set's are 0..{len(table) - 1}")
+    return table[values]

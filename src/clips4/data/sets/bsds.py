@@ -1,0 +1,67 @@
+"""BSDS500: photographs, each cut into segments by several people (Arbelaez et al., TPAMI 2011)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clips4.errors import UserError
+from clips4.images import RGB, load_rgb
+
+LAYOUT = "BSDS500/data/images/SPLIT/*.jpg and BSDS500/data/groundTruth/SPLIT/*.mat"
+SPLITS = {"val": 100, "train": 200, "test": 200}
+
+
+@dataclass(frozen=True)
+class Bsds:
+    """Photographs and the files of their human segmentations."""
+
+    images: tuple[Path, ...]
+    truths: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[tuple[Path, RGB, list[NDArray[np.int32]]]]:
+        """Path, picture (H, W, 3), and for each person their (H, W) segments numbered from 1."""
+        for image, truth in zip(self.images, self.truths, strict=True):
+            yield image, load_rgb(image), read_segmentations(truth)
+
+
+def read_segmentations(path: Path) -> list[NDArray[np.int32]]:
+    """The (H, W) segmentations in a groundTruth file, one per person.
+
+    Raises:
+        UserError: unreadable, or without segmentations.
+    """
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        cells = loadmat(path)["groundTruth"].ravel()
+        return [cell["Segmentation"][0, 0].astype(np.int32) for cell in cells]
+    except (OSError, KeyError, ValueError, IndexError, TypeError, NotImplementedError, MatReadError) as error:
+        raise UserError(f"{path}: not a groundTruth file of BSDS500 ({type(error).__name__}); copy it again")
+
+
+def load_bsds(root: Path, split: str = "val") -> Bsds:
+    """The photographs of a split that have segmentations.
+
+    Raises:
+        UserError: no such split or layout, or a truth without its photograph.
+    """
+    if split not in SPLITS:
+        raise UserError(f"bsds500: no split {split!r}; there is {', '.join(SPLITS)}")
+    candidates = (root, root / "data", root / "BSDS500/data")
+    base = next((folder for folder in candidates if (folder / "groundTruth" / split).is_dir()), None)
+    if base is None:
+        raise UserError(f"{root}: no groundTruth/{split} there; BSDS500 holds {LAYOUT}")
+    truths = tuple(sorted((base / "groundTruth" / split).glob("*.mat")))
+    images = tuple(base / "images" / split / f"{path.stem}.jpg" for path in truths)
+    if not truths:
+        raise UserError(f"{base / 'groundTruth' / split}: no *.mat there; BSDS500 holds {LAYOUT}")
+    if missing := [path for path in images if not path.is_file()]:
+        raise UserError(f"{missing[0]}: missing, though its truth is there; {len(missing)} of {len(images)} are")
+    return Bsds(images, truths)

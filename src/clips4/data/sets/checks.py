@@ -1,0 +1,142 @@
+"""Whether a copy of a set is whole and means what it should: `clips4 doctor --data DIR --dataset NAME`."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from clips4.data.labelled import LabelledFolder
+from clips4.data.labels import IGNORE
+from clips4.data.sets import SEMANTIC, SetSpec, load_bsds, load_davis
+from clips4.data.sets.bsds import SPLITS as BSDS_SPLITS
+from clips4.data.sets.davis import SPLITS as DAVIS_SPLITS
+from clips4.errors import UserError
+from clips4.evaluation.tracking import read_mask
+from clips4.listening import Listener, Silent
+
+
+@dataclass
+class Check:
+    """What was found in a copy.
+
+    Attributes:
+        dataset, split: what was checked.
+        count: labelled pictures (or frames) that are there.
+        expected: as published.
+        problems: one line each; none where the copy is good.
+        notes: one line each: worth knowing, no mistake.
+    """
+
+    dataset: str
+    split: str
+    count: int = 0
+    expected: int = 0
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def checkable() -> list[str]:
+    """Names that ``check_set`` takes."""
+    return [*SEMANTIC, *DAVIS_SPLITS, "bsds500"]
+
+
+def check_set(name: str, root: Path, split: str | None = None, listener: Listener | None = None) -> Check:
+    """Check every file of a split: counts, sizes, value ranges, missing files, a wrong label convention.
+
+    Raises:
+        UserError: no set or split of that name.
+    """
+    listener = listener or Silent()
+    if name not in checkable():
+        raise UserError(f"--dataset {name!r}: there is {', '.join(checkable())}")
+    published = SEMANTIC[name].splits if name in SEMANTIC else DAVIS_SPLITS.get(name, BSDS_SPLITS)
+    split = split or next(iter(published))
+    if split not in published:
+        raise UserError(f"{name}: no split {split!r}; there is {', '.join(published)}")
+    check = Check(name, split, expected=published[split])
+    try:
+        if name in SEMANTIC:
+            _check_semantic(check, SEMANTIC[name], SEMANTIC[name].load(root, split), listener)
+        elif name in DAVIS_SPLITS:
+            _check_davis(check, root, listener)
+        else:
+            _check_bsds(check, root, listener)
+    except UserError as error:
+        check.problems.append(str(error))
+        return check
+    if check.count != check.expected:
+        check.problems.append(f"{check.count} labelled, {check.expected} were published: some are missing, or too many")
+    return check
+
+
+def _check_semantic(check: Check, spec: SetSpec, dataset: LabelledFolder, listener: Listener) -> None:
+    check.count = len(dataset)
+    wrong_values: Counter[int] = Counter()
+    wrong_sizes, unreadable, seen = [], [], np.zeros(len(dataset.classes), bool)
+    listener.stage("checking", len(dataset))
+    for image, mask in zip(dataset.images, dataset.masks, strict=True):
+        listener.advance({})
+        try:
+            with Image.open(image) as opened:
+                size = opened.height, opened.width
+            values = dataset.read(mask)
+        except (OSError, SyntaxError, UserError) as error:
+            unreadable.append(str(error))
+            continue
+        if values.shape != size:
+            wrong_sizes.append(f"{mask} is {values.shape[1]} x {values.shape[0]}, its picture {size[1]} x {size[0]}")
+        for value in np.unique(values).tolist():
+            label = int(dataset.table[value]) if 0 <= value < len(dataset.table) else len(dataset.classes)
+            if label < len(dataset.classes):
+                seen[label] = True
+            elif label != IGNORE:
+                wrong_values[value] += 1
+    if unreadable:
+        check.problems.append(f"{len(unreadable)} files cannot be read, the first: {unreadable[0]}")
+    if wrong_sizes:
+        check.problems.append(f"{len(wrong_sizes)} label maps differ in size from their pictures: {wrong_sizes[0]}")
+    if wrong_values:
+        listed = ", ".join(f"{value} (in {count})" for value, count in sorted(wrong_values.items())[:8])
+        check.problems.append(f"label values that {spec.name} does not have: {listed}; expected: {spec.convention}")
+    if absent := [name for name, there in zip(dataset.classes.names, seen, strict=True) if not there]:
+        few = ", ".join(absent[:8]) + (", ..." if len(absent) > 8 else "")
+        check.notes.append(f"{len(absent)} of {len(seen)} classes occur nowhere: {few}")
+
+
+def _check_davis(check: Check, root: Path, listener: Listener) -> None:
+    sequences = load_davis(root, check.dataset, check.split)
+    check.count = len(sequences)
+    listener.stage("checking", len(sequences))
+    for sequence in sequences:
+        listener.advance({})
+        with Image.open(sequence.frames[0]) as opened:
+            size = opened.height, opened.width
+        first = read_mask(sequence.masks[0], "davis16" if check.dataset == "davis16" else "davis17")
+        objects = int(first.max())
+        if first.shape != size:
+            check.problems.append(f"{sequence.masks[0]}: of another size than its frame")
+        if not objects:
+            check.problems.append(
+                f"{sequence.masks[0]}: no object in the first frame; is it a mask of {check.dataset}?"
+            )
+        elif check.dataset == "davis17" and objects > 20:
+            check.problems.append(f"{sequence.masks[0]}: value {objects}; DAVIS-2017 numbers its few objects 1, 2, ...")
+
+
+def _check_bsds(check: Check, root: Path, listener: Listener) -> None:
+    dataset = load_bsds(root, check.split)
+    check.count = len(dataset)
+    listener.stage("checking", len(dataset))
+    for path, image, people in dataset:
+        listener.advance({})
+        if any(person.shape != image.shape[:2] for person in people):
+            check.problems.append(f"{path}: a segmentation is of another size than the photograph")
+
+
+def describe_check(check: Check) -> str:
+    """For a person."""
+    head = f"{check.dataset} {check.split}: {check.count} labelled, {check.expected} published"
+    lines = [head, *(f"note: {note}" for note in check.notes), *(f"problem: {text}" for text in check.problems)]
+    return "\n".join(lines if check.problems else [*lines, "This copy is as published."])

@@ -1,0 +1,199 @@
+"""Published sets with semantic label maps.
+
+Every description is of the set as its own archives unpack. What the label values mean is where scores go wrong:
+VOC-20, Context-59 and ADE-150 leave value 0 out ("reduce zero label"), VOC-21 and Context-60 keep it as background;
+COCO-Stuff's PNGs hold raw ids less one, not the train ids 0-170; Cityscapes' hold labelIds, not train ids.
+"""
+
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clips4.data.labelled import Pairs, load_label_table, pair_by_stem, value_table
+from clips4.data.labels import IGNORE, read_labels
+from clips4.data.sets.spec import SetSpec, below, listed
+from clips4.errors import UserError
+from clips4.vocabulary import ClassList, load_classes
+
+# ----------------------------------------------------------------------------------------------------- Pascal VOC
+
+
+def _voc(root: Path, split: str) -> Pairs:
+    root = next((r for r in (root, root / "VOC2012", root / "VOCdevkit/VOC2012") if (r / "JPEGImages").is_dir()), root)
+    masks = "SegmentationClassAug" if split == "trainaug" else "SegmentationClass"
+    return listed(root, root / f"ImageSets/Segmentation/{split}.txt", "JPEGImages", masks)
+
+
+_VOC_SPLITS = {"val": 1449, "train": 1464, "trainval": 2913, "trainaug": 10582}
+_VOC_LAYOUT = (
+    "VOCdevkit/VOC2012/{JPEGImages,SegmentationClass,ImageSets/Segmentation}, and for trainaug SegmentationClassAug "
+    "and trainaug.txt (SBD)"
+)
+_VOC_VALUES = "palette PNGs, 0 background, 1-20 classes, 255 void"
+
+# ------------------------------------------------------------------------------------------------- Pascal Context
+
+
+def _context(root: Path, split: str) -> Pairs:
+    home = next((r for r in (root, root / "VOC2010", root / "VOCdevkit/VOC2010") if (r / "JPEGImages").is_dir()), root)
+    if (home / "SegmentationClassContext").is_dir():  # as converted to PNG
+        lists = home / f"ImageSets/SegmentationContext/{split}.txt"
+        return listed(home, lists, "JPEGImages", "SegmentationClassContext")
+    return listed(home, home / f"ImageSets/Main/{split}.txt", "JPEGImages", "trainval", ".mat")  # as published
+
+
+def _read_context(path: Path) -> NDArray[np.integer]:
+    """A PNG as it is; of a published .mat the 459 labels are brought to 0-59 by their names in labels.txt."""
+    if path.suffix != ".mat":
+        return read_labels(path)
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    names = path.parent.parent / "labels.txt"
+    if not names.is_file():
+        raise UserError(f"{names}: no such file; it comes with Pascal Context and says what its 459 labels mean")
+    try:
+        labels = loadmat(path)["LabelMap"]
+    except (OSError, KeyError, ValueError, NotImplementedError, MatReadError) as error:
+        raise UserError(f"{path}: not a label map of Pascal Context ({type(error).__name__}); copy it again")
+    return _context_numbers(names)[labels]
+
+
+@cache
+def _context_numbers(names: Path) -> NDArray[np.uint8]:
+    """(460,) label of the 459 -> 1-59 in alphabetical order, 0 for the rest."""
+    wanted = load_classes("context59").names
+    table = np.zeros(460, np.uint8)
+    for line in names.read_text("utf-8").splitlines():
+        number, _, name = line.partition(":")
+        if name.strip() in wanted:
+            table[int(number)] = wanted.index(name.strip()) + 1
+    if np.count_nonzero(table) != len(wanted):
+        raise UserError(
+            f"{names}: names {np.count_nonzero(table)} of the 59 classes; is it Pascal Context's labels.txt?"
+        )
+    return table
+
+
+_CONTEXT_SPLITS = {"val": 5105, "train": 4998}
+_CONTEXT_LAYOUT = (
+    "VOCdevkit/VOC2010/{JPEGImages,ImageSets/Main} with trainval/*.mat and labels.txt as published, or with "
+    "SegmentationClassContext/*.png and ImageSets/SegmentationContext"
+)
+_CONTEXT_VALUES = "0 background, 1-59 the classes in alphabetical order"
+
+# ----------------------------------------------------------------------------------------------------- COCO-Stuff
+
+
+def _coco_stuff(root: Path, split: str) -> Pairs:
+    folder = f"{split}2017"
+    images = next((r for r in (root / "images" / folder, root / folder) if r.is_dir()), root / folder)
+    masks = ("stuffthingmaps", "stuffthingmaps_trainval2017", "annotations")
+    found = next((root / name / folder for name in masks if (root / name / folder).is_dir()), root / masks[0] / folder)
+    if any(path.stem.endswith("_labelTrainIds") for path in found.glob("*_labelTrainIds.png")):
+        raise UserError(f"{found}: holds *_labelTrainIds.png, another convention; give the PNGs as they were published")
+    return pair_by_stem(images, found)
+
+
+def _coco_raw(name: str, classes: ClassList) -> NDArray[np.uint8]:
+    """Of ``labels/NAME.txt``; the raw ids that no class bears are mistakes: they tell a copy that holds train ids."""
+    table = load_label_table(name, classes)
+    mistakes = np.flatnonzero(load_label_table(name, classes) == IGNORE)
+    table[mistakes] = len(classes)
+    table[IGNORE] = IGNORE
+    return table
+
+
+_COCO_SPLITS = {"val": 5000, "train": 118287}
+_COCO_LAYOUT = "{train,val}2017/*.jpg (or below images/) and stuffthingmaps/{train,val}2017/*.png"
+_COCO_VALUES = "raw ids less one (0-181, eleven of them unused), 255 unlabelled; not the train ids 0-170"
+
+# ------------------------------------------------------------------------------------------- ADE20K and street scenes
+
+
+def _ade(root: Path, split: str) -> Pairs:
+    root = root / "ADEChallengeData2016" if (root / "ADEChallengeData2016").is_dir() else root
+    folder = {"val": "validation", "train": "training"}[split]
+    return pair_by_stem(root / "images" / folder, root / "annotations" / folder)
+
+
+def _cityscapes(root: Path, split: str) -> Pairs:
+    images, masks = root / "leftImg8bit" / split, root / "gtFine" / split
+    return below(images, masks, "_leftImg8bit.png", "_gtFine_labelIds.png")
+
+
+def _cityscapes_table(classes: ClassList) -> NDArray[np.uint8]:
+    table = load_label_table("cityscapes", classes)
+    table[34:IGNORE] = len(classes)  # labelIds end at 33; 255 is -1, the licence plate
+    return table
+
+
+def _camvid(root: Path, split: str) -> Pairs:
+    return pair_by_stem(root / split, root / f"{split}annot")
+
+
+def _coco128(root: Path, split: str) -> Pairs:
+    return pair_by_stem(root / "images", root / "masks")
+
+
+def _values(first: int, ignored: tuple[int, ...], classes: ClassList) -> NDArray[np.uint8]:
+    return value_table(range(first, first + len(classes)), ignored)
+
+
+_CITY_LAYOUT = "leftImg8bit/SPLIT/CITY/*_leftImg8bit.png and gtFine/SPLIT/CITY/*_gtFine_labelIds.png"
+_CITY_VALUES = "labelIds 0-33 (*_gtFine_labelIds.png), not train ids and not the colour pictures"
+_CITY_SPLITS = {"val": 500, "train": 2975}
+
+SPECS = (
+    SetSpec("voc20", "voc20", _VOC_SPLITS, _voc, partial(_values, 1, (0, IGNORE)), _VOC_LAYOUT, _VOC_VALUES),
+    SetSpec("voc21", "voc21", _VOC_SPLITS, _voc, partial(_values, 0, (IGNORE,)), _VOC_LAYOUT, _VOC_VALUES, True),
+    *(
+        SetSpec(
+            name,
+            name,
+            _CONTEXT_SPLITS,
+            _context,
+            partial(_values, first, ignored),
+            _CONTEXT_LAYOUT,
+            _CONTEXT_VALUES,
+            background,
+            _read_context,
+        )
+        for name, first, ignored, background in (("context59", 1, (0,), False), ("context60", 0, (), True))
+    ),
+    *(
+        SetSpec(name, name, _COCO_SPLITS, _coco_stuff, partial(_coco_raw, name), _COCO_LAYOUT, _COCO_VALUES)
+        for name in ("coco-stuff171", "coco-stuff27")
+    ),
+    SetSpec(
+        "ade150",
+        "ade150",
+        {"val": 2000, "train": 20210},
+        _ade,
+        partial(_values, 1, (0,)),
+        "ADEChallengeData2016/{images,annotations}/{training,validation}",
+        "0 no class, 1-150 the classes; 255 does not occur",
+    ),
+    SetSpec("cityscapes19", "cityscapes19", _CITY_SPLITS, _cityscapes, _cityscapes_table, _CITY_LAYOUT, _CITY_VALUES),
+    SetSpec("cityscapes27", "cityscapes27", _CITY_SPLITS, _cityscapes, _cityscapes_table, _CITY_LAYOUT, _CITY_VALUES),
+    SetSpec(
+        "camvid11",
+        "camvid11",
+        {"val": 101, "train": 367, "test": 233},
+        _camvid,
+        partial(_values, 0, (11,)),
+        "{train,val,test} and {train,val,test}annot, as SegNet publishes it",
+        "0-10 classes, 11 void",
+    ),
+    SetSpec(
+        "coco128",
+        "coco128",
+        {"val": 100},
+        _coco128,
+        partial(load_label_table, "coco-panoptic"),
+        "images/*.jpg and masks/*.png",
+        "COCO panoptic category ids, 0 unlabelled; ids of other classes are not scored",
+    ),
+)

@@ -1,0 +1,293 @@
+"""What `clips4 evaluate` does: a run on a set, by a protocol, to a record that holds all it depends on."""
+
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clips4.checkpoints import load_checkpoint
+from clips4.config import Config
+from clips4.data.labelled import LabelledFolder
+from clips4.data.sets import load_davis, semantic_spec
+from clips4.devices import pick_device
+from clips4.errors import UserError
+from clips4.evaluation.embedding import pixels_by_class
+from clips4.evaluation.features import load_features
+from clips4.evaluation.language import Query as LanguageQuery
+from clips4.evaluation.language import (
+    answer,
+    class_query,
+    cosines,
+    evaluate_language,
+    find_prototypes,
+    foreground,
+    text_query,
+)
+from clips4.evaluation.probe import ProbeRecipe, score_probe
+from clips4.evaluation.protocols import Protocol, class_file_hash, language_protocol, unknown_classes
+from clips4.evaluation.records import describe_scores, describe_tracking, picture_records, provenance
+from clips4.evaluation.reports import confusion_picture, embedding_picture, worst_pictures
+from clips4.evaluation.unsupervised import (
+    ClusterRecipe,
+    RetrievalRecipe,
+    SetScores,
+    score_clusters,
+    score_retrieval,
+)
+from clips4.evaluation.video import by_features, held_still, score_videos
+from clips4.images import RGB, find_images
+from clips4.listening import Listener
+from clips4.segmenter import Segmenter
+from clips4.teachers import Teacher, load_teacher
+from clips4.tracking import Recipe
+from clips4.vocabulary import ClassList, class_vectors, load_classes, load_templates
+
+Record = dict[str, object]
+
+
+def about_run(run: Path) -> Record:
+    """Which checkpoint is scored, and what it was made of."""
+    checkpoint = load_checkpoint(run)
+    return {
+        "run": str(checkpoint.path),
+        "step": checkpoint.step,
+        "seed": checkpoint.config.train.seed,
+        "config": checkpoint.config.model_dump(mode="json"),
+        "trained_with": checkpoint.card["versions"],
+    }
+
+
+def set_rows(name: str, found: SetScores, names: tuple[str, ...], unknown: frozenset[str]) -> Record:
+    """JSON-ready scores of one row, per class and per image."""
+    record = {"row": name, **describe_scores(found.scores, names, unknown)}
+    if found.matching is not None:
+        record["matching"] = found.matching.tolist()
+    return {**record, "per_image": picture_records(found.names, found.pictures)}
+
+
+def evaluate_by_language(
+    run: Path | None,
+    teacher_name: str | None,
+    dataset_name: str,
+    root: Path,
+    split: str | None,
+    protocol_name: str,
+    fold: int | None,
+    class_file: str | None,
+    pictures: Path | None,
+    report: Path | None,
+    device: str,
+    listener: Listener,
+) -> Record:
+    """Rows "student by text", "student by prototypes", and the same of the teacher where asked for.
+
+    Args:
+        run: a run, or None for a teacher alone.
+        teacher_name: the teacher to be put beside (None for none; that of the run for "run").
+        fold: of unknown classes: the run must not have been told their names.
+        class_file: other words for the set's classes.
+        pictures: unlabelled pictures among whose teacher segments prototypes of names new to the run are found; the
+            set's own pictures by default.
+        report: folder for pictures of the evaluation; None for none.
+
+    Raises:
+        UserError: what does not fit together, said in one line.
+    """
+    if report is not None and find_spec("sklearn") is None:
+        raise UserError("--report draws a t-SNE, which needs scikit-learn: pip install 'clips4[demo]'")
+    if run is None and teacher_name in (None, "run"):
+        raise UserError("give a run, or --teacher NAME for a teacher alone")
+    config = load_checkpoint(run).config if run else Config()
+    protocol = language_protocol(protocol_name, dataset_name, config.teacher.templates)
+    classes = load_classes(class_file or protocol.class_file)
+    dataset = semantic_spec(dataset_name).load(root, split, classes)
+    unknown = unknown_classes(dataset_name, fold) if fold is not None else frozenset()
+    student = Segmenter.load(run, device) if run else None
+    if student is not None and (leaked := sorted(unknown & set(student.names))):
+        raise UserError(
+            f"{run}: was trained with the name {leaked[0]!r}, which fold {fold} keeps unknown; train without"
+        )
+    name = config.teacher.name if teacher_name in (None, "run") else str(teacher_name)
+    teacher = load_teacher(name).to(pick_device(device))
+    queries = {"text": text_query(teacher, classes, protocol)}
+    if student is not None and student.prototypes is not None:
+        queries["prototypes"] = _prototypes(student, teacher, dataset, protocol, config, pictures, device, listener)
+    models = {"student": student} if student is not None else {}
+    if teacher_name is not None:
+        models["teacher"] = Segmenter.from_teacher(name, config, device)
+    rows: list[Record] = []
+    for who, segmenter in models.items():
+        found = evaluate_language(segmenter, dataset, queries, protocol, listener)
+        rows += [set_rows(f"{who} by {how}", each, dataset.classes.names, unknown) for how, each in found.items()]
+        if report is not None and segmenter is (student or segmenter):
+            how = "prototypes" if "prototypes" in queries else "text"
+            title = f"{dataset_name}, {who} by {how}, {protocol.id}"
+            _language_pictures(segmenter, dataset, queries[how], found[how], protocol, title, report)
+    if report is not None and student is not None and len(queries["text"].vectors) == len(classes):
+        alone = models.get("teacher") or Segmenter.from_teacher(name, config, device)
+        of_teacher, of_student, labels, chosen = pixels_by_class(alone, student, dataset)
+        names = [dataset.classes.names[index] for index in chosen]
+        embedding_picture(
+            queries["text"].vectors[chosen], of_teacher, of_student, labels, names, report / "embedding.png"
+        )
+    return {
+        "task": "language",
+        "dataset": dataset_name,
+        "split": split or semantic_spec(dataset_name).default_split,
+        "images": len(dataset),
+        "protocol": protocol.describe(),
+        "classes_hash": class_file_hash(classes),
+        "fold": fold,
+        "unknown_classes": sorted(unknown),
+        "teacher": name,
+        **(about_run(run) if run else {}),
+        **provenance(),
+        "rows": rows,
+    }
+
+
+def _language_pictures(
+    segmenter: Segmenter,
+    dataset: LabelledFolder,
+    query: LanguageQuery,
+    found: SetScores,
+    protocol: Protocol,
+    title: str,
+    folder: Path,
+) -> None:
+    """The confusion matrix and the worst ten pictures of one row."""
+
+    def predict(picture: RGB, size: tuple[int, ...]) -> NDArray[np.integer]:
+        logits = cosines(segmenter, picture, query.vectors, protocol)
+        return answer(logits, query.owner, size, protocol.background).cpu().numpy()
+
+    confusion_picture(found.confusion, dataset.classes.names, folder / "confusion.png", title)
+    worst_pictures(dataset, found.pictures, predict, folder)
+
+
+def _prototypes(
+    student: Segmenter,
+    teacher: Teacher,
+    dataset: LabelledFolder,
+    protocol: Protocol,
+    config: Config,
+    pictures: Path | None,
+    device: str,
+    listener: Listener,
+) -> LanguageQuery:
+    """The run's prototypes for names it knows; for others prototypes found at test time, as training finds them."""
+    assert student.prototypes is not None
+    own = {name: index for index, name in enumerate(student.names)}
+    names, words = dataset.classes.names, dataset.classes.words
+    matrix = torch.zeros(len(names), student.prototypes.known.shape[1])
+    new = [index for index, name in enumerate(names) if name not in own]
+    for index, name in enumerate(names):
+        if name in own:
+            matrix[index] = student.prototypes.known[own[name]]
+    if new:
+        fresh = ClassList(tuple(names[i] for i in new), tuple(words[i] for i in new))
+        text = class_vectors(teacher, fresh, load_templates(config.teacher.templates)).cpu()
+        paths = find_images(pictures) if pictures else list(dataset.images)
+        matrix[new] = find_prototypes(teacher, text, paths, config, pick_device(device), listener)
+    return foreground(class_query(matrix), protocol)
+
+
+def evaluate_unsupervised(
+    run: Path | None,
+    kinds: list[str],
+    tasks: list[str],
+    dataset_name: str,
+    root: Path,
+    split: str | None,
+    labelled_split: str,
+    side: int,
+    clusters: ClusterRecipe,
+    retrieval: RetrievalRecipe,
+    probe: ProbeRecipe,
+    report: Path | None,
+    device: str,
+    listener: Listener,
+) -> Record:
+    """Rows by features and task: clusters (k-means and one Hungarian matching), neighbours (k-NN), probe (linear)."""
+    spec = semantic_spec(dataset_name)
+    dataset = spec.load(root, split)
+    if unknown := [task for task in tasks if task not in ("clusters", "neighbours", "probe")]:
+        raise UserError(f"--tasks {unknown[0]!r}: give some of clusters,neighbours,probe")
+    labelled = spec.load(root, labelled_split) if set(tasks) - {"clusters"} else None
+    rows = []
+    for kind in kinds:
+        features = load_features(kind, run, side, device)
+        for task in tasks:
+            if task == "clusters" or labelled is None:
+                found = score_clusters(features, dataset, clusters, listener)
+            elif task == "neighbours":
+                found = score_retrieval(features, labelled, dataset, retrieval, listener)
+            else:
+                found = score_probe(features, labelled, dataset, probe, listener)
+            rows.append(set_rows(f"{kind} by {task}", found, dataset.classes.names, frozenset()))
+            if report is not None:
+                title = f"{dataset_name}, {kind} by {task}"
+                confusion_picture(
+                    found.confusion, dataset.classes.names, report / f"confusion_{kind}_{task}.png", title
+                )
+    return {
+        "task": "unsupervised",
+        "dataset": dataset_name,
+        "split": split or spec.default_split,
+        "labelled_split": labelled_split if labelled is not None else None,
+        "images": len(dataset),
+        "protocol": {
+            "id": "clips4-unsupervised-v1",
+            "side": side,
+            "clusters": asdict(clusters),
+            "neighbours": asdict(retrieval),
+            "probe": asdict(probe),
+            "matching": "one Hungarian matching over the set's confusion matrix",
+            "upsampling": "cosines, votes or logits bilinear to the picture's own size, then argmax",
+            "truth": "never resized",
+        },
+        "classes_hash": class_file_hash(dataset.classes),
+        **(about_run(run) if run else {}),
+        **provenance(),
+        "rows": rows,
+    }
+
+
+def evaluate_tracking(
+    run: Path | None,
+    kinds: list[str],
+    dataset_name: str,
+    root: Path,
+    split: str | None,
+    side: int,
+    recipe: Recipe,
+    device: str,
+    listener: Listener,
+) -> Record:
+    """Rows by features; "still" holds the first mask still."""
+    if dataset_name not in ("davis16", "davis17"):
+        raise UserError(f"--dataset {dataset_name!r}: tracking is scored on davis16 or davis17")
+    videos = load_davis(root, dataset_name, split or "val")
+    rows = []
+    for kind in kinds:
+        tracker = held_still if kind == "still" else by_features(load_features(kind, run, side, device), recipe)
+        found = score_videos(tracker, videos, dataset_name, listener)  # type: ignore[arg-type]
+        rows.append({"row": kind, **describe_tracking(found)})
+    return {
+        "task": "tracking",
+        "dataset": dataset_name,
+        "split": split or "val",
+        "sequences": len(videos),
+        "protocol": {
+            "id": "clips4-tracking-v1",
+            "long_side": side,
+            **asdict(recipe),
+            "frames": "all but first and last",
+        },
+        **(about_run(run) if run else {}),
+        **provenance(),
+        "rows": rows,
+    }

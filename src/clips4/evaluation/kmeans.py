@@ -1,0 +1,122 @@
+"""Spherical k-means over a whole set by mini-batches, with restarts, in bounded memory."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_CHUNK = 2**14  # rows compared with all centres at a time
+
+
+def sample_rows(maps: Iterable[Tensor], count: int, budget: int, generator: torch.Generator) -> Tensor:
+    """Pixels drawn at random from every map of a set, so many from each that all fit in a budget.
+
+    Args:
+        maps: (D, h, w) each; read once, one after the other.
+        count: number of maps.
+        budget: rows in all.
+
+    Returns:
+        (P, D) float32, P <= budget.
+    """
+    per_map = max(1, budget // max(1, count))
+    parts = []
+    for each in maps:
+        rows = each.flatten(1).T
+        chosen = torch.randperm(len(rows), generator=generator)[:per_map]
+        parts.append(rows[chosen.to(rows.device)].float().cpu())
+    if not parts:
+        raise ValueError("no map to draw pixels from")
+    return torch.cat(parts)
+
+
+def spherical_kmeans_of_set(
+    rows: Tensor,
+    k: int,
+    generator: torch.Generator,
+    restarts: int = 5,
+    epochs: int = 4,
+    batch: int = 4096,
+    refine: int = 10,
+    advance: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Centres of k-means by cosine; of ``restarts`` runs the one with the largest mean cosine to its centres.
+
+    Each run starts by k-means++ on a batch (Arthur & Vassilvitskii, SODA 2007), passes ``epochs`` times over the
+    shuffled rows by mini-batches, every centre with a rate of one over the rows it has seen (Sculley, WWW 2010), and
+    ends with ``refine`` passes of Lloyd's over all rows. A centre without rows is put on the row farthest from its own.
+
+    Args:
+        rows: (P, D) vectors; their length does not count.
+        k: centres; at most P.
+        advance: called after each run.
+
+    Returns:
+        (k, D) unit rows.
+
+    Raises:
+        ValueError: fewer rows than centres.
+    """
+    if len(rows) < k or k < 1:
+        raise ValueError(f"{len(rows)} pixels cannot make {k} clusters")
+    rows = F.normalize(rows, dim=1)
+    best, best_score = rows[:k], -torch.inf
+    for _ in range(restarts):
+        order = torch.randperm(len(rows), generator=generator)
+        centres = plus_plus(rows[order[: max(batch, k)]], k, generator)
+        seen = torch.zeros(k)
+        for epoch in range(epochs):
+            for part in (order if epoch == 0 else torch.randperm(len(rows), generator=generator)).split(batch):
+                centres = _step(rows[part], centres, seen)
+        for _ in range(refine):
+            centres = _lloyd(rows, centres)
+        score = float(torch.cat([cosine for cosine, _ in nearest(rows, centres)]).mean())
+        if score > best_score:
+            best, best_score = centres, score
+        advance()
+    return best
+
+
+def nearest(rows: Tensor, centres: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Cosine of and index to each row's nearest centre, some rows at a time."""
+    for part in rows.split(_CHUNK):
+        cosine, index = (part @ centres.T).max(1)
+        yield cosine, index
+
+
+def plus_plus(rows: Tensor, k: int, generator: torch.Generator) -> Tensor:
+    """k rows drawn one by one, each with a chance proportional to 1 - cosine to the nearest drawn so far."""
+    chosen = [int(torch.randint(len(rows), (1,), generator=generator))]
+    distance = 1 - rows @ rows[chosen[0]]
+    for _ in range(k - 1):
+        chance = distance.clamp(min=0)
+        if chance.sum() <= 0:  # all rows are alike
+            chance = torch.ones_like(chance)
+        chosen.append(int(torch.multinomial(chance, 1, generator=generator)))
+        distance = torch.minimum(distance, 1 - rows @ rows[chosen[-1]])
+    return rows[chosen].clone()
+
+
+def _step(rows: Tensor, centres: Tensor, seen: Tensor) -> Tensor:
+    """One mini-batch; ``seen`` counts the rows of each centre and is changed in place."""
+    index = (rows @ centres.T).argmax(1)
+    counts = torch.bincount(index, minlength=len(centres)).float()
+    sums = torch.zeros_like(centres).index_add_(0, index, rows)
+    seen += counts
+    rate = (counts / seen.clamp(min=1))[:, None]
+    return F.normalize((1 - rate) * centres + rate * sums / counts.clamp(min=1)[:, None], dim=1)
+
+
+def _lloyd(rows: Tensor, centres: Tensor) -> Tensor:
+    sums, counts = torch.zeros_like(centres), torch.zeros(len(centres))
+    cosines = []
+    for part, (cosine, index) in zip(rows.split(_CHUNK), nearest(rows, centres), strict=True):
+        sums.index_add_(0, index, part)
+        counts += torch.bincount(index, minlength=len(centres))
+        cosines.append(cosine)
+    moved = F.normalize(sums, dim=1)
+    if empty := (counts == 0).nonzero().flatten().tolist():
+        farthest = torch.cat(cosines).topk(len(empty), largest=False).indices
+        moved[empty] = rows[farthest]
+    return moved

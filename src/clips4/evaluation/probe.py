@@ -1,0 +1,111 @@
+"""Linear probe: one linear layer on frozen pixel features (the transfer task)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from clips4.data.labelled import LabelledFolder
+from clips4.data.labels import IGNORE
+from clips4.evaluation.confusion import Tally, confusion_matrix
+from clips4.evaluation.unsupervised import Features, SetScores, collect
+from clips4.images import resize_map
+from clips4.listening import Listener, Silent
+
+
+@dataclass(frozen=True)
+class ProbeRecipe:
+    """How the layer is trained.
+
+    Multinomial logistic regression: features standardised per channel on the training pixels, LBFGS from zero (so that
+    there is one optimum and no learning rate), an L2 penalty. Training pixels are drawn evenly from the labelled
+    pictures, at the features' resolution; each has the label of the truth's pixel at its centre.
+
+    Attributes:
+        budget: training pixels in all.
+        penalty: lambda of lambda / 2 * |W|^2 beside the mean cross-entropy.
+        iterations: of LBFGS at most.
+    """
+
+    budget: int = 2**17
+    penalty: float = 1e-4
+    iterations: int = 100
+    seed: int = 0
+
+
+def score_probe(
+    features: Features,
+    labelled: LabelledFolder,
+    dataset: LabelledFolder,
+    recipe: ProbeRecipe | None = None,
+    listener: Listener | None = None,
+) -> SetScores:
+    """Train on a labelled set and score another; logits are upsampled to the picture's own size, then argmax."""
+    recipe, listener = recipe or ProbeRecipe(), listener or Silent()
+    classes = len(dataset.classes)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    per_picture = max(1, recipe.budget // len(labelled))
+    rows, labels = [], []
+    listener.stage("reading the labelled set", len(labelled))
+    for _, picture, truth in labelled:
+        z = features(picture)
+        row, label = labelled_pixels(z.cpu(), truth, per_picture, generator)
+        rows.append(row)
+        labels.append(label)
+        listener.advance({})
+    layer = fit_probe(torch.cat(rows), torch.cat(labels), classes, recipe)
+    listener.stage("scoring", len(dataset))
+    counts = Tally(classes, classes + 1)
+    for _, picture, truth in dataset:
+        with torch.no_grad():
+            logits = layer(features(picture).cpu().permute(1, 2, 0)).permute(2, 0, 1)
+        predicted = resize_map(logits[None], truth.shape)[0].argmax(0)
+        counts.add(confusion_matrix(truth, predicted.numpy(), classes))
+        listener.advance({})
+    return collect(dataset, counts)
+
+
+def labelled_pixels(
+    z: Tensor, truth: NDArray[np.uint8], count: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Up to ``count`` pixels of a (D, h, w) map with the label at their centre: (P, D), (P,); ignored ones left out."""
+    height, width = z.shape[1:]
+    y = ((np.arange(height) + 0.5) * truth.shape[0] / height).astype(np.int64)
+    x = ((np.arange(width) + 0.5) * truth.shape[1] / width).astype(np.int64)
+    label = torch.from_numpy(truth[y][:, x].astype(np.int64)).flatten()
+    counted = (label != IGNORE).nonzero().flatten()
+    chosen = counted[torch.randperm(len(counted), generator=generator)[:count]]
+    return z.flatten(1).T[chosen], label[chosen]
+
+
+def fit_probe(rows: Tensor, labels: Tensor, classes: int, recipe: ProbeRecipe) -> nn.Linear:
+    """Multinomial logistic regression of (P,) labels on (P, D) rows; the standardisation is folded into the layer.
+
+    Raises:
+        ValueError: no row.
+    """
+    if not len(rows):
+        raise ValueError("no labelled pixel to train on")
+    mean, std = rows.mean(0), rows.std(0, unbiased=False).clamp(min=1e-6)
+    standard = (rows - mean) / std
+    layer = nn.Linear(rows.shape[1], classes)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    optimiser = torch.optim.LBFGS(
+        layer.parameters(), max_iter=recipe.iterations, history_size=10, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        value = F.cross_entropy(layer(standard), labels) + recipe.penalty / 2 * layer.weight.square().sum()
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    with torch.no_grad():
+        layer.weight.div_(std)
+        layer.bias.sub_(layer.weight @ mean)
+    return layer.requires_grad_(False)

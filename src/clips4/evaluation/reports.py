@@ -1,0 +1,171 @@
+"""Pictures of an evaluation: the confusion matrix, the worst pictures as overlays, the embedding by t-SNE."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from clips4.data.labelled import LabelledFolder
+from clips4.data.labels import IGNORE
+from clips4.evaluation.confusion import Tally, scores
+from clips4.images import RGB, blend, boundaries, colour_labels, encode_png, load_rgb, palette, write_atomically
+from clips4.outputs import draw_legend, legend_font
+
+_LEGEND = 14  # classes named below an overlay at most
+_HEAD = 26
+
+
+def confusion_picture(confusion: NDArray[np.int64], names: Sequence[str], path: Path, title: str) -> None:
+    """Rows are true classes, columns predicted ones, each row a share of its class's pixels; PNG.
+
+    Classes that occur neither in truth nor in prediction are left out. Where predictions are of no class the last
+    column says so.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    classes = len(confusion)
+    used = (confusion.sum(1) > 0) | (confusion[:, :classes].sum(0) > 0)
+    columns: list[int] = [*np.flatnonzero(used).tolist(), *([classes] if confusion[:, classes].any() else [])]
+    part = confusion[used][:, columns].astype(np.float64)
+    shares = part / np.maximum(confusion[used].sum(1, keepdims=True), 1)
+    size = float(np.clip(0.24 * len(shares) + 2.6, 5, 26))
+    figure = Figure(figsize=(size + 0.8, size), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    labels = [names[index] if index < classes else "(none)" for index in columns]
+    font = 8 if len(shares) > 30 else 10
+    axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=font)
+    axes.set_yticks(range(len(shares)), [names[i] for i in np.flatnonzero(used).tolist()], fontsize=font)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(title)
+    if len(shares) <= 20:
+        for row, column in np.ndindex(*shares.shape):
+            if shares[row, column] >= 0.005:
+                ink = "white" if shares[row, column] > 0.5 else "black"
+                text = f"{100 * shares[row, column]:.0f}"
+                axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=9)
+    figure.colorbar(image, ax=axes, shrink=0.6, label="share of the true class")
+    _save(figure, path)
+
+
+def worst_pictures(
+    dataset: LabelledFolder,
+    confusions: Tally,
+    predict: Callable[[RGB, tuple[int, ...]], NDArray[np.integer]],
+    folder: Path,
+    count: int = 10,
+) -> list[Path]:
+    """The pictures with the lowest mIoU over their own classes: picture, truth and answer side by side, with a legend.
+
+    Args:
+        confusions: (K, K + 1) of each picture of the set.
+        predict: (H, W, 3), (H, W) of the truth -> (H, W) labels; asked again for these pictures alone.
+    """
+    own = [scores(each).miou_present if each.sum() else np.inf for each in confusions]
+    order = [int(index) for index in np.argsort(own, kind="stable")[:count] if np.isfinite(own[index])]
+    written = []
+    for rank, index in enumerate(order, 1):
+        picture, truth = load_rgb(dataset.images[index]), dataset.truth(index)
+        answer = predict(picture, truth.shape)
+        path = folder / f"worst{rank:02d}_{dataset.images[index].stem}.png"
+        head = f"{dataset.images[index].stem}: mIoU {100 * own[index]:.1f} % over its own classes"
+        write_atomically(path, encode_png(side_by_side(picture, truth, answer, dataset.classes.names, head)))
+        written.append(path)
+    return written
+
+
+def side_by_side(
+    picture: RGB, truth: NDArray[np.integer], answer: NDArray[np.integer], names: Sequence[str], head: str
+) -> RGB:
+    """Picture, truth and answer in a row, a line above and a legend below; ignored pixels are grey in both maps."""
+    colours = palette(len(names))
+    true, shown = (
+        np.where(truth == IGNORE, -1, np.clip(labels.astype(np.int64), -1, len(names))) for labels in (truth, answer)
+    )
+    true[true >= len(names)] = shown[shown >= len(names)] = -1
+    panels = [picture]
+    for labels in (true, shown):
+        panels.append(blend(picture, colour_labels(labels, colours), 0.65, boundaries(labels)))
+    row = np.concatenate(panels, 1)
+    found, counts = np.unique(np.concatenate([true[true >= 0], shown[shown >= 0]]), return_counts=True)
+    listed = found[np.argsort(-counts)][:_LEGEND]
+    entries = [(names[label], (int(c[0]), int(c[1]), int(c[2]))) for label in listed for c in (colours[label],)]
+    legend = draw_legend([*entries, ("not scored", (150, 150, 150))], row.shape[1], beside=False, size=16)
+    width = max(row.shape[1], legend.shape[1])
+    canvas = Image.new("RGB", (width, _HEAD + row.shape[0] + legend.shape[0]), "white")
+    ImageDraw.Draw(canvas).text((6, _HEAD / 2), f"{head}  (picture, truth, answer)", "black", legend_font(14), "lm")
+    canvas.paste(Image.fromarray(row), (0, _HEAD))
+    canvas.paste(Image.fromarray(legend), (0, _HEAD + row.shape[0]))
+    return np.array(canvas)
+
+
+def embedding_picture(
+    text: Tensor, teacher: Tensor, student: Tensor, labels: NDArray[np.integer], names: Sequence[str], path: Path
+) -> None:
+    """The paper's figure: text vectors, teacher pixels and student pixels of each class in one plane by t-SNE; PNG.
+
+    Args:
+        text: (K, D) text vectors of the classes shown.
+        teacher, student: (N, D) pixels of both at the same places.
+        labels: (N,) class of each, 0..K-1.
+        names: (K,).
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    from clips4.figures import tsne
+
+    places = tsne(np.concatenate([part.cpu().float().numpy() for part in (text, teacher, student)]))
+    classes, count = len(names), len(labels)
+    colours = palette(classes) / 255
+    figure = Figure(figsize=(9, 7.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for start, marker, size, name in ((classes, "o", 14, "teacher pixel"), (classes + count, "^", 16, "student pixel")):
+        part = places[start : start + count]
+        hollow = marker == "o"
+        axes.scatter(
+            part[:, 0],
+            part[:, 1],
+            s=size,
+            marker=marker,
+            facecolors="none" if hollow else colours[labels],
+            edgecolors=colours[labels],
+            linewidths=0.8 if hollow else 0,
+            label=name,
+        )
+    axes.scatter(
+        places[:classes, 0], places[:classes, 1], s=170, marker="*", c=colours, edgecolors="black", label="text"
+    )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    shapes = [
+        Line2D([], [], linestyle="", marker=marker, markersize=size, color="black", fillstyle=fill, label=label)
+        for marker, size, fill, label in (
+            ("o", 6, "none", "teacher pixel"),
+            ("^", 6, "full", "student pixel"),
+            ("*", 12, "full", "text"),
+        )
+    ]
+    swatches = [
+        Line2D([], [], linestyle="", marker="s", markersize=9, color=colours[index], label=name)
+        for index, name in enumerate(names)
+    ]
+    axes.legend(handles=[*shapes, *swatches], loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    axes.set_title("t-SNE by cosine of text, teacher pixels and student pixels")
+    _save(figure, path)
+
+
+def _save(figure: object, path: Path) -> None:
+    import io
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)  # type: ignore[attr-defined]
+    write_atomically(path, buffer.getvalue())

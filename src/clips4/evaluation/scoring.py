@@ -1,0 +1,194 @@
+"""`clips4 score`: any system's saved predictions against truth, in several processes, with no model and no torch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clips4.data.labels import IGNORE, apply_table, read_labels
+from clips4.errors import UserError
+from clips4.evaluation.boundary import boundary_f
+from clips4.evaluation.confusion import Scores, Tally, confusion_matrix, scores
+from clips4.evaluation.processes import each
+from clips4.evaluation.tracking import ObjectTrack, Rules, TrackingScores, guess_rules, score_sequence, summarise
+from clips4.listening import Listener
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a set says about its label maps.
+
+    Attributes:
+        masks: (N,) label maps.
+        stems: (N,) name of each picture, which its prediction bears too.
+        table: value of a label map -> 0..K-1 or ``IGNORE``; None where the values are that already.
+        classes: K.
+        read: how a label map is read.
+    """
+
+    masks: tuple[Path, ...]
+    stems: tuple[str, ...]
+    table: NDArray[np.uint8] | None
+    classes: int
+    read: Callable[[Path], NDArray[np.integer]] = read_labels
+
+
+@dataclass(frozen=True)
+class PictureScore:
+    """Of one picture: the (K, K + 1) confusion matrix, and the boundary F where asked for."""
+
+    name: str
+    confusion: NDArray[np.int64]
+    boundary_f: float | None
+
+
+@dataclass(frozen=True)
+class SemanticScores:
+    """Of a set of saved predictions.
+
+    Attributes:
+        scores: from the one confusion matrix of the set.
+        confusion: (K, K + 1) that matrix.
+        boundary_f: mean over the pictures; None where not asked for.
+        names, pictures, outlines: name, confusion matrix and boundary F of each picture.
+        extra: predictions that no truth asks for.
+    """
+
+    scores: Scores
+    confusion: NDArray[np.int64]
+    boundary_f: float | None
+    names: tuple[str, ...]
+    pictures: Tally
+    outlines: tuple[float | None, ...]
+    extra: int
+
+
+def score_semantic(
+    truth: Truth, predictions: Path, with_boundary: bool = True, workers: int = 1, listener: Listener | None = None
+) -> SemanticScores:
+    """Score a folder of label PNGs (0..K-1; any other value is wrong wherever the truth counts).
+
+    The result does not depend on the number of processes.
+
+    Raises:
+        UserError: a prediction is missing, unreadable or of another size, or a truth holds values that are no class.
+    """
+    found = {path.stem: path for path in sorted(predictions.rglob("*.png"))} if predictions.is_dir() else {}
+    if not found:
+        raise UserError(f"{predictions}: no PNG there; give the folder of predicted label maps")
+    if missing := [stem for stem in truth.stems if stem not in found]:
+        raise UserError(
+            f"{predictions}: {len(missing)} of {len(truth.stems)} pictures lack a prediction: {missing[0]}.png"
+        )
+    jobs = [(stem, mask, found[stem]) for stem, mask in zip(truth.stems, truth.masks, strict=True)]
+    plain = replace(truth, masks=(), stems=())  # small enough to be sent with every job
+    work = partial(_score_picture, truth_of_set=plain, with_boundary=with_boundary)
+    counts, outlines = Tally(truth.classes, truth.classes + 1), []
+    for picture in each("scoring", work, jobs, workers, listener):
+        counts.add(picture.confusion)
+        outlines.append(picture.boundary_f)
+    drawn = [value for value in outlines if value is not None]
+    return SemanticScores(
+        scores=scores(counts.total),
+        confusion=counts.total,
+        boundary_f=float(np.mean(drawn)) if drawn else None,
+        names=truth.stems,
+        pictures=counts,
+        outlines=tuple(outlines),
+        extra=len(found) - len(jobs),
+    )
+
+
+def _score_picture(job: tuple[str, Path, Path], truth_of_set: Truth, with_boundary: bool) -> PictureScore:
+    stem, mask, path = job
+    table, classes = truth_of_set.table, truth_of_set.classes
+    truth, prediction = truth_of_set.read(mask), read_labels(path)
+    truth = truth if table is None else apply_table(table, truth, mask)
+    if truth.shape != prediction.shape:
+        raise UserError(
+            f"{path}: {prediction.shape[1]} x {prediction.shape[0]} pixels, the truth has {truth.shape[1]} x "
+            f"{truth.shape[0]}; predictions are scored at the truth's own size, which is never changed"
+        )
+    try:
+        confusion = confusion_matrix(truth, prediction, classes)
+    except ValueError as error:
+        raise UserError(f"{mask}: {error}; is this the right set, or the right list of classes?")
+    return PictureScore(stem, confusion, boundary_f(truth, prediction, classes) if with_boundary else None)
+
+
+def folder_truth(masks: Path, classes: int, reduce_zero: bool = False) -> Truth:
+    """Label PNGs of a folder whose values are 0..K-1 and 255; with ``reduce_zero`` 0 is ignored and 1..K are 0..K-1."""
+    paths = tuple(sorted(masks.rglob("*.png"))) if masks.is_dir() else ()
+    if not paths:
+        raise UserError(f"{masks}: no PNG there; give the folder of true label maps")
+    table = None
+    if reduce_zero:
+        table = np.full(256, IGNORE, np.uint8)
+        table[1 : classes + 1] = np.arange(classes)
+    return Truth(paths, tuple(path.stem for path in paths), table, classes)
+
+
+# -------------------------------------------------------------------------------------------------------- tracking
+
+
+@dataclass(frozen=True)
+class TrackingReport:
+    """Scores of a folder of sequences.
+
+    Attributes:
+        scores: J and F.
+        rules: by which they were scored.
+        extra_frames: predicted frames that no truth has (not scored).
+        extra_sequences: predicted sequences that no truth has (not scored).
+    """
+
+    scores: TrackingScores
+    rules: Rules
+    extra_frames: int
+    extra_sequences: tuple[str, ...]
+
+
+def score_tracking(
+    truth: Path,
+    predictions: Path,
+    rules: Rules | None = None,
+    sequences: Sequence[str] | None = None,
+    workers: int = 1,
+    listener: Listener | None = None,
+) -> TrackingReport:
+    """Score predicted masks ``predictions/SEQUENCE/FRAME.png`` against ``truth/SEQUENCE/FRAME.png``.
+
+    Args:
+        rules: guessed from the first true frame by default.
+        sequences: those to score; all of the truth's by default.
+
+    Raises:
+        UserError: see ``tracking.score_sequence``; or a sequence that is missing.
+    """
+    available = sorted(path.name for path in truth.iterdir() if path.is_dir()) if truth.is_dir() else []
+    available = [name for name in available if any((truth / name).glob("*.png"))]
+    names = list(sequences) if sequences is not None else available
+    if not names or (unknown := [name for name in names if name not in available]):
+        told = f"no sequence {unknown[0]!r} there" if names else "no folder with PNGs there"
+        raise UserError(f"{truth}: {told}; give the folder that holds a folder of masks for each sequence")
+    if missing := [name for name in names if not (predictions / name).is_dir()]:
+        raise UserError(f"{predictions}: {len(missing)} of {len(names)} sequences are missing, the first {missing[0]}")
+    frames = {name: sorted((truth / name).glob("*.png")) for name in names}
+    rules = rules or guess_rules(frames[names[0]][0])
+    jobs = [(name, frames[name], predictions / name) for name in names]
+    tracks = [
+        track for found in each("scoring", partial(_score_job, rules=rules), jobs, workers, listener) for track in found
+    ]
+    extra = sum(
+        len({path.name for path in (predictions / name).glob("*.png")} - {path.name for path in frames[name]})
+        for name in names
+    )
+    others = sorted(path.name for path in predictions.iterdir() if path.is_dir() and path.name not in available)
+    return TrackingReport(summarise(tracks), rules, extra, tuple(others))
+
+
+def _score_job(job: tuple[str, list[Path], Path], rules: Rules) -> list[ObjectTrack]:
+    return score_sequence(*job, rules=rules)

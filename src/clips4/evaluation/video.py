@@ -1,0 +1,57 @@
+"""Tracking a set of sequences and scoring it, frame by frame, without saving masks."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clips4.data.sets.davis import Sequence as Video
+from clips4.evaluation.davis import contour_accuracy, region_similarity
+from clips4.evaluation.tracking import ObjectTrack, Rules, TrackingScores, read_mask, summarise
+from clips4.images import RGB, load_rgb
+from clips4.listening import Listener, Silent
+from clips4.tracking import Recipe, track
+
+Tracker = Callable[[Sequence[Path], NDArray[np.uint8]], Iterator[NDArray[np.uint8]]]
+
+
+def by_features(features: Callable[[RGB], Tensor], recipe: Recipe | None = None) -> Tracker:
+    """A tracker by label propagation."""
+    return lambda frames, first: track(map(load_rgb, frames), first, features, recipe)
+
+
+def held_still(frames: Sequence[Path], first: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """The tracker that knows nothing: the first mask for every frame."""
+    for _ in frames:
+        yield first
+
+
+def score_videos(
+    tracker: Tracker, videos: Sequence[Video], rules: Rules, listener: Listener | None = None
+) -> TrackingScores:
+    """Track each sequence from its first mask and score all frames but the first and the last.
+
+    Args:
+        rules: see ``tracking.score_sequence``.
+    """
+    listener = listener or Silent()
+    listener.stage("tracking", sum(len(video.frames) for video in videos))
+    tracks: list[ObjectTrack] = []
+    for video in videos:
+        first = read_mask(video.masks[0], rules)
+        count = int(first.max())
+        j, f = np.zeros((count, len(video.frames))), np.zeros((count, len(video.frames)))
+        for index, prediction in enumerate(tracker(video.frames, first)):
+            listener.advance({})
+            if index in (0, len(video.frames) - 1):
+                continue
+            truth = read_mask(video.masks[index], rules)
+            for number in range(count):
+                true, predicted = truth == number + 1, prediction == number + 1
+                j[number, index] = region_similarity(true, predicted)
+                f[number, index] = contour_accuracy(true, predicted)
+        names = tuple(path.stem for path in video.frames[1:-1])
+        tracks += [ObjectTrack(video.name, n + 1, names, j[n, 1:-1], f[n, 1:-1]) for n in range(count)]
+    return summarise(tracks)

@@ -1,0 +1,188 @@
+"""Tracking masks through video: the first frame's mask travels by similarity of pixel features to earlier frames.
+
+The label propagation of Wang et al. (CVPR 2019) and Jabri et al. (NeurIPS 2020), as self-supervised features are
+compared by it on DAVIS. For a pixel p of the new frame, over the pixels q of the context frames within ``radius``:
+
+    a(p, q) = exp(z_p . z_q / temperature) over the ``top`` nearest q, normalised;   label(p) = sum_q a(p, q) label(q)
+
+Labels stay soft from frame to frame; a frame's mask is their upsampling, stretched per object to [0, 1], argmax.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clips4.errors import UserError
+from clips4.images import RGB, resize_map
+
+_TILE = 12  # side of the blocks of target pixels that are compared at a time
+_OUTSIDE = -1e4  # cosine with what lies outside the frame
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How labels travel; the defaults are the field's.
+
+    Attributes:
+        before: context frames before the new one, beside the first.
+        radius: how far from p context pixels may lie, in positions of the feature map (a square window).
+        top: nearest context pixels that give their label, over all context frames together.
+        temperature: of the softmax over them.
+    """
+
+    before: int = 7
+    radius: int = 12
+    top: int = 5
+    temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.before < 0 or self.radius < 0 or self.top < 1 or self.temperature <= 0:
+            raise UserError(f"{self}: before and radius are 0 or more, top 1 or more, temperature above 0")
+
+
+def track(
+    frames: Iterable[RGB],
+    first: NDArray[np.integer],
+    features: Callable[[RGB], Tensor],
+    recipe: Recipe | None = None,
+) -> Iterator[NDArray[np.uint8]]:
+    """Masks of all frames, one after the other; the first is the given one.
+
+    Args:
+        frames: (H, W, 3) uint8, all of one size.
+        first: (H, W) objects 0 (none), 1, ..., N of the first frame, at most 254.
+        features: a picture -> (D, h, w) unit along D.
+        recipe: how labels travel.
+
+    Yields:
+        (H, W) uint8.
+
+    Raises:
+        UserError: no object, a mask of another size, or frames whose size changes.
+    """
+    recipe = recipe or Recipe()
+    count = int(first.max(initial=0))
+    if not 1 <= count <= 254:
+        raise UserError(f"the first mask holds {count} objects; number them 1 to 254")
+    context: deque[tuple[Tensor, Tensor]] = deque(maxlen=recipe.before)
+    anchor: tuple[Tensor, Tensor] | None = None
+    for index, frame in enumerate(frames):
+        if frame.shape[:2] != first.shape:
+            raise UserError(f"frame {index + 1}: {frame.shape[:2]} is not the size {first.shape} of the first mask")
+        z = features(frame)
+        blocks = source_blocks(z, recipe.radius)
+        if anchor is None:
+            one_hot = F.one_hot(torch.from_numpy(first.astype(np.int64)), count + 1).permute(2, 0, 1).float()
+            anchor = blocks, F.interpolate(one_hot[None].to(z.device), z.shape[1:], mode="area")[0]
+            yield first.astype(np.uint8)
+            continue
+        sources = [anchor, *context]
+        labels = propagate(z, [each[0] for each in sources], [each[1] for each in sources], recipe)
+        context.append((blocks, labels))
+        yield harden(labels, first.shape)
+
+
+@torch.no_grad()
+def source_blocks(z: Tensor, radius: int) -> Tensor:
+    """A context frame, padded so that every window lies inside: (rows, columns, D + 1), the channels last.
+
+    The channel more is ``_OUTSIDE`` in the padding and 0 in the frame. Targets have 1 there, so that pixels outside the
+    frame are never near, at the price of one more product and without a mask.
+    """
+    height, width = z.shape[1:]
+    rows, columns = (-(-side // _TILE) * _TILE + 2 * radius for side in (height, width))
+    padded = z.new_zeros(rows, columns, z.shape[0] + 1)
+    padded[..., -1] = _OUTSIDE
+    padded[radius : radius + height, radius : radius + width, :-1] = z.permute(1, 2, 0)
+    padded[radius : radius + height, radius : radius + width, -1] = 0
+    return padded
+
+
+@torch.no_grad()
+def propagate(z: Tensor, sources: list[Tensor], labels: list[Tensor], recipe: Recipe) -> Tensor:
+    """Soft labels of a new frame.
+
+    The frame is cut into tiles. A tile is multiplied with the block of a context frame that holds the windows of all
+    its pixels, so that no more than some two times the needed products are made, and no full matrix.
+
+    Args:
+        z: (D, h, w) features of the new frame, unit along D.
+        sources: T context frames as ``source_blocks`` gives them.
+        labels: T of (C, h, w), their soft labels.
+        recipe: see ``Recipe``.
+
+    Returns:
+        (C, h, w); where the labels of every source sum to 1 at each pixel, so do these.
+    """
+    height, width = z.shape[1:]
+    window, side = 2 * recipe.radius + 1, _TILE + 2 * recipe.radius
+    rows, columns = -(-height // _TILE), -(-width // _TILE)
+    padded = z.new_zeros(rows * _TILE, columns * _TILE, len(z) + 1)
+    padded[:height, :width, :-1] = z.permute(1, 2, 0)
+    padded[..., -1] = 1
+    targets = _tiles(padded, _TILE)  # (rows, columns, TILE^2, D + 1)
+    stack = torch.stack(labels).permute(0, 2, 3, 1)  # (T, h, w, C)
+    mixed = z.new_empty(rows, columns, _TILE**2, stack.shape[-1])
+    pixel = torch.arange(_TILE**2, device=z.device)[None, :, None]
+    for row in range(rows):  # a strip of tiles at a time bounds memory
+        nearest = [
+            _nearest_in_window(targets[row], source[row * _TILE : row * _TILE + side], window, recipe.top)
+            for source in sources
+        ]
+        candidates = torch.cat([each[0] for each in nearest], 2)  # (columns, TILE^2, T * top)
+        value, chosen = candidates.topk(min(recipe.top, candidates.shape[2]), dim=2)
+        index = torch.cat([each[1] for each in nearest], 2).gather(2, chosen)  # place in the window
+        frame = chosen // nearest[0][0].shape[2]
+        column = torch.arange(columns, device=z.device)[:, None, None]
+        y = row * _TILE + pixel // _TILE + index // window - recipe.radius
+        x = column * _TILE + pixel % _TILE + index % window - recipe.radius
+        # places outside weigh nothing, or belong to targets that only fill up the last tiles
+        given = stack[frame, y.clamp(0, height - 1), x.clamp(0, width - 1)]  # (columns, TILE^2, top, C)
+        mixed[row] = ((value / recipe.temperature).softmax(2)[..., None] * given).sum(2)
+    whole = mixed.view(rows, columns, _TILE, _TILE, -1).permute(4, 0, 2, 1, 3)
+    return whole.reshape(-1, rows * _TILE, columns * _TILE)[:, :height, :width]
+
+
+def _nearest_in_window(targets: Tensor, strip: Tensor, window: int, top: int) -> tuple[Tensor, Tensor]:
+    """The ``top`` nearest source pixels in each target's window: cosines and places in it, (tiles, TILE^2, top) each.
+
+    Args:
+        targets: (tiles, TILE^2, D + 1) of a row of tiles.
+        strip: (side, columns, D + 1) the source rows that hold their windows.
+    """
+    side = len(strip)
+    blocks = strip.unfold(1, side, _TILE).permute(1, 0, 3, 2).reshape(len(targets), side * side, -1)
+    similarity = torch.bmm(targets, blocks.transpose(1, 2)).view(len(targets), _TILE, _TILE, side, side)
+    s0, s1, s2, s3, s4 = similarity.stride()
+    # the window of a target is a view of its block, slid by the target's place in the tile
+    shape, strides = (len(targets), _TILE, _TILE, window, window), (s0, s1 + s3, s2 + s4, s3, s4)
+    value, index = (
+        similarity.as_strided(shape, strides).reshape(len(targets), _TILE**2, -1).topk(min(top, window**2), dim=2)
+    )
+    return value, index
+
+
+def _tiles(maps: Tensor, side: int) -> Tensor:
+    """(h, w, D) -> (rows, columns, side^2, D), squares side by side."""
+    height, width, channels = maps.shape
+    cut = maps.view(height // side, side, width // side, side, channels)
+    return cut.permute(0, 2, 1, 3, 4).reshape(height // side, width // side, side * side, channels)
+
+
+def harden(labels: Tensor, size: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Soft labels (C, h, w) -> (H, W) objects: upsampled, each stretched to [0, 1] over the frame, argmax.
+
+    The stretching (Jabri et al.) lets small objects, whose labels fade, stand against the background; a label that is
+    the same everywhere stays as it is.
+    """
+    large = resize_map(labels[None], (size[0], size[1]))[0]
+    low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
+    spread = high - low
+    stretched = torch.where(spread > 0, (large - low) / spread.clamp(min=1e-12), large)
+    return stretched.argmax(0).to(torch.uint8).cpu().numpy()

@@ -1,0 +1,135 @@
+"""Every published set in miniature: what its label values mean (traps 3 and 4), and the real ones where they are."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clips4.data.labels import IGNORE
+from clips4.data.sets import SEMANTIC, semantic_spec
+from clips4.errors import UserError
+from clips4.evaluation.confusion import confusion_matrix
+from clips4.vocabulary import load_classes
+from tests.data.sets import miniatures
+from tests.evaluation.shared import shared
+
+CASES: list[tuple[str, Callable[[Path], Path], list[str | None]]] = [
+    ("voc20", miniatures.voc, [None, "aeroplane", "tvmonitor", None]),
+    ("voc21", miniatures.voc, ["background", "aeroplane", "tvmonitor", None]),
+    ("context59", miniatures.context, [None, "aeroplane", "bag", "wood"]),
+    ("context60", miniatures.context, ["background", "aeroplane", "bag", "wood"]),
+    ("context59", miniatures.context_as_published, [None, "aeroplane", "bag", "wood"]),
+    ("context60", miniatures.context_as_published, ["background", "aeroplane", "bag", "wood"]),
+    ("coco-stuff171", miniatures.coco_stuff, ["person", "toothbrush", "banner", "wood", None]),
+    ("coco-stuff27", miniatures.coco_stuff, ["person", "indoor", "textile", "solid", None]),
+    ("ade150", miniatures.ade, [None, "wall", "flag"]),
+    ("cityscapes19", miniatures.cityscapes, [None, "road", None, "bicycle", None]),
+    ("cityscapes27", miniatures.cityscapes, [None, "road", "parking", "bicycle", None]),
+    ("camvid11", miniatures.camvid, ["sky", "bicyclist", None]),
+]
+
+
+@pytest.mark.parametrize(("name", "make", "expected"), CASES)
+def test_label_values_mean_what_they_should(
+    tmp_path: Path, name: str, make: Callable[[Path], Path], expected: list[str | None]
+) -> None:
+    dataset = semantic_spec(name).load(make(tmp_path))
+    for _, picture, truth in dataset:
+        assert picture.shape[:2] == truth.shape == (miniatures.HEIGHT, miniatures.WIDTH)
+        order = list(dict.fromkeys(truth[0].tolist()))
+        wanted = [IGNORE if label is None else dataset.classes.names.index(label) for label in expected]
+        assert order == list(dict.fromkeys(wanted))
+
+
+def test_numbers_of_classes() -> None:
+    counts = {name: len(load_classes(spec.class_file)) for name, spec in SEMANTIC.items()}
+    assert counts == {
+        "voc20": 20,
+        "voc21": 21,
+        "context59": 59,
+        "context60": 60,
+        "coco-stuff171": 171,
+        "coco-stuff27": 27,
+        "ade150": 150,
+        "cityscapes19": 19,
+        "cityscapes27": 27,
+        "camvid11": 11,
+        "coco128": 92,
+    }
+    assert {name for name, spec in SEMANTIC.items() if spec.background} == {"voc21", "context60"}
+    for name, spec in SEMANTIC.items():
+        assert spec.background == (load_classes(spec.class_file).names[0] == "background"), name
+
+
+def test_trap_3_zero_label_is_dropped_or_kept(tmp_path: Path) -> None:
+    root = miniatures.voc(tmp_path)
+    dropped, kept = (next(iter(semantic_spec(name).load(root)))[2] for name in ("voc20", "voc21"))
+    assert ((dropped == IGNORE) & (kept == 0)).sum() == (kept == 0).sum() > 0
+    foreground = (kept != 0) & (kept != IGNORE)
+    assert np.array_equal(dropped[foreground] + 1, kept[foreground])
+
+
+def test_trap_4_train_ids_of_coco_stuff_are_refused(tmp_path: Path) -> None:
+    """Train id 11 is a stop sign; as a raw id less one it is none, so a set of train ids betrays itself."""
+    root = miniatures.coco_stuff(tmp_path, [11, 170])
+    dataset = semantic_spec("coco-stuff171").load(root)
+    with pytest.raises(ValueError, match=r"expected 0\.\.170"):
+        confusion_matrix(dataset.truth(0), dataset.truth(0), 171)
+    (root / "stuffthingmaps/val2017/000000000139.png").rename(
+        root / "stuffthingmaps/val2017/000000000139_labelTrainIds.png"
+    )
+    with pytest.raises(UserError, match="another convention"):
+        semantic_spec("coco-stuff171").load(root)
+
+
+def test_trap_4_things_come_before_stuff() -> None:
+    names = load_classes("coco-stuff171").names
+    assert (names[0], names[79], names[80], names[170]) == ("person", "toothbrush", "banner", "wood")
+    table = semantic_spec("coco-stuff171").table(load_classes("coco-stuff171"))
+    classes = table[table < 171]
+    assert np.array_equal(classes, np.arange(171)), "each train id once, in the order of the raw ids"
+    assert np.flatnonzero(table == 171)[:11].tolist() == [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90]
+
+
+def test_the_augmented_split_has_labels_of_its_own(tmp_path: Path) -> None:
+    dataset = semantic_spec("voc21").load(miniatures.voc(tmp_path), "trainaug")
+    assert [mask.parent.name for mask in dataset.masks] == ["SegmentationClassAug"]
+
+
+def test_what_is_missing_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is voc20, voc21"):
+        semantic_spec("voc22")
+    with pytest.raises(UserError, match="no such folder"):
+        semantic_spec("voc21").load(tmp_path / "no")
+    with pytest.raises(UserError, match=r"val\.txt: no such file .*laid out so"):
+        semantic_spec("voc21").load(tmp_path)
+    root = miniatures.voc(tmp_path)
+    with pytest.raises(UserError, match="no split 'test'"):
+        semantic_spec("voc21").load(root, "test")
+    (root / "VOCdevkit/VOC2012/SegmentationClass/2007_000042.png").unlink()
+    with pytest.raises(UserError, match="names 2 pictures, 1 files are missing"):
+        semantic_spec("voc21").load(root)
+    with pytest.raises(UserError, match="same classes in the same order"):
+        semantic_spec("ade150").load(miniatures.ade(tmp_path), classes=load_classes("a,b"))
+    cities = miniatures.cityscapes(tmp_path / "city")
+    (cities / "leftImg8bit/val/lindau/lindau_000000_000019_leftImg8bit.png").unlink()
+    with pytest.raises(UserError, match="1 pictures are missing"):
+        semantic_spec("cityscapes19").load(cities)
+    published = miniatures.context_as_published(tmp_path / "context")
+    (published / "VOC2010/labels.txt").unlink()
+    with pytest.raises(UserError, match="says what its 459 labels mean"):
+        semantic_spec("context59").load(published).truth(0)
+
+
+def test_other_words_for_the_same_classes(tmp_path: Path) -> None:
+    dataset = semantic_spec("voc21").load(miniatures.voc(tmp_path), classes=load_classes("voc21-sclip"))
+    assert len(dataset.classes.words[0]) == 26
+
+
+def test_the_real_sets() -> None:
+    camvid = semantic_spec("camvid11").load(shared("camvid"))
+    assert len(camvid) == 101
+    values = np.unique(np.concatenate([np.unique(camvid.truth(index)) for index in range(0, 101, 10)]))
+    assert values.tolist() == [*range(11), IGNORE]
+    assert len(semantic_spec("coco128").load(shared("coco128"))) == 100

@@ -1,0 +1,237 @@
+"""clips4 evaluate, score and ablate on miniatures: what is written, and what is refused."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clips4.cli import main
+from clips4.config import Config
+from clips4.data.labels import read_labels
+from clips4.evaluation.features import KINDS, load_features
+from clips4.training import train
+from tests.conftest import TINY, photograph
+from tests.data.sets import miniatures
+from tests.helpers import FakeTeacher, conse
+
+SETTINGS = [part for setting in TINY for part in ("--set", setting)]
+Runs = Callable[..., str]
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Runs:
+    """Runs a command in this process; gives what it printed, or the line it failed with."""
+
+    def run(*arguments: str | Path) -> str:
+        monkeypatch.setattr(sys, "argv", ["clips4", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as stopped:
+            said = capsys.readouterr()
+            if stopped.code == 2:
+                assert len(said.err.splitlines()) == 1, said
+                return said.err
+            if stopped.code:
+                raise AssertionError(said) from stopped
+            return said.out
+        return capsys.readouterr().out
+
+    return run
+
+
+HOMES = ("clips4.evaluation.evaluate", "clips4.segmenter", "clips4.training")
+
+
+@pytest.fixture(autouse=True)
+def one_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The built-in teacher takes seconds to make; one serves all commands of these tests."""
+    for home in HOMES:
+        monkeypatch.setattr(f"{home}.load_teacher", lambda name: conse() if name == "conse" else FakeTeacher())
+
+
+def small_coco(root: Path) -> Path:
+    """Three photographs with a cat (17) before grass (193) and something that is not scored (0)."""
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    for index in range(3):
+        photograph(seed=index).save(root / f"images/{index}.png")
+        labels = np.full((72, 96), 193, np.uint8)
+        labels[18:54, 30:66], labels[:5] = 17, 0
+        Image.fromarray(labels).save(root / f"masks/{index}.png")
+    return root
+
+
+def small_camvid(root: Path) -> Path:
+    for split in ("train", "val"):
+        (root / split).mkdir(parents=True)
+        (root / f"{split}annot").mkdir()
+        for index in range(2):
+            photograph(seed=index).save(root / split / f"{index}.png")
+            labels = np.zeros((72, 96), np.uint8)
+            labels[18:54, 30:66], labels[:5] = 8, 11
+            Image.fromarray(labels).save(root / f"{split}annot/{index}.png")
+    return root
+
+
+def test_language_driven_record_and_pictures(tiny_run: Path, tmp_path: Path, runs: Runs) -> None:
+    root, out, report = small_coco(tmp_path / "coco"), tmp_path / "out.json", tmp_path / "report"
+    said = runs(
+        *("evaluate", "language", tiny_run, "--dataset", "coco128", "--root", root, "--teacher", "run"),
+        *("--json", out, "--report", report, "--device", "cpu"),
+    )
+    record = json.loads(out.read_text())
+    names = ["student by text", "student by prototypes", "teacher by text", "teacher by prototypes"]
+    assert [row["row"] for row in record["rows"]] == names
+    assert all(f"| {name} |" in said for name in names)
+    assert record["protocol"]["id"] == "clips4-v1"
+    for key in ("classes_hash", "commit", "versions", "seed", "step", "config", "split", "teacher", "command"):
+        assert key in record, key
+    for row in record["rows"]:
+        assert len(row["per_class"]) == 92
+        assert [image["name"] for image in row["per_image"]] == ["0", "1", "2"]
+        assert row["pixels"] == 3 * 96 * 67
+    names = sorted(path.name for path in report.iterdir())
+    assert names[:2] == ["confusion.png", "embedding.png"]
+    assert [name[:7] for name in names[2:]] == ["worst01", "worst02", "worst03"]
+
+
+def test_known_and_unknown_classes(tiny_run: Path, tmp_path: Path, runs: Runs) -> None:
+    """The run knows cat, cup and grass; fold 0 keeps none of them unknown, fold 2 keeps cat."""
+    root, out = small_coco(tmp_path / "coco"), tmp_path / "out.json"
+    arguments = ("evaluate", "language", tiny_run, "--dataset", "coco128", "--root", root, "--device", "cpu")
+    assert "was trained with the name 'cat', which fold 2 keeps unknown" in runs(*arguments, "--fold", "2")
+    said = runs(*arguments, "--fold", "0", "--json", out)
+    assert "known | unknown" in said
+    record = json.loads(out.read_text())
+    assert len(record["unknown_classes"]) == 31
+    assert record["rows"][0]["miou_unknown"] is None, "none of them occurs"
+    assert record["rows"][0]["miou_known"] == pytest.approx(record["rows"][0]["miou_present"])
+
+
+def test_a_teacher_alone_by_sclip(tmp_path: Path, runs: Runs) -> None:
+    out = tmp_path / "out.json"
+    runs(
+        *("evaluate", "language", "--teacher", "fake", "--dataset", "voc21", "--root", miniatures.voc(tmp_path)),
+        *("--protocol", "sclip", "--json", out, "--device", "cpu"),
+    )
+    record = json.loads(out.read_text())
+    assert [row["row"] for row in record["rows"]] == ["teacher by text"]
+    assert record["protocol"]["background"] == {"threshold": 0.1, "scale": 65, "asked": True, "area": 0.1}
+    assert "run" not in record
+    assert "give a run, or --teacher NAME" in runs("evaluate", "language", "--dataset", "voc21", "--root", tmp_path)
+
+
+def test_unsupervised_tasks(tiny_run: Path, tmp_path: Path, runs: Runs) -> None:
+    out, report = tmp_path / "out.json", tmp_path / "report"
+    arguments = ("evaluate", "unsupervised", tiny_run, "--dataset", "camvid11", "--root", small_camvid(tmp_path / "cv"))
+    runs(
+        *(*arguments, "--features", "student,colour", "--tasks", "clusters,neighbours,probe", "--device", "cpu"),
+        *("--side", "96", "--restarts", "1", "--json", out, "--report", report),
+    )
+    record = json.loads(out.read_text())
+    assert [row["row"] for row in record["rows"]] == [
+        f"{kind} by {task}" for kind in ("student", "colour") for task in ("clusters", "neighbours", "probe")
+    ]
+    assert len(record["rows"][0]["matching"]) == 11
+    assert record["protocol"]["clusters"]["restarts"] == 1
+    assert len(list(report.glob("*.png"))) == 6
+    assert "--tasks 'naming'" in runs(*arguments, "--tasks", "naming")
+    assert "features 'nose'" in runs(*arguments, "--features", "nose")
+
+
+def test_tracking_rows(tiny_run: Path, tmp_path: Path, runs: Runs) -> None:
+    root, out = miniatures.davis(tmp_path / "davis"), tmp_path / "out.json"
+    said = runs(
+        *("evaluate", "tracking", tiny_run, "--dataset", "davis16", "--root", root, "--json", out),
+        *("--features", "still,colour,student", "--side", "64", "--device", "cpu"),
+    )
+    record = json.loads(out.read_text())
+    assert [row["row"] for row in record["rows"]] == ["still", "colour", "student"]
+    assert record["rows"][0]["j_and_f"] == 1, "the truth stands still"
+    assert "| still | 100.00 |" in said
+    assert len(record["rows"][0]["objects"][0]["per_frame"]) == 2
+    assert "davis16 or davis17" in runs("evaluate", "tracking", "--dataset", "voc21", "--root", root)
+
+
+def test_scores_of_saved_predictions(tmp_path: Path, runs: Runs) -> None:
+    root, pred, out = miniatures.voc(tmp_path / "voc"), tmp_path / "pred", tmp_path / "out.json"
+    pred.mkdir()
+    for path in (root / "VOCdevkit/VOC2012/SegmentationClass").iterdir():
+        Image.fromarray(read_labels(path)).save(pred / path.name)
+    said = runs("score", "semantic", "--pred", pred, "--gt", root, "--dataset", "voc21", "--json", out)
+    assert "| pred | 100.00 | 100.00 | 100.00 | 100.00 |" in said
+    record = json.loads(out.read_text())
+    assert record["protocol"] == "clips4-score-semantic-v1"
+    assert record["classes_in_neither"] == 18
+    assert "one of the two" in runs("score", "semantic", "--pred", pred, "--gt", root)
+    gt = root / "VOCdevkit/VOC2012/SegmentationClass"
+    said = runs(
+        "score", "semantic", "--pred", pred, "--gt", gt, "--classes", "voc21", "--no-boundary", "--workers", "2"
+    )
+    assert "| pred | 100.00 | 100.00 | 100.00 | - |" in said
+
+
+def test_scores_of_saved_tracks(tmp_path: Path, runs: Runs) -> None:
+    gt, out = miniatures.davis(tmp_path / "davis", 2017) / "Annotations/480p", tmp_path / "out.json"
+    names = tmp_path / "davis/ImageSets/2017/val.txt"
+    said = runs("score", "tracking", "--pred", gt, "--gt", gt, "--sequences", names, "--json", out)
+    assert "| 480p | 100.00 | 100.00 | 100.00 | 0.00 |" in said
+    record = json.loads(out.read_text())
+    assert (record["rules"], len(record["objects"])) == ("davis17", 2)
+    assert "give davis16 or davis17" in runs("score", "tracking", "--pred", gt, "--gt", gt, "--rules", "best")
+    assert "no such file" in runs("score", "tracking", "--pred", gt, "--gt", gt, "--sequences", tmp_path / "no")
+
+
+def test_ablation_is_one_table_and_goes_on_where_it_stopped(
+    tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = small_coco(tmp_path / "coco"), tmp_path / "ablation"
+    common = ("ablate", root / "images", "--dataset", "coco128", "--root", root, "--out", out, "--device", "cpu")
+    arguments = (*common, "--grid", "losses", "--grid", "m=1", "--grid", "vectors", *SETTINGS)
+    table = runs(*arguments)
+    rows = ["L_t", "L_t + L_e", "L_t + L_s", "L_t + L_e + L_s", "m 1"]
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == [
+        f"{name}, by {how}" for name in rows for how in ("text", "prototypes")
+    ]
+    assert (out / "table.md").read_text() == table
+    record = json.loads((out / "l_t/scores.json").read_text())
+    assert record["config"]["objective"]["embedding_weight"] == 0
+    assert record["config"]["objective"]["semantic_weight"] == 0
+
+    trained: list[Path] = []
+
+    def counted(paths: list[Path], classes: object, config: Config, run: Path, *rest: object) -> object:
+        trained.append(run)
+        return train(paths, classes, config, run, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("clips4.ablation.train", counted)
+    (out / "l_t+l_e/scores.json").unlink()
+    assert runs(*arguments) == table
+    assert trained == [out / "l_t+l_e"], "what was scored is not trained again"
+    assert "was scored with other settings" in runs(*arguments, "--set", "train.rate=0.5")
+    assert "--grid 'kappa'" in runs(*common, "--grid", "kappa")
+    assert "write numbers" in runs(*common, "--grid", "m=x")
+
+
+def test_a_copy_is_checked_by_doctor(tmp_path: Path, runs: Runs) -> None:
+    assert "give both --data DIR and --dataset NAME" in runs("doctor", "--dataset", "voc21")
+    with pytest.raises(AssertionError, match="2 labelled, 1449 published"):  # exit code 1, which `runs` does not expect
+        runs("doctor", "--data", miniatures.voc(tmp_path), "--dataset", "voc21")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_of_every_kind_are_unit_and_of_one_stride(tiny_run: Path, kind: str) -> None:
+    picture = np.array(photograph(72, 100))
+    z = load_features(kind, tiny_run, 96, "cpu")(picture)
+    assert z.shape[1:] == (9, 12), "72 x 100 is read as 69 x 96"
+    assert z.norm(dim=0).sub(1).abs().max() < 1e-5
+
+
+def test_backbone_features_are_those_before_training(tiny_run: Path) -> None:
+    picture = np.array(photograph())
+    with_run, without = (load_features("backbone", run, 96, "cpu")(picture) for run in (tiny_run, None))
+    assert (with_run - without).abs().max() < 1e-6

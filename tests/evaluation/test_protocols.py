@@ -1,0 +1,101 @@
+"""Protocols, folds of unknown classes (trap 6), class files."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from clips4.data.sets import SEMANTIC
+from clips4.errors import UserError
+from clips4.evaluation.protocols import (
+    PROTOCOLS,
+    known_classes,
+    language_protocol,
+    set_truth,
+    unknown_classes,
+)
+from clips4.vocabulary import load_classes, load_templates
+from tests.data.sets import miniatures
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("dataset", SEMANTIC)
+def test_every_protocol_says_everything(name: str, dataset: str) -> None:
+    protocol = language_protocol(name, dataset, "simple")
+    record = protocol.describe()
+    assert record["id"] == name
+    assert {
+        "short_side",
+        "window",
+        "stride",
+        "class_file",
+        "templates",
+        "aliases",
+        "background",
+        "ignore_index",
+    } <= set(record)
+    assert {"truth", "upsampling", "averaging"} <= set(record)
+    json.dumps(record)
+    assert (protocol.background is not None) == SEMANTIC[dataset].background, "trap 3: never threshold without one"
+    assert load_classes(protocol.class_file).names == load_classes(SEMANTIC[dataset].class_file).names
+    assert load_templates(protocol.templates)
+
+
+def test_sclip_and_tcl_as_published() -> None:
+    def reading(name: str, dataset: str) -> tuple[int | None, int | None, int | None]:
+        protocol = language_protocol(name, dataset, "simple")
+        return protocol.short_side, protocol.window, protocol.stride
+
+    assert reading("sclip", "voc21") == (336, 224, 112)
+    assert reading("sclip", "cityscapes19") == (560, 224, 112)
+    assert reading("sclip", "coco-stuff171") == (448, 224, 112)
+    assert reading("tcl", "ade150") == (448, 448, 224)
+    assert reading("clips4-v1", "voc20") == (None, None, None)
+    voc = language_protocol("sclip", "voc21", "simple")
+    assert voc.aliases == "max"
+    assert voc.class_file == "voc21-sclip"
+    assert voc.background is not None
+    assert (voc.background.threshold, voc.background.scale, voc.background.area) == (0.1, 65, 0.1)
+
+
+def test_wrong_names_are_told() -> None:
+    with pytest.raises(UserError, match="there is clips4-v1, sclip, tcl"):
+        language_protocol("mine", "voc21", "simple")
+    with pytest.raises(UserError, match="there are no folds"):
+        unknown_classes("camvid11", 0)
+    with pytest.raises(UserError, match="has folds 0 to 3"):
+        unknown_classes("context59", 4)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "folds", "sizes"), [("context59", 4, {14, 15}), ("coco128", 3, {30, 31}), ("voc20", 4, {5})]
+)
+def test_folds_share_all_classes_out(dataset: str, folds: int, sizes: set[int]) -> None:
+    names = load_classes(dataset).names
+    parts = [unknown_classes(dataset, fold) for fold in range(folds)]
+    assert sorted(name for part in parts for name in part) == sorted(names)
+    assert {len(part) for part in parts} == sizes
+
+
+def test_folds_are_what_their_files_say_they_are() -> None:
+    from hashlib import sha256
+
+    for dataset, folds in (("context59", 4), ("coco128", 3), ("voc20", 4)):
+        names = load_classes(dataset).names
+        order = sorted(names, key=lambda name: sha256(f"{dataset}:{name}".encode()).hexdigest())
+        for fold in range(folds):
+            assert unknown_classes(dataset, fold) == set(order[fold::folds])
+
+
+def test_trap_6_an_unknown_name_is_nowhere_in_what_a_run_is_told() -> None:
+    for fold in range(4):
+        known = known_classes("context60", fold)
+        assert not set(known.names) & unknown_classes("context60", fold)
+        assert known.names[0] == "background"
+        assert len(known) + len(unknown_classes("context60", fold)) == 60
+
+
+def test_truth_of_a_set_for_saved_predictions(tmp_path: Path) -> None:
+    truth, classes = set_truth("voc21", miniatures.voc(tmp_path), None)
+    assert truth.stems == ("2007_000033", "2007_000042")
+    assert truth.classes == len(classes) == 21

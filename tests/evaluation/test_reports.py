@@ -1,0 +1,100 @@
+"""Pictures of an evaluation, and the record beside them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from clips4.data.labelled import LabelledFolder, value_table
+from clips4.data.labels import IGNORE
+from clips4.evaluation.confusion import Tally, confusion_matrix, scores
+from clips4.evaluation.records import describe_scores, markdown, picture_records, provenance
+from clips4.evaluation.reports import confusion_picture, embedding_picture, side_by_side, worst_pictures
+from clips4.images import RGB
+from clips4.vocabulary import load_classes
+from tests.helpers import unit, write_images
+
+CLASSES = load_classes("red,green,blue")
+
+
+def labelled(root: Path, count: int) -> LabelledFolder:
+    images = write_images(root, count)
+    masks = []
+    for index in range(count):
+        truth = np.zeros((48, 64), np.uint8)
+        truth[:, 8 * (index + 1) :] = 1
+        truth[0] = IGNORE
+        masks.append(root / f"{index}_truth.png")
+        Image.fromarray(truth).save(masks[-1])
+    return LabelledFolder(tuple(images), tuple(masks), CLASSES, value_table(range(3)))
+
+
+def test_confusion_picture_of_few_and_many_classes(tmp_path: Path) -> None:
+    few = np.array([[5, 1, 0, 2], [0, 7, 0, 0], [0, 0, 0, 0]])
+    confusion_picture(few, CLASSES.names, tmp_path / "few.png", "three")
+    many = np.random.default_rng(0).integers(0, 9, (150, 151))
+    confusion_picture(many, [f"class {n}" for n in range(150)], tmp_path / "many.png", "many")
+    for name in ("few", "many"):
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert image.width > 400
+
+
+def test_the_worst_come_first(tmp_path: Path) -> None:
+    dataset = labelled(tmp_path, 4)
+
+    def predict(picture: RGB, size: tuple[int, ...]) -> np.ndarray:
+        return np.zeros(size, np.int64)
+
+    confusions = Tally(3, 4)
+    for i in range(4):
+        confusions.add(confusion_matrix(dataset.truth(i), np.zeros((48, 64), np.uint8), 3))
+    written = worst_pictures(dataset, confusions, predict, tmp_path / "out", count=2)
+    own = [scores(each).miou_present for each in confusions]
+    assert [path.name for path in written] == [
+        f"worst{rank:02d}_{dataset.images[index].stem}.png" for rank, index in enumerate(np.argsort(own)[:2], 1)
+    ]
+
+
+def test_truth_and_answer_side_by_side_hide_what_is_not_scored(tmp_path: Path) -> None:
+    picture = np.full((40, 50, 3), 100, np.uint8)
+    truth = np.zeros((40, 50), np.uint8)
+    truth[:20] = IGNORE
+    sheet = side_by_side(picture, truth, np.ones((40, 50), int), CLASSES.names, "head")
+    panels = sheet[26:66, :150]
+    assert np.array_equal(panels[:, :50], picture)
+    assert np.array_equal(panels[:18, 50:100], panels[:18, 100:150]), "both grey where the truth is ignored"
+    assert not np.array_equal(panels[25:, 50:100], panels[25:, 100:150])
+
+
+def test_embedding_picture(tmp_path: Path) -> None:
+    labels = np.repeat(np.arange(3), 8)
+    pixels = unit(24, 5, dtype=torch.float32)
+    embedding_picture(unit(3, 5, seed=1), pixels, -pixels, labels, CLASSES.names, tmp_path / "e.png")
+    with Image.open(tmp_path / "e.png") as image:
+        assert image.width > 600
+
+
+def test_records_hold_what_a_score_depends_on() -> None:
+    confusion = np.array([[3, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 2]])
+    record = describe_scores(scores(confusion), CLASSES.names, frozenset({"blue"}))
+    assert (record["miou_known"], record["miou_unknown"]) == (0.75, 0.0)
+    assert (record["classes_in_truth"], record["classes_only_predicted"]) == (2, 1)
+    assert json.loads(json.dumps(record["per_class"]))[2] == {
+        "name": "blue",
+        "iou": 0.0,
+        "in_truth": True,
+        "known": False,
+    }
+    found = provenance()
+    assert {"commit", "versions", "command", "machine"} == set(found)
+    pictures = Tally(3, 4)
+    for counts in (confusion, np.zeros((3, 4), np.int64)):
+        pictures.add(counts)
+    assert picture_records(["a", "b"], pictures)[1]["miou_present"] is None
+
+
+def test_markdown_rows() -> None:
+    table = markdown({"a": {"x": 0.5}, "b": {"x": 1.0, "y": None}}, {"x": "X", "y": "Y"})
+    assert table.splitlines() == ["| | X | Y |", "|---|---:|---:|", "| a | 50.00 | - |", "| b | 100.00 | - |"]

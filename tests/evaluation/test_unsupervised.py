@@ -1,0 +1,258 @@
+"""Clusters, neighbours and the probe (trap 5: three different numbers), on sets whose answers are known."""
+
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from clips4.data.labelled import LabelledFolder, value_table
+from clips4.data.labels import IGNORE
+from clips4.evaluation.kmeans import nearest, plus_plus, sample_rows, spherical_kmeans_of_set
+from clips4.evaluation.neighbours import Index
+from clips4.evaluation.probe import ProbeRecipe, fit_probe, labelled_pixels, score_probe
+from clips4.evaluation.unsupervised import (
+    ClusterRecipe,
+    RetrievalRecipe,
+    match_clusters,
+    regroup,
+    score_clusters,
+    score_retrieval,
+    segment_labels,
+)
+from clips4.images import RGB
+from clips4.vocabulary import load_classes
+from tests.helpers import generator, provable, seeds, unit
+
+CLASSES = load_classes("red,green,blue")
+
+
+def colours(picture: RGB) -> Tensor:
+    """(H, W, 3) -> (3, H / 4, W / 4) unit."""
+    images = torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+    return F.normalize(F.avg_pool2d(images[None], 4)[0] + 1e-3, dim=0)
+
+
+def painted_set(root: Path, count: int = 3, shift: int = 0, void: bool = True) -> LabelledFolder:
+    """Pictures of three stripes, whose widths differ; class = colour + shift; a corner is void."""
+    root.mkdir(parents=True, exist_ok=True)
+    images, masks = [], []
+    for index in range(count):
+        truth = np.zeros((32, 48), np.uint8)
+        truth[:, 8 + 4 * index :], truth[:, 28 + 4 * index :] = 1, 2
+        shown = (np.eye(3, dtype=np.uint8) * 200 + 20)[(truth + shift) % 3]
+        if void:
+            truth[:4, :4] = IGNORE
+        images.append(root / f"{index}.png")
+        masks.append(root / f"{index}_truth.png")
+        Image.fromarray(shown).save(images[-1])
+        Image.fromarray(truth).save(masks[-1])
+    return LabelledFolder(tuple(images), tuple(masks), CLASSES, value_table(range(3)))
+
+
+# -------------------------------------------------------------------------------------------------------- k-means
+
+
+def bunches(count: int, k: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Rows around k orthogonal directions, and the direction of each."""
+    labels = torch.arange(count) % k
+    noise = 0.1 * torch.randn(count, 8, generator=generator(seed))
+    return F.normalize(torch.eye(8)[labels] + noise, dim=1), labels
+
+
+def test_kmeans_finds_bunches() -> None:
+    rows, labels = bunches(600, 5, 0)
+    centres = spherical_kmeans_of_set(rows, 5, generator(1), batch=64)
+    torch.testing.assert_close(centres.norm(dim=1), torch.ones(5))
+    found = torch.cat([index for _, index in nearest(rows, centres)])
+    for label in range(5):
+        assert len(found[labels == label].unique()) == 1
+
+
+def test_the_same_seed_gives_the_same_centres_and_length_does_not_count() -> None:
+    rows, _ = bunches(200, 4, 2)
+    one, two = (spherical_kmeans_of_set(rows, 4, generator(3), restarts=2) for _ in range(2))
+    assert torch.equal(one, two)
+    longer = spherical_kmeans_of_set(rows * 3.5, 4, generator(3), restarts=2)
+    torch.testing.assert_close(one, longer)
+
+
+def test_of_the_restarts_the_best_is_kept() -> None:
+    rows = unit(400, 6, dtype=torch.float32)
+
+    def score(restarts: int) -> float:
+        centres = spherical_kmeans_of_set(rows, 12, generator(4), restarts=restarts, epochs=1, refine=2)
+        return float((rows @ centres.T).amax(1).mean())
+
+    assert score(6) >= score(1)
+
+
+def test_no_cluster_is_empty_where_rows_are_few() -> None:
+    rows, _ = bunches(8, 8, 5)
+    centres = spherical_kmeans_of_set(rows, 8, generator(0))
+    assert len(torch.cat([index for _, index in nearest(rows, centres)]).unique()) == 8
+    with pytest.raises(ValueError, match="8 pixels cannot make 9"):
+        spherical_kmeans_of_set(rows, 9, generator(0))
+
+
+def test_plus_plus_draws_different_rows() -> None:
+    rows, labels = bunches(100, 5, 6)
+    chosen = plus_plus(rows, 5, generator(0))
+    assert len({int((rows @ row).argmax()) for row in chosen}) == 5
+    assert plus_plus(torch.ones(4, 3) / 3**0.5, 3, generator(0)).shape == (3, 3), "all alike"
+    assert len(labels) == 100
+
+
+def test_samples_are_even_and_bounded() -> None:
+    maps = [torch.full((2, 5, 7), float(index)) for index in range(4)]
+    rows = sample_rows(iter(maps), 4, 40, generator(0))
+    assert rows.shape == (40, 2)
+    assert torch.bincount(rows[:, 0].long()).tolist() == [10] * 4
+    with pytest.raises(ValueError, match="no map"):
+        sample_rows([], 0, 4, generator(0))
+
+
+# ------------------------------------------------------------------------------------------------------- matching
+
+
+@provable
+@given(seeds)
+def test_the_matching_is_the_best_of_all(seed: int) -> None:
+    joint = np.random.default_rng(seed).integers(0, 50, (4, 4))
+    matching = match_clusters(joint)
+    right = joint[matching, np.arange(4)].sum()
+    assert right == max(sum(joint[row, column] for column, row in enumerate(order)) for order in permutations(range(4)))
+
+
+def test_overclustering_gives_what_is_left_over_to_the_largest_class() -> None:
+    joint = np.array([[10, 9, 0, 0], [0, 1, 5, 0]])
+    matching = match_clusters(joint)
+    assert matching.tolist() == [0, 0, 1, -1]
+    assert regroup(joint, matching).tolist() == [[19, 0, 0], [1, 5, 0]]
+
+
+def test_fewer_clusters_than_classes_leave_classes_without_one() -> None:
+    joint = np.array([[5, 0], [0, 7], [1, 1]])
+    assert match_clusters(joint).tolist() == [0, 1]
+    assert regroup(joint, np.array([0, -1])).tolist() == [[5, 0, 0, 0], [0, 0, 0, 7], [1, 0, 0, 1]]
+
+
+def test_trap_5_one_matching_over_the_whole_set(tmp_path: Path) -> None:
+    """Where one picture's colours are named otherwise than the others', one matching cannot be right for both; a
+    matching per picture would call all perfect."""
+    usual, odd = painted_set(tmp_path / "a", 3), painted_set(tmp_path / "b", 1, shift=1)
+    alone = score_clusters(colours, odd).scores.miou
+    both = LabelledFolder((*usual.images, *odd.images), (*usual.masks, *odd.masks), CLASSES, usual.table)
+    together = score_clusters(colours, both)
+    assert alone > 0.9
+    assert together.scores.pixel_accuracy < 0.85
+    assert together.pictures[3].trace() < 0.2 * together.pictures[3].sum(), "the odd picture is wrong throughout"
+
+
+# ------------------------------------------------------------------------------------------------------- the tasks
+
+
+def test_all_three_tasks_are_near_perfect_where_colour_is_class(tmp_path: Path) -> None:
+    train, val = painted_set(tmp_path / "train", 4), painted_set(tmp_path / "val", 3)
+    for found in (
+        score_clusters(colours, val),
+        score_retrieval(colours, train, val),
+        score_probe(colours, train, val),
+    ):
+        assert found.scores.miou > 0.9
+        assert found.scores.pixels == 3 * (32 * 48 - 16), "void is not scored, and the truth is at its own size"
+        assert found.names == ("0", "1", "2")
+        assert sum(int(each.sum()) for each in found.pictures) == found.confusion.sum()
+
+
+def test_k_may_exceed_the_number_of_classes(tmp_path: Path) -> None:
+    found = score_clusters(colours, painted_set(tmp_path), ClusterRecipe(k=9))
+    assert found.matching is not None
+    assert len(found.matching) == 9
+    assert found.scores.miou > 0.8
+
+
+def test_segments_take_the_class_most_of_their_pixels_have() -> None:
+    segments = torch.tensor([[0, 0, 1, 1], [2, 2, 1, 1]])
+    truth: NDArray[np.uint8] = np.zeros((4, 8), np.uint8)
+    truth[:2, :4] = 1
+    truth[:, 4:] = IGNORE
+    truth[:, 7] = 2
+    assert segment_labels(segments, truth, 3, 3).tolist() == [1, -1, 0]
+
+
+def test_retrieval_is_decided_by_the_vote_of_neighbours(tmp_path: Path) -> None:
+    """A labelled set whose red is mostly named green outvotes the few that name it right."""
+    right, wrong, val = (
+        painted_set(tmp_path / "r", 1),
+        painted_set(tmp_path / "w", 3, shift=2),
+        painted_set(tmp_path / "v", 1),
+    )
+    mixed = LabelledFolder((*right.images, *wrong.images), (*right.masks, *wrong.masks), CLASSES, right.table)
+    few, many = RetrievalRecipe(segments=9, neighbours=2), RetrievalRecipe(segments=9, neighbours=12)
+    assert score_retrieval(colours, right, val, few).scores.pixel_accuracy > 0.9
+    assert score_retrieval(colours, mixed, val, many).scores.pixel_accuracy < 0.3
+
+
+# -------------------------------------------------------------------------------------------------------- neighbours
+
+
+def test_neighbours_are_the_largest_cosines_with_and_without_faiss() -> None:
+    rows, queries = unit(300, 7, dtype=torch.float32), unit(40, 7, seed=1, dtype=torch.float32)
+    expected = (queries @ rows.T).argsort(1, descending=True)[:, :5]
+    assert torch.equal(Index(rows, use_faiss=False).nearest(queries, 5), expected)
+    assert Index(rows, use_faiss=False).nearest(queries, 500).shape == (40, 300)
+    with pytest.raises(ValueError, match=r"\(N, D\)"):
+        Index(rows[:0])
+    pytest.importorskip("faiss", reason="faiss is not installed: its way is not tried")
+    assert torch.equal(Index(rows, use_faiss=True).nearest(queries, 5), expected)
+
+
+def test_chunks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from clips4.evaluation import neighbours
+
+    rows, queries = unit(50, 4, dtype=torch.float32), unit(30, 4, seed=1, dtype=torch.float32)
+    whole = Index(rows, use_faiss=False).nearest(queries, 3)
+    monkeypatch.setattr(neighbours, "_BUDGET", 100)
+    assert torch.equal(Index(rows, use_faiss=False).nearest(queries, 3), whole)
+
+
+# ------------------------------------------------------------------------------------------------------------- probe
+
+
+def test_the_probe_is_the_optimum_of_logistic_regression() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    rows = torch.randn(300, 4, generator=generator(0))
+    labels = (
+        rows @ torch.randn(4, 3, generator=generator(1)) + 0.8 * torch.randn(300, 3, generator=generator(2))
+    ).argmax(1)
+    recipe = ProbeRecipe(penalty=0.01, iterations=300)
+    layer = fit_probe(rows, labels, 3, recipe)
+    standard = ((rows - rows.mean(0)) / rows.std(0, unbiased=False)).numpy()
+    oracle = LogisticRegression(C=1 / (0.01 * 300), tol=1e-8, max_iter=2000).fit(standard, labels.numpy())
+    ours = layer(rows).softmax(1).numpy()
+    np.testing.assert_allclose(ours, oracle.predict_proba(standard), atol=2e-3)
+
+
+def test_the_probe_bears_channels_that_never_change() -> None:
+    rows = torch.cat([torch.randn(50, 2, generator=generator(0)), torch.ones(50, 1)], 1)
+    layer = fit_probe(rows, (rows[:, 0] > 0).long(), 2, ProbeRecipe())
+    assert torch.isfinite(layer(rows)).all()
+    with pytest.raises(ValueError, match="no labelled pixel"):
+        fit_probe(rows[:0], torch.zeros(0, dtype=torch.long), 2, ProbeRecipe())
+
+
+def test_training_pixels_have_the_label_at_their_centre() -> None:
+    truth = np.full((8, 8), IGNORE, np.uint8)
+    truth[2, 2], truth[6, 6] = 1, 2
+    z = torch.arange(4.0).view(1, 2, 2)
+    rows, labels = labelled_pixels(z, truth, 10, generator(0))
+    assert sorted(zip(rows.flatten().tolist(), labels.tolist(), strict=True)) == [(0, 1), (3, 2)]
+    assert len(labelled_pixels(z, truth, 1, generator(0))[0]) == 1

@@ -1,0 +1,45 @@
+"""Tracking and scoring a sequence in one go equals saving its masks and scoring them."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from clips4.data.sets.davis import load_davis
+from clips4.evaluation.scoring import score_tracking
+from clips4.evaluation.tracking import read_mask
+from clips4.evaluation.video import by_features, held_still, score_videos
+from clips4.tracking import Recipe
+from tests.data.sets import miniatures
+from tests.test_tracking import PLACES, colours, moving
+
+
+def sequence(root: Path) -> Path:
+    for index, (frame, (y, x)) in enumerate(zip(moving(PLACES, second=True), PLACES, strict=True)):
+        mask = np.zeros((64, 80), np.uint8)
+        mask[y : y + 16, x : x + 16], mask[44:56, 60:72] = 1, 2
+        for folder, picture, suffix in (("JPEGImages", frame, "jpg"), ("Annotations", mask, "png")):
+            path = root / folder / "480p/square" / f"{index:05d}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(path, quality=95)
+    return root
+
+
+def test_equal_to_scoring_saved_masks(tmp_path: Path) -> None:
+    root = sequence(tmp_path / "davis")
+    (video,) = load_davis(root, "davis17")
+    tracker = by_features(colours, Recipe(radius=4))
+    for index, mask in enumerate(tracker(video.frames, read_mask(video.masks[0], "davis17"))):
+        path = tmp_path / "pred/square" / f"{index:05d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(path)
+    direct = score_videos(tracker, [video], "davis17")
+    saved = score_tracking(root / "Annotations/480p", tmp_path / "pred").scores
+    assert (direct.j, direct.f, direct.j_and_f) == (saved.j, saved.f, saved.j_and_f)
+    assert direct.j.mean > 0.75
+    assert score_videos(held_still, [video], "davis17").j.mean < direct.j.mean - 0.2
+
+
+def test_what_stands_still_is_tracked_by_standing_still(tmp_path: Path) -> None:
+    videos = load_davis(miniatures.davis(tmp_path))
+    assert score_videos(held_still, videos, "davis16").j_and_f == 1
