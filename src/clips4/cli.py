@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -195,6 +196,7 @@ def _console() -> "Console":
 
 def main() -> None:
     """Entry point: what the user can mend is one line and exit code 2."""
+    warnings.formatwarning = lambda message, *_, **__: f"clips4: {message}\n"
     try:
         app()
     except UserError as error:
