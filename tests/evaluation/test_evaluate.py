@@ -235,3 +235,11 @@ def test_backbone_features_are_those_before_training(tiny_run: Path) -> None:
     picture = np.array(photograph())
     with_run, without = (load_features("backbone", run, 96, "cpu")(picture) for run in (tiny_run, None))
     assert (with_run - without).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["evaluate language", "evaluate unsupervised", "evaluate tracking", "score semantic", "score tracking", "ablate"],
+)
+def test_every_command_has_an_example(command: str, runs: Runs) -> None:
+    assert f"Example: clips4 {command}" in " ".join(runs(*command.split(), "--help").split())

@@ -14,7 +14,6 @@ from torch import Tensor
 from clips4.config import TeacherConfig, load_config
 from clips4.data.labelled import LabelledFolder
 from clips4.data.labels import IGNORE
-from clips4.evaluation.confusion import scores
 from clips4.evaluation.language import (
     answer,
     class_query,
@@ -149,7 +148,7 @@ def test_trap_2_one_matrix_over_the_set_and_absent_classes_counted(segmenter: Se
     both = LabelledFolder(one.images + two.images, one.masks + two.masks, CLASSES, one.table)
     found = evaluate_language(segmenter, both, {"eye": class_query(torch.eye(3))}, protocol())["eye"]
     assert found.scores.miou == pytest.approx((1 / 2 + 2 / 3) / 2)
-    own = [scores(each).miou for each in found.pictures]
+    own = [picture.miou for picture in found.pictures]
     assert found.scores.miou != pytest.approx(np.mean(own))
     record = describe_scores(found.scores, CLASSES.names)
     assert (record["classes_in_truth"], record["classes_in_neither"]) == (2, 1)

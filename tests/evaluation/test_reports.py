@@ -47,11 +47,11 @@ def test_the_worst_come_first(tmp_path: Path) -> None:
     def predict(picture: RGB, size: tuple[int, ...]) -> np.ndarray:
         return np.zeros(size, np.int64)
 
-    confusions = Tally(3, 4)
+    confusions = Tally(3)
     for i in range(4):
         confusions.add(confusion_matrix(dataset.truth(i), np.zeros((48, 64), np.uint8), 3))
-    written = worst_pictures(dataset, confusions, predict, tmp_path / "out", count=2)
-    own = [scores(each).miou_present for each in confusions]
+    written = worst_pictures(dataset, confusions.pictures, predict, tmp_path / "out", count=2)
+    own = [picture.miou for picture in confusions.pictures]
     assert [path.name for path in written] == [
         f"worst{rank:02d}_{dataset.images[index].stem}.png" for rank, index in enumerate(np.argsort(own)[:2], 1)
     ]
@@ -89,10 +89,10 @@ def test_records_hold_what_a_score_depends_on() -> None:
     }
     found = provenance()
     assert {"commit", "versions", "command", "machine"} == set(found)
-    pictures = Tally(3, 4)
+    pictures = Tally(3)
     for counts in (confusion, np.zeros((3, 4), np.int64)):
         pictures.add(counts)
-    assert picture_records(["a", "b"], pictures)[1]["miou_present"] is None
+    assert picture_records(["a", "b"], pictures.pictures)[1]["miou_present"] is None
 
 
 def test_markdown_rows() -> None:

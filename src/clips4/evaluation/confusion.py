@@ -1,11 +1,10 @@
 """One confusion matrix over a whole set, and the scores that follow from it."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
 
 from clips4.data.labels import IGNORE
 
@@ -105,33 +104,40 @@ def scores(confusion: NDArray[np.int64]) -> Scores:
     )
 
 
-class Tally:
-    """Counts of a set: the sum, and those of each picture in a form that takes a few hundred bytes.
-
-    Args:
-        rows, columns: of the matrices.
+class PictureScore(NamedTuple):
+    """Of one picture, whose own matrix is not kept.
 
     Attributes:
-        total: (rows, columns) sum so far.
+        miou: mean IoU over the classes of its truth; NaN where every pixel is ignored.
+        pixel_accuracy: NaN likewise.
+        pixels: scored.
     """
 
-    def __init__(self, rows: int, columns: int):
-        self.total = np.zeros((rows, columns), np.int64)
-        self._pictures: list[coo_array] = []
+    miou: float
+    pixel_accuracy: float
+    pixels: int
+
+
+class Tally:
+    """The counts of a set: their sum, and a line for each picture, so that memory hardly grows with the set.
+
+    Args:
+        classes: K; matrices are (K, K + 1).
+
+    Attributes:
+        total: sum so far.
+        pictures: a line for each picture so far.
+    """
+
+    def __init__(self, classes: int):
+        self.total = np.zeros((classes, classes + 1), np.int64)
+        self.pictures: list[PictureScore] = []
 
     def add(self, counts: NDArray[np.int64]) -> None:
         """One picture more."""
         self.total += counts
-        self._pictures.append(coo_array(counts))
-
-    def __len__(self) -> int:
-        return len(self._pictures)
-
-    def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        return (self[index] for index in range(len(self)))
-
-    def __getitem__(self, index: int) -> NDArray[np.int64]:
-        """(rows, columns) of one picture."""
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return self._pictures[index].toarray()
+        if not counts.any():
+            self.pictures.append(PictureScore(float("nan"), float("nan"), 0))
+            return
+        own = scores(counts)
+        self.pictures.append(PictureScore(own.miou_present, own.pixel_accuracy, own.pixels))

@@ -192,7 +192,7 @@ def evaluate_language(
     listener = listener or Silent()
     classes = len(dataset.classes)
     every = torch.cat([query.vectors for query in queries.values()])
-    counts = {name: Tally(classes, classes + 1) for name in queries}
+    counts = {name: Tally(classes) for name in queries}
     listener.stage("scoring", len(dataset))
     for _, picture, truth in dataset:
         parts = cosines(segmenter, picture, every, protocol).split([len(query.vectors) for query in queries.values()])

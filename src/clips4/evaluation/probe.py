@@ -58,7 +58,7 @@ def score_probe(
         listener.advance({})
     layer = fit_probe(torch.cat(rows), torch.cat(labels), classes, recipe)
     listener.stage("scoring", len(dataset))
-    counts = Tally(classes, classes + 1)
+    counts = Tally(classes)
     for _, picture, truth in dataset:
         with torch.no_grad():
             logits = layer(features(picture).cpu().permute(1, 2, 0)).permute(2, 0, 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clips4.evaluation.confusion import Scores, Tally, scores
+from clips4.evaluation.confusion import PictureScore, Scores
 from clips4.evaluation.scoring import SemanticScores, TrackingReport
 from clips4.evaluation.tracking import TrackingScores
 from clips4.images import write_atomically
@@ -80,20 +80,17 @@ def known_unknown(found: Scores, names: Sequence[str], unknown: frozenset[str]) 
     return {f"miou_{part}": float(found.iou[chosen].mean()) if chosen.any() else None for part, chosen in parts.items()}
 
 
-def picture_records(names: Sequence[str], confusions: Tally) -> list[dict[str, object]]:
+def picture_records(names: Sequence[str], pictures: Sequence[PictureScore]) -> list[dict[str, object]]:
     """A line per picture: mIoU over its own classes and pixel accuracy (None where every pixel is ignored)."""
-    records: list[dict[str, object]] = []
-    for name, confusion in zip(names, confusions, strict=True):
-        own = scores(confusion) if confusion.sum() else None
-        records.append(
-            {
-                "name": name,
-                "miou_present": own.miou_present if own else None,
-                "pixel_accuracy": own.pixel_accuracy if own else None,
-                "pixels": int(confusion.sum()),
-            }
-        )
-    return records
+    return [
+        {
+            "name": name,
+            "miou_present": own.miou if own.pixels else None,
+            "pixel_accuracy": own.pixel_accuracy if own.pixels else None,
+            "pixels": own.pixels,
+        }
+        for name, own in zip(names, pictures, strict=True)
+    ]
 
 
 def describe_semantic(result: SemanticScores, names: Sequence[str]) -> dict[str, object]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clips4.data.labelled import LabelledFolder
 from clips4.data.labels import IGNORE
-from clips4.evaluation.confusion import Tally, scores
+from clips4.evaluation.confusion import PictureScore
 from clips4.images import RGB, blend, boundaries, colour_labels, encode_png, load_rgb, palette, write_atomically
 from clips4.outputs import draw_legend, legend_font
 
@@ -56,7 +56,7 @@ def confusion_picture(confusion: NDArray[np.int64], names: Sequence[str], path: 
 
 def worst_pictures(
     dataset: LabelledFolder,
-    confusions: Tally,
+    pictures: Sequence[PictureScore],
     predict: Callable[[RGB, tuple[int, ...]], NDArray[np.integer]],
     folder: Path,
     count: int = 10,
@@ -64,10 +64,10 @@ def worst_pictures(
     """The pictures with the lowest mIoU over their own classes: picture, truth and answer side by side, with a legend.
 
     Args:
-        confusions: (K, K + 1) of each picture of the set.
+        pictures: score of each picture of the set.
         predict: (H, W, 3), (H, W) of the truth -> (H, W) labels; asked again for these pictures alone.
     """
-    own = [scores(each).miou_present if each.sum() else np.inf for each in confusions]
+    own = [picture.miou if picture.pixels else np.inf for picture in pictures]
     order = [int(index) for index in np.argsort(own, kind="stable")[:count] if np.isfinite(own[index])]
     written = []
     for rank, index in enumerate(order, 1):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clips4.data.labels import IGNORE, apply_table, read_labels
 from clips4.errors import UserError
 from clips4.evaluation.boundary import boundary_f
-from clips4.evaluation.confusion import Scores, Tally, confusion_matrix, scores
+from clips4.evaluation.confusion import PictureScore, Scores, Tally, confusion_matrix, scores
 from clips4.evaluation.processes import each
 from clips4.evaluation.tracking import ObjectTrack, Rules, TrackingScores, guess_rules, score_sequence, summarise
 from clips4.listening import Listener
@@ -37,7 +37,7 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class PictureScore:
+class ScoredPicture:
     """Of one picture: the (K, K + 1) confusion matrix, and the boundary F where asked for."""
 
     name: str
@@ -53,7 +53,7 @@ class SemanticScores:
         scores: from the one confusion matrix of the set.
         confusion: (K, K + 1) that matrix.
         boundary_f: mean over the pictures; None where not asked for.
-        names, pictures, outlines: name, confusion matrix and boundary F of each picture.
+        names, pictures, outlines: name, score and boundary F of each picture.
         extra: predictions that no truth asks for.
     """
 
@@ -61,7 +61,7 @@ class SemanticScores:
     confusion: NDArray[np.int64]
     boundary_f: float | None
     names: tuple[str, ...]
-    pictures: Tally
+    pictures: tuple[PictureScore, ...]
     outlines: tuple[float | None, ...]
     extra: int
 
@@ -86,7 +86,7 @@ def score_semantic(
     jobs = [(stem, mask, found[stem]) for stem, mask in zip(truth.stems, truth.masks, strict=True)]
     plain = replace(truth, masks=(), stems=())  # small enough to be sent with every job
     work = partial(_score_picture, truth_of_set=plain, with_boundary=with_boundary)
-    counts, outlines = Tally(truth.classes, truth.classes + 1), []
+    counts, outlines = Tally(truth.classes), []
     for picture in each("scoring", work, jobs, workers, listener):
         counts.add(picture.confusion)
         outlines.append(picture.boundary_f)
@@ -96,13 +96,13 @@ def score_semantic(
         confusion=counts.total,
         boundary_f=float(np.mean(drawn)) if drawn else None,
         names=truth.stems,
-        pictures=counts,
+        pictures=tuple(counts.pictures),
         outlines=tuple(outlines),
         extra=len(found) - len(jobs),
     )
 
 
-def _score_picture(job: tuple[str, Path, Path], truth_of_set: Truth, with_boundary: bool) -> PictureScore:
+def _score_picture(job: tuple[str, Path, Path], truth_of_set: Truth, with_boundary: bool) -> ScoredPicture:
     stem, mask, path = job
     table, classes = truth_of_set.table, truth_of_set.classes
     truth, prediction = truth_of_set.read(mask), read_labels(path)
@@ -116,7 +116,7 @@ def _score_picture(job: tuple[str, Path, Path], truth_of_set: Truth, with_bounda
         confusion = confusion_matrix(truth, prediction, classes)
     except ValueError as error:
         raise UserError(f"{mask}: {error}; is this the right set, or the right list of classes?")
-    return PictureScore(stem, confusion, boundary_f(truth, prediction, classes) if with_boundary else None)
+    return ScoredPicture(stem, confusion, boundary_f(truth, prediction, classes) if with_boundary else None)
 
 
 def folder_truth(masks: Path, classes: int, reduce_zero: bool = False) -> Truth:

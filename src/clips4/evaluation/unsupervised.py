@@ -16,7 +16,7 @@ from torch import Tensor
 
 from clips4.data.labelled import LabelledFolder
 from clips4.data.labels import IGNORE
-from clips4.evaluation.confusion import Scores, Tally, confusion_matrix, scores
+from clips4.evaluation.confusion import PictureScore, Scores, Tally, confusion_matrix, scores
 from clips4.evaluation.kmeans import sample_rows, spherical_kmeans_of_set
 from clips4.evaluation.neighbours import Index
 from clips4.images import RGB, load_rgb, resize_map
@@ -34,14 +34,14 @@ class SetScores:
     Attributes:
         scores: of the one confusion matrix.
         confusion: (K, K + 1) that matrix.
-        names, pictures: name and (K, K + 1) of each picture.
+        names, pictures: name and score of each picture.
         matching: for clusters: (k,) class of each cluster, -1 for none.
     """
 
     scores: Scores
     confusion: NDArray[np.int64]
     names: tuple[str, ...]
-    pictures: Tally
+    pictures: tuple[PictureScore, ...]
     matching: NDArray[np.int64] | None = None
 
 
@@ -91,16 +91,22 @@ def score_clusters(
         rows, k, generator, recipe.restarts, recipe.epochs, advance=lambda: listener.advance({})
     )
     listener.stage("scoring", len(dataset))
-    joint = Tally(classes, k)
+    joint = np.zeros((classes, k), np.int64)
+    occurring = []  # of each picture the pairs of class and cluster that occur, and how often
     for _, picture, truth in dataset:
         z = features(picture)
         labels, _ = nearest_class(z, centres.to(z), truth.shape)
-        joint.add(_joint(truth, labels.cpu().numpy(), classes, k))
+        own = _joint(truth, labels.cpu().numpy(), classes, k)
+        joint += own
+        pairs = np.flatnonzero(own)
+        occurring.append((pairs.astype(np.uint32), own.ravel()[pairs].astype(np.uint32)))
         listener.advance({})
-    matching = match_clusters(joint.total)
-    counts = Tally(classes, classes + 1)
-    for each in joint:
-        counts.add(regroup(each, matching))
+    matching = match_clusters(joint)
+    counts = Tally(classes)
+    for places, numbers in occurring:
+        own = np.zeros(classes * k, np.int64)
+        own[places] = numbers
+        counts.add(regroup(own.reshape(classes, k), matching))
     return collect(dataset, counts, matching)
 
 
@@ -176,7 +182,7 @@ def score_retrieval(
         listener.advance({})
     index, named = Index(torch.cat(vectors)), torch.cat(names)
     listener.stage("scoring", len(dataset))
-    counts = Tally(classes, classes + 1)
+    counts = Tally(classes)
     for _, picture, truth in dataset:
         v, segments = _segments(features(picture), recipe)
         found = index.nearest(v, recipe.neighbours)
@@ -214,4 +220,4 @@ def segment_labels(segments: Tensor, truth: NDArray[np.uint8], count: int, class
 def collect(dataset: LabelledFolder, counts: Tally, matching: NDArray[np.int64] | None = None) -> SetScores:
     """The scores of a set from the counts of its pictures."""
     names = tuple(Path(path).stem for path in dataset.images)
-    return SetScores(scores(counts.total), counts.total, names, counts, matching)
+    return SetScores(scores(counts.total), counts.total, names, tuple(counts.pictures), matching)
