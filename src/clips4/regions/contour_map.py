@@ -20,6 +20,14 @@ class ContourMap(NamedTuple):
     tensor: Map
 
 
+def greatest(tensor: Map) -> Map:
+    """(3, H, W) -> (H, W) sqrt(n' T n) across the direction n in which it is greatest."""
+    xx, xy, yy = tensor
+    spread = np.sqrt((xx - yy) ** 2 + 4 * xy * xy)
+    result: Map = np.sqrt(np.maximum((xx + yy + spread) / 2, 0))
+    return result
+
+
 ISOTROPY = 0.1  # part of a contour's squared strength that is felt across any direction
 
 

@@ -103,21 +103,31 @@ def owt_ucm(contours: ContourMap) -> Hierarchy:
     return merge_regions(oriented_watershed(contours))
 
 
-def merge_regions(arcs: Arcs) -> Hierarchy:
-    """Join the two regions whose shared boundary has the least mean strength, until one is left.
+def merge_regions(arcs: Arcs, small: float = 0.0) -> Hierarchy:
+    """Join the two regions whose shared boundary is weakest, until one is left.
 
-    A new boundary's mean is that of its parts, weighed by their lengths. No part is below the boundary just removed, so
-    heights never fall: the map is ultrametric by construction.
+    A boundary's strength is its mean strength; where the lesser region has fewer than ``small`` pixels, it is lowered
+    by the root of that share, so that specks do not outlive objects. A new boundary's mean is that of its parts, weighed
+    by their lengths, and regions only grow: no boundary is weaker than the one just removed. So heights never fall, and
+    the map is ultrametric by construction.
     """
-    count = int(arcs.leaves.max()) + 1
-    neighbours: list[dict[int, list[float]]] = [{} for _ in range(count)]  # region -> [sum, length, mean]
+    areas = np.bincount(arcs.leaves.ravel()).tolist()
+    count = len(areas)
+    neighbours: list[dict[int, list[float]]] = [{} for _ in range(count)]  # region -> [sum, length, strength]
     heap: list[tuple[float, int, int]] = []
-    means = arcs.sums / arcs.lengths
-    for (a, b), total, length, mean in zip(
-        arcs.pairs.tolist(), arcs.sums.tolist(), arcs.lengths.tolist(), means.tolist(), strict=True
-    ):
-        neighbours[a][b] = neighbours[b][a] = [total, length, mean]
-        heap.append((mean, a, b))
+
+    def strength(total: float, length: float, a: int, b: int) -> float:
+        area = min(areas[a], areas[b])
+        mean = total / length
+        return mean * (area / small) ** 0.5 if area < small else mean
+
+    def push(arc: list[float], a: int, b: int) -> None:
+        arc[2] = strength(arc[0], arc[1], a, b)
+        heapq.heappush(heap, (arc[2], a, b) if a < b else (arc[2], b, a))
+
+    for (a, b), total, length in zip(arcs.pairs.tolist(), arcs.sums.tolist(), arcs.lengths.tolist(), strict=True):
+        neighbours[a][b] = neighbours[b][a] = [total, length, strength(total, length, a, b)]
+        heap.append((neighbours[a][b][2], a, b))
     heapq.heapify(heap)
 
     node = list(range(count))  # the tree's node that a region stands for
@@ -125,33 +135,34 @@ def merge_regions(arcs: Arcs) -> Hierarchy:
     heights: list[float] = []
     height = 0.0
     while heap:
-        mean, a, b = heapq.heappop(heap)
-        arc = neighbours[a].get(b)
-        if arc is None or arc[2] != mean:
+        weakest, a, b = heapq.heappop(heap)
+        found = neighbours[a].get(b)
+        if found is None or found[2] != weakest:
             continue  # out of date
         if len(neighbours[a]) < len(neighbours[b]):
             a, b = b, a  # the one with more neighbours keeps its name, so that few arcs change
-        height = max(height, mean)  # rounding only
+        height = max(height, weakest)  # rounding only
         merges.append((node[a], node[b]))
         heights.append(height)
         node[a] = count + len(merges) - 1
-        around = neighbours[a]
-        del around[b]
-        for region, arc in neighbours[b].items():
-            if region == a:
-                continue
+        around, other = neighbours[a], neighbours[b]
+        del around[b], other[a]
+        was_small = areas[a] < small
+        areas[a] += areas[b]
+        for region, arc in other.items():
             there = neighbours[region]
             del there[b]
-            shared = around.get(region)
-            if shared is not None:
-                total, length = shared[0] + arc[0], shared[1] + arc[1]
-                arc = [total, length, total / length]
+            if region in around:
+                shared = around[region]
+                arc = [shared[0] + arc[0], shared[1] + arc[1], 0.0]
             around[region] = there[a] = arc
-            heapq.heappush(heap, (arc[2], a, region) if a < region else (arc[2], region, a))
+            push(arc, a, region)
+        if was_small:
+            for region, arc in around.items():
+                if region not in other:
+                    push(arc, a, region)
         neighbours[b] = {}
-    return Hierarchy(
-        arcs.leaves, np.array(merges, np.int32).reshape(-1, 2), np.array(heights, np.float32)
-    )
+    return Hierarchy(arcs.leaves, np.array(merges, np.int32).reshape(-1, 2), np.array(heights, np.float32))
 
 
 def from_ucm2(ucm2: NDArray[np.floating]) -> Hierarchy:
