@@ -43,6 +43,30 @@ class Hierarchy:
             raise ValueError(f"count is a positive number of regions, got {count}")
         return self.table(max(self.count - count, 0))[self.leaves]
 
+    def at_most(self, count: int, threshold: float = 0.0) -> NDArray[np.int32]:
+        """(H, W) regions at ``threshold``, or at ``count`` where those would be more."""
+        if count < 1:
+            raise ValueError(f"count is a positive number of regions, got {count}")
+        return self.table(max(self.count - count, self.merges_up_to(threshold)))[self.leaves]
+
+    def coarsened(self, count: int) -> "Hierarchy":
+        """The same hierarchy without what lies below ``count`` regions: those are its leaves."""
+        done = max(self.count - count, 0)
+        if not done:
+            return self
+        table = self.table(done)
+        # a node's new number: its leaves' region where it is whole by then, else moved down by the leaves that are gone
+        number = np.full(2 * self.count - 1, -1, np.int64)
+        parents = self._parents(done)
+        top = parents
+        while not np.array_equal(top[top], top):
+            top = top[top]
+        number[top[: self.count]] = table
+        kept = self.count - done
+        later = np.arange(self.count + done, 2 * self.count - 1)
+        number[later] = kept + np.arange(len(later))
+        return Hierarchy(table[self.leaves], number[self.merges[done:]].astype(np.int32), self.heights[done:])
+
     def merges_up_to(self, threshold: float) -> int:
         """Number of merges of height ``threshold`` or less."""
         return int(np.searchsorted(self.heights, np.float32(threshold), side="right"))
@@ -98,9 +122,15 @@ class Hierarchy:
         return ucm2
 
 
-def owt_ucm(contours: ContourMap) -> Hierarchy:
-    """The hierarchy of a contour map: oriented watershed, then merging."""
-    return merge_regions(oriented_watershed(contours))
+def owt_ucm(contours: ContourMap, small_share: float = 0.0) -> Hierarchy:
+    """The hierarchy of a contour map: oriented watershed, then merging.
+
+    Args:
+        contours: of a picture.
+        small_share: share of the picture below which a region is merged the sooner the smaller it is; 0 merges by mean
+            strength alone.
+    """
+    return merge_regions(oriented_watershed(contours), small_share * contours.strength.size)
 
 
 def merge_regions(arcs: Arcs, small: float = 0.0) -> Hierarchy:

@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 TOLERANCE = 1.5  # pixels between an arc and the straight pieces that stand for it
+SMOOTHING = 1.0  # pixels (sigma) before flooding, so that grain makes no regions of its own
 _LEVELS = 255  # of the strength that the watershed floods; lesser dips make no region
 
 
@@ -50,7 +51,9 @@ class Cracks(NamedTuple):
 
 def oriented_watershed(contours: ContourMap) -> Arcs:
     """The regions around the minima of the strength, and the arcs between them with oriented weights."""
-    leaves = basins(contours.strength)
+    from scipy.ndimage import gaussian_filter
+
+    leaves = basins(gaussian_filter(contours.strength, SMOOTHING))
     cracks = boundary_cracks(leaves)
     along, length = local_direction(cracks, leaves.shape[1] + 1)
     strength = across(contours, cracks.pixels, along)
