@@ -83,8 +83,8 @@ def prepare_run(
     regions, teacher_maps = RegionCache(config.regions), TeacherMaps(teacher, device)
     segments: list[Tensor] = []
 
-    def visit(_: Path, image: RGB) -> None:
-        segments.append(picture_segments(teacher_maps(image), torch.from_numpy(regions(image)), config.segments))
+    def visit(path: Path, image: RGB) -> None:
+        segments.append(picture_segments(teacher_maps(image), torch.from_numpy(regions(image, path)), config.segments))
         listener.advance({})
 
     listener.stage("reading pictures", len(paths))

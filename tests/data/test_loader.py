@@ -16,7 +16,7 @@ from tests.helpers import generator, unit, write_images
 CONFIG = DataConfig(long_side=64, crop=32)
 
 
-def quarters(image: RGB) -> NDArray[np.integer]:
+def quarters(image: RGB, source: Path) -> NDArray[np.integer]:
     """Four regions."""
     height, width = image.shape[:2]
     return ((np.arange(height) * 2 // height)[:, None] * 2 + (np.arange(width) * 2 // width)).astype(np.int32)

@@ -42,7 +42,7 @@ class ViewStream(Dataset[Views]):
 
     Args:
         paths: usable pictures.
-        regions: gives the region map (H, W) of a picture.
+        regions: gives the region map (H, W) of a picture and its file.
         teacher_maps: gives the teacher's map (D, h, w) of a picture.
         config: how pictures are loaded and views drawn.
         stride: the student's stride.
@@ -52,7 +52,7 @@ class ViewStream(Dataset[Views]):
     def __init__(
         self,
         paths: Sequence[Path],
-        regions: Callable[[RGB], NDArray[np.integer]],
+        regions: Callable[[RGB, Path], NDArray[np.integer]],
         teacher_maps: Callable[[RGB], Tensor],
         config: DataConfig,
         stride: int,
@@ -68,10 +68,11 @@ class ViewStream(Dataset[Views]):
         return self._paths[int(order[index])]
 
     def __getitem__(self, position: int) -> Views:
-        image = load_photograph(self.picture(position), self._config.long_side)
+        path = self.picture(position)
+        image = load_photograph(path, self._config.long_side)
         return make_views(
             to_tensor(image),
-            torch.from_numpy(self._regions(image)),
+            torch.from_numpy(self._regions(image, path)),
             self._teacher_maps(image),
             self._config,
             self._stride,
