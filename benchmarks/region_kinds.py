@@ -43,7 +43,9 @@ def main() -> None:
     arguments = parser.parse_args()
 
     file = arguments.out / "scores.json"
-    report = json.loads(file.read_text()) if file.is_file() else {"protocol": PROTOCOL, "set": arguments.set, "rows": {}}
+    report = (
+        json.loads(file.read_text()) if file.is_file() else {"protocol": PROTOCOL, "set": arguments.set, "rows": {}}
+    )
     if report["set"] != arguments.set:
         parser.error(f"{file} was begun with --set {report['set']}; all else has to be equal")
     for kind in arguments.kinds:
@@ -76,7 +78,9 @@ def table(rows: dict[str, dict[str, dict[str, float]]]) -> str:
         "|---|---:|---:|---:|---:|",
     ]
     for kind in (kind for kind in KINDS if kind in rows):
-        figures = [rows[kind][how][what] for how in ("text", "prototypes") for what in ("miou_present", "pixel_accuracy")]
+        figures = [
+            rows[kind][how][what] for how in ("text", "prototypes") for what in ("miou_present", "pixel_accuracy")
+        ]
         lines.append(f"| {kind} | " + " | ".join(f"{100 * value:.2f}" for value in figures) + " |")
     return "\n".join(lines)
 

@@ -62,7 +62,9 @@ class RegionConfig(_Section):
     )
     reading_side: int = Field(640, ge=32, description="*-ucm: long side at which contours are found in larger pictures")
     scales: tuple[Positive, ...] = Field((1.0,), min_length=1, description="hed-ucm: sizes read and averaged")
-    edges: str | None = Field(None, description="edges-ucm: folder of edge maps, STEM.png or STEM.npy, bright on contours")
+    edges: str | None = Field(
+        None, description="edges-ucm: folder of edge maps, STEM.png or STEM.npy, bright on contours"
+    )
     implementation: Literal["auto", "scikit-image", "opencv"] = Field(
         "auto", description="slic, felzenszwalb: whose; auto takes OpenCV (contrib) where it is installed"
     )

@@ -89,8 +89,10 @@ class RegionCache:
 
     def _path(self, image: RGB, edge_file: Path | None) -> Path:
         # an edge map that was made anew is another picture's, as far as regions go
-        key = picture_key(image) if edge_file is None else content_key(
-            picture_key(image).encode() + edge_file.suffix.encode() + edge_file.read_bytes()
+        key = (
+            picture_key(image)
+            if edge_file is None
+            else content_key(picture_key(image).encode() + edge_file.suffix.encode() + edge_file.read_bytes())
         )
         return self.folder / f"{key}.png"
 

@@ -107,9 +107,7 @@ def _coarse_to_fine(image: RGB) -> Iterator[dict[str, Map]]:
     for scale in (4, 8, 16):
         if scale > 4:
             colours, textons = _blur(_halve(colours), 1.0), _blur(_halve(textons), 1.0)
-        levels.append(
-            {f"colours {scale}": _share_tensor(colours), f"textons {scale}": _share_tensor(textons)}
-        )
+        levels.append({f"colours {scale}": _share_tensor(colours), f"textons {scale}": _share_tensor(textons)})
     yield from reversed(levels)
 
 
@@ -175,7 +173,9 @@ def _nearest(centres: Map, vectors: Map) -> NDArray[np.intp]:
 
 def structure_tensor(channels: Map) -> Map:
     """(C, H, W) -> (3, H, W): sums over the channels of their derivatives' products xx, xy, yy, per pixel step."""
-    x, y = (np.gradient(channels, axis=axis) if channels.shape[axis] > 1 else np.zeros_like(channels) for axis in (2, 1))
+    x, y = (
+        np.gradient(channels, axis=axis) if channels.shape[axis] > 1 else np.zeros_like(channels) for axis in (2, 1)
+    )
     return np.stack([np.einsum("chw,chw->hw", a, b) for a, b in ((x, x), (x, y), (y, y))])
 
 

@@ -110,9 +110,7 @@ class Hierarchy:
         height, width = self.leaves.shape
         ucm2 = np.zeros((2 * height + 1, 2 * width + 1), np.float32)
         cracks = boundary_cracks(self.leaves)
-        pairs, place = np.unique(
-            np.sort(self.leaves.ravel()[cracks.pixels], axis=1), axis=0, return_inverse=True
-        )
+        pairs, place = np.unique(np.sort(self.leaves.ravel()[cracks.pixels], axis=1), axis=0, return_inverse=True)
         values = self.joined_at(pairs)[place.ravel()]
         y, x = np.divmod(cracks.pixels, width)
         ucm2[y.sum(1) + 1, x.sum(1) + 1] = values

@@ -88,9 +88,7 @@ def boundary_cracks(labels: NDArray[np.integer]) -> Cracks:
     corner_below = (below // width + 1) * (width + 1) + below % width
     return Cracks(
         np.concatenate([np.stack([beside, beside + 1], 1), np.stack([below, below + width], 1)]),
-        np.concatenate(
-            [np.stack([corner, corner + width + 1], 1), np.stack([corner_below, corner_below + 1], 1)]
-        ),
+        np.concatenate([np.stack([corner, corner + width + 1], 1), np.stack([corner_below, corner_below + 1], 1)]),
     )
 
 
