@@ -46,9 +46,7 @@ def main() -> None:
 
     bounds = [(0, None)] * len(spread) + [(None, None)]
     fit = minimize(loss, np.zeros(len(spread) + 1), jac=True, bounds=bounds, method="L-BFGS-B")
-    print(
-        f"# cross-entropy {fit.fun:.5f} of {len(y)} pixels; {loss(np.append(0 * spread, np.log(y.mean())))[0]:.5f} by the mean alone"
-    )
+    print(f"# cross-entropy {fit.fun:.5f} of {len(y)} pixels; at weights 0 {loss(np.zeros_like(fit.x))[0]:.5f}")
     print("CUES = {")
     for name, cue_spread, weight in zip(cues, spread, fit.x, strict=False):
         print(f'    "{name}": Cue({cue_spread:.4g}, {weight:.4f}),')

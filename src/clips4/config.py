@@ -61,7 +61,7 @@ class RegionConfig(_Section):
         0.002, description="*-ucm: regions of a lesser share of the picture merge the sooner; 0: by strength alone"
     )
     reading_side: int = Field(640, ge=32, description="*-ucm: long side at which contours are found in larger pictures")
-    scales: tuple[Positive, ...] = Field((1.0,), min_length=1, description="hed-ucm: sizes read and averaged")
+    scales: tuple[Positive, ...] = Field((0.5, 1.0), min_length=1, description="hed-ucm: sizes read and averaged")
     edges: str | None = Field(
         None, description="edges-ucm: folder of edge maps, STEM.png or STEM.npy, bright on contours"
     )

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -107,7 +107,7 @@ def parse_kinds(text: str, settings: RegionConfig) -> tuple[Kind, ...]:
             raise UserError(f"--save {word!r}: give some of {', '.join(KINDS)}")
     if "page" in words and not makes_hierarchy(settings):
         raise UserError(f"--save page shows a hierarchy, and {settings.method} makes none; give --method hed-ucm")
-    return tuple(cast(Kind, kind) for kind in KINDS if kind in words)
+    return tuple(kind for kind in KINDS if kind in words)
 
 
 def region_files(

@@ -71,9 +71,10 @@ def test_views_belong_to_the_picture_of_the_position(tmp_path: Path) -> None:
     paths = write_images(tmp_path, 2)
     seen: list[RGB] = []
 
-    def remember(image: RGB) -> NDArray[np.integer]:
+    def remember(image: RGB, source: Path) -> NDArray[np.integer]:
+        assert source == stream.picture(0)
         seen.append(image)
-        return quarters(image)
+        return quarters(image, source)
 
     stream = ViewStream(paths, remember, colours, CONFIG, 8, 0)
     views = stream[0]

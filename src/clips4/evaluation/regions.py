@@ -28,6 +28,13 @@ def overlaps(labels: Labels, truth: Labels) -> Counts:
     return np.bincount(keys, minlength=rows * columns).reshape(rows, columns)
 
 
+def merged(shared: Counts, table: NDArray[np.integer]) -> Counts:
+    """The overlaps (L, G) of leaves, once leaf i has become region ``table[i]`` -> (R, G)."""
+    result = np.zeros((int(table.max()) + 1, shared.shape[1]), np.int64)
+    np.add.at(result, table, shared)
+    return result
+
+
 def covering(shared: Counts) -> float:
     """How well regions cover the truth (Arbelaez et al. 2011, eq. 9): the mean, over the truth's regions weighed by
     area, of the best intersection over union.

@@ -7,6 +7,7 @@ file is read; the package itself, which needs TensorFlow, is never imported.
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,7 @@ class HED(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in zip(sizes, sizes[1:], strict=False))
-            for sizes in _BLOCKS
+            nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in pairwise(sizes)) for sizes in _BLOCKS
         )
         self.sides = nn.ModuleList(nn.Conv2d(sizes[-1], 1, 1) for sizes in _BLOCKS)
         self.fuse = nn.Conv2d(5, 1, 1)
@@ -86,7 +86,7 @@ def load_hed(path: Path | None = None) -> HED:
     layers: list[tuple[str, nn.Module]] = [("fuse", model.fuse)]
     for number, (block, side) in enumerate(zip(model.blocks, model.sides, strict=True), 1):
         layers.append((f"dsn{number}", side))
-        for place, convolution in enumerate(block):  # type: ignore[arg-type]
+        for place, convolution in enumerate(block):  # type: ignore[arg-type,var-annotated]
             layers.append((f"block{number}/layers/conv2d" + (f"_{place}" if place else ""), convolution))
     try:
         with h5py.File(path) as file, torch.no_grad():

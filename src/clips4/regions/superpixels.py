@@ -94,7 +94,7 @@ def _felzenszwalb(image: RGB, count: int, implementation: Literal["scikit-image"
     segment = _opencv_graph(image) if implementation == "opencv" else _skimage_graph(image)
     min_size = max(1, int(_SMALLEST * height * width / count))
     low, high = 1.0, 20000.0
-    best = None
+    best: NDArray[np.int32] | None = None
     for _ in range(_SCALES):
         scale = (low * high) ** 0.5
         labels = _consecutive(segment(scale, min_size))

@@ -134,10 +134,10 @@ def owt_ucm(contours: ContourMap, small_share: float = 0.0) -> Hierarchy:
 def merge_regions(arcs: Arcs, small: float = 0.0) -> Hierarchy:
     """Join the two regions whose shared boundary is weakest, until one is left.
 
-    A boundary's strength is its mean strength; where the lesser region has fewer than ``small`` pixels, it is lowered
-    by the root of that share, so that specks do not outlive objects. A new boundary's mean is that of its parts, weighed
-    by their lengths, and regions only grow: no boundary is weaker than the one just removed. So heights never fall, and
-    the map is ultrametric by construction.
+    A boundary's strength is its mean strength; where the lesser region has fewer than ``small`` pixels, it is
+    lowered by the root of that share, so that specks do not outlive objects. A new boundary's mean is that of its
+    parts, weighed by their lengths, and regions only grow: no boundary is weaker than the one just removed. So heights
+    never fall, and the map is ultrametric by construction.
     """
     areas = np.bincount(arcs.leaves.ravel()).tolist()
     count = len(areas)
@@ -208,9 +208,10 @@ def from_ucm2(ucm2: NDArray[np.floating]) -> Hierarchy:
         raise ValueError(f"expected an ultrametric contour map (2 H + 1, 2 W + 1), got {ucm2.shape}")
     inside = ucm2[1:-1, 1:-1].astype(np.float32)
     open_ways = inside <= 0
+    open_ways[::2, ::2] = True
     open_ways[1::2, 1::2] = False  # a corner is no way from pixel to pixel
-    leaves: NDArray[np.int32] = (label(open_ways)[0][::2, ::2] - 1).astype(np.int32)
-    leaves = np.unique(leaves, return_inverse=True)[1].reshape(leaves.shape).astype(np.int32)
+    parts: NDArray[np.integer] = label(open_ways)[0][::2, ::2]
+    leaves = np.unique(parts, return_inverse=True)[1].reshape(parts.shape).astype(np.int32)
     cracks = boundary_cracks(leaves)
     width = leaves.shape[1]
     y, x = np.divmod(cracks.pixels, width)

@@ -63,8 +63,8 @@ def oriented_watershed(contours: ContourMap) -> Arcs:
     return Arcs(
         leaves,
         np.stack([keys // count, keys % count], 1),
-        np.bincount(place, strength * length, len(keys)),
-        np.bincount(place, length, len(keys)),
+        np.bincount(place, strength * length, len(keys)).astype(np.float64),
+        np.bincount(place, length, len(keys)).astype(np.float64),
     )
 
 
@@ -73,6 +73,8 @@ def basins(strength: NDArray[np.floating]) -> NDArray[np.int32]:
     from skimage.segmentation import watershed
 
     levels = np.round(np.clip(strength, 0, 1) * _LEVELS).astype(np.uint8)
+    if levels.min() == levels.max():
+        return np.zeros(levels.shape, np.int32)  # a plain has no minima for the watershed to begin at
     labels: NDArray[np.int32] = watershed(levels, connectivity=1).astype(np.int32) - 1
     return labels
 
