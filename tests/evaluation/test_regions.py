@@ -1,7 +1,5 @@
 """Scores of regions against slow literal versions, closed forms and the published hierarchies."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,11 +17,8 @@ from clips4.evaluation.regions import (
     within,
 )
 from clips4.images import boundaries
-from tests.helpers import provable, seeds
+from tests.helpers import BSDS, provable, seeds, with_bsds
 from tests.reference import regions as slow
-
-BSDS = Path("../shared/data/bsds500")
-with_bsds = pytest.mark.skipif(not BSDS.is_dir(), reason=f"{BSDS} is not there")
 
 
 def labels(seed: int, count: int = 5, size: tuple[int, int] = (9, 12)) -> NDArray[np.int64]:

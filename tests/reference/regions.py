@@ -94,3 +94,41 @@ def undersegmentation(labels: Grid, truth: Grid) -> float:
 
 def near(edges: Grid, y: int, x: int, tolerance: float) -> bool:
     return any(math.hypot(y - j, x - i) <= tolerance for j, i in zip(*np.nonzero(edges), strict=True))
+
+
+def hed(image: Grid, weights: dict[str, Grid]) -> Grid:
+    """HED in plain numpy, from the arrays of the Keras file: (H, W, 3) RGB 0..255 -> (H, W) fused edge strength."""
+
+    def convolve(x: Grid, name: str) -> Grid:
+        kernel, bias = weights[f"{name}/vars/0"], weights[f"{name}/vars/1"]
+        padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
+        height, width = x.shape[:2]
+        return sum(padded[j : j + height, i : i + width] @ kernel[j, i] for j in range(3) for i in range(3)) + bias
+
+    def pool(x: Grid) -> Grid:
+        height, width, channels = x.shape
+        padded = np.full((height + height % 2, width + width % 2, channels), -np.inf)
+        padded[:height, :width] = x
+        return padded.reshape(padded.shape[0] // 2, 2, padded.shape[1] // 2, 2, channels).max((1, 3))
+
+    def enlarge(x: Grid, height: int, width: int) -> Grid:
+        def places(size: int, old: int) -> tuple[Grid, Grid, Grid]:
+            at = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
+            low = np.floor(at).astype(int)
+            return low, np.minimum(low + 1, old - 1), at - low
+
+        (top, bottom, v), (left, right, u) = places(height, x.shape[0]), places(width, x.shape[1])
+        rows = x[top] * (1 - v)[:, None] + x[bottom] * v[:, None]
+        return rows[:, left] * (1 - u) + rows[:, right] * u
+
+    height, width = image.shape[:2]
+    x = image[..., ::-1].astype(np.float64) - np.array([104.00699, 116.66877, 122.67892])
+    fused = np.zeros((height, width))
+    for block, convolutions in enumerate((2, 2, 3, 3, 3), 1):
+        if block > 1:
+            x = pool(x)
+        for number in range(convolutions):
+            x = np.maximum(convolve(x, f"block{block}/layers/conv2d" + (f"_{number}" if number else "")), 0)
+        side = x @ weights[f"dsn{block}/vars/0"][0, 0, :, 0] + weights[f"dsn{block}/vars/1"][0]
+        fused += weights["fuse/vars/0"][0, 0, block - 1, 0] * enlarge(side, height, width)
+    return 1 / (1 + np.exp(-(fused + weights["fuse/vars/1"][0])))

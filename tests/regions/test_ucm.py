@@ -1,7 +1,5 @@
 """Hierarchies: merging against a slow version, nesting, closed contours, and the published format."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,11 +10,8 @@ from scipy.ndimage import label as components
 from clips4.regions.contour_map import from_strength
 from clips4.regions.ucm import Hierarchy, from_ucm2, merge_regions, owt_ucm
 from clips4.regions.watershed import Arcs, basins, boundary_cracks
-from tests.helpers import provable, seeds
+from tests.helpers import BSDS, provable, seeds, with_bsds
 from tests.reference import regions as slow
-
-BSDS = Path("../shared/data/bsds500")
-with_bsds = pytest.mark.skipif(not BSDS.is_dir(), reason=f"{BSDS} is not there")
 
 
 def hierarchy(seed: int, height: int = 23, width: int = 31, small_share: float = 0.01) -> Hierarchy:

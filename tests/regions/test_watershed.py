@@ -92,7 +92,7 @@ def test_rings_are_arcs_too() -> None:
     labels = np.zeros((9, 16), int)
     labels[2:5, 2:6] = 1
     labels[3:7, 9:13] = 2
-    order, chain, start, end = ordered_chains(boundary_cracks(labels).vertices)
+    _, chain, start, end = ordered_chains(boundary_cracks(labels).vertices)
     assert np.bincount(chain).tolist() == [14, 16]
     for number in (0, 1):
         at = np.flatnonzero(chain == number)
@@ -138,7 +138,7 @@ def test_strength_across_is_that_of_the_normal() -> None:
 
 
 def test_an_arc_that_crosses_a_contour_is_weaker_than_one_along_it() -> None:
-    y, x = np.mgrid[:60, :80]
+    y = np.mgrid[:60, :80][0]
     ridge = np.exp(-((y - 29.5) ** 2) / 8).astype(np.float32)
     contours = from_strength(ridge)
     at = np.array([[29 * 80 + 40, 29 * 80 + 41], [29 * 80 + 40, 30 * 80 + 40]])
