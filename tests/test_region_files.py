@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from PIL import Image
 
 from clips4.config import RegionConfig
 from clips4.errors import UserError
-from clips4.images import load_rgb
+from clips4.images import RGB, load_rgb
 from clips4.listening import Silent
 from clips4.region_files import parse_kinds, region_files, region_settings
-from clips4.regions import RegionCache
+from clips4.regions import RegionCache, find_contours
+from clips4.regions.contour_map import ContourMap
 from tests.conftest import write_broken_pictures
 from tests.regions.test_pool import Recorder
 
@@ -73,11 +75,13 @@ def test_an_interrupted_run_goes_on_from_the_cache(
     settings, paths = RegionConfig(method="gradient-ucm", small_share=0.0456), sorted(pictures.iterdir())
     first = make(paths, tmp_path, settings, listener=Recorder(interrupt_after=2))
     assert (len(first.done), first.interrupted) == (2, True)  # type: ignore[attr-defined]
-    calls = []
-    from clips4.regions import cache as module
+    calls: list[Path] = []
 
-    find = module.find_contours
-    monkeypatch.setattr(module, "find_contours", lambda *args: (calls.append(1), find(*args))[1])
+    def counted(image: RGB, settings: RegionConfig, *others: Any) -> ContourMap:
+        calls.append(Path())
+        return find_contours(image, settings, *others)
+
+    monkeypatch.setattr("clips4.regions.cache.find_contours", counted)
     second = make(paths, tmp_path, settings)
     assert (len(second.done), second.interrupted, len(calls)) == (3, False, 1)  # type: ignore[attr-defined]
 

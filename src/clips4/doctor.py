@@ -67,5 +67,6 @@ def describe(report: Report) -> str:
         *(f"  {name:<{width}}  {found or 'not installed'}" for name, found in report["packages"].items()),
     ]
     for name, need in report["missing"].items():
-        lines.append(f"missing: {name}, for {need}; {_INSTALL.get(name, "pip install 'clips4[demo]'")}")
+        install = _INSTALL.get(name, "pip install 'clips4[demo]'")
+        lines.append(f"missing: {name}, for {need}; {install}")
     return "\n".join(lines if report["missing"] else [*lines, "Nothing is missing."])

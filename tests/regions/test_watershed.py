@@ -63,7 +63,7 @@ def test_the_ends_of_a_crack_touch_both_its_pixels(seed: int) -> None:
     labels = random_labels(seed)
     width = labels.shape[1]
     for pixels, vertices in zip(*(part.tolist() for part in boundary_cracks(labels)), strict=True):
-        corners = [set(), set()]
+        corners: list[set[int]] = [set(), set()]
         for side, pixel in zip(corners, pixels, strict=True):
             y, x = divmod(pixel, width)
             side |= {(y + dy) * (width + 1) + x + dx for dy in (0, 1) for dx in (0, 1)}
