@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from clips4.caching import cache_root
 from clips4.config import RegionConfig, load_config
 from clips4.errors import UserError
 from clips4.figures import mean_colours, outlined
@@ -33,11 +34,13 @@ class RegionWork:
             ``STEM.html``, the hierarchy at several levels.
         long_side: pictures are reduced to it, as training does; 0 leaves them as they are.
         device: where HED runs.
+        root: cache folder; workers are told, since they may have been started before it was chosen.
     """
 
     settings: RegionConfig
     out: Path | None
     kinds: tuple[Kind, ...]
+    root: Path
     long_side: int = 0
     device: str = "cpu"
 
@@ -45,7 +48,7 @@ class RegionWork:
         image = load_rgb(path)
         if self.long_side:
             image = reduce_to(image, self.long_side)
-        cache = RegionCache(self.settings, device=self.device)
+        cache = RegionCache(self.settings, self.root, self.device)
         regions = cache(image, path)
         if self.out is None:
             return
@@ -134,7 +137,7 @@ def region_files(
     if settings.edges is not None:
         _unambiguous(paths)
     listener.stage("regions", len(paths))
-    work = RegionWork(settings, out, kinds, long_side, device)
+    work = RegionWork(settings, out, kinds, cache_root(), long_side, device)
     return for_each_picture(work, paths, output_stems(paths), workers, listener)
 
 
