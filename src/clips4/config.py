@@ -60,7 +60,9 @@ class RegionConfig(_Section):
     small_share: Share = Field(
         0.002, description="*-ucm: regions of a lesser share of the picture merge the sooner; 0: by strength alone"
     )
-    reading_side: int = Field(640, ge=32, description="*-ucm: long side at which contours are found in larger pictures")
+    reading_side: int = Field(
+        640, ge=32, description="*-ucm: larger pictures are reduced to this long side, and their regions enlarged"
+    )
     scales: tuple[Positive, ...] = Field((0.5, 1.0), min_length=1, description="hed-ucm: sizes read and averaged")
     edges: str | None = Field(
         None, description="edges-ucm: folder of edge maps, STEM.png or STEM.npy, bright on contours"

@@ -242,3 +242,10 @@ def test_many_workers_may_write_one_file(tmp_path: Path) -> None:
         maps = list(pool.map(lambda _: RegionCache(NESTED, tmp_path)(image), range(8)))
     assert all(np.array_equal(each, maps[0]) for each in maps)
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
+
+
+def test_regions_of_a_large_picture_have_its_size(tmp_path: Path) -> None:
+    cache = RegionCache(RegionConfig(method="gradient-ucm", count=6, reading_side=40), tmp_path)
+    image = noise_image(60, 90, 2)
+    for _ in range(2):
+        assert cache(image).shape == (60, 90)

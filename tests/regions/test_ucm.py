@@ -112,6 +112,18 @@ def test_the_doubled_grid_holds_the_whole_hierarchy(seed: int) -> None:
         assert same_partition(read.at_threshold(threshold), made.at_threshold(threshold))
 
 
+@provable
+@given(seeds, st.integers(0, 30), st.integers(0, 30))
+def test_enlarged_regions_are_the_same_and_connected(seed: int, taller: int, wider: int) -> None:
+    made = hierarchy(seed, 13, 17)
+    large = made.enlarged((13 + taller, 17 + wider))
+    regions = large.at_count(9)
+    assert regions.shape == (13 + taller, 17 + wider)
+    assert np.array_equal(np.unique(regions), np.unique(made.at_count(9)))
+    assert all(components(regions == region)[1] == 1 for region in range(regions.max() + 1))
+    assert np.array_equal(made.enlarged((26, 34)).at_count(9)[::2, ::2], made.at_count(9))
+
+
 def test_at_most_takes_the_coarser_of_count_and_threshold() -> None:
     made = hierarchy(1)
     middle = float(made.heights[made.count // 2])

@@ -15,7 +15,7 @@ from clips4.regions.storage import MAX_REGIONS, decode_regions, encode_regions
 from clips4.regions.superpixels import choose_implementation, superpixels
 from clips4.regions.ucm import Hierarchy, owt_ucm
 
-REVISION = 2  # raised whenever the same settings come to give other regions
+REVISION = 3  # raised whenever the same settings come to give other regions
 
 
 class RegionCache:
@@ -74,7 +74,7 @@ class RegionCache:
         made: NDArray[np.int32] | Hierarchy
         if makes_hierarchy(self.settings):
             contours = find_contours(image, self.settings, edge_file, self._device)
-            made = owt_ucm(contours, self.settings.small_share).coarsened(MAX_REGIONS)
+            made = owt_ucm(contours, self.settings.small_share).coarsened(MAX_REGIONS).enlarged(image.shape[:2])
         else:
             made = superpixels(image, self.settings.method, self.settings.count, self.settings.implementation)
         write_atomically(path, encode_regions(made))
@@ -109,7 +109,7 @@ def recipe(settings: RegionConfig) -> dict[str, object]:
         "felzenszwalb": ("count",),
         "gradient-ucm": ("small_share", "reading_side"),
         "hed-ucm": ("small_share", "reading_side", "scales"),
-        "edges-ucm": ("small_share",),
+        "edges-ucm": ("small_share", "reading_side"),
     }
     values = settings.model_dump(mode="json")
     parts: dict[str, object] = {"revision": REVISION, "method": settings.method}

@@ -17,35 +17,26 @@ _MAX_STRETCH = 0.02  # by which the shape of an edge map may differ from its pic
 
 
 def find_contours(image: RGB, settings: RegionConfig, edge_file: Path | None = None, device: str = "cpu") -> ContourMap:
-    """The contours of a picture.
+    """The contours of a picture, at its own size, or at ``settings.reading_side`` where its long side exceeds that.
 
     Args:
-        image: (H, W, 3) uint8. Where its long side exceeds ``settings.reading_side``, the detector sees it reduced, and
-            its answer is enlarged.
+        image: (H, W, 3) uint8.
         settings: ``method`` is one of the ``*-ucm``.
         edge_file: for ``edges-ucm``, the picture's edge map; see ``find_edge_file``.
         device: where HED runs.
     """
-    size = image.shape[:2]
+    seen = reduce_to(image, settings.reading_side)
     if settings.method == "edges-ucm":
         if edge_file is None:
             raise ValueError("edges-ucm needs the picture's edge map")
-        return from_strength(read_edge_map(edge_file, size))
-    seen = reduce_to(image, settings.reading_side)
+        return from_strength(read_edge_map(edge_file, seen.shape[:2]))
     if settings.method == "gradient-ucm":
-        return resized(gradient_contours(seen), size)
+        return gradient_contours(seen)
     if settings.method == "hed-ucm":
         from clips4.regions.hed import hed_strength
 
-        return resized(from_strength(hed_strength([seen], settings.scales, device)[0]), size)
+        return from_strength(hed_strength([seen], settings.scales, device)[0])
     raise ValueError(f"{settings.method!r} finds no contours")
-
-
-def resized(contours: ContourMap, size: tuple[int, ...]) -> ContourMap:
-    """The contour map at another (H, W), bilinear."""
-    if contours.strength.shape == tuple(size):
-        return contours
-    return ContourMap(_resize(contours.strength, size), np.stack([_resize(part, size) for part in contours.tensor]))
 
 
 def _resize(values: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:

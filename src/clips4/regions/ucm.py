@@ -67,6 +67,13 @@ class Hierarchy:
         number[later] = kept + np.arange(len(later))
         return Hierarchy(table[self.leaves], number[self.merges[done:]].astype(np.int32), self.heights[done:])
 
+    def enlarged(self, size: tuple[int, ...]) -> "Hierarchy":
+        """The same hierarchy on (H, W), at least as large: rows and columns are repeated, so regions stay connected."""
+        if self.leaves.shape == tuple(size):
+            return self
+        rows, columns = (np.arange(new) * old // new for new, old in zip(size, self.leaves.shape, strict=True))
+        return Hierarchy(self.leaves[rows][:, columns], self.merges, self.heights)
+
     def merges_up_to(self, threshold: float) -> int:
         """Number of merges of height ``threshold`` or less."""
         return int(np.searchsorted(self.heights, np.float32(threshold), side="right"))
