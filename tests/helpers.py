@@ -1,10 +1,12 @@
 """What several test files use."""
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -19,6 +21,10 @@ provable = settings(
     derandomize=True, deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow], print_blob=False
 )
 seeds = st.integers(0, 10_000)
+
+# photographs with human segmentations, beside the project; never part of it
+BSDS = Path(os.environ.get("CLIPS4_DATA", Path(__file__).parents[2] / "shared/data")) / "bsds500"
+with_bsds = pytest.mark.skipif(not BSDS.is_dir(), reason=f"{BSDS} is not there; set CLIPS4_DATA")
 
 
 def generator(seed: int) -> torch.Generator:

@@ -45,7 +45,7 @@ def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 def test_help_shows_every_command_and_each_has_an_example() -> None:
     text = clips4("--help").stdout
-    for command in ("demo", "train", "segment", "doctor"):
+    for command in ("demo", "train", "segment", "regions", "doctor"):
         assert command in text
         assert f"clips4 {command}" in clips4(command, "--help").stdout
 
@@ -143,6 +143,37 @@ def test_wrong_names_and_places_are_one_line(fails: Fails, tmp_path: Path, pictu
     assert "unknown teacher" in fails("segment", "--teacher-only", "clop", pictures, "--classes", "cat", *out)
     assert "give --classes" in fails("segment", "--teacher-only", "conse", pictures, *out)
     assert not (tmp_path / "out").exists()
+
+
+def test_regions_with_broken_and_odd_pictures_among_good_ones(tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    odd, broken = write_odd_pictures(folder), write_broken_pictures(folder)
+    options = ("--method", "gradient-ucm", "--count", "5", "--workers", "2", "--out", tmp_path / "out")
+    done = clips4("regions", folder, *options, "--save", "png,overlay,page")
+    assert done.returncode == 0, done.stderr
+    assert "Regions of 5 pictures (3 skipped)" in done.stdout
+    for path in broken.values():
+        assert f"skipped: {path}: " in done.stderr
+    for path in odd.values():
+        with Image.open(tmp_path / f"out/{path.stem}.png") as labels:
+            assert labels.mode.startswith("I")
+            assert labels.size == {"dot": (1, 1), "turned": (72, 96)}.get(path.stem, (96, 72))
+            assert set(np.unique(np.array(labels))) <= set(range(5))
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_regions_tells_what_is_wrong(fails: Fails, tmp_path: Path, pictures: Path) -> None:
+    out = ("--out", tmp_path / "out")
+    assert "regions.method = 'watershed'" in fails("regions", pictures, "--method", "watershed", *out)
+    assert "give their folder with --edges" in fails("regions", pictures, "--method", "edges-ucm", *out)
+    assert "no such folder of edge maps" in fails(
+        "regions", pictures, "--method", "edges-ucm", "--edges", tmp_path / "none", *out
+    )
+    assert "--save 'jpeg'" in fails("regions", pictures, "--save", "jpeg", *out)
+    assert "makes none" in fails("regions", pictures, "--save", "page", *out)
+    assert not (tmp_path / "out").exists()
+    edges = ("--method", "edges-ucm", "--edges", tmp_path)
+    assert "none of 3 pictures could be used" in fails("regions", pictures, *edges, *out)
 
 
 def test_nothing_but_broken_pictures_is_an_error(fails: Fails, tmp_path: Path, tiny_run: Path) -> None:

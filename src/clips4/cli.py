@@ -160,6 +160,53 @@ def segment(
         raise UserError(f"none of {len(skipped)} pictures could be read")
 
 
+@app.command(
+    epilog="Examples: clips4 regions photos/ --method hed-ucm --save png,overlay,page --out regions  ·  "
+    "clips4 regions photos/ --method hed-ucm --long-side 512 --workers 8   (fills the cache for training)"
+)
+def regions(
+    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
+    method: Annotated[
+        str, typer.Option("--method", help="slic, felzenszwalb, gradient-ucm, hed-ucm or edges-ucm.")
+    ] = "slic",
+    count: Annotated[int, typer.Option("--count", help="Regions: about so many (slic), else at most.")] = 48,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", help="*-ucm: keep contours stronger than this, 0 to 1.")
+    ] = None,
+    edges: Annotated[
+        Path | None, typer.Option("--edges", help="edges-ucm: folder of edge maps, STEM.png or STEM.npy.")
+    ] = None,
+    save: Annotated[str, typer.Option("--save", help="Some of png,overlay,page.")] = "png,overlay",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write to; without it only the cache is filled.")
+    ] = None,
+    long_side: Annotated[
+        int, typer.Option("--long-side", min=0, help="Reduce pictures to this, as training does; 0 does not.")
+    ] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="regions.key=value; may be repeated.")] = None,
+    device: Annotated[str, typer.Option("--device", help="Where HED runs: auto, cpu, cuda or mps.")] = "cpu",
+) -> None:
+    """Divide pictures into visually coherent regions: for each a 16-bit label PNG and an overlay."""
+    from clips4.devices import pick_device
+    from clips4.images import find_images
+    from clips4.progress import Bars
+    from clips4.region_files import region_files, region_settings
+
+    settings = region_settings(method, count, threshold, edges, overrides or [])
+    where = str(pick_device(device))
+    with Bars(_console()) as bars:
+        done = region_files(find_images(images), settings, out, save, workers, long_side, where, bars)
+    for _, reason in done.skipped:
+        typer.echo(f"skipped: {reason}", err=True)
+    if done.interrupted:
+        typer.echo(f"Stopped after {len(done.done)} pictures; the same command goes on from there.", err=True)
+        raise typer.Exit(130)
+    typer.echo(f"Regions of {len(done.done)} pictures ({len(done.skipped)} skipped) in {out or 'the cache'}.")
+    if not done.done:
+        raise UserError(f"none of {len(done.skipped)} pictures could be used")
+
+
 @app.command(epilog="Example: clips4 doctor --json; clips4 doctor --data VOCdevkit/ --dataset voc21")
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,

@@ -54,8 +54,28 @@ class DataConfig(_Section):
 class RegionConfig(_Section):
     """Visually coherent regions."""
 
-    method: Literal["slic", "felzenszwalb"] = "slic"
-    count: int = Field(48, ge=1, le=60000, description="regions per picture, about")
+    method: Literal["slic", "felzenszwalb", "gradient-ucm", "hed-ucm", "edges-ucm"] = "slic"
+    count: int = Field(48, ge=1, le=60000, description="regions per picture: about so many (slic), else at most")
+    threshold: Share = Field(0.0, description="*-ucm: boundaries of mean strength up to this are gone")
+    small_share: Share = Field(
+        0.002, description="*-ucm: regions of a lesser share of the picture merge the sooner; 0: by strength alone"
+    )
+    reading_side: int = Field(
+        640, ge=32, description="*-ucm: larger pictures are reduced to this long side, and their regions enlarged"
+    )
+    scales: tuple[Positive, ...] = Field((0.5, 1.0), min_length=1, description="hed-ucm: sizes read and averaged")
+    edges: str | None = Field(
+        None, description="edges-ucm: folder of edge maps, STEM.png or STEM.npy, bright on contours"
+    )
+    implementation: Literal["auto", "scikit-image", "opencv"] = Field(
+        "auto", description="slic, felzenszwalb: whose; auto takes OpenCV (contrib) where it is installed"
+    )
+
+    @model_validator(mode="after")
+    def _edges_for_edges(self) -> "RegionConfig":
+        if (self.method == "edges-ucm") != (self.edges is not None):
+            raise ValueError("regions.edges names a folder for regions.method=edges-ucm, and for no other")
+        return self
 
 
 class TeacherConfig(_Section):

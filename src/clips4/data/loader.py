@@ -61,7 +61,7 @@ class ItemMaker:
     """Turns a picture into its part of a batch.
 
     Args:
-        regions: gives the region map (H, W) of a picture.
+        regions: gives the region map (H, W) of a picture and its file.
         teacher_maps: gives the teacher's map (D, h, w) of a picture; None leaves it to be read later.
         config: how views are drawn.
         stride: the student's stride.
@@ -71,7 +71,7 @@ class ItemMaker:
 
     def __init__(
         self,
-        regions: Callable[[RGB], NDArray[np.integer]],
+        regions: Callable[[RGB, Path], NDArray[np.integer]],
         teacher_maps: Callable[[RGB], Tensor] | None,
         config: DataConfig,
         stride: int,
@@ -83,7 +83,7 @@ class ItemMaker:
 
     def __call__(self, image: RGB, name: str, place: int) -> Item:
         """The item of a picture (H, W, 3) at a place of the stream, which alone decides what is drawn."""
-        pixels, regions = to_tensor(image), torch.from_numpy(self._regions(image))
+        pixels, regions = to_tensor(image), torch.from_numpy(self._regions(image, Path(name)))
         random = seeded(self.seed, VIEW, place)
         views: Views | UnreadViews
         if self._teacher_maps is None:

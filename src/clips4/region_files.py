@@ -1,0 +1,149 @@
+"""Regions of files into files: what `clips4 regions` does."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from clips4.caching import cache_root
+from clips4.config import RegionConfig, load_config
+from clips4.errors import UserError
+from clips4.figures import mean_colours, outlined
+from clips4.images import RGB, encode_png, load_rgb, reduce_to, write_atomically
+from clips4.listening import Listener
+from clips4.outputs import output_stems
+from clips4.regions.cache import RegionCache, makes_hierarchy
+from clips4.regions.pool import Outcome, for_each_picture
+
+Kind = Literal["png", "overlay", "page"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True)
+class RegionWork:
+    """The regions of one picture, into the cache and into files.
+
+    Attributes:
+        settings: how regions are made.
+        out: folder to write to; None fills the cache only.
+        kinds: files to write: ``STEM.png``, 16-bit labels; ``STEM_overlay.png``, boundaries and mean colours;
+            ``STEM.html``, the hierarchy at several levels.
+        long_side: pictures are reduced to it, as training does; 0 leaves them as they are.
+        device: where HED runs.
+        root: cache folder; workers are told, since they may have been started before it was chosen.
+    """
+
+    settings: RegionConfig
+    out: Path | None
+    kinds: tuple[Kind, ...]
+    root: Path
+    long_side: int = 0
+    device: str = "cpu"
+
+    def __call__(self, path: Path, stem: str) -> None:
+        image = load_rgb(path)
+        if self.long_side:
+            image = reduce_to(image, self.long_side)
+        cache = RegionCache(self.settings, self.root, self.device)
+        regions = cache(image, path)
+        if self.out is None:
+            return
+        if "png" in self.kinds:
+            write_atomically(self.out / f"{stem}.png", encode_png(regions.astype(np.uint16)))
+        if "overlay" in self.kinds:
+            write_atomically(self.out / f"{stem}_overlay.png", encode_png(overlay(image, regions)))
+        if "page" in self.kinds:
+            from clips4.regions.page import hierarchy_page
+
+            page = hierarchy_page(image, cache.hierarchy(image, path), regions, path.name, self.settings)
+            write_atomically(self.out / f"{stem}.html", page.encode())
+
+
+def overlay(image: RGB, regions: np.ndarray) -> RGB:
+    """(H, W, 3) -> (H, 2 W + 4, 3), or (2 H + 4, W, 3) of a wide one: boundaries beside mean colours."""
+    drawn, means = outlined(image, regions), mean_colours(image, regions)
+    height, width = image.shape[:2]
+    if width <= height:
+        return np.concatenate([drawn, np.full((height, 4, 3), 255, np.uint8), means], 1)
+    return np.concatenate([drawn, np.full((4, width, 3), 255, np.uint8), means], 0)
+
+
+def region_settings(
+    method: str, count: int, threshold: float | None, edges: Path | None, overrides: Sequence[str]
+) -> RegionConfig:
+    """The settings that the command's options mean.
+
+    Raises:
+        UserError: an unknown method or key, a value out of range, or options that do not go together.
+    """
+    if method == "edges-ucm" and edges is None:
+        raise UserError("--method edges-ucm reads edge maps: give their folder with --edges DIR")
+    if edges is not None and method != "edges-ucm":
+        raise UserError(f"--edges is for --method edges-ucm, not {method}")
+    if threshold is not None and not method.endswith("-ucm"):
+        raise UserError(f"--threshold cuts a hierarchy, and {method} makes none; give --count")
+    options: dict[str, object] = {"method": method, "count": count, "edges": edges and str(edges.expanduser())}
+    if threshold is not None:
+        options["threshold"] = threshold
+    values = {name: value for name, value in options.items() if value is not None}
+    for override in overrides:
+        if not override.startswith("regions."):
+            raise UserError(f"--set {override!r}: give a key of regions, e.g. regions.small_share=0.001")
+    return load_config(
+        "cpu", [*(f"regions.{name}={json.dumps(value)}" for name, value in values.items()), *overrides]
+    ).regions
+
+
+def parse_kinds(text: str, settings: RegionConfig) -> tuple[Kind, ...]:
+    """``png,overlay,page`` -> kinds.
+
+    Raises:
+        UserError: another word, or a page of a method that has no hierarchy.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words or [""]:
+        if word not in KINDS:
+            raise UserError(f"--save {word!r}: give some of {', '.join(KINDS)}")
+    if "page" in words and not makes_hierarchy(settings):
+        raise UserError(f"--save page shows a hierarchy, and {settings.method} makes none; give --method hed-ucm")
+    return tuple(kind for kind in KINDS if kind in words)
+
+
+def region_files(
+    paths: Sequence[Path],
+    settings: RegionConfig,
+    out: Path | None,
+    save: str,
+    workers: int,
+    long_side: int,
+    device: str,
+    listener: Listener,
+) -> Outcome:
+    """Make the regions of each picture, and write its files.
+
+    What was made before is read from the cache, so that an interrupted run goes on where it stopped.
+
+    Raises:
+        UserError: wrong kinds, or something that no picture can do without is missing.
+    """
+    kinds = parse_kinds(save, settings)
+    RegionCache(settings)  # a missing package or folder is told once, not for every picture
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    if settings.edges is not None:
+        _unambiguous(paths)
+    listener.stage("regions", len(paths))
+    work = RegionWork(settings, out, kinds, cache_root(), long_side, device)
+    return for_each_picture(work, paths, output_stems(paths), workers, listener)
+
+
+def _unambiguous(paths: Sequence[Path]) -> None:
+    """An edge map is found by the name of the picture and of its folder: no two pictures may share both."""
+    names = Counter((path.parent.name, path.stem) for path in paths)
+    name, count = names.most_common(1)[0]
+    if count > 1:
+        raise UserError(f"{count} pictures are called {'/'.join(name)}.*, and would share one edge map; rename them")

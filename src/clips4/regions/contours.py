@@ -1,0 +1,98 @@
+"""Contours of a picture, by whichever detector the settings name."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clips4.config import RegionConfig
+from clips4.errors import UserError
+from clips4.images import RGB, reduce_to
+from clips4.regions.contour_map import ContourMap, from_strength
+from clips4.regions.gradient import gradient_contours
+
+EDGE_SUFFIXES = (".png", ".npy")
+_MAX_STRETCH = 0.02  # by which the shape of an edge map may differ from its picture's
+
+
+def find_contours(image: RGB, settings: RegionConfig, edge_file: Path | None = None, device: str = "cpu") -> ContourMap:
+    """The contours of a picture, at its own size, or at ``settings.reading_side`` where its long side exceeds that.
+
+    Args:
+        image: (H, W, 3) uint8.
+        settings: ``method`` is one of the ``*-ucm``.
+        edge_file: for ``edges-ucm``, the picture's edge map; see ``find_edge_file``.
+        device: where HED runs.
+    """
+    seen = reduce_to(image, settings.reading_side)
+    if settings.method == "edges-ucm":
+        if edge_file is None:
+            raise ValueError("edges-ucm needs the picture's edge map")
+        return from_strength(read_edge_map(edge_file, seen.shape[:2]))
+    if settings.method == "gradient-ucm":
+        return gradient_contours(seen)
+    if settings.method == "hed-ucm":
+        from clips4.regions.hed import hed_strength
+
+        return from_strength(hed_strength([seen], settings.scales, device)[0])
+    raise ValueError(f"{settings.method!r} finds no contours")
+
+
+def _resize(values: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:
+    height, width = size
+    return np.array(Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR))
+
+
+# --------------------------------------------------------------------------------------------- edge maps in a folder
+
+
+def find_edge_file(folder: Path, picture: Path) -> Path:
+    """The edge map of a picture: ``FOLDER/PARENT/STEM.png``, or else ``FOLDER/STEM.png``; ``.npy`` likewise.
+
+    Args:
+        folder: of the edge maps.
+        picture: its file; PARENT is the name of the folder it lies in.
+
+    Raises:
+        UserError: there is none.
+    """
+    for base in (folder / picture.parent.name, folder):
+        for suffix in EDGE_SUFFIXES:
+            if (path := base / f"{picture.stem}{suffix}").is_file():
+                return path
+    raise UserError(f"{picture}: no edge map {folder / picture.stem}.png or .npy; make one with your detector")
+
+
+def read_edge_map(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:
+    """An edge map in [0, 1], bright on contours, brought to the picture's size.
+
+    Args:
+        path: an 8- or 16-bit grey PNG, or a .npy array (h, w): floats in [0, 1], or unsigned integers.
+        size: (H, W) of the picture; the map's shape has to be the same but for its scale.
+
+    Raises:
+        UserError: unreadable, not grey, of another shape, or with values outside the range.
+    """
+    try:
+        if path.suffix == ".npy":
+            values = np.load(path, allow_pickle=False)
+        else:
+            with Image.open(path) as image:
+                values = np.asarray(image)
+                if image.mode == "P":
+                    raise UserError(f"{path}: a palette picture; an edge map is grey, bright on contours")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{path}: not a readable edge map ({error})")
+    if values.ndim != 2 or values.dtype.kind not in "ufib":
+        raise UserError(f"{path}: {values.shape} of {values.dtype}; an edge map is grey: (h, w), bright on contours")
+    if abs(np.log(values.shape[0] * size[1] / (values.shape[1] * size[0]))) > _MAX_STRETCH + 1 / min(size):
+        raise UserError(f"{path}: shape {values.shape} does not fit its picture's {tuple(size)}")
+    if values.dtype.kind == "f":
+        strength = values.astype(np.float32)
+    else:  # Pillow reads 16-bit grey as int32 in some versions
+        deep = values.dtype.itemsize > 1
+        strength = values.astype(np.float32) / (65535 if deep else 1 if values.dtype.kind == "b" else 255)
+    if not np.isfinite(strength).all() or strength.min() < 0 or strength.max() > 1:
+        raise UserError(f"{path}: values from {values.min()} to {values.max()}; floats lie in [0, 1]")
+    return strength if strength.shape == tuple(size) else np.clip(_resize(strength, size), 0, 1)

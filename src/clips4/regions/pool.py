@@ -1,0 +1,123 @@
+"""Work on many pictures by a pool of processes: broken ones are reported, Ctrl-C stops between pictures."""
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from clips4.data.folders import Skipped
+from clips4.errors import UserError
+from clips4.interrupts import deferred_interrupt
+from clips4.listening import Listener
+
+_AHEAD = 2  # pictures per worker that are handed out at a time, so that Ctrl-C need not wait for many
+
+
+@dataclass
+class Outcome:
+    """What became of the pictures.
+
+    Attributes:
+        done: those worked on.
+        skipped: those left out, with the reason.
+        interrupted: whether Ctrl-C came before the end.
+    """
+
+    done: list[Path] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    interrupted: bool = False
+
+
+def for_each_picture(
+    work: Callable[[Path, str], None], paths: Sequence[Path], stems: Sequence[str], workers: int, listener: Listener
+) -> Outcome:
+    """Call ``work(path, stem)`` for every picture.
+
+    Args:
+        work: can be pickled; raises UserError for a picture that cannot be used, which is skipped.
+        paths: pictures.
+        stems: their names among the files written.
+        workers: processes; with 1 the work is done in this one.
+        listener: told of each picture that is done or skipped.
+
+    Raises:
+        UserError: a worker died.
+    """
+    outcome = Outcome()
+    tasks = list(zip(paths, stems, strict=True))
+    with deferred_interrupt() as interrupted:
+        if workers <= 1:
+            for path, stem in tasks:
+                if interrupted():
+                    outcome.interrupted = True
+                    break
+                _note(outcome, path, attempt(work, path, stem), listener)
+        else:
+            _in_pool(work, tasks, workers, interrupted, outcome, listener)
+    return outcome
+
+
+def _in_pool(
+    work: Callable[[Path, str], None],
+    tasks: list[tuple[Path, str]],
+    workers: int,
+    interrupted: Callable[[], bool],
+    outcome: Outcome,
+    listener: Listener,
+) -> None:
+    left, running = iter(tasks), dict[Future[str | None], Path]()
+    try:
+        with ProcessPoolExecutor(workers, _context(), _quiet) as pool:
+            while True:
+                while not interrupted() and len(running) < _AHEAD * workers and (task := next(left, None)):
+                    running[pool.submit(attempt, work, *task)] = task[0]
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    _note(outcome, running.pop(future), future.result(), listener)
+    except BrokenProcessPool:
+        raise UserError("a worker process died, perhaps for lack of memory; give fewer --workers")
+    outcome.interrupted = interrupted() and len(outcome.done) + len(outcome.skipped) < len(tasks)
+
+
+def attempt(work: Callable[[Path, str], None], path: Path, stem: str) -> str | None:
+    """Do the work; the reason where the picture cannot be used."""
+    try:
+        work(path, stem)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _note(outcome: Outcome, path: Path, reason: str | None, listener: Listener) -> None:
+    if reason is None:
+        outcome.done.append(path)
+    else:
+        outcome.skipped.append(Skipped(path, reason))
+    listener.advance({})
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """Workers never begin as copies of a process that has threads; where there is a fork server, it imports once."""
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["clips4.region_files"])
+        return context
+    return multiprocessing.get_context("spawn")
+
+
+def _quiet() -> None:
+    """In a worker: Ctrl-C is the parent's, and one thread is enough."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import torch
+
+    torch.set_num_threads(1)
+    try:
+        import cv2
+
+        cv2.setNumThreads(1)
+    except ImportError:
+        pass

@@ -1,0 +1,143 @@
+"""What `clips4 regions` writes, and that an interrupted run goes on."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clips4.config import RegionConfig
+from clips4.errors import UserError
+from clips4.images import RGB, load_rgb
+from clips4.listening import Silent
+from clips4.region_files import parse_kinds, region_files, region_settings
+from clips4.regions import RegionCache, find_contours
+from clips4.regions.contour_map import ContourMap
+from tests.conftest import write_broken_pictures
+from tests.regions.test_pool import Recorder
+
+NESTED = RegionConfig(method="gradient-ucm", count=5)
+
+
+def make(paths: list[Path], out: Path | None, settings: RegionConfig = NESTED, **options: object) -> object:
+    chosen = {
+        "save": "png,overlay,page",
+        "workers": 1,
+        "long_side": 0,
+        "device": "cpu",
+        "listener": Silent(),
+        **options,
+    }
+    return region_files(paths, settings, out, **chosen)  # type: ignore[arg-type]
+
+
+def test_label_png_overlay_and_page(pictures: Path, tmp_path: Path) -> None:
+    paths = sorted(pictures.iterdir())
+    make(paths, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 9
+    for path in paths:
+        image = load_rgb(path)
+        with Image.open(tmp_path / f"{path.stem}.png") as labels:
+            assert labels.mode.startswith("I")
+            assert np.array_equal(np.array(labels), RegionCache(NESTED)(image))
+        with Image.open(tmp_path / f"{path.stem}_overlay.png") as overlay:
+            assert overlay.size == (image.shape[1], 2 * image.shape[0] + 4)
+        page = (tmp_path / f"{path.stem}.html").read_text()
+        assert "2 regions: thresholds" in page
+        assert not re.search(r'(src|href)="(?!data:)', page), "the page loads nothing"
+
+
+def test_levels_of_the_page_are_those_of_the_hierarchy(pictures: Path, tmp_path: Path) -> None:
+    path = sorted(pictures.iterdir())[0]
+    make([path], tmp_path, save="page")
+    found = re.findall(r"(\d+) regions: thresholds ([\d.]+) to ([\d.]+)", (tmp_path / f"{path.stem}.html").read_text())
+    hierarchy = RegionCache(NESTED).hierarchy(load_rgb(path))
+    assert found
+    for count, low, high in found:
+        middle = (float(low) + float(high)) / 2
+        assert hierarchy.at_threshold(middle).max() + 1 == int(count)
+
+
+def test_without_out_only_the_cache_is_filled_as_training_reads_it(pictures: Path, tmp_path: Path) -> None:
+    from clips4.data.folders import load_photograph
+
+    settings = RegionConfig(method="gradient-ucm", small_share=0.0123)
+    make(sorted(pictures.iterdir()), None, settings, long_side=64)
+    for path in pictures.iterdir():
+        assert RegionCache(settings).path(load_photograph(path, 64)).is_file()
+
+
+def test_an_interrupted_run_goes_on_from_the_cache(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, paths = RegionConfig(method="gradient-ucm", small_share=0.0456), sorted(pictures.iterdir())
+    first = make(paths, tmp_path, settings, listener=Recorder(interrupt_after=2))
+    assert (len(first.done), first.interrupted) == (2, True)  # type: ignore[attr-defined]
+    calls: list[Path] = []
+
+    def counted(image: RGB, settings: RegionConfig, *others: Any) -> ContourMap:
+        calls.append(Path())
+        return find_contours(image, settings, *others)
+
+    monkeypatch.setattr("clips4.regions.cache.find_contours", counted)
+    second = make(paths, tmp_path, settings)
+    assert (len(second.done), second.interrupted, len(calls)) == (3, False, 1)  # type: ignore[attr-defined]
+
+
+def test_broken_pictures_are_reported(pictures: Path, tmp_path: Path) -> None:
+    broken = write_broken_pictures(tmp_path / "broken")
+    outcome = make([*sorted(pictures.iterdir()), *broken.values()], tmp_path / "out", save="png", workers=2)
+    assert sorted(s.path for s in outcome.skipped) == sorted(broken.values())  # type: ignore[attr-defined]
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_pictures_of_one_name_have_files_of_their_own(pictures: Path, tmp_path: Path) -> None:
+    source = sorted(pictures.iterdir())[0]
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.png").write_bytes(source.read_bytes())
+    make([tmp_path / "a/same.png", tmp_path / "b/same.png"], tmp_path / "out", save="png")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_same_png.png", "b_same_png.png"]
+
+
+def test_edge_maps_of_pictures_that_cannot_be_told_apart(pictures: Path, tmp_path: Path) -> None:
+    twins = [tmp_path / "x/p/same.png", tmp_path / "y/p/same.png"]
+    for twin in twins:
+        twin.parent.mkdir(parents=True)
+        twin.write_bytes(sorted(pictures.iterdir())[0].read_bytes())
+    settings = RegionConfig(method="edges-ucm", edges=str(tmp_path))
+    with pytest.raises(UserError, match="2 pictures are called p/same"):
+        make(twins, tmp_path / "out", settings)
+
+
+def test_settings_are_those_of_the_options() -> None:
+    settings = region_settings("hed-ucm", 20, 0.4, None, ["regions.scales=[1.0]"])
+    assert settings == RegionConfig(method="hed-ucm", count=20, threshold=0.4, scales=(1.0,))
+    edges = region_settings("edges-ucm", 48, None, Path("maps"), [])
+    assert edges == RegionConfig(method="edges-ucm", edges="maps")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("edges-ucm", 48, None, None, []), "give their folder with --edges DIR"),
+        (("slic", 48, None, Path("maps"), []), "--edges is for --method edges-ucm"),
+        (("slic", 48, 0.3, None, []), "--threshold cuts a hierarchy"),
+        (("watershed", 48, None, None, []), "regions.method = 'watershed'"),
+        (("slic", 0, None, None, []), "regions.count = 0"),
+        (("hed-ucm", 48, 1.5, None, []), "regions.threshold = 1.5"),
+        (("slic", 48, None, None, ["train.steps=3"]), "give a key of regions"),
+        (("slic", 48, None, None, ["regions.cuont=3"]), "did you mean regions.count"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told(options: tuple, message: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(UserError, match=re.escape(message)):
+        region_settings(*options)
+
+
+@pytest.mark.parametrize(("save", "method"), [("jpeg", "hed-ucm"), ("", "hed-ucm"), ("png,page", "slic")])
+def test_wrong_kinds_of_output_are_told(save: str, method: str) -> None:
+    with pytest.raises(UserError, match="--save"):
+        parse_kinds(save, RegionConfig(method=method))  # type: ignore[arg-type]
