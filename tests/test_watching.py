@@ -5,10 +5,12 @@ import pytest
 from PIL import Image
 
 from clips4.checkpoints import load_checkpoint
+from clips4.config import load_config
 from clips4.data.labelled import LabelledFolder
 from clips4.data.labels import IGNORE
+from clips4.errors import UserError
 from clips4.vocabulary import load_classes
-from clips4.watching import SAMPLES, LabelledScores, SamplePictures, all_of
+from clips4.watching import SAMPLES, LabelledScores, SamplePictures, all_of, open_labelled
 
 
 def test_a_sheet_shows_each_picture_its_embedding_and_the_answer(
@@ -47,3 +49,20 @@ def test_scores_on_a_labelled_set(pictures: Path, tiny_run: Path, tmp_path: Path
     figures = watch(1, checkpoint.student.eval(), checkpoint.prototypes)
     assert figures["pixel_accuracy"] == pytest.approx(1 - 100 / (72 * 96))
     assert 0 < figures["miou"] < 1
+
+
+def test_a_labelled_set_is_opened_by_name_and_place(tmp_path: Path) -> None:
+    watched = load_config("cpu", ["train.watch_every=5"])
+    with pytest.raises(UserError, match="write NAME=DIR"):
+        open_labelled("coco128", watched)
+    with pytest.raises(UserError, match=r"there is .*coco128"):
+        open_labelled(f"coco={tmp_path}", watched)
+    with pytest.raises(UserError, match="background class"):
+        open_labelled(f"voc21={tmp_path}", watched)
+    with pytest.raises(UserError, match=r"train\.watch_every"):
+        open_labelled(f"coco128={tmp_path}", load_config("cpu"))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    Image.new("RGB", (8, 6)).save(tmp_path / "images" / "a.jpg")
+    Image.new("L", (8, 6)).save(tmp_path / "masks" / "a.png")
+    assert len(open_labelled(f"coco128={tmp_path}", watched)) == 1

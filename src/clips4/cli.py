@@ -68,7 +68,10 @@ def demo(
 
 @app.command(epilog="Example: clips4 train photos/ --classes cat,dog,grass --out runs/pets --set train.steps=400")
 def train(
-    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Pictures, folders or lists (.txt) of them, or tar shards (dir/{000..099}.tar)."),
+    ],
     classes: Classes,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
     teacher: Annotated[
@@ -77,6 +80,9 @@ def train(
     preset: Annotated[str, typer.Option("--preset", help="A shipped preset, or a YAML file.")] = "cpu",
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
+    validate: Annotated[
+        str | None, typer.Option("--validate", help="NAME=DIR: score this labelled set every train.watch_every steps.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Train a student on unlabelled pictures. Started by torchrun or Slurm, on many devices."""
@@ -87,13 +93,13 @@ def train(
     from clips4.training import Interrupted
     from clips4.training import train as run_training
     from clips4.vocabulary import load_classes
-    from clips4.watching import make_watcher
+    from clips4.watching import make_watcher, open_labelled
 
     chosen = [f"teacher.name={json.dumps(teacher)}"] if teacher else []
     config = load_config(preset, [*chosen, *(overrides or [])])
     console = _console()
     pictures, names = find_pictures(images), load_classes(classes)
-    watcher = make_watcher(pictures, config, out)
+    watcher = make_watcher(pictures, config, out, open_labelled(validate, config) if validate else None)
     try:
         with Bars(console) as bars:
             result = run_training(pictures, names, config, out, resume, device, bars, watcher)
@@ -104,6 +110,8 @@ def train(
         return
     for _, reason in result.skipped:
         typer.echo(f"skipped: {reason}", err=True)
+    if result.left_out_steps:
+        typer.echo(f"{result.left_out_steps} steps were left out: their loss or gradient was not finite", err=True)
     typer.echo(
         f"Trained on {result.pictures} pictures ({len(result.skipped)} skipped), {result.steps} steps. "
         f"Now: clips4 segment {out} PICTURES --out DIR"

@@ -10,7 +10,9 @@ from PIL import Image
 from clips4.checkpoints import Prototypes
 from clips4.config import Config
 from clips4.data.labelled import LabelledFolder
+from clips4.data.sets import semantic_spec
 from clips4.data.shards import is_shard
+from clips4.errors import UserError
 from clips4.evaluation.language import score_language
 from clips4.figures import pca_colours
 from clips4.images import RGB, load_rgb, write_atomically
@@ -22,6 +24,23 @@ from clips4.training import Watcher
 SAMPLES = "samples"
 _SHOWN = 4
 _TILE = 320, 240  # pixels, width and height of one picture on the sheet
+
+
+def open_labelled(place: str, config: Config) -> LabelledFolder:
+    """The labelled set of ``NAME=DIR``.
+
+    Raises:
+        UserError: not of this form, no such set, one with a background class, or nothing that would look at it.
+    """
+    name, equals, root = place.partition("=")
+    if not equals:
+        raise UserError(f"--validate {place!r}: write NAME=DIR, e.g. coco128=data/coco128")
+    spec = semantic_spec(name)
+    if spec.background:
+        raise UserError(f"--validate {place!r}: this set has a background class; score it with clips4 evaluate")
+    if not config.train.watch_every:
+        raise UserError("--validate: say how often, e.g. --set train.watch_every=100")
+    return spec.load(Path(root))
 
 
 def make_watcher(
