@@ -267,3 +267,56 @@ def test_shapes_that_do_not_fit_are_refused(field: str, shape: tuple[int, ...]) 
     wrong = torch.zeros(shape, dtype=getattr(case, field).dtype)
     with pytest.raises(ValueError, match=r"expected .* got"):
         pixel_segment_contrast(*case._replace(**{field: wrong}), 8.0)
+
+
+# ---------------------------------------------------------------------------------------------------------- blocks
+
+
+@pytest.mark.parametrize("exclude_own", [False, True])
+@pytest.mark.parametrize("budget", [1, 500, 1000, 2**30])
+def test_blocks_of_any_size_give_the_same(budget: int, exclude_own: bool) -> None:
+    case = make_case(4, ignored=3, pixels=40)
+    rest = (case.pixel_region, case.pixel_segment)
+    same_gradients(
+        lambda z, v: pixel_segment_contrast(z, *rest, v, case.segment_region, 8.0, exclude_own, budget=budget),
+        lambda z, v: pixel_segment_contrast(z, *rest, v, case.segment_region, 8.0, exclude_own, "none").mean(),
+        case.z,
+        case.v,
+    )
+
+
+@pytest.mark.parametrize("budget", [1, 5000, 15000])
+def test_no_block_is_larger_than_the_budget(budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    import clips4.losses.contrastive as module
+
+    honest, sizes = module._logits, []
+
+    def watched(*arguments: object) -> tuple[Tensor, Tensor]:
+        logits, positive = honest(*arguments)  # type: ignore[arg-type]
+        sizes.append(logits.shape)
+        return logits, positive
+
+    monkeypatch.setattr(module, "_logits", watched)
+    case = make_case(4, pixels=100)
+    pixel_segment_contrast(*case, 8.0, budget=budget)
+    assert sum(rows for rows, _ in sizes) == 100
+    assert all(
+        module._MATRICES * rows * columns * 8 <= max(budget, module._MATRICES * columns * 8) for rows, columns in sizes
+    )
+    assert len(sizes) > 1
+
+
+def test_autocast_to_half_precision_changes_nothing() -> None:
+    case = make_case(5, pixels=40)
+    inputs = [case.z.float().requires_grad_(), case.v.float().requires_grad_()]
+
+    def run() -> tuple[Tensor, ...]:
+        loss = pixel_segment_contrast(
+            inputs[0], case.pixel_region, case.pixel_segment, inputs[1], case.segment_region, 100.0
+        )
+        return (loss, *torch.autograd.grad(loss, inputs))
+
+    expected = run()
+    with torch.autocast("cpu", dtype=torch.float16):
+        got = run()
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))

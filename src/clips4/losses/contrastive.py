@@ -65,9 +65,10 @@ def pixel_segment_contrast(
             z[counted], v, pixel_region[counted], pixel_segment[counted], segment_region, concentration, exclude_own
         )
         return logits.logsumexp(1) - positive.logsumexp(1)
-    total = _ContrastSum.apply(
-        z, v, pixel_region, pixel_segment, segment_region, counted, concentration, exclude_own, budget
-    )
+    with torch.autocast(z.device.type, enabled=False):  # the types that were given are kept, and sums made in float32
+        total = _ContrastSum.apply(
+            z, v, pixel_region, pixel_segment, segment_region, counted, concentration, exclude_own, budget
+        )
     return total if reduction == "sum" else total / counted.sum().clamp(min=1)
 
 
