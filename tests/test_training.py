@@ -280,3 +280,12 @@ def test_a_run_on_shards_resumes_like_an_unbroken_one(pictures: Path, tmp_path: 
     other = load_config("cpu", [*TINY, "train.steps=3", "data.workers=2"])
     with pytest.raises(UserError, match=r"begun with 1 readers of shards .*now they are 2"):
         train(shards, CLASSES, other, tmp_path / "broken", resume=True, device="cpu")
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_mixed_precision_trains(pictures: Path, tmp_path: Path, precision: str) -> None:
+    config = load_config("cpu", [*TINY, "train.steps=4", f"train.precision={precision}", "train.rate=0.003"])
+    result = train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
+    assert result.left_out_steps == 0
+    log = read_log(tmp_path / "run" / LOG)
+    assert log[-1]["loss"] < log[0]["loss"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clips4.checkpoints import checkpoint_folders
-from clips4.config import Config, load_config
+from clips4.config import Config, load_config, parse_config
 from clips4.data.sets import semantic_spec
 from clips4.errors import UserError
 from clips4.evaluation.evaluate import Record, evaluate_by_language
@@ -14,6 +14,7 @@ from clips4.evaluation.protocols import V1, known_classes
 from clips4.evaluation.records import markdown, write_json
 from clips4.images import find_images, write_atomically
 from clips4.listening import Listener
+from clips4.teachers import pinned
 from clips4.training import train
 from clips4.vocabulary import ClassList, load_classes
 
@@ -160,7 +161,9 @@ def _scored(run: Path, config: Config) -> Record | None:
     if not path.is_file():
         return None
     record = json.loads(path.read_text("utf-8"))
-    if record["config"] != config.model_dump(mode="json"):
+    saved = parse_config(record["config"], str(path))
+    same_teacher = config.model_copy(update={"teacher": pinned(config.teacher, saved.teacher)})
+    if saved.decisive() != same_teacher.decisive():
         raise UserError(f"{run}: was scored with other settings; give another --out, or remove it")
     return record
 

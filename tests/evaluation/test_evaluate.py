@@ -50,7 +50,7 @@ HOMES = ("clips4.evaluation.evaluate", "clips4.segmenter", "clips4.training")
 def one_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     """The built-in teacher takes seconds to make; one serves all commands of these tests."""
     for home in HOMES:
-        monkeypatch.setattr(f"{home}.load_teacher", lambda name: conse() if name == "conse" else FakeTeacher())
+        monkeypatch.setattr(f"{home}.load_teacher", lambda asked: conse() if asked.name == "conse" else FakeTeacher())
 
 
 def small_coco(root: Path) -> Path:

@@ -111,7 +111,8 @@ def evaluate_by_language(
             f"{run}: was trained with the name {leaked[0]!r}, which fold {fold} keeps unknown; train without"
         )
     name = config.teacher.name if teacher_name in (None, "run") else str(teacher_name)
-    teacher = load_teacher(name).to(pick_device(device))
+    settings = config.teacher.model_copy(update={"name": name})
+    teacher = load_teacher(settings).to(pick_device(device))
     queries = {"text": text_query(teacher, classes, protocol)}
     if student is not None and student.prototypes is not None:
         queries["prototypes"] = _prototypes(student, teacher, dataset, protocol, config, pictures, device, listener)

@@ -1,6 +1,7 @@
 """The Teacher protocol and the table of teachers."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -105,7 +106,9 @@ def load_teacher(teacher: str | TeacherConfig) -> Teacher:
 def pinned(given: TeacherConfig, saved: TeacherConfig) -> TeacherConfig:
     """The given settings with the saved name where that is the given one pinned: a run goes on with its own weights.
 
-    A hub id is pinned to the commit that it meant when the run began, even where it means another now.
+    A hub id is pinned to the commit that it meant when the run began, even where it means another now; a folder to its
+    whole path.
     """
     repository, _, commit = saved.name.partition("@")
-    return given.model_copy(update={"name": saved.name}) if commit and given.name == repository else given
+    same = (commit and given.name == repository) or str(Path(given.name).resolve()) == saved.name
+    return given.model_copy(update={"name": saved.name}) if same else given
