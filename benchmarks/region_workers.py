@@ -3,8 +3,8 @@
     python benchmarks/region_workers.py --images ../shared/data/coco128/images --method gradient-ucm
 
 Fills an empty cache with one worker, then another with two, as ``clips4 regions IMAGES --long-side 512 --workers N``
-does, start of the workers included, and prints seconds and their ratio; and before it, as the baseline, the same ratio of
-plain arithmetic: what the machine has to give, with all else that runs on it.
+does, start of the workers included, and prints seconds and their ratio; and as the baseline the same ratio of plain
+arithmetic: what the machine has to give, with all else that runs on it.
 """
 
 import argparse
