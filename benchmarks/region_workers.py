@@ -3,10 +3,12 @@
     python benchmarks/region_workers.py --images ../shared/data/coco128/images --method gradient-ucm
 
 Fills an empty cache with one worker, then another with two, as ``clips4 regions IMAGES --long-side 512 --workers N``
-does, start of the workers included, and prints seconds and their ratio.
+does, start of the workers included, and prints seconds and their ratio; and as the baseline the same ratio of plain
+arithmetic: what the machine has to give, with all else that runs on it.
 """
 
 import argparse
+import multiprocessing
 import os
 import tempfile
 import time
@@ -30,6 +32,7 @@ def main() -> None:
     torch.set_num_threads(1)
     paths = find_images(arguments.images)[: arguments.first]
     settings = region_settings(arguments.method, 48, None, None, [])
+    baseline = arithmetic_ratio()
     seconds = []
     for workers in (1, 2):
         with tempfile.TemporaryDirectory() as folder:
@@ -38,11 +41,28 @@ def main() -> None:
             outcome = region_files(paths, settings, None, "png", workers, arguments.long_side, "cpu", Silent())
             seconds.append(time.perf_counter() - started)
             assert len(outcome.done) == len(paths)
-    load = os.getloadavg()[0]
     print(
         f"{arguments.method}, {len(paths)} pictures: one worker {seconds[0]:.1f} s, two workers {seconds[1]:.1f} s, "
-        f"{seconds[0] / seconds[1]:.2f} times as fast (load average at the end {load:.1f})"
+        f"{seconds[0] / seconds[1]:.2f} times as fast (plain arithmetic just before and after: {baseline:.2f} and "
+        f"{arithmetic_ratio():.2f} times; load average {os.getloadavg()[0]:.1f})"
     )
+
+
+def arithmetic_ratio() -> float:
+    """How much faster two processes are than one at adding integers."""
+    seconds = []
+    for workers in (1, 2):
+        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            pool.map(add, [1] * 8, chunksize=1)  # started
+            begun = time.perf_counter()
+            pool.map(add, [5_000_000] * 16, chunksize=1)
+            seconds.append(time.perf_counter() - begun)
+    return seconds[0] / seconds[1]
+
+
+def add(count: int) -> int:
+    """Some work."""
+    return sum(index * index for index in range(count))
 
 
 if __name__ == "__main__":
