@@ -11,7 +11,7 @@ from PIL import Image
 
 from clips4.config import Config
 from clips4.errors import UserError
-from clips4.segmenter import UNKNOWN_LABEL, Picture, Segmentation, Segmenter, nearest_class, read_picture
+from clips4.segmenter import UNKNOWN_LABEL, Segmentation, Segmenter, nearest_class
 from tests.conftest import photograph
 from tests.helpers import unit
 
@@ -19,50 +19,6 @@ from tests.helpers import unit
 @pytest.fixture(scope="module")
 def segmenter(tiny_run: Path) -> Segmenter:
     return Segmenter.load(tiny_run, device="cpu")
-
-
-def test_every_form_of_a_picture_is_the_same_picture(tmp_path: Path) -> None:
-    image = photograph()
-    array = np.array(image)
-    image.save(tmp_path / "a.png")
-    tensor = torch.from_numpy(array).permute(2, 0, 1)
-    forms: list[Picture] = [
-        tmp_path / "a.png",
-        str(tmp_path / "a.png"),
-        image,
-        array,
-        array / 255,
-        tensor,
-        tensor.double() / 255,
-    ]
-    for form in forms:
-        np.testing.assert_array_equal(read_picture(form), array)
-
-
-def test_grey_and_transparent_arrays(tmp_path: Path) -> None:
-    grey = np.full((5, 7), 9, np.uint8)
-    for form in (grey, grey[..., None]):
-        np.testing.assert_array_equal(read_picture(form), np.full((5, 7, 3), 9))
-    clear = np.zeros((5, 7, 4), np.uint8)
-    np.testing.assert_array_equal(read_picture(clear), np.full((5, 7, 3), 255))
-
-
-@pytest.mark.parametrize(
-    ("picture", "words"),
-    [
-        ("https://example.org/cat.jpg", "download the picture"),
-        ("nowhere.png", "no such file"),
-        (np.zeros((3, 4, 2), np.uint8), r"got \(3, 4, 2\)"),
-        (np.zeros((0, 4, 3), np.uint8), r"got \(0, 4, 3\)"),
-        (np.zeros((4, 4, 3), np.int32), "got int32"),
-        (np.full((4, 4, 3), np.nan), "NaN"),
-        (np.full((4, 4, 3), 1.5), "values in"),
-        (torch.zeros(4, 4, 3), r"is \(3, H, W\)"),
-    ],
-)
-def test_what_is_no_picture_is_told(picture: object, words: str) -> None:
-    with pytest.raises(UserError, match=words):
-        read_picture(picture)  # type: ignore[arg-type]
 
 
 def test_nearest_class_is_argmax_of_upsampled_cosines(monkeypatch: pytest.MonkeyPatch) -> None:

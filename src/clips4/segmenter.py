@@ -3,27 +3,24 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, cast, overload
+from typing import Literal, NamedTuple, Protocol, cast, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
-from typing_extensions import TypeIs
 
 from clips4.checkpoints import Prototypes, load_checkpoint
 from clips4.config import Config, TeacherConfig
 from clips4.devices import pick_device
 from clips4.errors import UserError
-from clips4.images import RGB, load_rgb, pil_to_rgb, reduce_to, resize_map, to_tensor
+from clips4.images import RGB, reduce_to, resize_map, to_tensor
+from clips4.pictures import Picture, Pictures, is_many, read_picture
 from clips4.teachers import Teacher, load_teacher
 from clips4.teachers.refinement import PamrRefiner, Refinement, refine_scores
 from clips4.teachers.text_cache import cached_class_vectors
 from clips4.vocabulary import UNKNOWN, ClassList, load_classes, load_templates
 
-Picture = str | Path | Image.Image | NDArray[Any] | Tensor
-Pictures = list[Any] | tuple[Picture, ...]  # lists are invariant: any list of pictures
 Vectors = Literal["prototypes", "text"]
 
 UNKNOWN_LABEL = -1
@@ -171,7 +168,7 @@ class Segmenter:
 
     def embed(self, images: Picture | Pictures) -> Tensor | list[Tensor]:
         """Pixel embeddings: (D, h, w) unit along D for one picture, a list of them for several."""
-        if _is_many(images):
+        if is_many(images):
             return [self._embed(read_picture(image)) for image in images]
         return self._embed(read_picture(images))
 
@@ -212,7 +209,7 @@ class Segmenter:
             UserError: unreadable picture, wrong names, or no names where there is no run to have any.
         """
         names, matrix = self.class_vectors(classes, vectors)
-        if _is_many(images):
+        if is_many(images):
             return [self.segment_by(image, names, matrix, unknown) for image in images]
         return self.segment_by(images, names, matrix, unknown)
 
@@ -246,8 +243,7 @@ class Segmenter:
         """
         cosines = torch.einsum("dhw,ld->lhw", read.z, vectors.to(read.z))
         scores, asked = refine_scores(cosines, read.keys, self._refinement)
-        picture = to_tensor(read.image).to(read.z.device)
-        refine = PamrRefiner(picture) if self._refinement.pamr else None
+        refine = PamrRefiner(to_tensor(read.image).to(read.z.device)) if self._refinement.pamr else None
         labels, best = best_class(scores, read.image.shape[:2], refine)
         return asked[labels], best
 
@@ -331,39 +327,3 @@ def best_class(
         best = torch.where(better, value, best)
         labels = torch.where(better, index + start, labels)
     return labels, best
-
-
-def read_picture(picture: Picture) -> RGB:
-    """(H, W, 3) uint8 of a picture in any form.
-
-    Args:
-        picture: a path; a PIL image; an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or of floats in [0, 1]; or a
-            tensor (3, H, W) of uint8 or of floats in [0, 1].
-
-    Raises:
-        UserError: a URL, an unreadable file, a wrong shape, NaN, or floats outside [0, 1].
-    """
-    if isinstance(picture, (str, Path)):
-        if str(picture).startswith(("http://", "https://", "ftp://")):
-            raise UserError(f"{picture}: addresses are not fetched; download the picture and give its path")
-        return load_rgb(picture)
-    if isinstance(picture, Image.Image):
-        return pil_to_rgb(picture)
-    if isinstance(picture, Tensor):
-        if picture.ndim != 3 or picture.shape[0] != 3:
-            raise UserError(f"a tensor picture is (3, H, W), got {tuple(picture.shape)}")
-        picture = picture.detach().cpu().permute(1, 2, 0).numpy()
-    array = np.asarray(picture)
-    if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise UserError(f"an array picture is (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
-            raise UserError("a picture of floats holds values in [0, 1]; this one has others, or NaN")
-        array = np.round(255 * array).astype(np.uint8)
-    if array.dtype != np.uint8:
-        raise UserError(f"an array picture is uint8 or float, got {array.dtype}")
-    return pil_to_rgb(Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array))
-
-
-def _is_many(images: Picture | Pictures) -> TypeIs[Pictures]:
-    return isinstance(images, (list, tuple))
