@@ -6,32 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from clips4.config import Config
 from clips4.errors import UserError
 from clips4.segmenter import UNKNOWN_LABEL, Segmentation, Segmenter, nearest_class
 from tests.conftest import photograph
-from tests.helpers import unit
 
 
 @pytest.fixture(scope="module")
 def segmenter(tiny_run: Path) -> Segmenter:
     return Segmenter.load(tiny_run, device="cpu")
-
-
-def test_nearest_class_is_argmax_of_upsampled_cosines(monkeypatch: pytest.MonkeyPatch) -> None:
-    z, vectors = unit(8, 4, 5, dim=0).float(), unit(7, 8, seed=1).float()
-    logits = torch.einsum("dhw,ld->lhw", z, vectors)
-    upsampled = F.interpolate(logits[None], (13, 17), mode="bilinear", align_corners=False)[0]
-    whole = nearest_class(z, vectors, (13, 17))
-    assert torch.equal(whole[0], upsampled.argmax(0))
-    torch.testing.assert_close(whole[1], upsampled.amax(0))
-    monkeypatch.setattr("clips4.segmenter._LOGIT_BUDGET", 2 * 13 * 17)
-    chunked = nearest_class(z, vectors, (13, 17))
-    assert torch.equal(whole[0], chunked[0])
-    assert torch.equal(whole[1], chunked[1])
 
 
 def test_one_and_several_pictures(segmenter: Segmenter) -> None:
@@ -54,9 +39,9 @@ def test_the_runs_own_classes_by_prototypes_and_by_text(segmenter: Segmenter) ->
 
 def test_known_names_by_prototypes_and_new_names_by_text(segmenter: Segmenter) -> None:
     assert segmenter.prototypes is not None
-    names, vectors = segmenter.class_vectors("grass,sofa")
+    names, vectors = segmenter.class_vectors("grass,sofa", "text")
     assert names == ("grass", "sofa")
-    assert torch.equal(vectors[0], segmenter.prototypes.known[2])
+    assert torch.equal(vectors[0], segmenter.prototypes.text[2])
     alone = Segmenter.from_teacher("conse", device="cpu").class_vectors("sofa")[1]
     torch.testing.assert_close(vectors[1:], alone)
 
