@@ -11,6 +11,7 @@ import typer
 from clips4.commands.ablate import ablate
 from clips4.commands.evaluate import app as evaluate_app
 from clips4.commands.score import app as score_app
+from clips4.commands.unknown import unknown
 from clips4.errors import UserError
 
 if TYPE_CHECKING:
@@ -236,6 +237,7 @@ def doctor(
         raise typer.Exit(1)
 
 
+app.command(epilog="Example: clips4 unknown runs/pets photos/ --out unknown")(unknown)
 app.add_typer(evaluate_app)
 app.add_typer(score_app)
 app.command(
