@@ -130,7 +130,7 @@ def test_wrong_names_and_places_are_one_line(fails: Fails, tmp_path: Path, pictu
     a_file = tmp_path / "file"
     a_file.touch()
     assert "is a file; give a folder" in fails("train", pictures, "--classes", "cat", "--out", a_file)
-    assert "File exists" in fails("segment", tiny_run, pictures, "--out", a_file)
+    assert "is a file; give a folder" in fails("segment", tiny_run, pictures, "--out", a_file)
     assert "input should be 'efficientnet-lite0', 'resnet50', 'resnet101' or 'dino'" in fails(
         "train", pictures, "--classes", "cat", "--set", "student.backbone=vgg", *run
     )

@@ -73,14 +73,16 @@ def answer_pictures(
         force: do again what is done.
 
     Raises:
-        UserError: an output would overwrite one of the pictures; nothing is written then.
+        UserError: ``out`` is a file, or an output would overwrite one of the pictures; nothing is written then.
     """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; give a folder with --out")
     own = {_place(out / name) for record in all_records(out) for name in (*record["files"], *record["older"])}
     pictures = [path for path in paths if _place(path) not in own]
     stems = output_stems(pictures)
     _spare_the_pictures(pictures, out, stems)
     outcome = Outcome()
-    listener.stage("segmenting", len(pictures))
+    listener.stage("answering", len(pictures))
     with deferred_interrupt() as interrupted:
         for path, stem in zip(pictures, stems, strict=True):
             if interrupted():

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from clips4.commands.ablate import ablate
+from clips4.commands.cluster import cluster
 from clips4.commands.evaluate import app as evaluate_app
 from clips4.commands.score import app as score_app
 from clips4.commands.segment import segment
@@ -187,6 +188,9 @@ app.command(
     epilog="Examples: clips4 segment runs/pets photos/ --out answers --save png,overlay,coco,gallery  ·  "
     "clips4 segment --teacher-only conse photos/ --classes cat,sofa --out answers"
 )(segment)
+app.command(epilog="Example: clips4 cluster runs/pets photos/ --k 12 --out clusters --save png,overlay,gallery")(
+    cluster
+)
 app.add_typer(evaluate_app)
 app.add_typer(score_app)
 app.command(
