@@ -1,4 +1,4 @@
-"""Clustering a folder: one set of centres for all pictures, the same again when repeated, one line for what is wrong."""
+"""Clustering a folder: one set of centres for all pictures, the same again when repeated, one line for mistakes."""
 
 import json
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_broken_pictures_and_too_many_clusters(loaded: Loaded, tmp_path: Path) -
     mixed = loaded._replace(images=[*broken[:1], *loaded.images])
     outcome = cluster_files(mixed, 2, tmp_path / "out", "png", 1, 0, False, Silent())
     assert [each.path for each in outcome.skipped] == broken[:1]
-    with pytest.raises(UserError, match="none of 3 pictures could be read; the first: .*letter"):
+    with pytest.raises(UserError, match=r"none of 3 pictures could be read; the first: .*letter"):
         cluster_files(loaded._replace(images=broken), 2, tmp_path / "none", "png", 1, 0, False, Silent())
     with pytest.raises(UserError, match=r"--k 4000: the pictures have \d+ embeddings in all"):
         cluster_files(loaded, 4000, tmp_path / "none", "png", 1, 0, False, Silent())
