@@ -38,7 +38,7 @@ def test_frames_of_a_folder_are_in_natural_order(tmp_path: Path) -> None:
         Image.new("RGB", (4, 4)).save(tmp_path / name, "PNG")
     frames = open_frames(tmp_path)
     assert [name for name, _ in frames] == ["F1", "f9", "f10"]
-    assert (frames.count, frames.rate) == (3, 24)
+    assert (frames.count, frames.rate) == (3, Fraction(24))
     assert open_frames(tmp_path, 29.97).rate == Fraction(2997, 100)
     assert sorted(["a2b10", "a2b9", "a10"], key=natural_key) == ["a2b9", "a2b10", "a10"]
 
