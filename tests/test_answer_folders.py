@@ -43,8 +43,16 @@ class Answers:
         grey = image.mean(2)
         labels = np.digitize(grey, np.quantile(grey, [0.3, 0.5, 0.8])).astype(np.int16) - 1
         z = torch.arange(24.0).view(2, 3, 4) / 7
-        result = Segmentation(image, labels, np.full(labels.shape, 0.25, np.float32), NAMES)
-        return Answer(result, path, stem, torch.eye(3, 2), z)
+        result = Segmentation(
+            image,
+            labels,
+            np.full(labels.shape, 0.25, np.float32),
+            NAMES,
+            z=z,
+            vectors=torch.eye(3, 2),
+            owner=torch.arange(3),
+        )
+        return Answer(result, path, stem)
 
 
 @pytest.fixture
@@ -120,6 +128,7 @@ def test_every_format_says_the_same(pictures: list[Path], tmp_path: Path) -> Non
             np.testing.assert_allclose(saved["z"], np.arange(24).reshape(2, 3, 4) / 7, atol=2e-3)
             assert tuple(saved["names"]) == NAMES
             np.testing.assert_array_equal(saved["vectors"], np.eye(3, 2))
+            np.testing.assert_array_equal(saved["owner"], np.arange(3))
             np.testing.assert_array_equal(saved["labels"], expected)
     assert not [name for name in contents(out) if name.endswith(".part")]
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from clips4.coco_files import annotations, panoptic_png, segments_info
 from clips4.georeference import files_beside, place_of
@@ -28,15 +27,11 @@ class Answer:
         result: labels and names.
         source: the picture's file.
         stem: of the names of its outputs.
-        vectors: (K, D) what the pixels were compared with.
-        z: (D, h, w) its pixel embeddings, where they are to be kept.
     """
 
     result: Segmentation
     source: Path
     stem: str
-    vectors: Tensor
-    z: Tensor | None = None
 
 
 def answer_files(answer: Answer, kinds: Sequence[Kind]) -> dict[str, bytes]:
@@ -55,7 +50,7 @@ def answer_files(answer: Answer, kinds: Sequence[Kind]) -> dict[str, bytes]:
     if "yolo" in kinds:
         files[f"yolo/labels/{stem}.txt"] = yolo_lines(result).encode()
     if "npz" in kinds:
-        files[f"{stem}.npz"] = embeddings_npz(answer)
+        files[f"{stem}.npz"] = embeddings_npz(result)
     if "gallery" in kinds:
         files[f"gallery/{stem}.jpg"] = _jpeg(result.image)
         files[f"gallery/{stem}_overlay.jpg"] = _jpeg(overlay(result))
@@ -74,24 +69,29 @@ def answer_facts(answer: Answer, kinds: Sequence[Kind]) -> dict[str, Any]:
     return facts
 
 
-def embeddings_npz(answer: Answer) -> bytes:
-    """NPZ, readable without pickle.
+def embeddings_npz(result: Segmentation) -> bytes:
+    """NPZ, readable without pickle, of all that an answer was made of.
 
-    ``z`` (D, h, w) float16; ``names`` (K,) text; ``vectors`` (K, D) float32; ``labels`` (H, W) int16, -1 for unknown.
+    ``z`` (D, h, w) float16; ``names`` (K,) text; ``vectors`` (L, D) float32 of the asked words and ``owner`` (L,) the
+    index into ``names`` of each; ``labels`` (H, W) int16, -1 for unknown; ``unknown_labels`` (H, W) int16, the
+    discovered unknown class of each unknown pixel, -1 elsewhere, where anything could be unknown.
 
     Raises:
-        ValueError: the answer holds no embeddings.
+        ValueError: the result holds no embeddings.
     """
-    if answer.z is None:
-        raise ValueError("the answer holds no embeddings to save")
+    if result.z is None or result.vectors is None or result.owner is None:
+        raise ValueError("the result holds no embeddings to save")
+    arrays: dict[str, Any] = {
+        "z": result.z.cpu().numpy().astype(np.float16),
+        "names": np.array(result.names, dtype=np.str_),
+        "vectors": result.vectors.cpu().numpy().astype(np.float32),
+        "owner": result.owner.cpu().numpy().astype(np.int16),
+        "labels": result.labels,
+    }
+    if result.unknown_labels is not None:
+        arrays["unknown_labels"] = result.unknown_labels
     buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        z=answer.z.cpu().numpy().astype(np.float16),
-        names=np.array(answer.result.names, dtype=np.str_),
-        vectors=answer.vectors.cpu().numpy().astype(np.float32),
-        labels=answer.result.labels,
-    )
+    np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 

@@ -17,16 +17,16 @@ from clips4.answer_folders import Outcome, answer_pictures
 from clips4.answer_records import stamp_of
 from clips4.answers import Answer
 from clips4.caching import content_key, settings_key
+from clips4.clustering import BUDGET, cluster_question
 from clips4.errors import UserError
 from clips4.evaluation.kmeans import nearest, sample_rows, spherical_kmeans_of_set
 from clips4.images import write_atomically
 from clips4.listening import Listener
 from clips4.outputs import parse_kinds
 from clips4.segment_files import Loaded
-from clips4.segmenter import Segmentation, Segmenter, nearest_class
+from clips4.segmenter import Segmenter
 
 CENTRES = "clusters.npz"
-_BUDGET = 2**17  # pixels that k-means sees, of all pictures together
 
 
 def cluster_files(
@@ -45,7 +45,6 @@ def cluster_files(
     segmenter, kinds = loaded.segmenter, parse_kinds(save)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; give a folder with --out")
-    names = tuple(f"cluster {number}" for number in range(1, k + 1))
     pictures = [(str(path.resolve()), stamp_of(path)) for path in loaded.images]
     question = settings_key({**loaded.identity, "k": k, "restarts": restarts, "seed": seed, "pictures": pictures})
     centres = None if force else read_centres(out / CENTRES, question)
@@ -53,14 +52,13 @@ def cluster_files(
         centres = find_centres(segmenter, loaded.images, k, restarts, seed, listener)
         write_centres(out / CENTRES, centres, question)
 
+    asked = cluster_question(centres)
+
     def answer(path: Path, stem: str) -> Answer:
-        read = segmenter.read(path)
-        labels, cosine = nearest_class(read.z, centres.to(read.z), read.image.shape[:2])
-        result = Segmentation(read.image, labels.short().cpu().numpy(), cosine.float().cpu().numpy(), names)
-        return Answer(result, path, stem, centres, read.z if "npz" in kinds else None)
+        return Answer(segmenter.answer(segmenter.read(path), asked, unknown=False), path, stem)
 
     made_by = settings_key({**loaded.identity, "centres": content_key(centres.numpy().tobytes())})
-    return answer_pictures(loaded.images, out, kinds, names, made_by, answer, force, listener)
+    return answer_pictures(loaded.images, out, kinds, asked.names, made_by, answer, force, listener)
 
 
 def find_centres(
@@ -86,7 +84,7 @@ def find_centres(
             listener.advance({})
 
     try:
-        rows = sample_rows(maps(), len(paths), max(_BUDGET, k), generator)
+        rows = sample_rows(maps(), len(paths), max(BUDGET, k), generator)
     except ValueError:
         raise UserError(f"none of {len(paths)} pictures could be read; the first: {wrong[0]}")
     if len(rows) < k:

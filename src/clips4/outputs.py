@@ -107,16 +107,22 @@ def label_png(result: Segmentation) -> bytes:
 
 
 def describe(result: Segmentation, source: str) -> dict[str, object]:
-    """JSON-ready description of a result: size, and per class its value in the PNG, colour, area and mean cosine."""
+    """JSON-ready description of a result: size, what each name was answered by, the unknown share by discovered unknown
+    class, and per class its value in the PNG, colour, area and mean cosine."""
     height, width = result.labels.shape
     colours = palette(len(result.names))
     unknown = UNKNOWN_VALUE[_depth(result)]
+    discovered = [
+        {"name": area.name, "pixels": area.pixels, "share": round(area.share, 6)} for area in result.unknown_areas()
+    ]
     return {
         "file": source,
         "width": width,
         "height": height,
         "asked": list(result.names),
+        **({"answered_by": dict(zip(result.names, result.sources, strict=True))} if result.sources else {}),
         "unknown_share": round(result.unknown_share, 6),
+        **({"unknown": discovered} if result.unknown_labels is not None else {}),
         "areas": [
             {
                 "name": area.name,

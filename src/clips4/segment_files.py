@@ -1,11 +1,13 @@
 """Segmenting files into files: what `clips4 segment` does."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from clips4.answer_folders import Outcome, answer_pictures
 from clips4.answers import Answer
+from clips4.asking import Question, Vectors
 from clips4.caching import content_key, settings_key
 from clips4.checkpoints import CARD, checkpoint_folders
 from clips4.config import Config, parse_config
@@ -13,7 +15,8 @@ from clips4.errors import UserError
 from clips4.images import find_images
 from clips4.listening import Listener
 from clips4.outputs import parse_kinds
-from clips4.segmenter import Segmenter, Vectors
+from clips4.reading import Edges, ReadingOptions
+from clips4.segmenter import Segmenter
 from clips4.teachers.refinement import Refinement
 
 _FORMAT = 1  # of all outputs; another number has everything done again
@@ -26,20 +29,31 @@ class TeacherOptions(NamedTuple):
     templates: str | None = None
     key_smoothing: bool = False
     prompt_denoising: bool = False
-    refine: str | None = None
 
     def settings(self) -> tuple[Config, Refinement]:
         """As configuration and refinement.
 
         Raises:
-            UserError: an unknown reading or refinement.
+            UserError: an unknown reading.
         """
-        if self.refine not in (None, "pamr"):
-            raise UserError(f"--refine {self.refine!r}: there is only pamr")
         given = {"reading": self.reading, "templates": self.templates}
         teacher = {key: value for key, value in given.items() if value is not None}
-        refinement = Refinement(self.prompt_denoising, self.key_smoothing, self.refine == "pamr")
-        return parse_config({"teacher": teacher}, "command line"), refinement
+        return parse_config({"teacher": teacher}, "command line"), Refinement(self.prompt_denoising, self.key_smoothing)
+
+
+def parse_reading(
+    scales: str = "1", flip: bool = False, window: int | None = None, overlap: float = 0.5, refine: str | None = None
+) -> ReadingOptions:
+    """How pictures are read, from what the command line says.
+
+    Raises:
+        UserError: not numbers, or out of range.
+    """
+    try:
+        sizes = tuple(float(scale) for scale in scales.split(","))
+    except ValueError:
+        raise UserError(f"--scales {scales!r}: give factors parted by commas, e.g. 1,2")
+    return ReadingOptions(sizes, flip, window, overlap, cast(Edges | None, refine))
 
 
 class Loaded(NamedTuple):
@@ -50,22 +64,26 @@ class Loaded(NamedTuple):
     identity: dict[str, Any]
 
 
-def load_segmenter(arguments: Sequence[Path], teacher_only: str | None, device: str, options: TeacherOptions) -> Loaded:
+def load_segmenter(
+    arguments: Sequence[Path],
+    teacher_only: str | None,
+    device: str,
+    options: TeacherOptions,
+    reading: ReadingOptions | None = None,
+) -> Loaded:
     """The segmenter and the pictures that the arguments RUN IMAGES... (or IMAGES... with a teacher alone) mean."""
     if teacher_only:
         images = find_images(arguments)
         config, refinement = options.settings()
         identity = {"teacher": teacher_only, **options._asdict()}
-        return Loaded(Segmenter.from_teacher(teacher_only, config, device, refinement), images, identity)
+        return Loaded(Segmenter.from_teacher(teacher_only, config, device, refinement, reading), images, identity)
     if options != TeacherOptions():
-        raise UserError(
-            "--reading, --templates, --key-smoothing, --prompt-denoising and --refine are for --teacher-only"
-        )
+        raise UserError("--reading, --templates, --key-smoothing and --prompt-denoising are for --teacher-only")
     run, *pictures = arguments
     if not pictures:
         raise UserError(f"give a run and pictures: clips4 segment RUN IMAGES... (got only {run})")
     images = find_images(pictures)
-    return Loaded(Segmenter.load(run, device), images, run_identity(run))
+    return Loaded(Segmenter.load(run, device, options=reading), images, run_identity(run))
 
 
 def run_identity(run: Path) -> dict[str, Any]:
@@ -86,6 +104,7 @@ def segment_files(
     save: str,
     vectors: str,
     unknown: bool,
+    background: str | None,
     force: bool,
     listener: Listener,
 ) -> Outcome:
@@ -95,19 +114,23 @@ def segment_files(
         UserError: wrong classes or kinds of output; a broken picture is skipped.
     """
     segmenter, kinds = loaded.segmenter, parse_kinds(save)
-    names, matrix = segmenter.class_vectors(classes, cast(Vectors, vectors))
+    question = segmenter.question(classes, cast(Vectors, vectors), background)
 
     def answer(path: Path, stem: str) -> Answer:
-        result = segmenter.segment_by(path, names, matrix, unknown)
-        return Answer(result, path, stem, matrix, segmenter.embed(path) if "npz" in kinds else None)
+        return Answer(segmenter.answer(segmenter.read(path), question, unknown), path, stem)
 
-    made_by = settings_key(
-        {
-            "format": _FORMAT,
-            **loaded.identity,
-            "names": names,
-            "vectors": content_key(matrix.float().cpu().numpy().tobytes()),
-            "unknown": unknown,
-        }
-    )
-    return answer_pictures(loaded.images, out, kinds, names, made_by, answer, force, listener)
+    made_by = settings_key({**loaded.identity, **_asked(segmenter, question, unknown)})
+    return answer_pictures(loaded.images, out, kinds, question.names, made_by, answer, force, listener)
+
+
+def _asked(segmenter: Segmenter, question: Question, unknown: bool) -> dict[str, Any]:
+    """All that answers depend on beside the network."""
+    return {
+        "format": _FORMAT,
+        "names": question.names,
+        "owner": question.owner.tolist(),
+        "vectors": content_key(question.vectors.float().cpu().numpy().tobytes()),
+        "background": question.background and asdict(question.background),
+        "unknown": unknown,
+        "reading": asdict(segmenter.options),
+    }

@@ -24,6 +24,19 @@ def segment(
     ] = "png,overlay,json",
     vectors: Annotated[str, typer.Option("--vectors", help="Class vectors: prototypes or text.")] = "prototypes",
     unknown: Annotated[bool, typer.Option(help="Answer 'unknown' where an unknown prototype is nearest.")] = True,
+    background: Annotated[
+        str | None,
+        typer.Option("--background", help="Answer 'background' below a probability (0.4), 'cosine 0.2', or by words."),
+    ] = None,
+    scales: Annotated[str, typer.Option("--scales", help="Sizes read and averaged, e.g. 1,2.")] = "1",
+    flip: Annotated[bool, typer.Option("--flip", help="Read mirrored, too, and average.")] = False,
+    window: Annotated[
+        int | None, typer.Option("--window", help="Read in windows of this side, in pixels as read; see --scales.")
+    ] = None,
+    overlap: Annotated[float, typer.Option("--overlap", help="Share of a window that the next covers again.")] = 0.5,
+    refine: Annotated[
+        str | None, typer.Option("--refine", help="To the picture's edges: pamr, or regions (superpixels).")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Do again what was done by the same settings.")] = False,
     teacher_only: Annotated[
         str | None, typer.Option("--teacher-only", help="No run: this teacher alone; all arguments are pictures.")
@@ -40,19 +53,17 @@ def segment(
     prompt_denoising: Annotated[
         bool, typer.Option("--prompt-denoising", help="Teacher alone: drop classes sure of no position (MaskCLIP).")
     ] = False,
-    refine: Annotated[
-        str | None, typer.Option("--refine", help="Teacher alone: pamr averages over like pixels nearby.")
-    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Name the pixels of pictures: for each a label PNG, an overlay with a legend, and JSON; COCO, YOLO, a gallery."""
     from clips4.commands.bars import bars
-    from clips4.segment_files import TeacherOptions, load_segmenter, segment_files
+    from clips4.segment_files import TeacherOptions, load_segmenter, parse_reading, segment_files
 
-    options = TeacherOptions(reading, templates, key_smoothing, prompt_denoising, refine)
+    options = TeacherOptions(reading, templates, key_smoothing, prompt_denoising)
+    how = parse_reading(scales, flip, window, overlap, refine)
     with bars() as listener:
-        loaded = load_segmenter(run_and_images, teacher_only, device, options)
-        outcome = segment_files(loaded, out, classes, save, vectors, unknown, force, listener)
+        loaded = load_segmenter(run_and_images, teacher_only, device, options, how)
+        outcome = segment_files(loaded, out, classes, save, vectors, unknown, background, force, listener)
     report(outcome, "Segmented", out)
 
 
