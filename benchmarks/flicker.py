@@ -68,16 +68,23 @@ def main() -> None:
             how = Steadiness(weight, given.radius, given.low)
             found = measure(segmenter, frames, masks, names.index(NAMED[video.name]), given.classes, how)
             rows[weight].append(found)
-            print(f"{video.name:16} weight {weight:.2f}  flicker {100 * found[0]:5.2f} %  recall {100 * found[1]:5.1f}  "
-                  f"IoU {100 * found[2]:5.1f}  {1000 * found[3]:.0f} ms a frame", flush=True)  # fmt: skip
-    alone = np.mean(rows[min(rows)], 0)
+            print(f"{video.name:16} {described(weight, found)}", flush=True)
+    alone = float(np.mean(rows[min(rows)], 0)[0])
     for weight, each in rows.items():
-        mean = np.mean(each, 0)
+        mean = np.mean(each, 0).tolist()
+        ratio = mean[0] / alone
         print(
-            f"mean of {len(each)}        weight {weight:.2f}  flicker {100 * mean[0]:5.2f} % "
-            f"({mean[0] / alone[0]:.2f} of weight {min(rows):.2f})  recall {100 * mean[1]:5.1f}  IoU {100 * mean[2]:5.1f}  "
-            f"{1000 * mean[3]:.0f} ms a frame"
+            f"{'mean of ' + str(len(each)):16} {described(weight, mean)}  {ratio:.2f} of the flicker of {min(rows):.2f}"
         )
+
+
+def described(weight: float, found: list[float]) -> str:
+    """A row for people."""
+    changed, recall, overlap, seconds = found
+    return (
+        f"weight {weight:.2f}  flicker {100 * changed:5.2f} %  recall {100 * recall:5.1f}  IoU {100 * overlap:5.1f}  "
+        f"{1000 * seconds:.0f} ms a frame"
+    )
 
 
 if __name__ == "__main__":

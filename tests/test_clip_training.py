@@ -176,7 +176,7 @@ def test_options_of_a_teacher_alone(clip: Path, pictures: Path, tiny_run: Path) 
     config, refinement = options.settings()
     assert (config.teacher.reading, config.teacher.templates) == ("sclip", "imagenet-80")
     assert refinement == Refinement(prompt_denoising=True, key_smoothing=True)
-    segmenter, paths, _ = load_segmenter([pictures], str(clip), "cpu", options)
+    segmenter, paths, *_ = load_segmenter([pictures], str(clip), "cpu", options)
     assert len(paths) == 3
     assert segmenter.segment(photograph(), "cat,cup").labels.shape == (72, 96)
     for wrong, words in (

@@ -51,6 +51,15 @@ class Outcome:
     skipped: list[Skipped] = field(default_factory=list)
     interrupted: bool = False
 
+    def joined(self, more: "Outcome") -> "Outcome":
+        """What became of these and of more."""
+        return Outcome(
+            self.done + more.done,
+            self.kept + more.kept,
+            self.skipped + more.skipped,
+            self.interrupted or more.interrupted,
+        )
+
 
 def answer_pictures(
     paths: Sequence[Path],

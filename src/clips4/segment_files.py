@@ -12,12 +12,15 @@ from clips4.caching import content_key, settings_key
 from clips4.checkpoints import CARD, checkpoint_folders
 from clips4.config import Config, parse_config
 from clips4.errors import UserError
+from clips4.frames import is_video
 from clips4.images import find_images
 from clips4.listening import Listener
-from clips4.outputs import parse_kinds
+from clips4.outputs import output_stems, parse_kinds
 from clips4.reading import Edges, ReadingOptions
 from clips4.segmenter import Segmenter
+from clips4.steady import Steadiness
 from clips4.teachers.refinement import Refinement
+from clips4.video_segments import check_kinds, segment_videos
 
 _FORMAT = 1  # of all outputs; another number has everything done again
 
@@ -57,11 +60,12 @@ def parse_reading(
 
 
 class Loaded(NamedTuple):
-    """A segmenter, the pictures it is to answer for, and by what its answers are known."""
+    """A segmenter, the pictures and videos it is to answer for, and by what its answers are known."""
 
     segmenter: Segmenter
     images: list[Path]
     identity: dict[str, Any]
+    videos: list[Path] = []  # noqa: RUF012  # never changed
 
 
 def load_segmenter(
@@ -73,17 +77,25 @@ def load_segmenter(
 ) -> Loaded:
     """The segmenter and the pictures that the arguments RUN IMAGES... (or IMAGES... with a teacher alone) mean."""
     if teacher_only:
-        images = find_images(arguments)
+        images, videos = _pictures_and_videos(arguments)
         config, refinement = options.settings()
         identity = {"teacher": teacher_only, **options._asdict()}
-        return Loaded(Segmenter.from_teacher(teacher_only, config, device, refinement, reading), images, identity)
+        segmenter = Segmenter.from_teacher(teacher_only, config, device, refinement, reading)
+        return Loaded(segmenter, images, identity, videos)
     if options != TeacherOptions():
         raise UserError("--reading, --templates, --key-smoothing and --prompt-denoising are for --teacher-only")
     run, *pictures = arguments
     if not pictures:
         raise UserError(f"give a run and pictures: clips4 segment RUN IMAGES... (got only {run})")
-    images = find_images(pictures)
-    return Loaded(Segmenter.load(run, device, options=reading), images, run_identity(run))
+    images, videos = _pictures_and_videos(pictures)
+    return Loaded(Segmenter.load(run, device, options=reading), images, run_identity(run), videos)
+
+
+def _pictures_and_videos(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Pictures as ``find_images`` finds them, and the video files among the inputs themselves."""
+    videos = [path for path in inputs if is_video(path)]
+    others = [path for path in inputs if path not in videos]
+    return (find_images(others) if others or not videos else []), videos
 
 
 def run_identity(run: Path) -> dict[str, Any]:
@@ -105,22 +117,44 @@ def segment_files(
     vectors: str,
     unknown: bool,
     background: str | None,
+    steadiness: Steadiness,
     force: bool,
     listener: Listener,
 ) -> Outcome:
-    """Segment each picture and write its files, then those of the whole folder; what is done is not done again.
+    """Segment each picture and write its files, then those of the whole folder; then each video. What is done is not
+    done again.
 
     Raises:
-        UserError: wrong classes or kinds of output; a broken picture is skipped.
+        UserError: wrong classes or kinds of output; a broken picture or video is skipped.
     """
     segmenter, kinds = loaded.segmenter, parse_kinds(save)
+    if loaded.videos:
+        check_kinds(kinds)
     question = segmenter.question(classes, cast(Vectors, vectors), background)
 
     def answer(path: Path, stem: str) -> Answer:
         return Answer(segmenter.answer(segmenter.read(path), question, unknown), path, stem)
 
-    made_by = settings_key({**loaded.identity, **_asked(segmenter, question, unknown)})
-    return answer_pictures(loaded.images, out, kinds, question.names, made_by, answer, force, listener)
+    settings = {**loaded.identity, **_asked(segmenter, question, unknown)}
+    made_by = settings_key(settings)
+    outcome = answer_pictures(loaded.images, out, kinds, question.names, made_by, answer, force, listener)
+    if loaded.videos and not outcome.interrupted:
+        stems = output_stems([*loaded.images, *loaded.videos])[len(loaded.images) :]
+        steadily = settings_key({**settings, "steadiness": asdict(steadiness)})
+        more = segment_videos(
+            segmenter,
+            question,
+            list(zip(loaded.videos, stems, strict=True)),
+            out,
+            kinds,
+            unknown,
+            steadiness,
+            steadily,
+            force,
+            listener,
+        )
+        outcome = outcome.joined(more)
+    return outcome
 
 
 def _asked(segmenter: Segmenter, question: Question, unknown: bool) -> dict[str, Any]:

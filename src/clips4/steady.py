@@ -1,9 +1,10 @@
 """Labels that are steady over the frames of a video: embeddings averaged over time along the way that pixels move.
 
-Frame by frame, pixels between two classes flicker. Here each frame's embeddings are mixed with those of the frames before,
-which label propagation (``tracking``) carries to where their pixels are now:
+Frame by frame, pixels between two classes flicker. Here each frame's embeddings are mixed with those of the frames
+before, which label propagation (``tracking``) carries to where their pixels are now:
 
-    y_p = normalise( (1 - g_p) z_p + g_p sum_q a(p, q) y_q ),    g_p = weight * clamp((m_p . z_p - low) / (1 - low), 0, 1)
+    y_p = normalise( (1 - g_p) z_p + g_p sum_q a(p, q) y_q )
+    g_p = weight * clamp((m_p . z_p - low) / (1 - low), 0, 1)
 
 with q over the frame before, a(p, q) the affinities of ``tracking`` between z_p and z_q, and m_p the normalised sum of
 a(p, q) z_q: what does not look like what came before, as after a cut, is taken as it is.

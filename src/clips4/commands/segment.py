@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 def segment(
     run_and_images: Annotated[
-        list[Path], typer.Argument(metavar="RUN IMAGES...", help="The run, then pictures or folders of them.")
+        list[Path],
+        typer.Argument(metavar="RUN IMAGES...", help="The run, then pictures, folders, or video files."),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
     classes: Annotated[
@@ -37,6 +38,10 @@ def segment(
     refine: Annotated[
         str | None, typer.Option("--refine", help="To the picture's edges: pamr, or regions (superpixels).")
     ] = None,
+    steady: Annotated[
+        float,
+        typer.Option("--steady", help="Video files: share of the past in a frame's embeddings; 0 is frame by frame."),
+    ] = 0.8,
     force: Annotated[bool, typer.Option("--force", help="Do again what was done by the same settings.")] = False,
     teacher_only: Annotated[
         str | None, typer.Option("--teacher-only", help="No run: this teacher alone; all arguments are pictures.")
@@ -58,12 +63,15 @@ def segment(
     """Name the pixels of pictures: for each a label PNG, an overlay with a legend, and JSON; COCO, YOLO, a gallery."""
     from clips4.commands.bars import bars
     from clips4.segment_files import TeacherOptions, load_segmenter, parse_reading, segment_files
+    from clips4.steady import Steadiness
 
     options = TeacherOptions(reading, templates, key_smoothing, prompt_denoising)
     how = parse_reading(scales, flip, window, overlap, refine)
     with bars() as listener:
         loaded = load_segmenter(run_and_images, teacher_only, device, options, how)
-        outcome = segment_files(loaded, out, classes, save, vectors, unknown, background, force, listener)
+        outcome = segment_files(
+            loaded, out, classes, save, vectors, unknown, background, Steadiness(steady), force, listener
+        )
     report(outcome, "Segmented", out)
 
 
@@ -74,13 +82,17 @@ def report(outcome: "Outcome", verb: str, out: Path) -> None:
         UserError: none of them could be read.
         typer.Exit: interrupted.
     """
+    from clips4.frames import is_video
+
     for _, reason in outcome.skipped:
         typer.echo(f"skipped: {reason}", err=True)
     if outcome.interrupted:
         done = len(outcome.done) + len(outcome.kept)
         typer.echo(f"Stopped after {done} pictures; the same command goes on from there.", err=True)
         raise typer.Exit(130)
+    kinds = {is_video(path) for path in (*outcome.done, *outcome.kept, *(path for path, _ in outcome.skipped))}
+    what = {(False,): "pictures", (True,): "videos"}.get(tuple(kinds), "files")
     kept = f", {len(outcome.kept)} done before" if outcome.kept else ""
-    typer.echo(f"{verb} {len(outcome.done)} pictures ({len(outcome.skipped)} skipped{kept}) into {out}.")
+    typer.echo(f"{verb} {len(outcome.done)} {what} ({len(outcome.skipped)} skipped{kept}) into {out}.")
     if not outcome.done and not outcome.kept:
-        raise UserError(f"none of {len(outcome.skipped)} pictures could be read")
+        raise UserError(f"none of {len(outcome.skipped)} {what} could be read")
