@@ -91,7 +91,7 @@ def report(outcome: "Outcome", verb: str, out: Path) -> None:
         typer.echo(f"Stopped after {done} pictures; the same command goes on from there.", err=True)
         raise typer.Exit(130)
     kinds = {is_video(path) for path in (*outcome.done, *outcome.kept, *(path for path, _ in outcome.skipped))}
-    what = {(False,): "pictures", (True,): "videos"}.get(tuple(kinds), "files")
+    what = "files" if len(kinds) > 1 else "videos" if True in kinds else "pictures"
     kept = f", {len(outcome.kept)} done before" if outcome.kept else ""
     typer.echo(f"{verb} {len(outcome.done)} {what} ({len(outcome.skipped)} skipped{kept}) into {out}.")
     if not outcome.done and not outcome.kept:
