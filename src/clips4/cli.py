@@ -14,6 +14,7 @@ from clips4.commands.evaluate import app as evaluate_app
 from clips4.commands.score import app as score_app
 from clips4.commands.segment import segment
 from clips4.commands.track import track
+from clips4.commands.unknown import unknown
 from clips4.errors import UserError
 
 app = typer.Typer(
@@ -196,6 +197,7 @@ app.command(
     epilog="Examples: clips4 track runs/coco DAVIS/JPEGImages/480p/dog --mask dog.png --out tracked/dog  ·  "
     "clips4 track runs/coco clip.mp4 --mask first.png --out tracked/clip --json areas.json"
 )(track)
+app.command(epilog="Example: clips4 unknown runs/pets photos/ --out unknown")(unknown)
 app.add_typer(evaluate_app)
 app.add_typer(score_app)
 app.command(

@@ -39,7 +39,7 @@ def write_gallery(path: Path, records: Callable[[], Iterable[Record]], names: Se
     order = sorted((i for i in range(len(names)) if pictures[i]), key=lambda i: -shares[i])
     options = "".join(
         f'<label><input type="checkbox" value="{i}">{_swatch(colours[names[i]])}{escape(names[i])} '
-        f"<small>{pictures[i]} {'picture' if pictures[i] == 1 else 'pictures'}, {escape(percent(shares[i] / count))}</small></label>"
+        f"<small>in {pictures[i]}, {escape(percent(shares[i] / count))}</small></label>"
         for i in order
     )
     page = Template(folder.joinpath("page.html").read_text("utf-8")).substitute(

@@ -4,6 +4,7 @@ The embeddings of the parts are averaged where they lie on each other and brough
 with class vectors are averaged by that as well, as sliding windows and test-time augmentation do with logits.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
@@ -79,7 +80,7 @@ class ReadingOptions:
         if self.window is not None and self.window >= largest:
             raise UserError(
                 f"a window of {self.window} pixels changes nothing: pictures are read at {largest}; give scales above "
-                f"{self.window / long_side:.1f} to read them larger, or a smaller window"
+                f"{math.ceil(10 * self.window / long_side) / 10} to read them larger, or a smaller window"
             )
 
 
