@@ -107,14 +107,14 @@ def decode_rgb(source: Path | bytes, name: str) -> RGB:
 def pil_to_rgb(image: Image.Image) -> RGB:
     """(H, W, 3) uint8 of an open PIL image of any mode; see ``load_rgb``."""
     if image.mode.startswith("I") or image.mode == "F":
-        return np.repeat(_deep_to_8bit(np.asarray(image))[..., None], 3, 2)
+        return np.repeat(deep_to_8bit(np.asarray(image))[..., None], 3, 2)
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return np.array(image.convert("RGB"))
 
 
-def _deep_to_8bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+def deep_to_8bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     """Scale deep values: integers by the smallest of 8, 16 and 32 bits that holds them, floats from [0, 1], else their
     own range."""
     x = np.nan_to_num(values.astype(np.float64))
