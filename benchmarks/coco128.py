@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from clips4.checkpoints import checkpoint_folders, versions
+from clips4.checkpoints import checkpoint_folders, load_checkpoint, versions
 from clips4.config import load_config
 from clips4.data.labelled import coco128
 from clips4.evaluation.confusion import Scores
@@ -26,10 +26,13 @@ from clips4.evaluation.language import score_language
 from clips4.evaluation.protocols import V1, class_file_hash
 from clips4.images import find_images
 from clips4.progress import Bars
+from clips4.reading import ReadingOptions
 from clips4.segmenter import Segmenter
 from clips4.teachers.refinement import Refinement
 from clips4.training import train
 from clips4.vocabulary import load_classes
+
+READINGS = {"": None, ", at three sizes and mirrored": ReadingOptions(scales=(0.7, 1, 1.4), flip=True)}
 
 
 def main() -> None:
@@ -51,16 +54,21 @@ def main() -> None:
         photographs = find_images(arguments.data / "images")
         train(photographs, classes, config, arguments.out, bool(checkpoint_folders(arguments.out)), listener=bars)
         minutes = (time.perf_counter() - started) / 60
-        student = Segmenter.load(arguments.out)
         refinement = Refinement(arguments.prompt_denoising, arguments.key_smoothing, arguments.pamr)
-        teacher = Segmenter.from_teacher(config.teacher.name, config, refinement=refinement)
-        assert student.prototypes is not None
-        vectors = {"text": student.prototypes.text, "prototypes": student.prototypes.known}
-        rows = {
-            f"{who} by {how}": scores
-            for who, segmenter in (("teacher", teacher), ("student", student))
-            for how, scores in score_language(segmenter, dataset, vectors, bars).items()
+        prototypes = load_checkpoint(arguments.out).prototypes
+        for_teacher = {"text": prototypes.text, "prototypes": prototypes.known}
+        for_student = {
+            **for_teacher,
+            "prototypes": prototypes.asked_known,
+            "the teacher's prototypes": prototypes.known,
         }
+        rows: dict[str, Scores] = {}
+        for reading, options in READINGS.items():
+            teacher = Segmenter.from_teacher(config.teacher.name, config, refinement=refinement, options=options)
+            student = Segmenter.load(arguments.out, options=options)
+            for who, segmenter, vectors in (("teacher", teacher, for_teacher), ("student", student, for_student)):
+                found = score_language(segmenter, dataset, vectors, bars)
+                rows |= {f"{who} by {how}{reading}": scores for how, scores in found.items()}
     print(table(rows))
     print(
         f"\n{minutes:.1f} minutes of reading and training on {os.cpu_count()} cores ({platform.processor() or 'CPU'})"

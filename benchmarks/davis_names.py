@@ -14,15 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from clips4.checkpoints import checkpoint_folders
+from clips4.checkpoints import checkpoint_folders, load_checkpoint
 from clips4.commands.bars import bars
 from clips4.config import load_config
 from clips4.data.sets.davis import load_davis
 from clips4.evaluation.named_objects import object_names, score_named_objects
 from clips4.evaluation.protocols import V1, class_file_hash
+from clips4.reading import ReadingOptions
 from clips4.segmenter import Segmenter
 from clips4.training import train
 from clips4.vocabulary import load_classes
+
+READINGS = {"": None, ", at three sizes and mirrored": ReadingOptions(scales=(0.7, 1, 1.4), flip=True)}
 
 
 def main() -> None:
@@ -42,17 +45,20 @@ def main() -> None:
         frames = [frame for video in videos for frame in video.frames[:: arguments.every]]
         train(frames, classes, config, arguments.out, bool(checkpoint_folders(arguments.out)), listener=listener)
         minutes = (time.perf_counter() - started) / 60
-        student = Segmenter.load(arguments.out)
-        teacher = Segmenter.from_teacher(config.teacher.name, config)
-        assert student.prototypes is not None
-        vectors = {"text": student.prototypes.text, "prototypes": student.prototypes.known}
-        rows = {
-            f"{who} by {how}": found
-            for who, segmenter in (("teacher", teacher), ("student", student))
-            for how, found in score_named_objects(
-                segmenter, videos, objects, vectors, arguments.every, listener
-            ).items()
+        prototypes = load_checkpoint(arguments.out).prototypes
+        for_teacher = {"text": prototypes.text, "prototypes": prototypes.known}
+        for_student = {
+            **for_teacher,
+            "prototypes": prototypes.asked_known,
+            "the teacher's prototypes": prototypes.known,
         }
+        rows: dict[str, dict[str, float]] = {}
+        for reading, options in READINGS.items():
+            teacher = Segmenter.from_teacher(config.teacher.name, config, options=options)
+            student = Segmenter.load(arguments.out, options=options)
+            for who, segmenter, vectors in (("teacher", teacher, for_teacher), ("student", student, for_student)):
+                ious = score_named_objects(segmenter, videos, objects, vectors, arguments.every, listener)
+                rows |= {f"{who} by {how}{reading}": found for how, found in ious.items()}
     names = [video.name for video in videos]
     print("| | mean | " + " | ".join(names) + " |\n|---|" + "---:|" * (1 + len(names)))
     for name, found in rows.items():

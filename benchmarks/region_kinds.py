@@ -64,7 +64,7 @@ def measure(kind: str, data: Path, out: Path, overrides: list[str]) -> dict[str,
         minutes = (time.perf_counter() - started) / 60
         student = Segmenter.load(run)
         assert student.prototypes is not None
-        vectors = {"text": student.prototypes.text, "prototypes": student.prototypes.known}
+        vectors = {"text": student.prototypes.text, "prototypes": student.prototypes.asked_known}
         scores = score_language(student, coco128(data, classes), vectors, bars)
     figures = {how: {"miou_present": s.miou_present, "pixel_accuracy": s.pixel_accuracy} for how, s in scores.items()}
     return {"minutes": round(minutes, 2), "config": config.model_dump(mode="json"), **figures}

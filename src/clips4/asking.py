@@ -5,6 +5,8 @@ of the run's bank, as training found the known prototypes, and their mean stands
 
     c = normalise( sum of the m segments of the bank nearest to the text vector )
 
+Found by what the teacher sees in the segments, averaged over what the student sees in them, where the run kept both.
+
 A text vector itself lies far from pixels; it is used where a run kept no bank, or where it is asked for. Each answer
 says which of these it came by.
 """
@@ -192,17 +194,18 @@ class Asker:
         rows: list[Tensor | None] = [None] * len(asked)
         sources: list[Source] = ["text" if vectors == "text" else "prototype"] * len(asked)
         if self._prototypes:
-            own = self._prototypes.known if vectors == "prototypes" else self._prototypes.text
+            own = self._prototypes.asked_known if vectors == "prototypes" else self._prototypes.text
             rows = [None if index is None else own[index] for index in known]
         new = [place for place, row in enumerate(rows) if row is None]
         if new:
             found = self.text(ClassList(tuple(asked.names[i] for i in new), tuple(asked.words[i] for i in new)))
-            bank = self._prototypes.bank if self._prototypes else None
-            by_bank = bank is not None and len(bank) > 0 and vectors == "prototypes"
-            if bank is not None and by_bank:
-                found = known_prototypes(found, bank.float(), BANK_NEAREST)
+            source: Source = "text"
+            run = self._prototypes
+            if vectors == "prototypes" and run is not None and run.bank is not None and len(run.bank):
+                seen = None if run.student_bank is None else run.student_bank.float()
+                found, source = known_prototypes(found, run.bank.float(), BANK_NEAREST, seen), "bank"
             for place, row in zip(new, found, strict=True):
-                rows[place], sources[place] = row, "bank" if by_bank else "text"
+                rows[place], sources[place] = row, source
         return torch.stack([row for row in rows if row is not None]), sources
 
     def _known(self, asked: ClassList) -> list[int | None]:

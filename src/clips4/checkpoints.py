@@ -33,6 +33,7 @@ FOLDER, WEIGHTS, CARD, STATE = "checkpoints", "student.safetensors", "card.json"
 FORMAT = 2
 _READABLE = (1, 2)  # format 1 had no digests and another file for the optimiser; its student is the same
 _STUDENT = "student."
+_OPTIONAL = ("bank", "fitted", "student_bank")  # of prototypes; earlier versions kept none
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class Prototypes:
         unknown: (U, D) prototypes of the unknown classes.
         bank: (S, D) float16, the teacher's vectors i_s of training segments drawn at random, by which names that the
             run was not trained with are answered; None for runs that kept none.
+        fitted: (K + U, D) known, then unknown prototypes as the trained student has them; what it is asked with. None
+            before the end of training, and where ``prototypes.rounds`` is 0: then it is asked with the teacher's.
+        student_bank: (S, D) float16, the student's vectors of the segments of ``bank``; None likewise.
     """
 
     classes: ClassList
@@ -53,11 +57,27 @@ class Prototypes:
     known: Tensor
     unknown: Tensor
     bank: Tensor | None = None
+    fitted: Tensor | None = None
+    student_bank: Tensor | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """(K,) names of the known classes."""
         return self.classes.names
+
+    @property
+    def asked_known(self) -> Tensor:
+        """(K, D) what a student's pixels are compared with for the known classes."""
+        return self.known if self.fitted is None else self.fitted[: len(self.known)]
+
+    @property
+    def asked_unknown(self) -> Tensor:
+        """(U, D) the same for the unknown ones."""
+        return self.unknown if self.fitted is None else self.fitted[len(self.known) :]
+
+    def asked(self) -> Tensor:
+        """(K + U, D) known, then unknown, as the student is asked with them."""
+        return torch.cat([self.asked_known, self.asked_unknown])
 
     def all(self) -> Tensor:
         """(K + U, D) known, then unknown."""
@@ -118,7 +138,9 @@ def save_checkpoint(
             "prototypes.known": prototypes.known,
             "prototypes.unknown": prototypes.unknown,
         }
-        tensors |= {} if prototypes.bank is None else {"prototypes.bank": prototypes.bank}
+        for name in _OPTIONAL:
+            if (values := getattr(prototypes, name)) is not None:
+                tensors[f"prototypes.{name}"] = values
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, beside / WEIGHTS)
         torch.save(dict(state), beside / STATE)
         card = {
@@ -207,7 +229,7 @@ def _read(path: Path, files: Sequence[str]) -> Checkpoint:
             tensors["prototypes.text"],
             tensors["prototypes.known"],
             tensors["prototypes.unknown"],
-            tensors.get("prototypes.bank"),  # earlier versions kept none
+            *(tensors.get(f"prototypes.{name}") for name in _OPTIONAL),
         )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, UserError):

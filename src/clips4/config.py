@@ -127,6 +127,10 @@ class PrototypeConfig(_Section):
     sample: int = Field(
         4096, ge=1, description="segments of the whole set, drawn at random, that unknown prototypes are drawn from"
     )
+    rounds: int = Field(
+        3, ge=0, description="rounds that fit prototypes to the trained student's pixels; 0 asks it with the teacher's"
+    )
+    mixture_temperature: float = Field(0.03, gt=0, description="tau of that fit")
     step: float = Field(0.05, ge=0, le=1, description="how far an unknown prototype moves to its segments per step")
 
 

@@ -118,7 +118,7 @@ def gather(run: Path, paths: Sequence[Path], device: str, listener: Listener) ->
         z, pixel_map, regions = student.embed(image).cpu(), teacher.embed(image).cpu(), regions_of(image, path)
         segments = fine_segments(z, regions, config.segments)
         by_teacher = nearest_class(pixel_map, prototypes.text, image.shape[:2])[0].numpy()
-        by_student = nearest_class(z, prototypes.all(), image.shape[:2])[0].numpy()
+        by_student = nearest_class(z, prototypes.asked(), image.shape[:2])[0].numpy()
         photographs.append(Photograph(titles[path], image, regions, segments, z, pixel_map, by_teacher, by_student))
         listener.advance({})
 

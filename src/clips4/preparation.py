@@ -90,7 +90,7 @@ def prepare(
         else:
             at_picture = torch.from_numpy(regions(image, path))
             if with_prototypes:
-                search.add(picture_segments(teacher_maps(image), at_picture, config.segments), number)
+                search.add(picture_segments(teacher_maps(image), at_picture, config.segments)[0], number)
             usable += 1
         listener.advance({})
     usable = sum(ranks.gather_objects(usable))
@@ -111,8 +111,9 @@ def prepare(
     return found
 
 
-def picture_segments(pixel_map: Tensor, regions: Tensor, config: SegmentConfig) -> Tensor:
-    """The teacher segments (S, D) of one picture, its (H, W) regions brought to the map's (D, h, w) resolution."""
+def picture_segments(pixel_map: Tensor, regions: Tensor, config: SegmentConfig) -> tuple[Tensor, Tensor]:
+    """The teacher segments (S, D) of one picture, its (H, W) regions brought to the map's (D, h, w) resolution; and
+    the (h, w) segment of each position."""
     pixel_map = F.normalize(pixel_map.float(), dim=0)
     at_map = F.interpolate(regions[None, None].double(), pixel_map.shape[1:], mode="nearest-exact")[0, 0].long()
     return teacher_segments(pixel_map, at_map, config.clusters, config.iterations, config.location_weight)

@@ -20,7 +20,7 @@ _PIXELS = 2**16  # rows of z that are compared with all classes at a time
 @torch.no_grad()
 def teacher_segments(
     pixel_map: Tensor, regions: Tensor, clusters: int | tuple[int, int], iterations: int, location_weight: float
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Cut one image's teacher map into segments and average each.
 
     Args:
@@ -29,11 +29,11 @@ def teacher_segments(
         clusters, iterations, location_weight: see ``segments.spherical_kmeans``.
 
     Returns:
-        (S, D) unit rows, i_s-hat of the paper.
+        (S, D) unit rows, i_s-hat of the paper; and (h, w) the segment of each position, ``IGNORED`` for none.
     """
     z = pixel_map[None]
     segments = cut_by_regions(spherical_kmeans(z, clusters, iterations, location_weight), regions[None])
-    return pool(flatten_pixels(z), segments.labels.flatten(), len(segments.region))
+    return pool(flatten_pixels(z), segments.labels.flatten(), len(segments.region)), segments.labels[0]
 
 
 @torch.no_grad()
@@ -47,13 +47,14 @@ def nearest_segments(text: Tensor, segments: Tensor, m: int) -> Tensor:
 
 
 @torch.no_grad()
-def known_prototypes(text: Tensor, segments: Tensor, m: int) -> Tensor:
+def known_prototypes(text: Tensor, segments: Tensor, m: int, seen: Tensor | None = None) -> Tensor:
     """The normalised mean of the m segments nearest to each class's text vector.
 
     Args:
         text: (K, D) unit rows.
         segments: (S, D) unit rows, the teacher segments of the training images.
         m: segments per class; all of them where there are fewer.
+        seen: (S, D) unit rows that are averaged instead, such as the student's of the same segments.
 
     Returns:
         (K, D) unit rows.
@@ -61,7 +62,8 @@ def known_prototypes(text: Tensor, segments: Tensor, m: int) -> Tensor:
     Raises:
         ValueError: m is not positive, there is no segment, or the dimensions differ.
     """
-    return F.normalize(segments[nearest_segments(text, segments, m)].sum(1), dim=1)
+    nearest = nearest_segments(text, segments, m)
+    return F.normalize((segments if seen is None else seen)[nearest].sum(1), dim=1)
 
 
 @torch.no_grad()

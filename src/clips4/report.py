@@ -75,7 +75,7 @@ def view_marks(findings: Findings) -> list[Mark]:
         ("known", prototypes.known, known),
         ("unknown", prototypes.all()[found], found),
         ("teacher", by_teacher, (by_teacher @ prototypes.text.T).argmax(1).tolist()),
-        ("student", by_student, (by_student @ prototypes.all().T).argmax(1).tolist()),
+        ("student", by_student, (by_student @ prototypes.asked().T).argmax(1).tolist()),
     ]
     signs = [(kind, index) for kind, _, labels in groups for index in labels]
     places = figures.tsne(torch.cat([vectors for _, vectors, _ in groups]).numpy(), seed).tolist()

@@ -270,7 +270,7 @@ class Segmenter:
         self, read: ReadPicture, question: Question, unknown: bool = True, options: ReadingOptions | None = None
     ) -> Segmentation:
         """``segment`` for a picture that was read and a question that was put into vectors."""
-        others = self.prototypes.unknown if unknown and self.prototypes else question.vectors[:0]
+        others = self.prototypes.asked_unknown if unknown and self.prototypes else question.vectors[:0]
         return answering.answer(read, question, others, self._refinement, self._options(options).refine)
 
     def label(self, read: ReadPicture, vectors: Tensor, refine: Edges | None = None) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,7 @@ from clips4.resuming import RunState, check_resumable, run_facts
 from clips4.runlog import LOG, RunLog
 from clips4.stalls import told_of_stalls
 from clips4.student.embedder import Embedder, build_student
+from clips4.student_prototypes import fit_to_student
 from clips4.teachers import load_teacher, pinned
 from clips4.teachers.text_cache import cached_class_vectors
 from clips4.vocabulary import ClassList, load_templates
@@ -218,6 +219,17 @@ def train(
                 line |= _watch(watcher, state)
             write_log(line)
             listener.advance({name: values[name] for name in ("loss", "contrast", "embedding", "semantic")})
+            if state.step == config.train.steps:
+                state.prototypes = fit_to_student(
+                    state.current_prototypes(),
+                    state.result,
+                    source,
+                    config,
+                    regions,
+                    teacher_maps,
+                    fabric.device,
+                    listener,
+                )
             stop = interrupted() if world == 1 else stop  # several ranks have to agree, and have, within the step
             if rank == 0 and (stop or state.step % config.train.save_every == 0 or state.step == config.train.steps):
                 state.save(run, config, facts)

@@ -252,7 +252,7 @@ def test_prototypes_found_at_test_time_are_those_of_training(tmp_path: Path) -> 
     regions, maps = RegionCache(config.regions), TeacherMaps(teacher, "cpu")
     everything = torch.cat(
         [
-            picture_segments(maps(load_rgb(path)), torch.from_numpy(regions(load_rgb(path))), config.segments)
+            picture_segments(maps(load_rgb(path)), torch.from_numpy(regions(load_rgb(path))), config.segments)[0]
             for path in paths
         ]
     )

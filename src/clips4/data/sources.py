@@ -48,8 +48,8 @@ class Source(Protocol):
     def sizes(self) -> tuple[int, list[tuple[int, int]]]:
         """How many pictures there are, about, and (width, height) of some of them."""
 
-    def sample(self, limit: int, long_side: int) -> Iterator[RGB]:
-        """At most ``limit`` readable pictures, the same whenever it is asked."""
+    def sample(self, limit: int, long_side: int) -> Iterator[tuple[Path, RGB]]:
+        """At most ``limit`` readable pictures with their names, the same whenever it is asked."""
 
 
 class PictureFiles:
@@ -74,10 +74,10 @@ class PictureFiles:
         found = [size for path in spread(self.paths, _SIZED) if (size := _size(path))]
         return len(self.paths), found
 
-    def sample(self, limit: int, long_side: int) -> Iterator[RGB]:
+    def sample(self, limit: int, long_side: int) -> Iterator[tuple[Path, RGB]]:
         for path in spread(self.paths, limit):
             try:
-                yield load_photograph(path, long_side)
+                yield path, load_photograph(path, long_side)
             except UserError:  # told when the pictures are read
                 continue
 
@@ -111,10 +111,10 @@ class PictureShards:
         whole = sum(Path(shard).stat().st_size for shard in self.shards)
         return round(whole / mean), [size for sample in first if (size := _size(io.BytesIO(sample.data)))]
 
-    def sample(self, limit: int, long_side: int) -> Iterator[RGB]:
+    def sample(self, limit: int, long_side: int) -> Iterator[tuple[Path, RGB]]:
         for sample in islice(read_once(self.shards, 0, 1, lambda _: None), limit):
             try:
-                yield decode_sample(sample, long_side)
+                yield Path(sample.name), decode_sample(sample, long_side)
             except UserError:
                 continue
 

@@ -71,7 +71,7 @@ def plan_teacher_maps(
 def _sample(teacher: Teacher, source: Source, long_side: int, device: torch.device) -> Tensor:
     """(P, D) unit vectors from some positions of some pictures, the same in every run."""
     found = [torch.zeros(0, teacher.embed_dim)]
-    for image in source.sample(_SAMPLED, long_side):
+    for _, image in source.sample(_SAMPLED, long_side):
         vectors = teacher.encode_pixels(to_tensor(image)[None].to(device))[0].flatten(1).T.float().cpu()
         found.append(vectors[:: max(1, len(vectors) // _POSITIONS)])
     return F.normalize(torch.cat(found), dim=1)

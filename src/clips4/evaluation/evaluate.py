@@ -115,27 +115,32 @@ def evaluate_by_language(
     name = config.teacher.name if teacher_name in (None, "run") else str(teacher_name)
     settings = config.teacher.model_copy(update={"name": name})
     teacher = load_teacher(settings).to(pick_device(device))
-    queries = {"text": text_query(teacher, classes, protocol)}
-    if student is not None and student.prototypes is not None:
-        queries["prototypes"] = _prototypes(student, teacher, dataset, protocol, config, pictures, device, listener)
+    text = text_query(teacher, classes, protocol)
     models = {"student": student} if student is not None else {}
     if teacher_name is not None:
         models["teacher"] = Segmenter.from_teacher(name, config, device)
     rows: list[Record] = []
     for who, segmenter in models.items():
+        queries = {"text": text}
+        if student is not None and student.prototypes is not None:
+            if who == "student" and student.prototypes.fitted is not None:
+                # as the run is asked by anyone: what was fitted to the student, new names by the run's bank
+                queries["prototypes"] = foreground(class_query(student.class_vectors(classes)[1]), protocol)
+            else:
+                queries["prototypes"] = _prototypes(
+                    student, teacher, dataset, protocol, config, pictures, device, listener
+                )
         found = evaluate_language(segmenter, dataset, queries, protocol, listener)
         rows += [set_rows(f"{who} by {how}", each, dataset.classes.names, unknown) for how, each in found.items()]
         if report is not None and segmenter is (student or segmenter):
             how = "prototypes" if "prototypes" in queries else "text"
             title = f"{dataset_name}, {who} by {how}, {protocol.id}"
             _language_pictures(segmenter, dataset, queries[how], found[how], protocol, title, report)
-    if report is not None and student is not None and len(queries["text"].vectors) == len(classes):
+    if report is not None and student is not None and len(text.vectors) == len(classes):
         alone = models.get("teacher") or Segmenter.from_teacher(name, config, device)
         of_teacher, of_student, labels, chosen = pixels_by_class(alone, student, dataset)
         names = [dataset.classes.names[index] for index in chosen]
-        embedding_picture(
-            queries["text"].vectors[chosen], of_teacher, of_student, labels, names, report / "embedding.png"
-        )
+        embedding_picture(text.vectors[chosen], of_teacher, of_student, labels, names, report / "embedding.png")
     return {
         "task": "language",
         "dataset": dataset_name,
@@ -181,7 +186,7 @@ def _prototypes(
     device: str,
     listener: Listener,
 ) -> LanguageQuery:
-    """The run's prototypes for names it knows; for others prototypes found at test time, as training finds them."""
+    """The run's prototypes in the teacher's space; of other names found at test time, as training finds them."""
     assert student.prototypes is not None
     own = {name: index for index, name in enumerate(student.names)}
     names, words = dataset.classes.names, dataset.classes.words

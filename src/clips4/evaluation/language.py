@@ -254,7 +254,7 @@ def find_prototypes(
     listener.stage("finding prototypes", len(pictures))
     for number, path in enumerate(pictures):
         image = reduce_to(load_rgb(path), config.data.long_side)
-        search.add(picture_segments(maps(image), torch.from_numpy(regions(image, path)), config.segments), number)
+        search.add(picture_segments(maps(image), torch.from_numpy(regions(image, path)), config.segments)[0], number)
         listener.advance({})
     near, _ = search.candidates()
     return known_prototypes(text, near, config.prototypes.m)

@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import clips4.student_prototypes
+from clips4.checkpoints import Prototypes, load_checkpoint
+from clips4.config import load_config
+from clips4.data.sources import PictureFiles
+from clips4.listening import Silent
+from clips4.prototypes import known_prototypes, mixture_prototypes
+from clips4.regions import RegionCache
+from clips4.segmenter import Segmenter
+from clips4.student_prototypes import fit_to_student
+from clips4.teachers import load_teacher
+from clips4.teachers.cache import TeacherMaps
+from clips4.vocabulary import ClassList
+from tests.helpers import unit
+
+
+class SeesTheSame(torch.nn.Module):
+    """A student that sees what the teacher does, turned by a rotation."""
+
+    def __init__(self, teacher: torch.nn.Module, turn: Tensor):
+        super().__init__()
+        self.teacher, self.turn = teacher, turn
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.einsum("de,behw->bdhw", self.turn, self.teacher.encode_pixels(images))  # type: ignore[operator]
+
+
+@pytest.fixture(scope="module")
+def teacher() -> torch.nn.Module:
+    found = load_teacher("conse")
+    assert isinstance(found, torch.nn.Module)
+    return found
+
+
+def fit(teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes, turn: Tensor, rounds: int = 3) -> Prototypes:
+    config = load_config("cpu", ["data.inference_side=512", f"prototypes.rounds={rounds}", "prototypes.m=2"])
+    return fit_to_student(
+        prototypes,
+        SeesTheSame(teacher, turn),  # type: ignore[arg-type]
+        PictureFiles(sorted(pictures.iterdir())[:3]),
+        config,
+        RegionCache(config.regions),
+        TeacherMaps(teacher),  # type: ignore[arg-type]
+        torch.device("cpu"),
+        Silent(),
+    )
+
+
+@pytest.fixture(scope="module")
+def prototypes(teacher: torch.nn.Module) -> Prototypes:
+    text = teacher.encode_text(["cat", "sky"])  # type: ignore[operator]
+    return Prototypes(ClassList(("cat", "sky"), (("cat",), ("sky",))), text, text, unit(2, 384).float())
+
+
+def test_a_student_that_sees_otherwise_is_asked_otherwise(
+    teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes
+) -> None:
+    same, turn = torch.eye(384), torch.linalg.qr(unit(384, 384).float())[0]
+    straight, turned = (fit(teacher, pictures, prototypes, each) for each in (same, turn))
+    assert straight.fitted is not None
+    assert turned.fitted is not None
+    assert straight.fitted.shape == (4, 384)
+    # the known turn with the student: nothing of the teacher's space is left in them
+    torch.testing.assert_close(turned.asked_known, straight.asked_known @ turn.T, rtol=0, atol=0.02)
+    assert turned.bank is not None
+    assert turned.student_bank is not None
+    torch.testing.assert_close(turned.student_bank.float(), turned.bank.float() @ turn.T, rtol=0, atol=0.02)
+
+
+def test_without_rounds_the_prototypes_stay(teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes) -> None:
+    assert fit(teacher, pictures, prototypes, torch.eye(384), rounds=0) is prototypes
+
+
+def test_a_run_is_asked_with_what_was_fitted(tiny_run: Path) -> None:
+    found = load_checkpoint(tiny_run).prototypes
+    assert found.fitted is not None
+    assert found.student_bank is not None
+    assert found.bank is not None
+    assert len(found.student_bank) == len(found.bank) > 0
+    assert not torch.equal(found.asked_known, found.known)
+    torch.testing.assert_close(found.fitted.norm(dim=1), torch.ones(len(found.fitted)))
+    segmenter = Segmenter.load(tiny_run)
+    names, vectors = segmenter.class_vectors()
+    assert names == found.names
+    assert torch.equal(vectors, found.asked_known)
+    # a new name is found by what the teacher sees, and is what the student sees there
+    text = segmenter.asker.text(ClassList(("violin",), (("violin",),)))
+    by_bank = known_prototypes(text, found.bank.float(), 8, found.student_bank.float())
+    torch.testing.assert_close(segmenter.class_vectors("violin")[1], by_bank)
+
+
+def test_prototypes_of_earlier_runs_are_the_teachers() -> None:
+    rows = F.normalize(torch.eye(3), dim=1)
+    old = Prototypes(ClassList(("a", "b"), (("a",), ("b",))), rows[:2], rows[:2], rows[2:])
+    assert torch.equal(old.asked(), old.all())
+    fitted = mixture_prototypes(rows, rows, torch.zeros(3, dtype=torch.int64), 1, 0.1, 1)
+    new = Prototypes(old.classes, old.text, old.known, old.unknown, fitted=fitted.flip(1))
+    assert torch.equal(new.asked(), fitted.flip(1))
+
+
+def test_no_more_pictures_are_held_than_the_limit(
+    teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fit(teacher, pictures, prototypes, torch.eye(384))
+    monkeypatch.setattr(clips4.student_prototypes, "PICTURES", 1)
+    part = fit(teacher, pictures, prototypes, torch.eye(384))
+    assert whole.bank is not None
+    assert part.bank is not None
+    assert 0 < len(part.bank) < len(whole.bank)
