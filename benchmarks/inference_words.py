@@ -1,6 +1,6 @@
 """What it costs to ask other words of a picture that was read: milliseconds, median and slowest of some rounds.
 
-    python benchmarks/inference_words.py --run runs/coco128 [--size 640x480] [--threads 2]
+    python benchmarks/inference_words.py --run runs/coco128 [--size 640x480 | --picture FILE] [--threads 2]
 
 "the same words": nothing new. "other words": their text vectors are in memory. "new words": never met before, so that
 the teacher encodes them (it is loaded already; files are written to an empty cache). For comparison "another picture":
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from clips4.images import load_rgb
 from clips4.naming import nouns
 
 
@@ -37,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True)
     parser.add_argument("--size", default="640x480", help="WIDTHxHEIGHT")
+    parser.add_argument("--picture", default=None, help="a photograph to ask; smooth noise of --size by default")
     parser.add_argument("--words", type=int, default=4, help="asked at a time")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=2)
@@ -51,6 +53,9 @@ def main() -> None:
         draw = np.random.default_rng(0)
         coarse = [Image.fromarray(draw.integers(0, 256, (9, 12, 3), np.uint8)) for _ in range(arguments.rounds + 2)]
         pictures = [np.asarray(each.resize((width, height), Image.Resampling.BICUBIC)) for each in coarse]
+        if arguments.picture:
+            pictures[0] = load_rgb(arguments.picture)
+            height, width = pictures[0].shape[:2]
         words, count = nouns(), arguments.words
         fixed = words[:count]
         segmenter.segment(pictures[0], fixed)  # loads the teacher

@@ -9,14 +9,22 @@ from hypothesis import strategies as st
 
 from clips4 import labelling
 from clips4.images import to_tensor
-from clips4.labelling import best_class, best_probability, nearest_class, pamr_class, upsampled_bands, upsampled_window
+from clips4.labelling import (
+    best_class,
+    best_probability,
+    contenders,
+    nearest_class,
+    pamr_class,
+    upsampled_bands,
+    upsampled_window,
+)
 from clips4.teachers.refinement import PamrRefiner
 from tests.helpers import generator, noise_image, provable, seeds, unit
 
 
-@pytest.mark.parametrize("band", [1, 2 * 17 * 7, 10**6])
-def test_nearest_class_is_argmax_of_upsampled_cosines(monkeypatch: pytest.MonkeyPatch, band: int) -> None:
-    monkeypatch.setattr(labelling, "_BAND", band)
+@pytest.mark.parametrize("pixels", [1, 40, 10**6])
+def test_nearest_class_is_argmax_of_upsampled_cosines(monkeypatch: pytest.MonkeyPatch, pixels: int) -> None:
+    monkeypatch.setattr(labelling, "_BAND_PIXELS", pixels)
     z, vectors = unit(8, 4, 5, dim=0).float(), unit(7, 8, seed=1).float()
     logits = torch.einsum("dhw,ld->lhw", z, vectors)
     upsampled = F.interpolate(logits[None], (13, 17), mode="bilinear", align_corners=False)[0]
@@ -50,6 +58,26 @@ def test_a_window_is_cut_from_the_whole(
     rows = slice(top, data.draw(st.integers(top + 1, size[0])))
     columns = slice(left, data.draw(st.integers(left + 1, size[1])))
     torch.testing.assert_close(upsampled_window(scores, size, rows, columns), whole[:, rows, columns])
+
+
+@provable
+@given(seeds, st.integers(1, 9), st.tuples(*[st.integers(1, 7)] * 2), st.tuples(*[st.integers(1, 40)] * 2))
+def test_no_class_that_wins_somewhere_is_left_out(
+    seed: int, classes: int, small: tuple[int, int], size: tuple[int, int]
+) -> None:
+    """The answer is that of all classes upsampled, though most are never looked at."""
+    scores = torch.randn(classes, *small, generator=generator(seed))
+    whole = F.interpolate(scores[None], size, mode="bilinear", align_corners=False)[0]
+    labels, best = best_class(scores, size)
+    torch.testing.assert_close(best, whole.amax(0))
+    torch.testing.assert_close(whole.gather(0, labels[None])[0], whole.amax(0))
+
+
+def test_a_class_that_wins_only_between_positions_is_a_contender() -> None:
+    """Second at both of two positions whose winners differ, it is the best in the middle; a fourth is never."""
+    scores = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.6], [-0.1, -0.1]])[:, None].expand(4, 2, 2)
+    assert contenders(scores).tolist() == [0, 1, 2]
+    assert best_class(scores, (2, 9))[0].unique().tolist() == [0, 1, 2]
 
 
 def test_the_lowest_label_wins_where_scores_are_equal() -> None:

@@ -294,7 +294,7 @@ def test_refined_answers_follow_the_pictures_edges(refine: Literal["pamr", "regi
         options = ReadingOptions(refine=how)
         labels = segmenter.answer(segmenter.read(picture, options), question, False, options).labels
         wrong[how] = float((labels != disc).mean())
-    assert wrong[refine] < 0.6 * wrong[None], wrong
+    assert wrong[refine] < 0.8 * wrong[None], wrong
 
 
 def test_half_precision_gives_nearly_the_same_embeddings(tiny_run: Path) -> None:

@@ -5,8 +5,10 @@ pixel, so that a photograph of 20 megapixels needs no more memory than a small o
 """
 
 from collections.abc import Iterator
+from math import floor
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from clips4.images import RGB, resize_map, to_tensor
@@ -15,6 +17,7 @@ from clips4.teachers.refinement import PamrRefiner
 
 _BAND = 2**18  # upsampled scores in a band: few enough to stay in a processor's cache
 SHARPNESS = 40.0  # of the softmax of a background threshold, as in protocol clips4-v1
+_BANDS, _BAND_PIXELS = 12, 2**19  # labels are made in so many bands, of so many pixels at most
 _LOGIT_BUDGET = 2**24  # values of upsampled scores of a tile held at a time
 _TILE = 640  # side of the tiles that PAMR refines, without what it looks at around them
 _PAMR_REACH = max(DILATIONS) * ITERATIONS  # pixels; no value depends on what lies farther away
@@ -42,7 +45,33 @@ def best_class(scores: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     Returns:
         (H, W) int64 labels 0..L-1 (the lowest where equal) and (H, W) the score of each pixel's label.
     """
-    return _collect(scores, (size[0], size[1]), upsampled_bands(scores, size))
+    height, width = size[0], size[1]
+    labels = torch.empty(height, width, dtype=torch.long, device=scores.device)
+    best = torch.empty(height, width, dtype=scores.dtype, device=scores.device)
+    padded = F.pad(scores[None], (1, 1, 1, 1), mode="replicate")[0]
+    classes_last = scores.permute(1, 2, 0).contiguous()[None]
+    rows = max(1, min(-(-height // _BANDS), _BAND_PIXELS // width))
+    for top in range(0, height, rows):
+        band = slice(top, min(top + rows, height))
+        first, last = (floor((row + 0.5) * scores.shape[1] / height - 0.5) + 1 for row in (band.start, band.stop - 1))
+        kept = contenders(padded[:, first : last + 2])
+        vertical = _interpolate(classes_last[..., kept], 1, height, band).permute(0, 3, 1, 2)
+        best[band], place = resize_map(vertical, (_length(band), width))[0].max(0)
+        labels[band] = kept[place]
+    return labels, best
+
+
+def contenders(scores: Tensor) -> Tensor:
+    """Classes that may be the best somewhere between positions: (L, h, w) -> (L',) rising indices; most are not.
+
+    Between four positions scores are weighted means of those at the four. A class can be the best there only if each
+    class that wins at one of the four is no better than it at one of them at least.
+    """
+    corners = torch.stack([scores[:, :-1, :-1], scores[:, 1:, :-1], scores[:, :-1, 1:], scores[:, 1:, 1:]])
+    possible = torch.ones_like(corners[0], dtype=torch.bool)
+    for winner in corners.argmax(1):
+        possible &= (corners >= corners.gather(1, winner[None, None].expand(4, 1, -1, -1))).any(0)
+    return possible.flatten(1).any(1).nonzero()[:, 0]
 
 
 @torch.no_grad()
