@@ -14,6 +14,7 @@ from clips4.evaluation.confusion import Scores, Tally, confusion_matrix, scores
 from clips4.evaluation.protocols import Background, Protocol
 from clips4.evaluation.unsupervised import SetScores, collect
 from clips4.images import RGB, load_rgb, reduce_to, resize_map, to_tensor
+from clips4.labelling import best_class
 from clips4.listening import Listener, Silent
 from clips4.preparation import picture_segments
 from clips4.prototype_search import PrototypeSearch
@@ -128,40 +129,36 @@ def answer(logits: Tensor, owner: Tensor, size: tuple[int, ...], background: Bac
     Returns:
         (H, W) int64 classes.
     """
-    keep = torch.ones(len(logits), dtype=torch.bool)
-    labels, probability = _best(logits, owner, size, background, keep)
     if background is None:
-        return labels
+        words, _ = best_class(logits, size)
+        return owner.to(words.device)[words]
+    keep = torch.ones(len(logits), dtype=torch.bool)
+    labels, probability = _best(logits, owner, size, background.scale, keep)
     if background.area:
         counts = torch.bincount(labels.flatten(), minlength=int(owner.max()) + 1)[1:]
         small = (counts <= background.area * counts.sum()).nonzero().flatten() + 1
         keep = ~torch.isin(owner, small.to(owner.device))
         if keep.any() and not keep.all():
-            labels, probability = _best(logits, owner, size, background, keep)
+            labels, probability = _best(logits, owner, size, background.scale, keep)
     return torch.where(probability < background.threshold, 0, labels)
 
 
-def _best(
-    logits: Tensor, owner: Tensor, size: tuple[int, ...], background: Background | None, keep: Tensor
-) -> tuple[Tensor, Tensor]:
-    """(H, W) class of the best kept word, and its softmax probability among all words (1 without a rule)."""
+def _best(logits: Tensor, owner: Tensor, size: tuple[int, ...], scale: float, keep: Tensor) -> tuple[Tensor, Tensor]:
+    """(H, W) class of the best kept word, and its softmax probability among all words."""
     height, width = size
     best = torch.full((height, width), -torch.inf, dtype=logits.dtype, device=logits.device)
     index, log_sum = torch.zeros_like(best, dtype=torch.long), best.clone()
     at_once = max(1, _LOGIT_BUDGET // (height * width))
     for start in range(0, len(logits), at_once):
         large = resize_map(logits[None, start : start + at_once], (height, width))[0]
-        if background is not None:
-            log_sum = torch.logaddexp(log_sum, (background.scale * large).logsumexp(0))
+        log_sum = torch.logaddexp(log_sum, (scale * large).logsumexp(0))
         allowed = keep[start : start + at_once].nonzero().flatten()
         if len(allowed):
             value, place = large[allowed.to(large.device)].max(0)
             better = value > best
             best = torch.where(better, value, best)
             index = torch.where(better, allowed.to(place.device)[place] + start, index)
-    labels = owner.to(index.device)[index]
-    probability = torch.ones_like(best) if background is None else (background.scale * best - log_sum).exp()
-    return labels, probability
+    return owner.to(index.device)[index], (scale * best - log_sum).exp()
 
 
 # ----------------------------------------------------------------------------------------------------------- scoring
