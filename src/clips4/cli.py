@@ -2,16 +2,20 @@
 
 import json
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clips4.commands.ablate import ablate
+from clips4.commands.arguments import expand_paths
 from clips4.commands.evaluate import app as evaluate_app
+from clips4.commands.export import export
+from clips4.commands.publish import publish
 from clips4.commands.score import app as score_app
+from clips4.commands.speaking import is_quiet, remark, summarise
 from clips4.errors import UserError
+from clips4.shell import run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,9 +50,10 @@ def common(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only answers and errors; may stand anywhere.")] = False,
 ) -> None:
-    """Options of every command; --debug is read by main()."""
+    """Options of every command; --debug and --quiet are read by shell.run()."""
 
 
 @app.command(epilog="Example: clips4 demo --out runs/demo")
@@ -63,14 +68,18 @@ def demo(
 
     with Bars(_console()) as bars:
         page = run_demo(out, overrides or [], device, bars)
-    typer.echo(f"Open {page} in a browser.")
+    summarise(f"Open {page} in a browser.")
 
 
 @app.command(epilog="Example: clips4 train photos/ --classes cat,dog,grass --out runs/pets --set train.steps=400")
 def train(
     images: Annotated[
         list[Path],
-        typer.Argument(help="Pictures, folders or lists (.txt) of them, or tar shards (dir/{000..099}.tar)."),
+        typer.Argument(
+            help="Pictures, folders or lists (.txt) of them, or tar shards (dir/{000..099}.tar); - for a list on the "
+            "standard input.",
+            callback=expand_paths,
+        ),
     ],
     classes: Classes,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
@@ -80,6 +89,7 @@ def train(
     preset: Annotated[str, typer.Option("--preset", help="A shipped preset, or a YAML file.")] = "cpu",
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Say for machines what was trained.")] = False,
     validate: Annotated[
         str | None, typer.Option("--validate", help="NAME=DIR: score this labelled set every train.watch_every steps.")
     ] = None,
@@ -109,12 +119,19 @@ def train(
     if ranks.rank():  # several processes tell it once
         return
     for _, reason in result.skipped:
-        typer.echo(f"skipped: {reason}", err=True)
+        remark(f"skipped: {reason}")
     if result.left_out_steps:
-        typer.echo(f"{result.left_out_steps} steps were left out: their loss or gradient was not finite", err=True)
-    typer.echo(
+        remark(f"{result.left_out_steps} steps were left out: their loss or gradient was not finite")
+    summarise(
         f"Trained on {result.pictures} pictures ({len(result.skipped)} skipped), {result.steps} steps. "
-        f"Now: clips4 segment {out} PICTURES --out DIR"
+        f"Now: clips4 segment {out} PICTURES --out DIR",
+        {
+            "run": out,
+            "pictures": result.pictures,
+            "skipped": {str(path): reason for path, reason in result.skipped},
+            "steps": result.steps,
+        },
+        as_json,
     )
 
 
@@ -124,7 +141,12 @@ def train(
 )
 def segment(
     run_and_images: Annotated[
-        list[Path], typer.Argument(metavar="RUN IMAGES...", help="The run, then pictures or folders of them.")
+        list[Path],
+        typer.Argument(
+            metavar="RUN IMAGES...",
+            help="The run, then pictures or folders of them; - for a list.",
+            callback=expand_paths,
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
     classes: Annotated[
@@ -162,8 +184,8 @@ def segment(
         segmenter, images = load_segmenter(run_and_images, teacher_only, device, options)
         done, skipped = segment_files(segmenter, images, out, classes, save, vectors, unknown, bars)
     for _, reason in skipped:
-        typer.echo(f"skipped: {reason}", err=True)
-    typer.echo(f"Segmented {len(done)} pictures ({len(skipped)} skipped) into {out}.")
+        remark(f"skipped: {reason}")
+    summarise(f"Segmented {len(done)} pictures ({len(skipped)} skipped) into {out}.")
     if not done:
         raise UserError(f"none of {len(skipped)} pictures could be read")
 
@@ -173,7 +195,9 @@ def segment(
     "clips4 regions photos/ --method hed-ucm --long-side 512 --workers 8   (fills the cache for training)"
 )
 def regions(
-    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Pictures, or folders of them; - for a list.", callback=expand_paths)
+    ],
     method: Annotated[
         str, typer.Option("--method", help="slic, felzenszwalb, gradient-ucm, hed-ucm or edges-ucm.")
     ] = "slic",
@@ -206,11 +230,11 @@ def regions(
     with Bars(_console()) as bars:
         done = region_files(find_images(images), settings, out, save, workers, long_side, where, bars)
     for _, reason in done.skipped:
-        typer.echo(f"skipped: {reason}", err=True)
+        remark(f"skipped: {reason}")
     if done.interrupted:
         typer.echo(f"Stopped after {len(done.done)} pictures; the same command goes on from there.", err=True)
         raise typer.Exit(130)
-    typer.echo(f"Regions of {len(done.done)} pictures ({len(done.skipped)} skipped) in {out or 'the cache'}.")
+    summarise(f"Regions of {len(done.done)} pictures ({len(done.skipped)} skipped) in {out or 'the cache'}.")
     if not done.done:
         raise UserError(f"none of {len(done.skipped)} pictures could be used")
 
@@ -236,6 +260,10 @@ def doctor(
         raise typer.Exit(1)
 
 
+app.command(epilog="Example: clips4 export runs/pets --out pets.onnx --int8 --calibrate photos/")(export)
+app.command(epilog="Example: clips4 publish runs/pets --out pets-published; clips4 publish runs/pets --to owner/pets")(
+    publish
+)
 app.add_typer(evaluate_app)
 app.add_typer(score_app)
 app.command(
@@ -246,22 +274,9 @@ app.command(
 def _console() -> "Console":
     from rich.console import Console
 
-    return Console(stderr=True)
+    return Console(stderr=True, quiet=is_quiet())
 
 
 def main() -> None:
-    """Entry point: what the user can mend is one line and exit code 2."""
-    warnings.formatwarning = lambda message, *_, **__: f"clips4: {message}\n"
-    try:
-        app()
-    except UserError as error:
-        if "--debug" in sys.argv:
-            raise
-        typer.echo(f"clips4: {error}", err=True)
-        sys.exit(2)
-    except OSError as error:  # a full disk, a folder that may not be written, a file where a folder is wanted
-        if "--debug" in sys.argv:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"clips4: {where}{error.strerror or error}; give another place, or mend this one", err=True)
-        sys.exit(2)
+    """Entry point; see ``shell.run`` for exit codes."""
+    sys.exit(run(app, sys.argv[1:]))

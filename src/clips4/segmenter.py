@@ -25,6 +25,7 @@ from clips4.vocabulary import UNKNOWN, ClassList, load_classes, load_templates
 Picture = str | Path | Image.Image | NDArray[Any] | Tensor
 Pictures = list[Any] | tuple[Picture, ...]  # lists are invariant: any list of pictures
 Vectors = Literal["prototypes", "text"]
+Backend = Literal["torch", "onnx"]
 
 UNKNOWN_LABEL = -1
 _MIN_SIDE = 32  # networks want a few positions; a smaller picture is enlarged for them
@@ -119,18 +120,30 @@ class Segmenter:
         self.names: tuple[str, ...] = prototypes.names if prototypes else ()
 
     @classmethod
-    def load(cls, run: str | Path, device: str = "auto") -> "Segmenter":
+    def load(cls, run: str | Path, device: str = "auto", backend: Backend = "torch") -> "Segmenter":
         """The student of a run.
 
         Args:
-            run: folder that ``clips4 train`` wrote, or one checkpoint of it.
+            run: folder that ``clips4 train`` wrote, one checkpoint of it, a hub id ``owner/name[@revision]``, or an
+                ONNX file that ``clips4 export`` wrote.
             device: "auto", "cpu", "cuda", "mps".
+            backend: "torch", or "onnx" for ONNX Runtime: it runs ONNX files in any case, and exports a run to the cache
+                at its first use.
 
         Raises:
-            UserError: no whole checkpoint there.
+            UserError: no whole checkpoint there, or one that this backend cannot run.
         """
-        checkpoint = load_checkpoint(Path(run))
+        from clips4.hub import fetch_run
+        from clips4.onnx_backend import is_exported, load_onnx
+
+        if backend not in ("torch", "onnx"):
+            raise UserError(f"backend {backend!r}: there are torch and onnx")
         where = pick_device(device)
+        if backend == "onnx" or is_exported(run):
+            encoder, exported = load_onnx(Path(run) if is_exported(run) else fetch_run(run), str(where))
+            config = exported.config
+            return cls(encoder, config.teacher, config.data.inference_side, where, exported.prototypes)
+        checkpoint = load_checkpoint(fetch_run(run))
         student = checkpoint.student.to(where)
         return cls(
             student, checkpoint.config.teacher, checkpoint.config.data.inference_side, where, checkpoint.prototypes
