@@ -150,6 +150,19 @@ class Segmenter:
         )
 
     @classmethod
+    def from_pretrained(
+        cls, name: str | Path, revision: str | None = None, device: str = "auto", backend: Backend = "torch"
+    ) -> "Segmenter":
+        """``load`` by the hub's habit: a hub id with a branch, tag or commit of its own, or a folder.
+
+        Raises:
+            UserError: see ``load`` and ``hub.fetch_run``.
+        """
+        from clips4.hub import fetch_run
+
+        return cls.load(fetch_run(name, revision), device, backend=backend)
+
+    @classmethod
     def from_teacher(
         cls,
         name: str,
