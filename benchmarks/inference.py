@@ -85,7 +85,7 @@ def ways(backbone: str, side: int, without: list[str]) -> dict[str, Pass]:
         return found
     proto = to_proto(AskedStudent(student), DIMENSIONS)
     if "onnx" not in without:
-        found[f"{backbone}, ONNX Runtime"] = OnnxEncoder(session(proto), DIMENSIONS)
+        found[f"{backbone}, ONNX Runtime"] = OnnxEncoder(session(proto), DIMENSIONS, student.stride)
     if "int8" not in without:
         with tempfile.TemporaryDirectory() as folder:
             from PIL import Image
@@ -95,7 +95,7 @@ def ways(backbone: str, side: int, without: list[str]) -> dict[str, Pass]:
             for path, picture in zip(paths, noise, strict=True):
                 Image.fromarray(picture).save(path)
             small, _ = quantise(proto, paths, side, any_prototypes())
-        found[f"{backbone}, ONNX Runtime int8"] = OnnxEncoder(session(small), DIMENSIONS)
+        found[f"{backbone}, ONNX Runtime int8"] = OnnxEncoder(session(small), DIMENSIONS, student.stride)
     return found
 
 

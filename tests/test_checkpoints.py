@@ -1,5 +1,6 @@
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def make_prototypes(unknown: int = 4) -> Prototypes:
         text,
         known,
         unit(unknown, DIMENSIONS, seed=2, dtype=torch.float32),
+        unit(5, DIMENSIONS, seed=3, dtype=torch.float16),
     )
 
 
@@ -95,8 +97,17 @@ def test_everything_comes_back_bit_for_bit(saved: Run) -> None:
     assert checkpoint.config == CONFIG
     assert equal_states(checkpoint.student.state_dict(), saved.student.state_dict())
     assert checkpoint.prototypes.names == saved.prototypes.names
-    for part in ("text", "known", "unknown"):
+    for part in ("text", "known", "unknown", "bank"):
         assert torch.equal(getattr(checkpoint.prototypes, part), getattr(saved.prototypes, part))
+        assert getattr(checkpoint.prototypes, part).dtype == getattr(saved.prototypes, part).dtype
+
+
+def test_a_run_without_a_bank(tmp_path: Path, saved: Run) -> None:
+    without = replace(saved.prototypes, bank=None)
+    save_checkpoint(tmp_path, 1, CONFIG, saved.student, without, saved.state(), 1)
+    checkpoint = load_checkpoint(tmp_path)
+    assert checkpoint.prototypes.bank is None
+    assert checkpoint.card["bank"] == 0
 
 
 def test_the_students_answers_come_back_bit_for_bit(saved: Run) -> None:

@@ -90,7 +90,7 @@ def test_train_and_segment_with_broken_and_odd_pictures_among_good_ones(tmp_path
         assert sum(area["share"] for area in report["areas"]) == pytest.approx(1, abs=1e-4)
         with Image.open(out / f"{path.stem}_overlay.png") as overlay:
             assert overlay.width >= shown[0]
-    assert not list(out.glob(".*")), "no half-written files stay"
+    assert not list(out.rglob("*.part")), "no half-written files stay"
 
 
 def test_segment_by_a_teacher_alone(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_segment_by_a_teacher_alone(tmp_path: Path) -> None:
         tmp_path / "o",
     )
     assert clips4(*command, "--save", "png").returncode == 0
-    assert [path.name for path in (tmp_path / "o").iterdir()] == ["a.png"]
+    assert [path.name for path in (tmp_path / "o").glob("[!.]*")] == ["a.png"]
     assert set(np.unique(np.array(Image.open(tmp_path / "o/a.png")))) <= {0, 1}
 
 
@@ -130,7 +130,7 @@ def test_wrong_names_and_places_are_one_line(fails: Fails, tmp_path: Path, pictu
     a_file = tmp_path / "file"
     a_file.touch()
     assert "is a file; give a folder" in fails("train", pictures, "--classes", "cat", "--out", a_file)
-    assert "File exists" in fails("segment", tiny_run, pictures, "--out", a_file)
+    assert "is a file; give a folder" in fails("segment", tiny_run, pictures, "--out", a_file)
     assert "input should be 'efficientnet-lite0', 'resnet50', 'resnet101' or 'dino'" in fails(
         "train", pictures, "--classes", "cat", "--set", "student.backbone=vgg", *run
     )
@@ -139,6 +139,7 @@ def test_wrong_names_and_places_are_one_line(fails: Fails, tmp_path: Path, pictu
     assert "no checkpoint there" in fails("segment", pictures, pictures, *out)
     assert "got only" in fails("segment", tiny_run, *out)
     assert "--save 'jpeg'" in fails("segment", tiny_run, pictures, "--save", "jpeg", *out)
+    assert "would be overwritten" in fails("segment", tiny_run, pictures, "--out", pictures)
     assert "'prototypes' or 'text'" in fails("segment", tiny_run, pictures, "--vectors", "words", *out)
     assert "unknown teacher" in fails("segment", "--teacher-only", "clop", pictures, "--classes", "cat", *out)
     assert "give --classes" in fails("segment", "--teacher-only", "conse", pictures, *out)

@@ -172,21 +172,20 @@ def test_denoising_answers_with_the_classes_that_are_left(clip: Path) -> None:
 
 
 def test_options_of_a_teacher_alone(clip: Path, pictures: Path, tiny_run: Path) -> None:
-    options = TeacherOptions("sclip", "imagenet-80", True, True, "pamr")
+    options = TeacherOptions("sclip", "imagenet-80", True, True)
     config, refinement = options.settings()
     assert (config.teacher.reading, config.teacher.templates) == ("sclip", "imagenet-80")
-    assert refinement == Refinement(prompt_denoising=True, key_smoothing=True, pamr=True)
-    segmenter, paths = load_segmenter([pictures], str(clip), "cpu", options)
+    assert refinement == Refinement(prompt_denoising=True, key_smoothing=True)
+    segmenter, paths, *_ = load_segmenter([pictures], str(clip), "cpu", options)
     assert len(paths) == 3
     assert segmenter.segment(photograph(), "cat,cup").labels.shape == (72, 96)
     for wrong, words in (
         (TeacherOptions(reading="best"), "teacher.reading = 'best': input should be 'maskclip'"),
-        (TeacherOptions(refine="crf"), "--refine 'crf': there is only pamr"),
         (TeacherOptions(templates="few"), "unknown prompt templates 'few'"),
     ):
         with pytest.raises(UserError, match=words):
             load_segmenter([pictures], str(clip), "cpu", wrong)[0].segment(photograph(), "cat")
-    for option in (TeacherOptions(reading="sclip"), TeacherOptions(key_smoothing=True), TeacherOptions(refine="pamr")):
+    for option in (TeacherOptions(reading="sclip"), TeacherOptions(key_smoothing=True)):
         with pytest.raises(UserError, match="are for --teacher-only"):
             load_segmenter([tiny_run, pictures], None, "cpu", option)
 

@@ -1,13 +1,15 @@
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from clips4.config import ObjectiveConfig, SegmentConfig
 from clips4.data.loader import draw_pixels
 from clips4.losses import pixel_segment_contrast
 from clips4.objective import Terms, objective
+from clips4.prototypes import update_unknown
 from clips4.segments import IGNORED, cut_by_regions, flatten_pixels, pool, spherical_kmeans
 from tests.helpers import generator, unit
 from tests.reference import losses as reference_losses
@@ -236,3 +238,45 @@ def test_single_precision_stays() -> None:
     assert all(part.dtype == torch.float32 for part in terms)
     assert all(part.shape == () for part in terms[:4])
     assert terms.total.item() == pytest.approx(run(case, config()).total.item(), rel=1e-3)
+
+
+class CountWaits(TorchDispatchMode):
+    """Counts the operations for which, on a device other than the CPU, the host waits to learn a value or a size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        masks = name in ("index", "index_put", "index_put_", "_index_put_impl_") and any(
+            index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
+        )
+        if masks or name in ("_local_scalar_dense", "nonzero", "_unique2", "unique_dim", "masked_select", "equal"):
+            self.waits.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_waits_are_counted() -> None:
+    x = torch.arange(4.0)
+    with CountWaits() as counted:
+        x[x > 1]
+        x[x > 1] = 0
+        x.max().item()
+        bool(x.any())
+        x.unique()
+    assert len(counted.waits) >= 5
+
+
+@pytest.mark.parametrize("exclude_own", [False, True])
+def test_the_host_waits_for_the_device_once(exclude_own: bool) -> None:
+    case = make_case(ignored=True)
+    z = case.z.clone().requires_grad_()
+    drawn = draw_pixels(case.regions.numel(), 40, generator(9))
+    with CountWaits() as counted:
+        terms = objective(
+            z, case.regions, case.pixel_map, case.prototypes, config(exclude_own=exclude_own), SEGMENTS, drawn
+        )
+        terms.total.backward()
+        update_unknown(case.prototypes[3:], case.prototypes[:3], terms.guidance, 0.1)
+    assert counted.waits == ["_unique2"]  # how many segments there are

@@ -1,6 +1,8 @@
 """What `clips4 regions` writes, and that an interrupted run goes on."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +143,17 @@ def test_options_that_do_not_go_together_are_told(options: tuple, message: str) 
 def test_wrong_kinds_of_output_are_told(save: str, method: str) -> None:
     with pytest.raises(UserError, match="--save"):
         parse_kinds(save, RegionConfig(method=method))  # type: ignore[arg-type]
+
+
+def test_a_worker_that_cuts_superpixels_does_without_pytorch(pictures: Path, tmp_path: Path) -> None:
+    # importing it takes a worker seconds, as long as the regions of a small folder
+    picture = sorted(pictures.iterdir())[0]
+    program = (
+        "import sys; from pathlib import Path; from clips4.config import RegionConfig\n"
+        "from clips4.region_files import RegionWork\n"
+        f"work = RegionWork(RegionConfig(method='gradient-ucm'), None, (), Path({str(tmp_path)!r}))\n"
+        f"work(Path({str(picture)!r}), 'a')\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    assert list(tmp_path.rglob("*.png"))

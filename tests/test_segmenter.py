@@ -6,76 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from clips4.config import Config
 from clips4.errors import UserError
-from clips4.segmenter import UNKNOWN_LABEL, Picture, Segmentation, Segmenter, nearest_class, read_picture
+from clips4.segmenter import UNKNOWN_LABEL, Segmentation, Segmenter, nearest_class
 from tests.conftest import photograph
-from tests.helpers import unit
 
 
 @pytest.fixture(scope="module")
 def segmenter(tiny_run: Path) -> Segmenter:
     return Segmenter.load(tiny_run, device="cpu")
-
-
-def test_every_form_of_a_picture_is_the_same_picture(tmp_path: Path) -> None:
-    image = photograph()
-    array = np.array(image)
-    image.save(tmp_path / "a.png")
-    tensor = torch.from_numpy(array).permute(2, 0, 1)
-    forms: list[Picture] = [
-        tmp_path / "a.png",
-        str(tmp_path / "a.png"),
-        image,
-        array,
-        array / 255,
-        tensor,
-        tensor.double() / 255,
-    ]
-    for form in forms:
-        np.testing.assert_array_equal(read_picture(form), array)
-
-
-def test_grey_and_transparent_arrays(tmp_path: Path) -> None:
-    grey = np.full((5, 7), 9, np.uint8)
-    for form in (grey, grey[..., None]):
-        np.testing.assert_array_equal(read_picture(form), np.full((5, 7, 3), 9))
-    clear = np.zeros((5, 7, 4), np.uint8)
-    np.testing.assert_array_equal(read_picture(clear), np.full((5, 7, 3), 255))
-
-
-@pytest.mark.parametrize(
-    ("picture", "words"),
-    [
-        ("https://example.org/cat.jpg", "download the picture"),
-        ("nowhere.png", "no such file"),
-        (np.zeros((3, 4, 2), np.uint8), r"got \(3, 4, 2\)"),
-        (np.zeros((0, 4, 3), np.uint8), r"got \(0, 4, 3\)"),
-        (np.zeros((4, 4, 3), np.int32), "got int32"),
-        (np.full((4, 4, 3), np.nan), "NaN"),
-        (np.full((4, 4, 3), 1.5), "values in"),
-        (torch.zeros(4, 4, 3), r"is \(3, H, W\)"),
-    ],
-)
-def test_what_is_no_picture_is_told(picture: object, words: str) -> None:
-    with pytest.raises(UserError, match=words):
-        read_picture(picture)  # type: ignore[arg-type]
-
-
-def test_nearest_class_is_argmax_of_upsampled_cosines(monkeypatch: pytest.MonkeyPatch) -> None:
-    z, vectors = unit(8, 4, 5, dim=0).float(), unit(7, 8, seed=1).float()
-    logits = torch.einsum("dhw,ld->lhw", z, vectors)
-    upsampled = F.interpolate(logits[None], (13, 17), mode="bilinear", align_corners=False)[0]
-    whole = nearest_class(z, vectors, (13, 17))
-    assert torch.equal(whole[0], upsampled.argmax(0))
-    torch.testing.assert_close(whole[1], upsampled.amax(0))
-    monkeypatch.setattr("clips4.segmenter._LOGIT_BUDGET", 2 * 13 * 17)
-    chunked = nearest_class(z, vectors, (13, 17))
-    assert torch.equal(whole[0], chunked[0])
-    assert torch.equal(whole[1], chunked[1])
 
 
 def test_one_and_several_pictures(segmenter: Segmenter) -> None:
@@ -98,9 +39,9 @@ def test_the_runs_own_classes_by_prototypes_and_by_text(segmenter: Segmenter) ->
 
 def test_known_names_by_prototypes_and_new_names_by_text(segmenter: Segmenter) -> None:
     assert segmenter.prototypes is not None
-    names, vectors = segmenter.class_vectors("grass,sofa")
+    names, vectors = segmenter.class_vectors("grass,sofa", "text")
     assert names == ("grass", "sofa")
-    assert torch.equal(vectors[0], segmenter.prototypes.known[2])
+    assert torch.equal(vectors[0], segmenter.prototypes.text[2])
     alone = Segmenter.from_teacher("conse", device="cpu").class_vectors("sofa")[1]
     torch.testing.assert_close(vectors[1:], alone)
 

@@ -92,6 +92,14 @@ def test_resuming_with_other_settings_or_classes_is_refused(
         train(paths, CLASSES, tiny_config, copied_run, device="cpu")
 
 
+def test_a_refused_resumption_leaves_the_run_as_it_was(pictures: Path, copied_run: Path) -> None:
+    before = {path: path.read_bytes() for path in copied_run.rglob("*") if path.is_file()}
+    other = load_config("cpu", [*TINY, "prototypes.m=3"])
+    with pytest.raises(UserError, match="other settings"):
+        train(sorted(pictures.iterdir()), CLASSES, other, copied_run, resume=True, device="cpu")
+    assert {path: path.read_bytes() for path in copied_run.rglob("*") if path.is_file()} == before
+
+
 def test_the_losses_fall_on_pictures_seen_again_and_again(pictures: Path, tmp_path: Path) -> None:
     config = load_config("cpu", [*TINY, "train.steps=30", "train.rate=0.003", "train.save_every=30"])
     train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")

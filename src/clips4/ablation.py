@@ -132,7 +132,7 @@ def ablate(
                 listener,
             )
             write_json(run / SCORES, record)
-        for row in record["rows"]:  # type: ignore[attr-defined]
+        for row in record["rows"]:
             how = str(row["row"]).removeprefix("student ")
             rows[f"{variant.name}, {how}"] = row
         table = markdown(rows, _columns(fold))

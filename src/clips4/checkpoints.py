@@ -44,12 +44,15 @@ class Prototypes:
         text: (K, D) prompt-ensembled text vectors.
         known: (K, D) fixed prototypes.
         unknown: (U, D) prototypes of the unknown classes.
+        bank: (S, D) float16, the teacher's vectors i_s of training segments drawn at random, by which names that the
+            run was not trained with are answered; None for runs that kept none.
     """
 
     classes: ClassList
     text: Tensor
     known: Tensor
     unknown: Tensor
+    bank: Tensor | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -115,6 +118,7 @@ def save_checkpoint(
             "prototypes.known": prototypes.known,
             "prototypes.unknown": prototypes.unknown,
         }
+        tensors |= {} if prototypes.bank is None else {"prototypes.bank": prototypes.bank}
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, beside / WEIGHTS)
         torch.save(dict(state), beside / STATE)
         card = {
@@ -122,6 +126,7 @@ def save_checkpoint(
             "step": step,
             "classes": dict(zip(prototypes.names, map(list, prototypes.classes.words), strict=True)),
             "embed_dim": prototypes.known.shape[1],
+            "bank": 0 if prototypes.bank is None else len(prototypes.bank),
             "backbone": student.backbone.architecture,
             "config": config.model_dump(mode="json"),
             "versions": versions(),
@@ -219,6 +224,7 @@ def prototypes_of(card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Pro
         tensors["prototypes.text"],
         tensors["prototypes.known"],
         tensors["prototypes.unknown"],
+        tensors.get("prototypes.bank"),  # earlier versions kept none
     )
 
 

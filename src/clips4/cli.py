@@ -3,22 +3,23 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from clips4.commands.ablate import ablate
 from clips4.commands.arguments import expand_paths
+from clips4.commands.cluster import cluster
 from clips4.commands.evaluate import app as evaluate_app
 from clips4.commands.export import export
 from clips4.commands.publish import publish
 from clips4.commands.score import app as score_app
-from clips4.commands.speaking import is_quiet, remark, summarise
+from clips4.commands.segment import segment
+from clips4.commands.speaking import remark, summarise
+from clips4.commands.track import track
+from clips4.commands.unknown import unknown
 from clips4.errors import UserError
 from clips4.shell import run
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 app = typer.Typer(
     name="clips4",
@@ -63,11 +64,11 @@ def demo(
     device: Device = "auto",
 ) -> None:
     """Train on sample photographs, offline, and write a page that shows what was learned."""
+    from clips4.commands.bars import bars
     from clips4.demo import run_demo
-    from clips4.progress import Bars
 
-    with Bars(_console()) as bars:
-        page = run_demo(out, overrides or [], device, bars)
+    with bars() as listener:
+        page = run_demo(out, overrides or [], device, listener)
     summarise(f"Open {page} in a browser.")
 
 
@@ -97,9 +98,9 @@ def train(
 ) -> None:
     """Train a student on unlabelled pictures. Started by torchrun or Slurm, on many devices."""
     from clips4 import ranks
+    from clips4.commands.bars import bars
     from clips4.config import load_config
     from clips4.data.sources import find_pictures
-    from clips4.progress import Bars
     from clips4.training import Interrupted
     from clips4.training import train as run_training
     from clips4.vocabulary import load_classes
@@ -107,12 +108,11 @@ def train(
 
     chosen = [f"teacher.name={json.dumps(teacher)}"] if teacher else []
     config = load_config(preset, [*chosen, *(overrides or [])])
-    console = _console()
     pictures, names = find_pictures(images), load_classes(classes)
     watcher = make_watcher(pictures, config, out, open_labelled(validate, config) if validate else None)
     try:
-        with Bars(console) as bars:
-            result = run_training(pictures, names, config, out, resume, device, bars, watcher)
+        with bars() as listener:
+            result = run_training(pictures, names, config, out, resume, device, listener, watcher)
     except Interrupted as interrupted:
         typer.echo(f"Stopped at step {interrupted.step} and saved; the same command with --resume goes on.", err=True)
         raise typer.Exit(130)
@@ -133,61 +133,6 @@ def train(
         },
         as_json,
     )
-
-
-@app.command(
-    epilog="Examples: clips4 segment runs/pets photos/ --out answers  ·  "
-    "clips4 segment --teacher-only conse photos/ --classes cat,sofa --out answers"
-)
-def segment(
-    run_and_images: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="RUN IMAGES...",
-            help="The run, then pictures or folders of them; - for a list.",
-            callback=expand_paths,
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
-    classes: Annotated[
-        str | None, typer.Option("--classes", help="What to ask for (file, shipped list or a,b,c); the run's classes.")
-    ] = None,
-    save: Annotated[str, typer.Option("--save", help="Some of png,overlay,json.")] = "png,overlay,json",
-    vectors: Annotated[str, typer.Option("--vectors", help="Class vectors: prototypes or text.")] = "prototypes",
-    unknown: Annotated[bool, typer.Option(help="Answer 'unknown' where an unknown prototype is nearest.")] = True,
-    teacher_only: Annotated[
-        str | None, typer.Option("--teacher-only", help="No run: this teacher alone; all arguments are pictures.")
-    ] = None,
-    reading: Annotated[
-        str | None, typer.Option("--reading", help="Teacher alone: maskclip, sclip, clearclip, naclip or vanilla.")
-    ] = None,
-    templates: Annotated[
-        str | None, typer.Option("--templates", help="Teacher alone: simple, imagenet-80 or maskclip-85.")
-    ] = None,
-    key_smoothing: Annotated[
-        bool, typer.Option("--key-smoothing", help="Teacher alone: average over positions with like keys (MaskCLIP).")
-    ] = False,
-    prompt_denoising: Annotated[
-        bool, typer.Option("--prompt-denoising", help="Teacher alone: drop classes sure of no position (MaskCLIP).")
-    ] = False,
-    refine: Annotated[
-        str | None, typer.Option("--refine", help="Teacher alone: pamr averages over like pixels nearby.")
-    ] = None,
-    device: Device = "auto",
-) -> None:
-    """Name the pixels of pictures: for each a label PNG, an overlay with a legend, and JSON."""
-    from clips4.progress import Bars
-    from clips4.segment_files import TeacherOptions, load_segmenter, segment_files
-
-    options = TeacherOptions(reading, templates, key_smoothing, prompt_denoising, refine)
-    with Bars(_console()) as bars:
-        segmenter, images = load_segmenter(run_and_images, teacher_only, device, options)
-        done, skipped = segment_files(segmenter, images, out, classes, save, vectors, unknown, bars)
-    for _, reason in skipped:
-        remark(f"skipped: {reason}")
-    summarise(f"Segmented {len(done)} pictures ({len(skipped)} skipped) into {out}.")
-    if not done:
-        raise UserError(f"none of {len(skipped)} pictures could be read")
 
 
 @app.command(
@@ -220,15 +165,15 @@ def regions(
     device: Annotated[str, typer.Option("--device", help="Where HED runs: auto, cpu, cuda or mps.")] = "cpu",
 ) -> None:
     """Divide pictures into visually coherent regions: for each a 16-bit label PNG and an overlay."""
+    from clips4.commands.bars import bars
     from clips4.devices import pick_device
     from clips4.images import find_images
-    from clips4.progress import Bars
     from clips4.region_files import region_files, region_settings
 
     settings = region_settings(method, count, threshold, edges, overrides or [])
     where = str(pick_device(device))
-    with Bars(_console()) as bars:
-        done = region_files(find_images(images), settings, out, save, workers, long_side, where, bars)
+    with bars() as listener:
+        done = region_files(find_images(images), settings, out, save, workers, long_side, where, listener)
     for _, reason in done.skipped:
         remark(f"skipped: {reason}")
     if done.interrupted:
@@ -264,17 +209,23 @@ app.command(epilog="Example: clips4 export runs/pets --out pets.onnx --int8 --ca
 app.command(epilog="Example: clips4 publish runs/pets --out pets-published; clips4 publish runs/pets --to owner/pets")(
     publish
 )
+app.command(
+    epilog="Examples: clips4 segment runs/pets photos/ --out answers --save png,overlay,coco,gallery  ·  "
+    "clips4 segment --teacher-only conse photos/ --classes cat,sofa --out answers"
+)(segment)
+app.command(epilog="Example: clips4 cluster runs/pets photos/ --k 12 --out clusters --save png,overlay,gallery")(
+    cluster
+)
+app.command(
+    epilog="Examples: clips4 track runs/coco DAVIS/JPEGImages/480p/dog --mask dog.png --out tracked/dog  ·  "
+    "clips4 track runs/coco clip.mp4 --mask first.png --out tracked/clip --json areas.json"
+)(track)
+app.command(epilog="Example: clips4 unknown runs/pets photos/ --out unknown")(unknown)
 app.add_typer(evaluate_app)
 app.add_typer(score_app)
 app.command(
     epilog="Example: clips4 ablate photos/ --dataset coco128 --root coco128/ --out runs/ablation --grid losses"
 )(ablate)
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(stderr=True, quiet=is_quiet())
 
 
 def main() -> None:

@@ -1,14 +1,14 @@
 """Where the networks run: one device, or many processes that torchrun or Slurm started."""
 
 import os
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning_fabric.strategies.ddp import DDPStrategy
 
 from clips4.errors import UserError
+
+if TYPE_CHECKING:  # training alone needs it, and it takes two seconds to import
+    from lightning_fabric import Fabric
 
 
 def pick_device(device: str) -> torch.device:
@@ -27,7 +27,7 @@ def pick_device(device: str) -> torch.device:
     return where
 
 
-def make_fabric(device: str, precision: str) -> Fabric:
+def make_fabric(device: str, precision: str) -> "Fabric":
     """Fabric on one device, or with one rank per process where torchrun or Slurm started several.
 
     Args:
@@ -37,6 +37,9 @@ def make_fabric(device: str, precision: str) -> Fabric:
     Raises:
         UserError: the device is not there, or is one for all ranks.
     """
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
     where = pick_device(device)
     processes, nodes = launched_processes()
     if processes * nodes == 1:
@@ -58,6 +61,9 @@ def make_fabric(device: str, precision: str) -> Fabric:
 
 def launched_processes() -> tuple[int, int]:
     """Processes per node and nodes, as torchrun or Slurm set them; (1, 1) where neither started this process."""
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
     if TorchElasticEnvironment.detect():
         local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         return local, int(os.environ.get("WORLD_SIZE", 1)) // local

@@ -3,22 +3,22 @@
 from collections.abc import Sequence
 from html import escape
 from math import ceil, cos, floor, hypot, log10, pi, sin
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
-from torch import Tensor
 
 from clips4.images import RGB, blend, boundaries, colour_labels
-from clips4.outputs import legend_font
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _MAX_POINTS = 500  # of a drawn line; more would not be seen
 
 
-def pca_colours(maps: Sequence[Tensor]) -> list[RGB]:
+def pca_colours(maps: "Sequence[Tensor]") -> list[RGB]:
     """Pixel embeddings as colours: their first three principal components over all maps are red, green and blue.
 
     One basis serves all maps, so that a colour means the same in each. A component's sign is such that its largest
@@ -30,6 +30,8 @@ def pca_colours(maps: Sequence[Tensor]) -> list[RGB]:
     Returns:
         (h, w, 3) uint8 for each map. Where D < 3 or the pixels do not differ, the channels left over are middle grey.
     """
+    import torch
+
     pixels = torch.cat([each.detach().cpu().double().flatten(1).T for each in maps])  # (P, D)
     mean = pixels.mean(0)
     centred = pixels - mean
@@ -89,6 +91,8 @@ def mean_colours(image: RGB, labels: NDArray[np.integer]) -> RGB:
 
 def painted(image: RGB, labels: NDArray[np.integer], colours: NDArray[np.uint8], numbered_from: int) -> RGB:
     """(H, W, 3) the picture, in grey, under the colours of its labels; those from ``numbered_from`` bear u1, u2, ..."""
+    from clips4.outputs import legend_font
+
     grey = np.array(Image.fromarray(image).convert("L").convert("RGB"))
     canvas = Image.fromarray(blend(grey, colour_labels(labels, colours), 0.62, boundaries(labels)))
     draw, font = ImageDraw.Draw(canvas), legend_font(max(10, max(labels.shape) // 24))

@@ -1,4 +1,7 @@
-"""Pictures in and out: safe decoding, resizing, palettes, overlays."""
+"""Pictures in and out: safe decoding, resizing, palettes, overlays.
+
+PyTorch is imported where a tensor is made, not with the module: processes that cut pictures into regions do without.
+"""
 
 import io
 import os
@@ -6,15 +9,16 @@ import struct
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from clips4.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
 MAX_PIXELS = 178_956_970  # more is taken for a decompression bomb; Pillow draws its line here too
@@ -103,14 +107,14 @@ def decode_rgb(source: Path | bytes, name: str) -> RGB:
 def pil_to_rgb(image: Image.Image) -> RGB:
     """(H, W, 3) uint8 of an open PIL image of any mode; see ``load_rgb``."""
     if image.mode.startswith("I") or image.mode == "F":
-        return np.repeat(_deep_to_8bit(np.asarray(image))[..., None], 3, 2)
+        return np.repeat(deep_to_8bit(np.asarray(image))[..., None], 3, 2)
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return np.array(image.convert("RGB"))
 
 
-def _deep_to_8bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+def deep_to_8bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     """Scale deep values: integers by the smallest of 8, 16 and 32 bits that holds them, floats from [0, 1], else their
     own range."""
     x = np.nan_to_num(values.astype(np.float64))
@@ -132,13 +136,17 @@ def reduce_to(image: RGB, long_side: int) -> RGB:
     return np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
-def to_tensor(image: RGB) -> Tensor:
+def to_tensor(image: RGB) -> "Tensor":
     """(H, W, 3) uint8 -> (3, H, W) float in [0, 1]."""
+    import torch
+
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
 
 
-def resize_map(values: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_map(values: "Tensor", size: tuple[int, int]) -> "Tensor":
     """Bilinear resizing of (B, C, h, w) to (B, C, *size), sampled at pixel centres."""
+    import torch.nn.functional as F
+
     return F.interpolate(values, size, mode="bilinear", align_corners=False)
 
 

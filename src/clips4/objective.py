@@ -77,7 +77,7 @@ def objective(
         pixels, labels, pixel_region = pixels[drawn], labels[drawn], pixel_region[drawn]
     contrast = embedding = semantic = z.new_zeros(())
     sizes = _sizes(segments.region)
-    segment_share = ranks.world_size() / max(1, int(sizes[:, 0].sum()))
+    segment_share = ranks.world_size() / max(1, sum(segment_count for segment_count, _ in sizes))
     if settings.contrast_weight:
         contrast = _contrast(pixels, pixel_region, labels, v, segments.region, sizes, settings)
     if settings.embedding_weight:
@@ -89,12 +89,12 @@ def objective(
     return Terms(total, contrast, embedding, semantic, guidance)
 
 
-def _sizes(segment_region: Tensor) -> Tensor:
-    """(ranks, 2) segments and regions of each rank, on the host."""
+def _sizes(segment_region: Tensor) -> list[list[int]]:
+    """Segments and regions of each rank."""
     if ranks.world_size() == 1:  # nothing has to be numbered on, and the device is not waited for
-        return torch.tensor([[len(segment_region), 0]])
+        return [[len(segment_region), 0]]
     regions = int(segment_region.max()) + 1 if len(segment_region) else 0
-    return ranks.counts(len(segment_region), regions, device=segment_region.device)
+    return ranks.counts(len(segment_region), regions, device=segment_region.device).tolist()
 
 
 def _contrast(
@@ -103,18 +103,19 @@ def _contrast(
     labels: Tensor,
     v: Tensor,
     segment_region: Tensor,
-    sizes: Tensor,
+    sizes: list[list[int]],
     settings: ObjectiveConfig,
 ) -> Tensor:
     """L_t of this rank's pixels against the segments of all ranks, as its share of the mean over all pixels."""
     ignored = labels == IGNORED
     if ranks.world_size() > 1:
         # regions and segments are numbered on over the ranks, so that no two ranks share a number
-        first_segment, first_region = sizes[: ranks.rank()].sum(0).tolist()
+        first_segment, first_region = (sum(before) for before in zip((0, 0), *sizes[: ranks.rank()], strict=True))
+        segment_counts = [segment_count for segment_count, _ in sizes]
         labels = torch.where(ignored, IGNORED, labels + first_segment)
         pixel_region = torch.where(ignored, IGNORED, pixel_region + first_region)
-        segment_region = ranks.gather_rows(segment_region + first_region, sizes[:, 0].tolist())
-        v = ranks.gather_rows(v, sizes[:, 0].tolist())
+        segment_region = ranks.gather_rows(segment_region + first_region, segment_counts)
+        v = ranks.gather_rows(v, segment_counts)
     summed = pixel_segment_contrast(
         pixels,
         pixel_region,

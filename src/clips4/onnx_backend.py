@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 
 class OnnxEncoder:
-    """(B, 3, H, W) in [0, 1] -> (B, D, h, w) unit along D, by ONNX Runtime; may be called from several threads."""
+    """(B, 3, H, W) in [0, 1] -> (B, D, h, w) unit along D, by ONNX Runtime; may be called from several threads.
 
-    def __init__(self, session: "onnxruntime.InferenceSession", embed_dim: int):
-        self._session = session
+    Attributes:
+        stride: pixels per position of the map.
+    """
+
+    def __init__(self, session: "onnxruntime.InferenceSession", embed_dim: int, stride: int):
+        self._session, self.stride = session, stride
         # z does not depend on the class vectors, but the graph has them as an input
         self._no_classes = np.zeros((1, embed_dim), np.float32)
 
@@ -47,7 +51,8 @@ def load_onnx(source: Path, device: str = "cpu") -> tuple[OnnxEncoder, ExportedR
     """
     path = source if is_exported(source) else _cached_export(source)
     exported = open_exported(path, device)
-    return OnnxEncoder(exported.session, exported.prototypes.known.shape[1]), exported
+    embed_dim, stride = exported.prototypes.known.shape[1], exported.config.student.stride
+    return OnnxEncoder(exported.session, embed_dim, stride), exported
 
 
 def _cached_export(run: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What `clips4 segment` writes for a picture: label PNG, overlay with legend, JSON."""
+"""What is written for one result: label PNG, overlay with legend, JSON. Further formats: see ``answers``."""
 
 import json
 from collections import Counter
@@ -23,8 +23,9 @@ from clips4.images import (
 )
 from clips4.segmenter import UNKNOWN_LABEL, Segmentation
 
-Kind = Literal["png", "overlay", "json"]
+Kind = Literal["png", "overlay", "json", "coco", "panoptic", "yolo", "npz", "gallery"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+_OF_ONE_RESULT: tuple[Kind, ...] = ("png", "overlay", "json")
 UNKNOWN_VALUE = {"8-bit": 255, "16-bit": 65535}  # value of unknown pixels in a label PNG
 _LONG_LEGEND, _SMALL_SHARE = 12, 0.005  # a legend of more entries leaves out what is smaller
 _WHITE = (255, 255, 255)
@@ -65,18 +66,29 @@ def save_segmentation(result: Segmentation, source: str, folder: Path, stem: str
 
     Returns:
         The paths written.
+
+    Raises:
+        UserError: a kind that belongs to a folder of results.
     """
-    content = {
-        "png": (f"{stem}.png", label_png),
-        "overlay": (f"{stem}_overlay.png", lambda r: encode_png(overlay_with_legend(r))),
-        "json": (f"{stem}.json", lambda r: (json.dumps(describe(r, source), indent=2) + "\n").encode()),
-    }
+    if others := [kind for kind in kinds if kind not in _OF_ONE_RESULT]:
+        raise UserError(f"{others[0]!r} is not saved for one result; `clips4 segment --save {others[0]}` writes it")
     written = []
-    for kind in kinds:
-        name, encode = content[kind]
-        write_atomically(folder / name, encode(result))
+    for name, content in segmentation_files(result, source, stem, kinds).items():
+        write_atomically(folder / name, content)
         written.append(folder / name)
     return written
+
+
+def segmentation_files(result: Segmentation, source: str, stem: str, kinds: Sequence[Kind]) -> dict[str, bytes]:
+    """Name -> content of the files that ``save_segmentation`` writes; other kinds are passed over."""
+    files: dict[str, bytes] = {}
+    if "png" in kinds:
+        files[f"{stem}.png"] = label_png(result)
+    if "overlay" in kinds:
+        files[f"{stem}_overlay.png"] = encode_png(overlay_with_legend(result))
+    if "json" in kinds:
+        files[f"{stem}.json"] = (json.dumps(describe(result, source), indent=2) + "\n").encode()
+    return files
 
 
 def _depth(result: Segmentation) -> str:
@@ -95,16 +107,22 @@ def label_png(result: Segmentation) -> bytes:
 
 
 def describe(result: Segmentation, source: str) -> dict[str, object]:
-    """JSON-ready description of a result: size, and per class its value in the PNG, colour, area and mean cosine."""
+    """JSON-ready description of a result: size, what each name was answered by, the unknown share by discovered unknown
+    class, and per class its value in the PNG, colour, area and mean cosine."""
     height, width = result.labels.shape
     colours = palette(len(result.names))
     unknown = UNKNOWN_VALUE[_depth(result)]
+    discovered = [
+        {"name": area.name, "pixels": area.pixels, "share": round(area.share, 6)} for area in result.unknown_areas()
+    ]
     return {
         "file": source,
         "width": width,
         "height": height,
         "asked": list(result.names),
+        **({"answered_by": dict(zip(result.names, result.sources, strict=True))} if result.sources else {}),
         "unknown_share": round(result.unknown_share, 6),
+        **({"unknown": discovered} if result.unknown_labels is not None else {}),
         "areas": [
             {
                 "name": area.name,

@@ -1,7 +1,7 @@
 """What a run computes once, before its first step: each picture read by the teacher, and the class prototypes.
 
     RUN/prepared/pictures.json            how many pictures are trained on, and which were left out
-    RUN/prepared/prototypes.safetensors   text vectors, known and unknown prototypes as they start
+    RUN/prepared/prototypes.safetensors   text vectors, known and unknown prototypes as they start, bank of segments
 
 A resumed run takes both from there, so that it never depends on a second reading.
 """
@@ -33,6 +33,7 @@ from clips4.regions import RegionCache
 from clips4.teachers.cache import TeacherMaps
 from clips4.vocabulary import ClassList
 
+BANK_SEGMENTS = 4096  # kept with the run at most, of the ``prototypes.sample`` segments drawn at random
 FOLDER, PICTURES, VECTORS = "prepared", "pictures.json", "prototypes.safetensors"
 
 
@@ -96,14 +97,15 @@ def prepare(
     left_out = sorted(part for share in ranks.gather_objects(skipped) for part in share)
     if not usable:
         raise UserError(f"none of {len(left_out)} pictures can be used; the first: {left_out[0][2]}")
-    known, unknown = text.clone(), text[:0]
+    known, unknown, bank = text.clone(), text[:0], None
     if with_prototypes:
         near, drawn = search.candidates()
         known = known_prototypes(text, near, config.prototypes.m)
         random = seeded(config.train.seed, UNKNOWN)
         unknown = sample_unknown(drawn, config.prototypes.unknown, random, known, config.prototypes.unknown_share)
+        bank = drawn[:BANK_SEGMENTS].half()
     reasons = {number: Skipped(Path(path), reason) for number, path, reason in left_out}
-    found = Prepared(usable, reasons, Prototypes(classes, text, known, unknown))
+    found = Prepared(usable, reasons, Prototypes(classes, text, known, unknown, bank))
     if rank == 0:
         _write(run / FOLDER, key, found)
     return found
@@ -123,6 +125,7 @@ def _write(folder: Path, key: str, prepared: Prepared) -> None:
     try:
         prototypes = prepared.prototypes
         vectors = {"text": prototypes.text, "known": prototypes.known, "unknown": prototypes.unknown}
+        vectors |= {"bank": prototypes.bank} if prototypes.bank is not None else {}
         save_file({name: value.contiguous() for name, value in vectors.items()}, beside / VECTORS)
         skipped = [[number, str(path), reason] for number, (path, reason) in prepared.skipped.items()]
         text = json.dumps({"key": key, "pictures": prepared.pictures, "skipped": skipped}, indent=2)
@@ -141,7 +144,7 @@ def _read(folder: Path, key: str, classes: ClassList) -> Prepared | None:
             return None
         skipped = {int(number): Skipped(Path(path), str(reason)) for number, path, reason in found["skipped"]}
         vectors = load_file(folder / VECTORS)
-        prototypes = Prototypes(classes, vectors["text"], vectors["known"], vectors["unknown"])
+        prototypes = Prototypes(classes, vectors["text"], vectors["known"], vectors["unknown"], vectors.get("bank"))
         return Prepared(int(found["pictures"]), skipped, prototypes)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return None

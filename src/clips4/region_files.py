@@ -15,7 +15,6 @@ from clips4.errors import UserError
 from clips4.figures import mean_colours, outlined
 from clips4.images import RGB, encode_png, load_rgb, reduce_to, write_atomically
 from clips4.listening import Listener
-from clips4.outputs import output_stems
 from clips4.regions.cache import RegionCache, makes_hierarchy
 from clips4.regions.pool import Outcome, for_each_picture
 
@@ -130,6 +129,8 @@ def region_files(
     Raises:
         UserError: wrong kinds, or something that no picture can do without is missing.
     """
+    from clips4.outputs import output_stems  # not with the module: worker processes do without PyTorch
+
     kinds = parse_kinds(save, settings)
     RegionCache(settings)  # a missing package or folder is told once, not for every picture
     if out is not None:

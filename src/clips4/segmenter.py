@@ -1,104 +1,78 @@
-"""Segmenter: a trained student (or a teacher alone) that answers with classes for pixels."""
+"""Segmenter: a trained student (or a teacher alone) that answers with classes for pixels.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+segmenter = Segmenter.load("runs/pets")
+segmenter.set_image("photo.jpg")                    # read once
+segmenter.segment(["cat", "sofa"])                  # any words, any number of times, in milliseconds
+segmenter.segment(["cat", "sofa"], background="wall, floor")
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, cast, overload
+from typing import TYPE_CHECKING, Literal, cast, get_args, overload
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
-from typing_extensions import TypeIs
 
+from clips4 import answering
+from clips4.asking import Asker, Background, Classes, Question, Vectors, parse_background
 from clips4.checkpoints import Prototypes, load_checkpoint
 from clips4.config import Config, TeacherConfig
 from clips4.devices import pick_device
 from clips4.errors import UserError
-from clips4.images import RGB, load_rgb, pil_to_rgb, reduce_to, resize_map, to_tensor
+from clips4.labelling import nearest_class
+from clips4.pictures import Picture, Pictures, is_many, read_picture
+from clips4.reader import KeyedEncoder, Precision, Reader, ReadPicture
+from clips4.reading import Edges, PixelEncoder, ReadingOptions
+from clips4.segmentation import UNKNOWN_LABEL, Area, Segmentation
 from clips4.teachers import Teacher, load_teacher
-from clips4.teachers.refinement import PamrRefiner, Refinement, refine_scores
-from clips4.teachers.text_cache import cached_class_vectors
-from clips4.vocabulary import UNKNOWN, ClassList, load_classes, load_templates
+from clips4.teachers.refinement import Refinement
 
-Picture = str | Path | Image.Image | NDArray[Any] | Tensor
-Pictures = list[Any] | tuple[Picture, ...]  # lists are invariant: any list of pictures
-Vectors = Literal["prototypes", "text"]
+if TYPE_CHECKING:
+    from clips4.discovery import UnknownClass
+    from clips4.listening import Listener
+
 Backend = Literal["torch", "onnx"]
 
-UNKNOWN_LABEL = -1
-_MIN_SIDE = 32  # networks want a few positions; a smaller picture is enlarged for them
-_LOGIT_BUDGET = 2**26  # values of upsampled logits held at a time
-
-
-class PixelEncoder(Protocol):
-    """(B, 3, H, W) in [0, 1] -> (B, D, h, w) unit along D: a student, or a teacher's ``encode_pixels``."""
-
-    def __call__(self, images: Tensor) -> Tensor: ...
-
-
-class KeyedEncoder(Protocol):
-    """A teacher that gives the keys (B, W, h, w) of its last attention besides; key smoothing needs them."""
-
-    def encode_pixels_and_keys(self, images: Tensor) -> tuple[Tensor, Tensor]: ...
-
-
-class ReadPicture(NamedTuple):
-    """A picture (H, W, 3), its pixel embeddings (D, h, w), and keys (W, h, w) where key smoothing asks for them."""
-
-    image: RGB
-    z: Tensor
-    keys: Tensor | None
-
-
-class Area(NamedTuple):
-    """How much of a picture a class covers; ``label`` is ``UNKNOWN_LABEL`` for the unknown."""
-
-    name: str
-    label: int
-    pixels: int
-    share: float
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """The answer for one picture.
-
-    Attributes:
-        image: (H, W, 3) uint8, the picture as decoded.
-        labels: (H, W) int16, index into ``names``, ``UNKNOWN_LABEL`` where an unknown prototype is nearest.
-        similarity: (H, W) float32, cosine of the pixel and the vector of its class.
-        names: the asked classes.
-    """
-
-    image: RGB
-    labels: NDArray[np.int16]
-    similarity: NDArray[np.float32]
-    names: tuple[str, ...]
-
-    def areas(self) -> list[Area]:
-        """Classes that occur, largest first, the unknown last."""
-        values, counts = np.unique(self.labels, return_counts=True)
-        found = [
-            Area(self.names[value] if value >= 0 else UNKNOWN, int(value), int(count), count / self.labels.size)
-            for value, count in zip(values, counts, strict=True)
-        ]
-        return sorted(found, key=lambda area: (area.label == UNKNOWN_LABEL, -area.pixels))
-
-    @property
-    def unknown_share(self) -> float:
-        """Share of the picture that is unknown, in [0, 1]."""
-        return float((self.labels == UNKNOWN_LABEL).mean())
+__all__ = [
+    "UNKNOWN_LABEL",
+    "Area",
+    "Background",
+    "Picture",
+    "Pictures",
+    "PixelEncoder",
+    "ReadPicture",
+    "ReadingOptions",
+    "Segmentation",
+    "Segmenter",
+    "Vectors",
+    "nearest_class",
+    "read_picture",
+]
 
 
 class Segmenter:
     """Segments pictures by class names.
 
-    Made by ``Segmenter.load`` (a run) or ``Segmenter.from_teacher`` (no student).
+    Made by ``Segmenter.load`` (a run) or ``Segmenter.from_teacher`` (no student). Several threads may use one together,
+    but for ``set_image``, whose picture is the segmenter's own: threads give their pictures to ``segment`` instead.
+
+    Args:
+        encoder: what reads pictures.
+        settings: of the teacher, which is loaded when a word new to the run is asked for.
+        long_side: pictures are reduced to it before they are read.
+        device: where the encoder is.
+        prototypes: of the run.
+        teacher: where it is loaded already.
+        refinement: of a teacher alone.
+        stride: pixels per position of the encoder's map; by default what encoder or teacher says.
+        options: how pictures are read, where nothing else is said.
+        precision: see ``load``.
 
     Attributes:
         names: the classes answered with where none are asked; empty for a teacher alone.
+        prototypes: of the run; None for a teacher alone.
+        options: how pictures are read.
+        asker: what puts words into vectors.
     """
 
     def __init__(
@@ -110,23 +84,39 @@ class Segmenter:
         prototypes: Prototypes | None = None,
         teacher: Teacher | None = None,
         refinement: Refinement = Refinement(),  # noqa: B008  # frozen
+        stride: int | None = None,
+        options: ReadingOptions | None = None,
+        precision: Precision = "auto",
     ):
         if refinement.key_smoothing and not hasattr(teacher, "encode_pixels_and_keys"):
             raise UserError(f"key smoothing: {settings.name} has no attention keys to smooth by; take a CLIP teacher")
-        self._refinement = refinement
-        self._encoder, self._settings, self._long_side, self._device = encoder, settings, long_side, device
-        self._teacher = teacher  # loaded when a name new to the run is asked for
+        stride = stride or cast(int, getattr(encoder, "stride", teacher.patch_stride if teacher else 8))
+        keyed = cast(KeyedEncoder, teacher) if refinement.key_smoothing else None
+        self._reader = Reader(encoder, long_side, stride, device, precision, keyed)
+        self._refinement, self._current = refinement, cast(ReadPicture | None, None)
+        self.asker = Asker(settings, prototypes, teacher)
         self.prototypes = prototypes
         self.names: tuple[str, ...] = prototypes.names if prototypes else ()
+        self.options = self._reader.check(options or ReadingOptions())
 
     @classmethod
-    def load(cls, run: str | Path, device: str = "auto", backend: Backend = "torch") -> "Segmenter":
+    def load(
+        cls,
+        run: str | Path,
+        device: str = "auto",
+        precision: Precision = "auto",
+        options: ReadingOptions | None = None,
+        backend: Backend = "torch",
+    ) -> "Segmenter":
         """The student of a run.
 
         Args:
             run: folder that ``clips4 train`` wrote, one checkpoint of it, a hub id ``owner/name[@revision]``, or an
                 ONNX file that ``clips4 export`` wrote.
             device: "auto", "cpu", "cuda", "mps".
+            precision: of the network's arithmetic: "float32", "bfloat16" or "float16"; "auto" is bfloat16 on a GPU that
+                computes with it, else float32. Embeddings are float32 all the same.
+            options: how pictures are read (scales, windows, edges); each call may say otherwise.
             backend: "torch", or "onnx" for ONNX Runtime: it runs ONNX files in any case, and exports a run to the cache
                 at its first use.
 
@@ -136,31 +126,45 @@ class Segmenter:
         from clips4.hub import fetch_run
         from clips4.onnx_backend import is_exported, load_onnx
 
-        if backend not in ("torch", "onnx"):
-            raise UserError(f"backend {backend!r}: there are torch and onnx")
+        if backend not in get_args(Backend):
+            raise UserError(f"backend {backend!r}: there are {' and '.join(get_args(Backend))}")
         where = pick_device(device)
         if backend == "onnx" or is_exported(run):
+            if precision not in ("auto", "float32"):
+                raise UserError(f"precision {precision!r}: ONNX Runtime runs a file as it was exported; leave it out")
             encoder, exported = load_onnx(Path(run) if is_exported(run) else fetch_run(run), str(where))
-            config = exported.config
-            return cls(encoder, config.teacher, config.data.inference_side, where, exported.prototypes)
+            side, prototypes = exported.config.data.inference_side, exported.prototypes
+            return cls(encoder, exported.config.teacher, side, where, prototypes, options=options, precision="float32")
         checkpoint = load_checkpoint(fetch_run(run))
-        student = checkpoint.student.to(where)
+        config = checkpoint.config
         return cls(
-            student, checkpoint.config.teacher, checkpoint.config.data.inference_side, where, checkpoint.prototypes
+            checkpoint.student.to(where),
+            config.teacher,
+            config.data.inference_side,
+            where,
+            checkpoint.prototypes,
+            options=options,
+            precision=precision,
         )
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, revision: str | None = None, device: str = "auto", backend: Backend = "torch"
+        cls,
+        name: str | Path,
+        revision: str | None = None,
+        device: str = "auto",
+        precision: Precision = "auto",
+        options: ReadingOptions | None = None,
+        backend: Backend = "torch",
     ) -> "Segmenter":
-        """``load`` by the hub's habit: a hub id with a branch, tag or commit of its own, or a folder.
+        """``load`` by the hub's habit: a folder, or a hub id with a branch, tag or commit of its own.
 
         Raises:
             UserError: see ``load`` and ``hub.fetch_run``.
         """
         from clips4.hub import fetch_run
 
-        return cls.load(fetch_run(name, revision), device, backend=backend)
+        return cls.load(fetch_run(name, revision), device, precision, options, backend)
 
     @classmethod
     def from_teacher(
@@ -169,6 +173,7 @@ class Segmenter:
         config: Config | None = None,
         device: str = "auto",
         refinement: Refinement = Refinement(),  # noqa: B008  # frozen
+        options: ReadingOptions | None = None,
     ) -> "Segmenter":
         """A teacher alone: its pixel map against text vectors.
 
@@ -177,6 +182,7 @@ class Segmenter:
             config: how the teacher reads, and at what size.
             device: "auto", "cpu", "cuda", "mps".
             refinement: what is done to its answers.
+            options: how pictures are read besides.
 
         Raises:
             UserError: no such teacher, or one without keys where key smoothing is asked for.
@@ -186,210 +192,187 @@ class Segmenter:
         settings = config.teacher.model_copy(update={"name": name})
         teacher = load_teacher(settings).to(where)
         return cls(
-            teacher.encode_pixels, settings, config.data.long_side, where, teacher=teacher, refinement=refinement
+            teacher.encode_pixels,
+            settings,
+            config.data.long_side,
+            where,
+            teacher=teacher,
+            refinement=refinement,
+            options=options,
+            precision="float32",  # a teacher has a precision of its own, teacher.precision
         )
 
-    @overload
-    def embed(self, images: Picture) -> Tensor: ...
+    # ----------------------------------------------------------------------------------------------------- reading
+
+    def set_image(self, image: Picture, options: ReadingOptions | None = None) -> None:
+        """Read a picture once, for any number of ``segment``, ``embed`` and ``cluster`` without a picture."""
+        self._current = self.read(image, options)
 
     @overload
-    def embed(self, images: Pictures) -> list[Tensor]: ...
+    def embed(self, images: Picture | None = None, options: ReadingOptions | None = None) -> Tensor: ...
 
-    def embed(self, images: Picture | Pictures) -> Tensor | list[Tensor]:
+    @overload
+    def embed(self, images: Pictures, options: ReadingOptions | None = None) -> list[Tensor]: ...
+
+    def embed(
+        self, images: Picture | Pictures | None = None, options: ReadingOptions | None = None
+    ) -> Tensor | list[Tensor]:
         """Pixel embeddings: (D, h, w) unit along D for one picture, a list of them for several."""
-        if _is_many(images):
-            return [self._embed(read_picture(image)) for image in images]
-        return self._embed(read_picture(images))
+        if images is not None and is_many(images):
+            return [read.z.clone() for read in self._reader.read_all(images, self._options(options))]
+        return self._one(images, options).z.clone()
+
+    def read(self, image: Picture, options: ReadingOptions | None = None) -> ReadPicture:
+        """Read one picture, for any number of ``label`` or ``answer``; those read last are remembered."""
+        return self._reader.read(image, self._options(options))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> (B, D, h, w) unit along D, read as they are: for protocols that set the size."""
+        return self._reader.encode(images)
+
+    # --------------------------------------------------------------------------------------------------- answering
 
     @overload
     def segment(
         self,
-        images: Picture,
-        classes: str | Path | Sequence[str] | ClassList | None = None,
+        images: Picture | None = None,
+        classes: Classes | None = None,
         unknown: bool = True,
         vectors: Vectors = "prototypes",
-    ) -> "Segmentation": ...
+        background: Background | float | str | Sequence[str] | None = None,
+        options: ReadingOptions | None = None,
+    ) -> Segmentation: ...
 
     @overload
     def segment(
         self,
         images: Pictures,
-        classes: str | Path | Sequence[str] | ClassList | None = None,
+        classes: Classes | None = None,
         unknown: bool = True,
         vectors: Vectors = "prototypes",
-    ) -> "list[Segmentation]": ...
+        background: Background | float | str | Sequence[str] | None = None,
+        options: ReadingOptions | None = None,
+    ) -> list[Segmentation]: ...
 
     def segment(
         self,
-        images: Picture | Pictures,
-        classes: str | Path | Sequence[str] | ClassList | None = None,
+        images: Picture | Pictures | None = None,
+        classes: Classes | None = None,
         unknown: bool = True,
         vectors: Vectors = "prototypes",
-    ) -> "Segmentation | list[Segmentation]":
+        background: Background | float | str | Sequence[str] | None = None,
+        options: ReadingOptions | None = None,
+    ) -> Segmentation | list[Segmentation]:
         """Name the pixels of one or several pictures.
 
         Args:
-            images: paths, PIL images, arrays or tensors (see ``read_picture``).
+            images: paths, PIL images, arrays or tensors (see ``read_picture``); the one of ``set_image`` by default.
             classes: what to ask for (see ``vocabulary.load_classes``); the run's own classes by default.
             unknown: whether pixels nearest an unknown prototype are answered with "unknown".
-            vectors: by "prototypes" of known classes (names new to the run by text), or all by "text".
+            vectors: by "prototypes" (of known classes; new words by the run's bank of segments, or by text where it
+                has none), or all by "text".
+            background: what is answered with "background": a probability as .4, "cosine 0.2", or words as "wall, sky".
+            options: how the pictures are read.
 
         Raises:
             UserError: unreadable picture, wrong names, or no names where there is no run to have any.
         """
-        names, matrix = self.class_vectors(classes, vectors)
-        if _is_many(images):
-            return [self.segment_by(image, names, matrix, unknown) for image in images]
-        return self.segment_by(images, names, matrix, unknown)
+        question = self.question(classes, vectors, background)
+        if images is not None and is_many(images):
+            reads = self._reader.read_all(images, self._options(options))
+            return [self.answer(read, question, unknown, options) for read in reads]
+        return self.answer(self._one(images, options), question, unknown, options)
 
-    def segment_by(self, image: Picture, names: tuple[str, ...], matrix: Tensor, unknown: bool = True) -> Segmentation:
-        """``segment`` for one picture by class vectors at hand, as ``class_vectors`` gives them."""
-        read = self.read(image)
-        others = self.prototypes.unknown if unknown and self.prototypes else matrix[:0]
-        labels, similarity = self.label(read, torch.cat([matrix, others]))
-        labels = torch.where(labels >= len(matrix), UNKNOWN_LABEL, labels)
-        return Segmentation(read.image, labels.short().cpu().numpy(), similarity.float().cpu().numpy(), names)
-
-    def read(self, image: Picture) -> ReadPicture:
-        """Read one picture, for any number of ``label``."""
-        rgb = read_picture(image)
-        if not self._refinement.key_smoothing:
-            return ReadPicture(rgb, self._embed(rgb), None)
-        keyed = cast(KeyedEncoder, self._teacher)
-        z, keys = keyed.encode_pixels_and_keys(self._reduced(rgb))
-        return ReadPicture(rgb, z[0], keys[0])
-
-    @torch.no_grad()
-    def label(self, read: ReadPicture, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The class of every pixel of a picture, refined as this segmenter was asked to.
-
-        Args:
-            read: from ``read``.
-            vectors: (L, D) unit rows.
-
-        Returns:
-            (H, W) int64 labels 0..L-1, and (H, W) scores: cosines, or smoothed probabilities after key smoothing.
-        """
-        cosines = torch.einsum("dhw,ld->lhw", read.z, vectors.to(read.z))
-        scores, asked = refine_scores(cosines, read.keys, self._refinement)
-        picture = to_tensor(read.image).to(read.z.device)
-        refine = PamrRefiner(picture) if self._refinement.pamr else None
-        labels, best = best_class(scores, read.image.shape[:2], refine)
-        return asked[labels], best
+    def question(
+        self,
+        classes: Classes | None = None,
+        vectors: Vectors = "prototypes",
+        background: Background | float | str | Sequence[str] | None = None,
+    ) -> Question:
+        """What ``segment`` compares pixels with, for any number of ``answer``."""
+        return self.asker.question(classes, vectors, parse_background(background))
 
     def class_vectors(
-        self, classes: str | Path | Sequence[str] | ClassList | None = None, vectors: Vectors = "prototypes"
+        self, classes: Classes | None = None, vectors: Vectors = "prototypes"
     ) -> tuple[tuple[str, ...], Tensor]:
         """Names and (K, D) unit vectors of the asked classes."""
-        if vectors not in ("prototypes", "text"):
-            raise UserError(f"class vectors are by 'prototypes' or 'text', not {vectors!r}")
-        if classes is None:
-            if self.prototypes is None:
-                raise UserError("a teacher alone has no classes of its own; give --classes")
-            return self.names, self.prototypes.known if vectors == "prototypes" else self.prototypes.text
-        asked = load_classes(classes)
-        own = {name: index for index, name in enumerate(self.names)}
-        new = [index for index, name in enumerate(asked.names) if name not in own]
-        rows: list[Tensor | None] = [None] * len(asked)
-        if self.prototypes:
-            source = self.prototypes.known if vectors == "prototypes" else self.prototypes.text
-            rows = [source[own[name]] if name in own else None for name in asked.names]
-        if new:
-            self._teacher = self._teacher or load_teacher(self._settings)
-            fresh = ClassList(tuple(asked.names[i] for i in new), tuple(asked.words[i] for i in new))
-            text = cached_class_vectors(self._teacher, fresh, load_templates(self._settings.templates))
-            for index, row in zip(new, text, strict=True):
-                rows[index] = row
-        return asked.names, torch.stack([row for row in rows if row is not None])
+        question = self.question(classes, vectors)
+        return question.names, question.vectors
 
-    @torch.no_grad()
-    def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> (B, D, h, w) unit along D, read as they are: for protocols that set the size."""
-        return self._encoder(images.to(self._device))
+    def segment_by(self, image: Picture, names: tuple[str, ...], matrix: Tensor, unknown: bool = True) -> Segmentation:
+        """``segment`` for one picture by (K, D) vectors at hand, one for each name."""
+        return self.answer(self.read(image), Question(names, matrix, torch.arange(len(matrix)), ()), unknown)
 
-    @torch.no_grad()
-    def _embed(self, image: RGB) -> Tensor:
-        return self._encoder(self._reduced(image))[0]
+    def answer(
+        self, read: ReadPicture, question: Question, unknown: bool = True, options: ReadingOptions | None = None
+    ) -> Segmentation:
+        """``segment`` for a picture that was read and a question that was put into vectors."""
+        others = self.prototypes.unknown if unknown and self.prototypes else question.vectors[:0]
+        return answering.answer(read, question, others, self._refinement, self._options(options).refine)
 
-    def _reduced(self, image: RGB) -> Tensor:
-        """(1, 3, H, W) as the network is to see it."""
-        reduced = to_tensor(reduce_to(image, self._long_side))[None].to(self._device)
-        short = min(reduced.shape[-2:])
-        if short < _MIN_SIDE:
-            factor = _MIN_SIDE / short
-            height, width = (max(_MIN_SIDE, round(side * factor)) for side in reduced.shape[-2:])
-            reduced = resize_map(reduced, (min(height, self._long_side), min(width, self._long_side)))
-        return reduced
+    def label(self, read: ReadPicture, vectors: Tensor, refine: Edges | None = None) -> tuple[Tensor, Tensor]:
+        """The class of every pixel of a picture by (L, D) vectors at hand; see ``answering.label_pixels``."""
+        return answering.label_pixels(read, vectors, self._refinement, refine)
 
+    # --------------------------------------------------------------------------------------- without words
 
-@torch.no_grad()
-def nearest_class(z: Tensor, vectors: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Cosines upsampled to the picture's size, then argmax; classes are taken some at a time to bound memory.
+    @overload
+    def cluster(
+        self, images: Picture | None = None, k: int = 8, seed: int = 0, options: ReadingOptions | None = None
+    ) -> Segmentation: ...
 
-    Args:
-        z: (D, h, w) unit along D.
-        vectors: (L, D) unit rows.
-        size: (H, W).
+    @overload
+    def cluster(
+        self, images: Pictures, k: int = 8, seed: int = 0, options: ReadingOptions | None = None
+    ) -> list[Segmentation]: ...
 
-    Returns:
-        (H, W) int64 labels 0..L-1 (the lowest where equal) and (H, W) the cosine of each pixel's label.
-    """
-    return best_class(torch.einsum("dhw,ld->lhw", z, vectors), size)
+    def cluster(
+        self,
+        images: Picture | Pictures | None = None,
+        k: int = 8,
+        seed: int = 0,
+        options: ReadingOptions | None = None,
+    ) -> Segmentation | list[Segmentation]:
+        """Segment without any word: spherical k-means of the pixel embeddings, over one picture or all together.
 
+        Args:
+            images: as for ``segment``.
+            k: clusters.
+            seed: of the k-means.
+            options: how the pictures are read.
 
-@torch.no_grad()
-def best_class(
-    scores: Tensor, size: tuple[int, ...], refine: Callable[[Tensor], Tensor] | None = None
-) -> tuple[Tensor, Tensor]:
-    """Scores (L, h, w) upsampled to (H, W), refined there if wanted, then argmax; some classes at a time.
+        Returns:
+            Answers whose names are "cluster 1" to "cluster k", the same over all pictures; ``vectors`` are the centres.
 
-    Returns:
-        (H, W) int64 labels 0..L-1 (the lowest where equal) and (H, W) the score of each pixel's label.
-    """
-    height, width = size
-    best = torch.full((height, width), -torch.inf, dtype=scores.dtype, device=scores.device)
-    labels = torch.zeros((height, width), dtype=torch.long, device=scores.device)
-    at_once = max(1, _LOGIT_BUDGET // (height * width))
-    for start in range(0, len(scores), at_once):
-        upsampled = resize_map(scores[None, start : start + at_once], (height, width))[0]
-        value, index = (refine(upsampled) if refine else upsampled).max(0)
-        better = value > best
-        best = torch.where(better, value, best)
-        labels = torch.where(better, index + start, labels)
-    return labels, best
+        Raises:
+            UserError: k is not positive, or there are fewer pixel embeddings.
+        """
+        from clips4.clustering import cluster_centres, cluster_question
 
+        if images is not None and is_many(images):
+            reads = list(self._reader.read_all(images, self._options(options)))
+            question = cluster_question(cluster_centres([read.z for read in reads], k, seed))
+            return [self.answer(read, question, unknown=False, options=options) for read in reads]
+        read = self._one(images, options)
+        question = cluster_question(cluster_centres([read.z], k, seed))
+        return self.answer(read, question, unknown=False, options=options)
 
-def read_picture(picture: Picture) -> RGB:
-    """(H, W, 3) uint8 of a picture in any form.
+    # ----------------------------------------------------------------------------------------------- the unknown
 
-    Args:
-        picture: a path; a PIL image; an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or of floats in [0, 1]; or a
-            tensor (3, H, W) of uint8 or of floats in [0, 1].
+    def discover(
+        self, images: Picture | Pictures, names: int = 5, examples: int = 4, listener: "Listener | None" = None
+    ) -> "list[UnknownClass]":
+        """The unknown classes that training discovered, as they occur in pictures; see ``discovery.discover``."""
+        from clips4.discovery import discover
 
-    Raises:
-        UserError: a URL, an unreadable file, a wrong shape, NaN, or floats outside [0, 1].
-    """
-    if isinstance(picture, (str, Path)):
-        if str(picture).startswith(("http://", "https://", "ftp://")):
-            raise UserError(f"{picture}: addresses are not fetched; download the picture and give its path")
-        return load_rgb(picture)
-    if isinstance(picture, Image.Image):
-        return pil_to_rgb(picture)
-    if isinstance(picture, Tensor):
-        if picture.ndim != 3 or picture.shape[0] != 3:
-            raise UserError(f"a tensor picture is (3, H, W), got {tuple(picture.shape)}")
-        picture = picture.detach().cpu().permute(1, 2, 0).numpy()
-    array = np.asarray(picture)
-    if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise UserError(f"an array picture is (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
-            raise UserError("a picture of floats holds values in [0, 1]; this one has others, or NaN")
-        array = np.round(255 * array).astype(np.uint8)
-    if array.dtype != np.uint8:
-        raise UserError(f"an array picture is uint8 or float, got {array.dtype}")
-    return pil_to_rgb(Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array))
+        return discover(self, images if is_many(images) else [images], names, examples, listener)
 
+    def _options(self, options: ReadingOptions | None) -> ReadingOptions:
+        return self.options if options is None else self._reader.check(options)
 
-def _is_many(images: Picture | Pictures) -> TypeIs[Pictures]:
-    return isinstance(images, (list, tuple))
+    def _one(self, image: Picture | None, options: ReadingOptions | None) -> ReadPicture:
+        if image is not None:
+            return self.read(image, options)
+        if self._current is None:
+            raise UserError("no picture: give one, or set one with set_image")
+        return self._current

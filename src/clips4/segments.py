@@ -84,8 +84,9 @@ def spherical_kmeans(z: Tensor, clusters: int | tuple[int, int], iterations: int
     # |[z, place]| depends on the pixel alone: it weighs the pixel in its centre's sum, and never changes the argmax
     weights = (1 + places.square().sum(1)).rsqrt()  # (P,)
     labels = grid_labels(height, width, rows, columns, z.device).flatten().expand(batch, -1)
+    members, weights = z.new_empty(batch, count, height * width), weights.expand(batch, 1, -1)
     for _ in range(iterations):
-        members = F.one_hot(labels, count).to(z.dtype).mul_(weights[:, None]).transpose(1, 2)  # (B, K, P)
+        members.zero_().scatter_(1, labels[:, None], weights)  # (B, K, P) the weight of each pixel in its cluster
         sums, place_sums = members @ pixels, members @ places  # (B, K, D), (B, K, 2): a centre in its two parts
         lengths = torch.linalg.vector_norm(torch.cat([sums, place_sums], 2), dim=2, keepdim=True).clamp_min(1e-12)
         cosine = pixels @ (sums / lengths).transpose(1, 2) + places @ (place_sums / lengths).transpose(1, 2)
@@ -106,12 +107,13 @@ def cut_by_regions(clusters: Tensor, regions: Tensor) -> Segments:
         raise ValueError(f"clusters {tuple(clusters.shape)} and regions {tuple(regions.shape)} differ in shape")
     view = torch.arange(len(clusters), device=clusters.device)[:, None, None]
     cluster_count, region_count = clusters.max() + 1, regions.max().clamp(min=0) + 1
-    # the number of segments is data: this is where the host has to wait for the device
     key = (view * cluster_count + clusters) * region_count + regions
-    valid = regions != IGNORED
-    keys, inverse = key[valid].unique(return_inverse=True)
-    labels = torch.full_like(key, IGNORED)
-    labels[valid] = inverse
+    key = torch.where(regions == IGNORED, -1, key).flatten()
+    # the number of segments is data: this is the one place where the host waits for the device. A key of -1 more, in
+    # front, makes it certain that the first of the keys is that of ignored pixels, whose label so becomes -1, IGNORED
+    keys, inverse = torch.cat([key.new_full((1,), -1), key]).unique(return_inverse=True)
+    keys = keys[1:]
+    labels = (inverse[1:] - 1).view_as(regions)
     return Segments(labels, keys % region_count, keys // (region_count * cluster_count))
 
 

@@ -9,7 +9,7 @@ Labels stay soft from frame to frame; a frame's mask is their upsampling, stretc
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,14 +51,19 @@ def track(
     first: NDArray[np.integer],
     features: Callable[[RGB], Tensor],
     recipe: Recipe | None = None,
+    later: Mapping[int, NDArray[np.integer]] | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
     """Masks of all frames, one after the other; the first is the given one.
+
+    Memory holds the features of the first frame, of those where an object appears, and of ``recipe.before`` others.
 
     Args:
         frames: (H, W, 3) uint8, all of one size.
         first: (H, W) objects 0 (none), 1, ..., N of the first frame, at most 254.
         features: a picture -> (D, h, w) unit along D.
         recipe: how labels travel.
+        later: frame's index (from 0 on) -> (H, W) objects that appear there, with numbers of their own, 0 elsewhere.
+            Their pixels are as given; such a frame stays in the context, as the first one does.
 
     Yields:
         (H, W) uint8.
@@ -66,26 +71,41 @@ def track(
     Raises:
         UserError: no object, a mask of another size, or frames whose size changes.
     """
-    recipe = recipe or Recipe()
-    count = int(first.max(initial=0))
+    recipe, later = recipe or Recipe(), later or {}
+    count = max(int(mask.max(initial=0)) for mask in (first, *later.values())) if first.any() else 0
     if not 1 <= count <= 254:
         raise UserError(f"the first mask holds {count} objects; number them 1 to 254")
     context: deque[tuple[Tensor, Tensor]] = deque(maxlen=recipe.before)
-    anchor: tuple[Tensor, Tensor] | None = None
+    anchors: list[tuple[Tensor, Tensor]] = []
     for index, frame in enumerate(frames):
         if frame.shape[:2] != first.shape:
             raise UserError(f"frame {index + 1}: {frame.shape[:2]} is not the size {first.shape} of the first mask")
         z = features(frame)
         blocks = source_blocks(z, recipe.radius)
-        if anchor is None:
-            one_hot = F.one_hot(torch.from_numpy(first.astype(np.int64)), count + 1).permute(2, 0, 1).float()
-            anchor = blocks, F.interpolate(one_hot[None].to(z.device), z.shape[1:], mode="area")[0]
+        if not anchors:
+            anchors.append((blocks, soften(first, count, z)))
             yield first.astype(np.uint8)
             continue
-        sources = [anchor, *context]
+        sources = [*anchors, *context]
         labels = propagate(z, [each[0] for each in sources], [each[1] for each in sources], recipe)
-        context.append((blocks, labels))
-        yield harden(labels, first.shape)
+        if index not in later:
+            context.append((blocks, labels))
+            yield harden(labels, first.shape)
+            continue
+        new = later[index]
+        if new.shape != first.shape:
+            raise UserError(f"mask of frame {index + 1}: {new.shape} is not the size {first.shape} of the first mask")
+        given = soften(new, count, z)
+        labels = labels * given[:1]  # what is left where nothing new is
+        labels[1:] += given[1:]
+        anchors.append((blocks, labels))
+        yield np.where(new > 0, new, harden(labels, first.shape)).astype(np.uint8)
+
+
+def soften(mask: NDArray[np.integer], count: int, z: Tensor) -> Tensor:
+    """(H, W) objects 0..count -> (count + 1, h, w) soft labels at the size of a feature map: shares of each cell."""
+    one_hot = F.one_hot(torch.from_numpy(mask.astype(np.int64)), count + 1).permute(2, 0, 1).float()
+    return F.interpolate(one_hot[None].to(z.device), z.shape[1:], mode="area")[0]
 
 
 @torch.no_grad()

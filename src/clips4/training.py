@@ -127,17 +127,16 @@ def train(
     text = cached_class_vectors(teacher, classes, load_templates(config.teacher.templates))
     teacher_maps = plan_teacher_maps(teacher, source, text, config, fabric.device, listener)
     regions = RegionCache(config.regions)
-    prepared = prepare(source, classes, config, text, regions, teacher_maps, run, listener)
     facts = run_facts(source, config, world)
-    if checkpoint:
+    if checkpoint:  # before anything of the run is written anew
         check_resumable(checkpoint, config, classes, facts, run)
+    prepared = prepare(source, classes, config, text, regions, teacher_maps, run, listener)
 
     # where it stands
     averaged = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema)) if config.train.ema else None
     if averaged:
         averaged.to(fabric.device)
     model, optimiser = fabric.setup(student, build_optimiser(student, config.train))
-    known = fabric.to_device(prepared.prototypes.known)
     state = RunState(
         student,
         optimiser.optimizer,
@@ -148,6 +147,7 @@ def train(
     )
     if checkpoint:
         state.restore(checkpoint)
+    known = fabric.to_device(state.prototypes.known)
     scaled = state.scaler is not None  # the scaler lowers its scale by looking at gradients that are not finite
 
     # the loop

@@ -1,7 +1,7 @@
 """`clips4 evaluate language|unsupervised|tracking`: a run on a set, by a protocol."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -145,7 +145,7 @@ def tracking(
         record = evaluate_tracking(
             run, _words(features), dataset, root, split, side, Recipe(radius=radius), device, listener
         )
-    for row in record["rows"]:  # type: ignore[attr-defined]
+    for row in record["rows"]:
         row |= {"j_mean": row["j"]["mean"], "f_mean": row["f"]["mean"]}
     _say(record, {"j_and_f": "J&F", "j_mean": "J mean", "f_mean": "F mean"}, json_file)
 
@@ -154,12 +154,12 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _say(record: dict[str, object], columns: dict[str, str], json_file: Path | None) -> None:
+def _say(record: dict[str, Any], columns: dict[str, str], json_file: Path | None) -> None:
     from clips4.evaluation.records import markdown, write_json
 
-    rows = {row["row"]: row for row in record["rows"]}  # type: ignore[attr-defined]
+    rows = {row["row"]: row for row in record["rows"]}
     typer.echo(markdown(rows, columns))
-    protocol = record["protocol"]["id"]  # type: ignore[index]
+    protocol = record["protocol"]["id"]
     typer.echo(f"protocol {protocol}, {record['dataset']} {record['split']}", err=True)
     if json_file:
         write_json(json_file, record)

@@ -103,12 +103,15 @@ class ViewStream(Dataset[Item]):
 
     def __init__(self, paths: Sequence[Path], make_item: ItemMaker):
         self._paths, self._make_item = paths, make_item
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)  # drawn once per epoch, not per picture
 
     def picture(self, position: int) -> Path:
         """The picture at a position."""
         epoch, index = divmod(position, len(self._paths))
-        order = torch.randperm(len(self._paths), generator=seeded(self._make_item.seed, ORDER, epoch))
-        return self._paths[int(order[index])]
+        if epoch != self._epoch:
+            order = torch.randperm(len(self._paths), generator=seeded(self._make_item.seed, ORDER, epoch))
+            self._epoch, self._order = epoch, order
+        return self._paths[int(self._order[index])]
 
     def __getitem__(self, position: int) -> Item:
         path = self.picture(position)

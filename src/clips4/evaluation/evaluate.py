@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,10 +43,11 @@ from clips4.images import RGB, find_images
 from clips4.listening import Listener
 from clips4.segmenter import Segmenter
 from clips4.teachers import Teacher, load_teacher
+from clips4.teachers.text_cache import cached_class_vectors
 from clips4.tracking import Recipe
-from clips4.vocabulary import ClassList, class_vectors, load_classes, load_templates
+from clips4.vocabulary import ClassList, load_classes, load_templates
 
-Record = dict[str, object]
+Record = dict[str, Any]
 
 
 def about_run(run: Path) -> Record:
@@ -190,7 +192,7 @@ def _prototypes(
             matrix[index] = student.prototypes.known[own[name]]
     if new:
         fresh = ClassList(tuple(names[i] for i in new), tuple(words[i] for i in new))
-        text = class_vectors(teacher, fresh, load_templates(config.teacher.templates)).cpu()
+        text = cached_class_vectors(teacher, fresh, load_templates(config.teacher.templates))
         paths = find_images(pictures) if pictures else list(dataset.images)
         matrix[new] = find_prototypes(teacher, text, paths, config, pick_device(device), listener)
     return foreground(class_query(matrix), protocol)

@@ -22,7 +22,8 @@ from clips4.regions import RegionCache
 from clips4.segmenter import Segmenter
 from clips4.teachers import Teacher
 from clips4.teachers.cache import TeacherMaps
-from clips4.vocabulary import ClassList, class_vectors, load_templates
+from clips4.teachers.text_cache import cached_class_vectors
+from clips4.vocabulary import ClassList, load_templates
 
 _LOGIT_BUDGET = 2**26  # values of upsampled cosines held at a time
 
@@ -44,11 +45,11 @@ def text_query(teacher: Teacher, classes: ClassList, protocol: Protocol) -> Quer
     """Text vectors as the protocol asks: one per class or per word; the background's only where it is asked."""
     templates = load_templates(protocol.templates)
     if protocol.aliases == "mean":
-        query = class_query(class_vectors(teacher, classes, templates).cpu())
+        query = class_query(cached_class_vectors(teacher, classes, templates))
     else:
         words = [(index, word) for index, group in enumerate(classes.words) for word in group]
         single = ClassList(tuple(str(n) for n in range(len(words))), tuple((word,) for _, word in words))
-        vectors = class_vectors(teacher, single, templates).cpu()
+        vectors = cached_class_vectors(teacher, single, templates)
         query = Query(vectors, torch.tensor([index for index, _ in words]))
     return foreground(query, protocol)
 

@@ -1,6 +1,7 @@
 """Work on many pictures by a pool of processes: broken ones are reported, Ctrl-C stops between pictures."""
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -110,14 +111,6 @@ def _context() -> multiprocessing.context.BaseContext:
 
 
 def _quiet() -> None:
-    """In a worker: Ctrl-C is the parent's, and one thread is enough."""
+    """In a worker: Ctrl-C is the parent's, and one thread is enough for the libraries that it has yet to import."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import torch
-
-    torch.set_num_threads(1)
-    try:
-        import cv2
-
-        cv2.setNumThreads(1)
-    except ImportError:
-        pass
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1")

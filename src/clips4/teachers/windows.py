@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -22,7 +23,12 @@ def window_starts(size: int, window: int, stride: int) -> list[int]:
 
 
 def read_in_windows(
-    images: Tensor, read: Callable[[Tensor], Tensor], patch: int, window: int, overlap: float
+    images: Tensor,
+    read: Callable[[Tensor], Tensor],
+    patch: int,
+    window: int,
+    overlap: float,
+    weigh: Callable[[int, int], Tensor] | None = None,
 ) -> Tensor:
     """Read pictures whole, or in overlapping windows where a side is longer than ``window``.
 
@@ -35,6 +41,8 @@ def read_in_windows(
         patch: side of a patch in pixels.
         window: side of a window in pixels, rounded to whole patches; 0 reads every picture whole.
         overlap: share of a window that the next one covers again, in [0, 1).
+        weigh: positive weights (rows, columns) of the positions of a window of that size, see ``hann``; all weigh the
+            same without.
 
     Returns:
         (B, C, H / patch, W / patch).
@@ -53,7 +61,15 @@ def read_in_windows(
             if total is None:
                 total = part.new_zeros(part.shape[0], part.shape[1], height, width)
                 count = part.new_zeros(height, width)
-            total[..., rows, columns] += part
-            count[rows, columns] += 1
+            weights = part.new_ones(part.shape[-2:]) if weigh is None else weigh(*part.shape[-2:]).to(part)
+            total[..., rows, columns] += part * weights
+            count[rows, columns] += weights
     assert total is not None
-    return total / count
+    return total.div_(count)
+
+
+def hann(rows: int, columns: int) -> Tensor:
+    """(rows, columns) weights that fall smoothly to the borders of a window, so that no seam is left: the product of
+    two Hann windows, sampled at the centres of positions, so that none is zero."""
+    across = [torch.sin(torch.pi * (torch.arange(n) + 0.5) / n).square() for n in (rows, columns)]
+    return across[0][:, None] * across[1]

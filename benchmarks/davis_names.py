@@ -1,0 +1,73 @@
+"""Student against teacher on ten sequences of DAVIS-2016 by the names of what moves; no label is seen in training.
+
+    python benchmarks/davis_names.py --data ../shared/data/davis16 --out runs/davis_names --every 3
+
+Trains on the frames (every third here), asks each for the 17 names of assets/classes/davis16-names.txt, takes as the
+object what is called by one of its names (assets/labels/davis16-objects.txt). IoU is averaged over frames, then over
+sequences. Prints a table and writes OUT/scores.json.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from clips4.checkpoints import checkpoint_folders
+from clips4.commands.bars import bars
+from clips4.config import load_config
+from clips4.data.sets.davis import load_davis
+from clips4.evaluation.named_objects import object_names, score_named_objects
+from clips4.evaluation.protocols import V1, class_file_hash
+from clips4.segmenter import Segmenter
+from clips4.training import train
+from clips4.vocabulary import load_classes
+
+
+def main() -> None:
+    """Train, score, print, save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/davis16"))
+    parser.add_argument("--out", type=Path, default=Path("runs/davis_names"))
+    parser.add_argument("--every", type=int, default=3, help="frames are taken at this step, for training and scoring")
+    parser.add_argument("--preset", default="cpu")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+
+    config, classes = load_config(arguments.preset, arguments.set), load_classes("davis16-names")
+    videos, objects = load_davis(arguments.data), object_names(classes)
+    started = time.perf_counter()
+    with bars() as listener:
+        frames = [frame for video in videos for frame in video.frames[:: arguments.every]]
+        train(frames, classes, config, arguments.out, bool(checkpoint_folders(arguments.out)), listener=listener)
+        minutes = (time.perf_counter() - started) / 60
+        student = Segmenter.load(arguments.out)
+        teacher = Segmenter.from_teacher(config.teacher.name, config)
+        assert student.prototypes is not None
+        vectors = {"text": student.prototypes.text, "prototypes": student.prototypes.known}
+        rows = {
+            f"{who} by {how}": found
+            for who, segmenter in (("teacher", teacher), ("student", student))
+            for how, found in score_named_objects(
+                segmenter, videos, objects, vectors, arguments.every, listener
+            ).items()
+        }
+    names = [video.name for video in videos]
+    print("| | mean | " + " | ".join(names) + " |\n|---|" + "---:|" * (1 + len(names)))
+    for name, found in rows.items():
+        values = [float(np.mean(list(found.values()))), *(found[video] for video in names)]
+        print(f"| {name} | " + " | ".join(f"{100 * value:.1f}" for value in values) + " |")
+    print(f"\n{minutes:.1f} minutes of reading and training")
+    report = {
+        "protocol": V1,
+        "classes": class_file_hash(classes),
+        "config": config.model_dump(mode="json"),
+        "every": arguments.every,
+        "rows": rows,
+    }
+    (arguments.out / "scores.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""How much labels flicker in video, frame by frame and steadied, and what that does to their accuracy.
+
+    python benchmarks/flicker.py RUN DAVIS --classes coco128
+
+Flicker is the share of pixels whose label changes between two frames; moving things and cameras change labels too, so
+that only the ratio says something. Accuracy: of the pixels of a named object's mask (DAVIS-2016), the share that is
+answered with its name, and the intersection over union of both.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from clips4 import Segmenter
+from clips4.data.sets.davis import load_davis
+from clips4.evaluation.tracking import read_mask
+from clips4.images import load_rgb
+from clips4.steady import Steadiness, SteadyEmbeddings, flicker
+
+NAMED = {  # what is marked in a sequence, as coco128 names it
+    "blackswan": "bird",
+    "car-roundabout": "car",
+    "cows": "cow",
+    "dog": "dog",
+    "drift-straight": "car",
+    "horsejump-high": "horse",
+}
+
+
+def measure(segmenter: Segmenter, frames: list, masks: list, label: int, classes: str, how: Steadiness) -> list[float]:  # type: ignore[type-arg]
+    """Flicker, recall and IoU of the named object, seconds per frame."""
+    question, steady, before = segmenter.question(classes), SteadyEmbeddings(how), None
+    changes, recalls, overlaps = [], [], []
+    start = time.perf_counter()
+    for frame, mask in zip(frames, masks, strict=True):
+        read = segmenter.read(frame)
+        labels = segmenter.answer(read._replace(z=steady(read.z)), question, unknown=False).labels
+        if before is not None:
+            changes.append(flicker(before, labels))
+        before, own = labels, labels == label
+        recalls.append(float(own[mask].mean()) if mask.any() else np.nan)
+        overlaps.append(float((own & mask).sum() / max(1, (own | mask).sum())))
+    seconds = (time.perf_counter() - start) / len(frames)
+    return [float(np.mean(changes)), float(np.nanmean(recalls)), float(np.mean(overlaps)), seconds]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("davis", type=Path)
+    parser.add_argument("--classes", default="coco128")
+    parser.add_argument("--frames", type=int, default=50, help="of each sequence")
+    parser.add_argument("--weights", default="0,0.6,0.8,0.9")
+    parser.add_argument("--radius", type=int, default=3)
+    parser.add_argument("--low", type=float, default=0.5)
+    given = parser.parse_args()
+    segmenter = Segmenter.load(given.run, device="cpu")
+    names = segmenter.question(given.classes).names
+    rows: dict[float, list[list[float]]] = {float(weight): [] for weight in given.weights.split(",")}
+    for video in load_davis(given.davis):
+        if video.name not in NAMED:
+            continue
+        frames = [load_rgb(path) for path in video.frames[: given.frames]]
+        masks = [read_mask(path, "davis16") > 0 for path in video.masks[: given.frames]]
+        for weight in rows:
+            how = Steadiness(weight, given.radius, given.low)
+            found = measure(segmenter, frames, masks, names.index(NAMED[video.name]), given.classes, how)
+            rows[weight].append(found)
+            print(f"{video.name:16} {described(weight, found)}", flush=True)
+    alone = float(np.mean(rows[min(rows)], 0)[0])
+    for weight, each in rows.items():
+        mean = np.mean(each, 0).tolist()
+        ratio = mean[0] / alone
+        print(
+            f"{'mean of ' + str(len(each)):16} {described(weight, mean)}  {ratio:.2f} of the flicker of {min(rows):.2f}"
+        )
+
+
+def described(weight: float, found: list[float]) -> str:
+    """A row for people."""
+    changed, recall, overlap, seconds = found
+    return (
+        f"weight {weight:.2f}  flicker {100 * changed:5.2f} %  recall {100 * recall:5.1f}  IoU {100 * overlap:5.1f}  "
+        f"{1000 * seconds:.0f} ms a frame"
+    )
+
+
+if __name__ == "__main__":
+    main()

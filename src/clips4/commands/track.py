@@ -1,0 +1,64 @@
+"""`clips4 track`: masks that travel through video."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clips4.commands.speaking import summarise
+
+
+def track(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    frames: Annotated[Path, typer.Argument(help="A folder of frames, or a video file.")],
+    mask: Annotated[
+        Path,
+        typer.Option("--mask", help="PNG of the first frame's objects (1, 2, ...), or a folder of masks: FRAME.png."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to: FRAME.png, overlay.mp4.")],
+    features: Annotated[str, typer.Option("--features", help="student, backbone, backbone-mid or colour.")] = "student",
+    side: Annotated[int, typer.Option("--side", min=32, help="Long side at which frames are read.")] = 854,
+    radius: Annotated[
+        int, typer.Option("--radius", min=0, help="How far labels travel, in positions of the map.")
+    ] = 12,
+    before: Annotated[int, typer.Option("--before", min=0, help="Earlier frames looked at, beside the first.")] = 7,
+    video: Annotated[bool, typer.Option("--video/--no-video", help="Write overlay.mp4.")] = True,
+    rate: Annotated[
+        float | None, typer.Option("--rate", min=0.1, help="Frames a second of overlay.mp4; the video's own, or 24.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File for each object's area in each frame.")] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Follow the objects of a first mask through the frames, by similarity of pixel embeddings."""
+    from dataclasses import asdict
+
+    from clips4.commands.bars import bars
+    from clips4.evaluation.features import load_features
+    from clips4.evaluation.records import write_json
+    from clips4.frames import open_frames, require_av
+    from clips4.track_files import track_files
+    from clips4.tracking import Recipe
+
+    if video:
+        require_av()
+    recipe = Recipe(radius=radius, before=before)
+    source = open_frames(frames, rate)
+    with bars() as listener:
+        tracked = track_files(source, mask, out, load_features(features, run, side, device), recipe, video, listener)
+    if json_file:
+        record = {
+            "frames_of": str(frames),
+            "mask": str(mask),
+            "features": features,
+            "long_side": side,
+            **asdict(recipe),
+            "objects": tracked.objects,
+            "interrupted": tracked.interrupted,
+            "frames": tracked.frames,
+        }
+        write_json(json_file, record)
+    said = f"{len(tracked.objects)} object{'s' if len(tracked.objects) > 1 else ''} in {len(tracked.frames)} frames"
+    if tracked.interrupted:
+        typer.echo(f"Stopped: {said}, in {out}.", err=True)
+        raise typer.Exit(130)
+    summarise(f"Tracked {said} into {out}.")

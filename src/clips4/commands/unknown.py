@@ -1,0 +1,45 @@
+"""`clips4 unknown`: what a run discovered and nobody named."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clips4.commands.arguments import expand_paths
+from clips4.commands.speaking import remark, summarise
+
+
+def unknown(
+    run: Annotated[Path, typer.Argument(help="The run.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Pictures, or folders of them; - for a list on the standard input.", callback=expand_paths),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to: index.html, unknown.json and crops.")],
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="What is known (file, shipped list or a,b,c); the run's classes.")
+    ] = None,
+    names: Annotated[int, typer.Option("--names", min=1, max=50, help="Suggested names for each.")] = 5,
+    examples: Annotated[int, typer.Option("--examples", min=0, max=50, help="Crops of each.")] = 4,
+    as_json: Annotated[bool, typer.Option("--json", help="Print unknown.json as well.")] = False,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Show the unknown classes that a run discovered: how much of pictures, where, and what they may be called."""
+    from clips4.commands.bars import bars
+    from clips4.images import find_images
+    from clips4.segmenter import Segmenter
+    from clips4.unknown_files import DOCUMENT, PAGE, unknown_files
+
+    paths = find_images(images)
+    with bars() as listener:
+        segmenter = Segmenter.load(run, device)
+        found, skipped = unknown_files(segmenter, paths, out, names, examples, classes, listener)
+    for _, reason in skipped:
+        remark(f"skipped: {reason}")
+    if as_json:
+        typer.echo(json.dumps(json.loads((out / DOCUMENT).read_text("utf-8")), ensure_ascii=False))
+        return
+    occurring = sum(bool(each.examples) for each in found)
+    summarise(f"{occurring} of {len(found)} unknown classes occur in {len(paths) - len(skipped)} pictures.")
+    summarise(f"Open {out / PAGE} in a browser.")

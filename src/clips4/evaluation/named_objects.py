@@ -1,0 +1,82 @@
+"""The moving objects of DAVIS by name: language-driven segmentation of video frames, without tracking.
+
+Every frame is asked for all names by protocol clips4-v1; a pixel is the object's where the answer is one of the names
+that the object goes by. IoU is averaged over the frames of a sequence, then over sequences, so that long ones do not
+weigh more. Frames whose truth has no object are left out.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clips4.data.labels import read_labels
+from clips4.data.sets.davis import Sequence as VideoSequence
+from clips4.errors import UserError
+from clips4.evaluation.davis import region_similarity
+from clips4.images import load_rgb
+from clips4.listening import Listener, Silent
+from clips4.segmenter import Segmenter
+from clips4.vocabulary import ClassList, data_lines
+
+
+def object_names(classes: ClassList, table: str = "davis16-objects") -> dict[str, tuple[int, ...]]:
+    """Sequence -> indices of the classes that its object goes by, from ``assets/labels/TABLE.txt``.
+
+    Raises:
+        UserError: a name that is not among the classes.
+    """
+    found = {}
+    for line in data_lines(f"labels/{table}.txt"):
+        sequence, names = line.split(" ", 1)
+        own = [name.strip() for name in names.split(",")]
+        if missing := [name for name in own if name not in classes.names]:
+            raise UserError(f"labels {table}: {sequence} goes by {missing[0]!r}, which is not among the classes")
+        found[sequence] = tuple(classes.names.index(name) for name in own)
+    return found
+
+
+def score_named_objects(
+    segmenter: Segmenter,
+    videos: Sequence[VideoSequence],
+    objects: Mapping[str, tuple[int, ...]],
+    vectors: Mapping[str, Tensor],
+    every: int = 1,
+    listener: Listener | None = None,
+) -> dict[str, dict[str, float]]:
+    """Mean IoU of each sequence's object by name.
+
+    Args:
+        segmenter: a student or a teacher alone.
+        videos: frames and masks; any value but 0 is the object.
+        objects: sequence -> the classes its object goes by, see ``object_names``.
+        vectors: (K, D) class vectors by the name of their row.
+        every: frames are taken at this step.
+
+    Returns:
+        Row -> sequence -> IoU in [0, 1].
+
+    Raises:
+        UserError: a sequence whose object has no names.
+    """
+    listener = listener or Silent()
+    if nameless := [video.name for video in videos if video.name not in objects]:
+        raise UserError(f"sequence {nameless[0]}: nothing says what its object is called")
+    listener.stage("scoring", sum(len(video.frames[::every]) for video in videos))
+    scores: dict[str, dict[str, float]] = {row: {} for row in vectors}
+    for video in videos:
+        ious: dict[str, list[float]] = {row: [] for row in vectors}
+        for frame, mask in zip(video.frames[::every], video.masks[::every], strict=True):
+            truth: NDArray[np.bool_] = read_labels(mask) > 0
+            if truth.any():
+                read = segmenter.read(load_rgb(frame))
+                for row, matrix in vectors.items():
+                    labels, _ = segmenter.label(read, matrix)
+                    answer = np.isin(labels.cpu().numpy(), objects[video.name])
+                    ious[row].append(region_similarity(truth, answer))
+            listener.advance({})
+        for row, values in ious.items():
+            if values:
+                scores[row][video.name] = float(np.mean(values))
+    return scores

@@ -1,0 +1,198 @@
+"""Frames as a stream, from a folder of pictures or a video file, and frames into a video file.
+
+Video files need PyAV (``pip install 'clips4[video]'``), which brings FFmpeg's libraries along.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from clips4.errors import UserError
+from clips4.images import RGB, SUFFIXES, load_rgb
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts"})
+DEFAULT_RATE = Fraction(24)  # frames a second of a folder of pictures; DAVIS's own
+_LOST = 0.02  # share of the frames a container may promise too many without being called cut off
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A sequence of frames; each pass over it reads the source anew, one frame at a time.
+
+    Attributes:
+        source: a folder or a video file.
+        files: the folder's pictures in natural order; empty for a video.
+        rate: frames a second.
+        count: number of frames; for a video what the container says, 0 where it does not.
+    """
+
+    source: Path
+    files: tuple[Path, ...]
+    rate: Fraction
+    count: int
+
+    def __iter__(self) -> Iterator[tuple[str, RGB]]:
+        """Name (the stem of the file; 00000, 00001, ... in a video) and picture of each frame.
+
+        Raises:
+            UserError: an unreadable frame, a video that holds none or was cut off: after the frames before it.
+        """
+        return ((path.stem, load_rgb(path)) for path in self.files) if self.files else _decoded(self.source)
+
+
+def is_video(path: Path) -> bool:
+    """Whether a path is a file that is named like a video."""
+    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sorts ``frame2`` before ``frame10``."""
+    return [(int(part), "") if part.isdigit() else (-1, part.casefold()) for part in re.split(r"(\d+)", name)]
+
+
+def open_frames(path: Path, rate: float | None = None) -> Frames:
+    """The frames of a folder or a video file.
+
+    Args:
+        rate: frames a second; a video's own, or ``DEFAULT_RATE`` for a folder, where not given.
+
+    Raises:
+        UserError: no such place, no picture in the folder, two of one stem, not a video, or PyAV is not installed.
+    """
+    given = None if rate is None else Fraction(rate).limit_denominator(1001)
+    if path.is_dir():
+        found = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != "."]
+        files = tuple(sorted(found, key=lambda p: natural_key(p.name)))
+        if not files:
+            raise UserError(f"{path}: no frame in this folder; frames end in {', '.join(sorted(SUFFIXES))}")
+        stems = [p.stem.casefold() for p in files]
+        if len(set(stems)) < len(stems):
+            twice = next(p.stem for p in files if stems.count(p.stem.casefold()) > 1)
+            raise UserError(f"{path}: several frames are called {twice}.*; give each a name of its own")
+        return Frames(path, files, given or DEFAULT_RATE, len(files))
+    if not path.is_file():
+        raise UserError(f"{path}: no such file or folder; give a folder of frames, or a video file")
+    with _opened(path) as container:
+        stream = _video_stream(container, path)
+        return Frames(path, (), given or Fraction(stream.average_rate or DEFAULT_RATE), stream.frames)
+
+
+def require_av() -> Any:
+    """PyAV.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError:
+        raise UserError("video files need PyAV; pip install 'clips4[video]', or use folders of frames")
+    return av
+
+
+def _opened(path: Path) -> Any:
+    av = require_av()
+    try:
+        return av.open(str(path))
+    except (av.error.FFmpegError, OSError) as error:
+        raise UserError(f"{path}: not a video that can be read, or cut off ({_reason(error)}); copy it again")
+
+
+def _video_stream(container: Any, path: Path) -> Any:
+    if not container.streams.video:
+        raise UserError(f"{path}: holds no video; give a folder of frames, or a video file")
+    return container.streams.video[0]
+
+
+def _decoded(path: Path) -> Iterator[tuple[str, RGB]]:
+    av = require_av()
+    number, end = 0, 0.0
+    with _opened(path) as container:
+        stream = _video_stream(container, path)
+        stream.thread_type = "AUTO"
+        frame_seconds = float(1 / (stream.average_rate or DEFAULT_RATE))
+        try:
+            for frame in container.decode(stream):
+                yield f"{number:05d}", _upright(frame)
+                number += 1
+                end = max(end, (frame.time or 0.0) + frame_seconds)
+        except av.error.FFmpegError as error:
+            raise UserError(f"{path}: damaged after frame {number} ({_reason(error)}); copy it again from its source")
+        if number == 0:
+            raise UserError(f"{path}: a video without frames; copy it again from its source")
+        seconds = _seconds(stream.metadata.get("DURATION", ""))  # Matroska counts no frames, but knows its length
+        if number < (1 - _LOST) * stream.frames - 1 or end < (1 - _LOST) * seconds - 2 * frame_seconds:
+            whole = f"{stream.frames} frames" if stream.frames else f"{seconds:.1f} seconds"
+            raise UserError(f"{path}: cut off after frame {number}, of {whole}; copy it again from its source")
+
+
+def _seconds(text: str) -> float:
+    """``00:01:02.5`` -> 62.5; 0 for anything else."""
+    match = re.fullmatch(r"(\d+):(\d+):([\d.]+)", text.strip())
+    return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3]) if match else 0.0
+
+
+def _upright(frame: Any) -> RGB:
+    """(H, W, 3) as a player shows it: phones store how they were held."""
+    picture = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90) % 4)) if frame.rotation else picture
+
+
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or error).splitlines()[0]
+
+
+class VideoWriter:
+    """Writes frames to an MP4 file that appears whole or not at all; use as a context manager.
+
+    H.264 where FFmpeg's libraries have x264, else MPEG-4. Sides are made even by repeating the last row or column, as
+    both want.
+
+    Raises:
+        UserError: PyAV is not installed.
+    """
+
+    def __init__(self, path: Path, rate: Fraction):
+        self._av = require_av()
+        self._path, self._rate = path, rate
+        self._beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+        self._container: Any = None
+        self._stream: Any = None
+
+    def __enter__(self) -> "VideoWriter":
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._container = self._av.open(str(self._beside), "w", format="mp4", options={"movflags": "faststart"})
+        return self
+
+    def write(self, picture: RGB) -> None:
+        """(H, W, 3) uint8; all of one size."""
+        height, width = picture.shape[:2]
+        picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if self._stream is None:
+            x264 = "libx264" in self._av.codec.codecs_available
+            options = {"crf": "20", "preset": "veryfast"} if x264 else {"q": "4"}
+            self._stream = self._container.add_stream("libx264" if x264 else "mpeg4", rate=self._rate, options=options)
+            self._stream.height, self._stream.width = picture.shape[:2]
+            self._stream.pix_fmt = "yuv420p"
+        for packet in self._stream.encode(self._av.VideoFrame.from_ndarray(picture, format="rgb24")):
+            self._container.mux(packet)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None and self._stream is not None:
+                for packet in self._stream.encode():
+                    self._container.mux(packet)
+            self._container.close()
+            if kind is None and self._stream is not None:
+                self._beside.replace(self._path)
+        finally:
+            self._beside.unlink(missing_ok=True)

@@ -1,0 +1,143 @@
+"""The class of every pixel: scores of a coarse map brought to the picture's size, then argmax, in bounded memory.
+
+Scores are upsampled some rows of the picture at a time (a "band"), or some tiles where a refinement looks around each
+pixel, so that a photograph of 20 megapixels needs no more memory than a small one beside its own label map.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from clips4.images import RGB, resize_map, to_tensor
+from clips4.teachers.pamr import DILATIONS, ITERATIONS
+from clips4.teachers.refinement import PamrRefiner
+
+_BAND = 2**18  # upsampled scores in a band: few enough to stay in a processor's cache
+SHARPNESS = 40.0  # of the softmax of a background threshold, as in protocol clips4-v1
+_LOGIT_BUDGET = 2**24  # values of upsampled scores of a tile held at a time
+_TILE = 640  # side of the tiles that PAMR refines, without what it looks at around them
+_PAMR_REACH = max(DILATIONS) * ITERATIONS  # pixels; no value depends on what lies farther away
+
+
+@torch.no_grad()
+def nearest_class(z: Tensor, vectors: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Cosines upsampled to the picture's size, then argmax.
+
+    Args:
+        z: (D, h, w) unit along D.
+        vectors: (L, D) unit rows.
+        size: (H, W).
+
+    Returns:
+        (H, W) int64 labels 0..L-1 (the lowest where equal) and (H, W) the cosine of each pixel's label.
+    """
+    return best_class(torch.einsum("dhw,ld->lhw", z, vectors), size)
+
+
+@torch.no_grad()
+def best_class(scores: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Scores (L, h, w) upsampled to (H, W), then argmax.
+
+    Returns:
+        (H, W) int64 labels 0..L-1 (the lowest where equal) and (H, W) the score of each pixel's label.
+    """
+    return _collect(scores, (size[0], size[1]), upsampled_bands(scores, size))
+
+
+@torch.no_grad()
+def pamr_class(scores: Tensor, image: RGB) -> tuple[Tensor, Tensor]:
+    """``best_class`` of scores that PAMR refines at the picture's own size (H, W, 3), tile by tile.
+
+    A tile is refined with all around it that its values depend on, so that the tiles leave no trace.
+    """
+    height, width = image.shape[:2]
+
+    def tiles() -> Iterator[tuple[tuple[slice, slice], Tensor]]:
+        for top in range(0, height, _TILE):
+            for left in range(0, width, _TILE):
+                inner = slice(top, min(top + _TILE, height)), slice(left, min(left + _TILE, width))
+                outer = tuple(
+                    slice(max(0, part.start - _PAMR_REACH), min(side, part.stop + _PAMR_REACH))
+                    for part, side in zip(inner, (height, width), strict=True)
+                )
+                refine = PamrRefiner(to_tensor(image[outer]).to(scores.device))
+                within = tuple(
+                    slice(part.start - around.start, part.stop - around.start)
+                    for part, around in zip(inner, outer, strict=True)
+                )
+                at_once = max(1, _LOGIT_BUDGET // (_length(outer[0]) * _length(outer[1])))
+                refined = [
+                    refine(upsampled_window(some, (height, width), outer[0], outer[1]))[:, within[0], within[1]]
+                    for some in scores.split(at_once)
+                ]
+                yield inner, torch.cat(refined)
+
+    return _collect(scores, (height, width), tiles())
+
+
+@torch.no_grad()
+def best_probability(scores: Tensor, size: tuple[int, ...], labels: Tensor, sharpness: float = SHARPNESS) -> Tensor:
+    """(H, W) softmax probability, among L classes, of the given class of each pixel.
+
+    Args:
+        scores: (L, h, w) cosines.
+        size: (H, W).
+        labels: (H, W) in 0..L-1.
+        sharpness: of the softmax: cosines are multiplied by it.
+    """
+    probability = torch.empty(size[0], size[1], dtype=scores.dtype, device=scores.device)
+    for (rows, _), large in upsampled_bands(scores, size):
+        probability[rows] = (sharpness * large).softmax(0).gather(0, labels[rows][None])[0]
+    return probability
+
+
+def _collect(
+    scores: Tensor, size: tuple[int, int], parts: Iterator[tuple[tuple[slice, slice], Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Argmax of each part of the picture, given with the place it has there."""
+    labels = torch.empty(size, dtype=torch.long, device=scores.device)
+    best = torch.empty(size, dtype=scores.dtype, device=scores.device)
+    for place, large in parts:
+        best[place], labels[place] = large.max(0)
+    return labels, best
+
+
+def _length(part: slice) -> int:
+    return int(part.stop - part.start)
+
+
+# ---------------------------------------------------------------------------------------------------- upsampling
+
+
+def upsampled_bands(scores: Tensor, size: tuple[int, ...]) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
+    """(L, h, w) resized to (H, W) as ``images.resize_map`` does, some rows of the result at a time.
+
+    Yields:
+        The place of a band in the picture, and its scores (L, rows, W).
+    """
+    height, width = size[0], size[1]
+    rows = max(1, _BAND // (width * len(scores)))
+    # classes last in memory: both resizing and argmax are several times faster so
+    classes_last = scores.permute(1, 2, 0).contiguous()[None]
+    for top in range(0, height, rows):
+        band = slice(top, min(top + rows, height))
+        vertical = _interpolate(classes_last, 1, height, band).permute(0, 3, 1, 2)
+        yield (band, slice(0, width)), resize_map(vertical, (_length(band), width))[0]
+
+
+def upsampled_window(scores: Tensor, size: tuple[int, int], rows: slice, columns: slice) -> Tensor:
+    """Part of (L, h, w) resized to (H, W): the given rows and columns of the result, (L, rows, columns)."""
+    return _interpolate(_interpolate(scores, 1, size[0], rows), 2, size[1], columns)
+
+
+def _interpolate(values: Tensor, dim: int, length: int, part: slice) -> Tensor:
+    """Bilinear resizing of one dimension to ``length``, sampled at pixel centres; only ``part`` of the result."""
+    have = values.shape[dim]
+    places = torch.arange(part.start, part.stop, device=values.device, dtype=torch.float32)
+    at = ((places + 0.5) * (have / length) - 0.5).clamp(0, have - 1)
+    low = at.floor().long()
+    high = (low + 1).clamp(max=have - 1)
+    shape = [1] * values.ndim
+    shape[dim] = -1
+    return torch.lerp(values.index_select(dim, low), values.index_select(dim, high), (at - low).to(values).view(shape))

@@ -1,0 +1,86 @@
+"""A picture in any form that a caller may hold it in: path, PIL image, array or tensor."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+from typing_extensions import TypeIs
+
+from clips4.errors import UserError
+from clips4.images import MAX_PIXELS, RGB, deep_to_8bit, load_rgb, pil_to_rgb
+
+Picture = str | Path | Image.Image | NDArray[Any] | Tensor
+Pictures = list[Any] | tuple[Picture, ...]  # lists are invariant: any list of pictures
+
+_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/")  # two letters at least: C:/ is a drive
+
+
+def is_many(images: Picture | Pictures) -> TypeIs[Pictures]:
+    """Whether a list or tuple of pictures was given rather than one.
+
+    Raises:
+        UserError: an empty one.
+    """
+    if not isinstance(images, (list, tuple)):
+        return False
+    if not len(images):
+        raise UserError("an empty list of pictures; give one at least")
+    return True
+
+
+def picture_name(picture: Picture, number: int = 0) -> str:
+    """What a picture is called in messages: its file, or its place among those given."""
+    return str(picture) if isinstance(picture, (str, Path)) else f"picture {number + 1}"
+
+
+def read_picture(picture: Picture) -> RGB:
+    """(H, W, 3) uint8 of a picture in any form, as a viewer would show it (see ``images.load_rgb``).
+
+    Args:
+        picture: a path; a PIL image; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, of uint16 (scaled
+            as 16-bit files are) or of floats in [0, 1]; or a tensor (3, H, W) of uint8 or of floats in [0, 1].
+
+    Raises:
+        UserError: an address, an unreadable file or image, too many pixels, a wrong shape or type, NaN, or floats
+            outside [0, 1].
+    """
+    if isinstance(picture, (str, Path)):
+        if _ADDRESS.match(str(picture)):
+            raise UserError(f"{picture}: addresses are not fetched; download the picture and give its path")
+        return load_rgb(picture)
+    if isinstance(picture, Image.Image):
+        _check_size(picture.height, picture.width)
+        try:
+            return pil_to_rgb(ImageOps.exif_transpose(picture))
+        except (OSError, ValueError, SyntaxError, EOFError) as error:  # a file that PIL opened, and reads only now
+            raise UserError(f"damaged picture ({error}); copy it again from its source")
+    if isinstance(picture, Tensor):
+        if picture.ndim != 3 or picture.shape[0] != 3:
+            raise UserError(f"a tensor picture is (3, H, W), got {tuple(picture.shape)}")
+        values = picture.detach().cpu().permute(1, 2, 0)
+        picture = (values.float() if values.is_floating_point() else values).numpy()  # NumPy has no bfloat16
+    return _array_to_rgb(np.asarray(picture))
+
+
+def _array_to_rgb(array: NDArray[Any]) -> RGB:
+    if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise UserError(f"an array picture is (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
+    _check_size(*array.shape[:2])
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise UserError("a picture of floats holds values in [0, 1]; this one has others, or NaN")
+        array = np.round(255 * array).astype(np.uint8)
+    if array.dtype == np.uint16:
+        array = deep_to_8bit(array)
+    if array.dtype != np.uint8:
+        raise UserError(f"an array picture is uint8, uint16 or float, got {array.dtype}")
+    return pil_to_rgb(Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array))
+
+
+def _check_size(height: int, width: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise UserError(f"a picture of {width} x {height} pixels is too large; reduce it to {MAX_PIXELS} pixels")

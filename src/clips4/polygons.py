@@ -1,0 +1,71 @@
+"""Masks as polygons, for formats that know no masks: outlines by marching squares, simplified, holes joined by a cut.
+
+Outlines run a quarter pixel outside the centres of the outermost pixels. So, without simplification, both ways of
+filling give back the very mask: the pixels whose centres lie within, and the pixels that the truncated corners and the
+lines between them cover (OpenCV's fillPoly, which trainers on polygons use). Coordinates are continuous: the picture's
+corner is (0, 0), the first pixel's centre (0.5, 0.5).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from skimage.measure import approximate_polygon, find_contours
+
+_LEVEL = 0.75  # of the change from 0 outside to 1 inside, where the outline runs
+
+Polygon = NDArray[np.float64]  # (N, 2) x, y; closed, the first point is not repeated
+
+
+def outlines(mask: NDArray[np.bool_], tolerance: float = 0.5) -> tuple[Polygon, list[Polygon]]:
+    """Outer outline and holes of a connected part (8 neighbours).
+
+    Args:
+        mask: (H, W), one connected part.
+        tolerance: pixels that simplification (Douglas & Peucker) may move an outline by; 0 keeps all points.
+
+    Raises:
+        ValueError: nothing in the mask.
+    """
+    if not mask.any():
+        raise ValueError("an empty mask has no outline")
+    # with "high", parts that touch at a corner are one; the border makes every outline closed
+    rings = find_contours(np.pad(mask, 1).astype(np.float32), _LEVEL, fully_connected="high")
+    found = [_simplified(ring, tolerance)[:-1, ::-1] - 0.5 for ring in rings]  # row, column of the padded -> x, y
+    areas = [signed_area(ring) for ring in found]
+    outer = int(np.argmax(np.abs(areas)))
+    return found[outer], [ring for index, ring in enumerate(found) if index != outer and areas[index]]
+
+
+def _simplified(ring: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
+    """A ring with fewer points; one that would fall flat is kept as it is."""
+    simple = approximate_polygon(ring, tolerance) if tolerance else ring
+    return simple if len(simple) > 3 else ring
+
+
+def signed_area(polygon: Polygon) -> float:
+    """Area by the shoelace formula; its sign is the sense of turning."""
+    x, y = polygon.T
+    return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)
+
+
+def joined(outer: Polygon, holes: list[Polygon]) -> Polygon:
+    """One polygon of an outline and its holes: each hole is entered and left along a cut of no width, and walked the
+    other way round, so that both filling rules leave it empty.
+
+    The cut begins at the point of the polygon so far that is nearest to the hole.
+    """
+    whole = outer
+    for hole in sorted(holes, key=lambda ring: float(ring[:, 0].min())):
+        if signed_area(hole) * signed_area(outer) > 0:
+            hole = hole[::-1]
+        distance, nearest = cKDTree(whole).query(hole)
+        start = int(np.argmin(distance))
+        at = int(nearest[start])
+        loop = np.concatenate([hole[start:], hole[: start + 1]])
+        whole = np.concatenate([whole[: at + 1], loop, whole[at:]])
+    return whole
+
+
+def polygon_of(mask: NDArray[np.bool_], tolerance: float = 0.5) -> Polygon:
+    """``outlines`` ``joined``."""
+    return joined(*outlines(mask, tolerance))

@@ -1,0 +1,38 @@
+"""Files that are written piece by piece, and appear whole or not at all."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[TextIO]:
+    """A text file to write to; it is renamed to ``path`` at the end, and removed where something goes wrong."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            yield file
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json_lists(path: Path, head: dict[str, Any], lists: dict[str, Iterable[Any]]) -> None:
+    """A JSON object of plain values, then of lists that may be longer than memory: one line for each member.
+
+    Args:
+        head: what stands first.
+        lists: name -> members, each read once, in order.
+    """
+    with whole_file(path) as file:
+        file.write("{" + ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()))
+        for name, members in lists.items():
+            file.write(f",\n{json.dumps(name)}: [")
+            for index, member in enumerate(members):
+                file.write((",\n" if index else "\n") + json.dumps(member, separators=(",", ":")))
+            file.write("\n]")
+        file.write("}\n")

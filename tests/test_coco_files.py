@@ -1,0 +1,88 @@
+"""COCO's formats as their readers see them."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from clips4.coco_files import coco_document, connected_parts, panoptic_png, segments_info
+from clips4.segmenter import Segmentation
+
+NAMES = ("cat", "cup", "grass")
+
+
+def result(seed: int = 0, height: int = 30, width: int = 40) -> Segmentation:
+    random = np.random.default_rng(seed)
+    labels = np.kron(random.integers(-1, 3, (height // 5, width // 5)), np.ones((5, 5))).astype(np.int16)
+    image = random.integers(0, 256, (height, width, 3), np.uint8)
+    return Segmentation(image, labels, random.random((height, width), np.float32), NAMES)
+
+
+def test_pycocotools_reads_every_pixel_back(tmp_path: Path) -> None:
+    results = [result(0), result(1, 25, 55)]
+    file = tmp_path / "coco.json"
+    file.write_text(json.dumps(coco_document(results, ["a.jpg", "b.jpg"])))
+    coco = COCO(str(file))
+    assert [(c["id"], c["name"]) for c in coco.loadCats(coco.getCatIds())] == [(1, "cat"), (2, "cup"), (3, "grass")]
+    for number, each in enumerate(results, 1):
+        (image,) = coco.loadImgs(number)
+        assert (image["height"], image["width"]) == each.labels.shape
+        canvas = np.full(each.labels.shape, -1)
+        for annotation in coco.loadAnns(coco.getAnnIds(imgIds=number)):
+            mask = coco.annToMask(annotation).astype(bool)
+            rows, columns = np.nonzero(mask)
+            left, top, width, height = annotation["bbox"]
+            assert (canvas[mask] == -1).all(), "no pixel is in two annotations"
+            assert annotation["area"] == mask.sum()
+            assert (left, top) == (columns.min(), rows.min())
+            assert (width, height) == (np.ptp(columns) + 1, np.ptp(rows) + 1)
+            assert annotation["score"] == pytest.approx(each.similarity[mask].mean(), abs=1e-4)
+            canvas[mask] = annotation["category_id"] - 1
+        np.testing.assert_array_equal(canvas, each.labels)
+
+
+def test_small_parts_are_left_out_and_ids_are_distinct() -> None:
+    labels = np.zeros((100, 100), np.int16)
+    labels[50, 50] = 1
+    one = Segmentation(np.zeros((100, 100, 3), np.uint8), labels, np.zeros((100, 100), np.float32), NAMES)
+    document = coco_document([one, one], ["a", "b"])
+    assert [(a["id"], a["image_id"], a["category_id"]) for a in document["annotations"]] == [(1, 1, 1), (2, 2, 1)]
+    assert len(coco_document([one], ["a"], min_share=0)["annotations"]) == 2
+
+
+def test_parts_that_touch_at_a_corner_are_one() -> None:
+    assert len(list(connected_parts(np.array([[0, -1], [-1, 0]]), 0))) == 1
+    assert len(list(connected_parts(np.array([[0, -1, 0]]), 0))) == 2
+
+
+def test_results_of_different_classes_make_no_document() -> None:
+    other = Segmentation(result().image, result().labels, result().similarity, ("a", "b", "c"))
+    with pytest.raises(ValueError, match="different classes"):
+        coco_document([result(), other], ["a", "b"])
+    assert coco_document([], [])["images"] == []
+
+
+def test_panoptic_pictures_and_lists_agree() -> None:
+    """As panopticapi checks them: ids of the PNG are those of the list, and so are areas and boxes."""
+    labels = result(3).labels.astype(np.int32)
+    labels[labels == 2] = 299  # ids of more than a byte
+    with Image.open(io.BytesIO(panoptic_png(labels))) as picture:
+        rgb = np.array(picture.convert("RGB")).astype(int)
+    ids = rgb[..., 0] + 256 * rgb[..., 1] + 256**2 * rgb[..., 2]
+    np.testing.assert_array_equal(ids, labels + 1)
+    segments = segments_info(labels)
+    assert {s["id"] for s in segments} == set(np.unique(ids).tolist()) - {0}
+    for segment in segments:
+        rows, columns = np.nonzero(ids == segment["id"])
+        left, top, width, height = segment["bbox"]
+        assert segment["area"] == len(rows)
+        assert (left, top, left + width - 1, top + height - 1) == (
+            columns.min(),
+            rows.min(),
+            columns.max(),
+            rows.max(),
+        )

@@ -1,0 +1,172 @@
+"""Frames from folders and video files: order, names, sizes, rotation, and everything that can be wrong with a file."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from clips4.errors import UserError
+from clips4.frames import VideoWriter, is_video, natural_key, open_frames
+from clips4.images import RGB
+from tests.helpers import noise_image
+
+
+def moving(count: int, height: int = 48, width: int = 64) -> list[RGB]:
+    """Smooth frames, each brighter than the one before."""
+    base = noise_image(height, width).astype(int) // 2
+    return [np.clip(base + 100 * i // count, 0, 255).astype(np.uint8) for i in range(count)]
+
+
+def write_video(path: Path, frames: list[RGB], codec: str = "libx264", **options: str) -> Path:
+    """By PyAV alone, not by the code under test."""
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_frames_of_a_folder_are_in_natural_order(tmp_path: Path) -> None:
+    for name in ("f10.png", "f9.png", "F1.png", ".hidden.png", "notes.txt"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name, "PNG")
+    frames = open_frames(tmp_path)
+    assert [name for name, _ in frames] == ["F1", "f9", "f10"]
+    assert (frames.count, frames.rate) == (3, Fraction(24))
+    assert open_frames(tmp_path, 29.97).rate == Fraction(2997, 100)
+    assert sorted(["a2b10", "a2b9", "a10"], key=natural_key) == ["a2b9", "a2b10", "a10"]
+
+
+@pytest.mark.parametrize("size", [(48, 64), (47, 63)])
+def test_what_is_written_is_read_back(tmp_path: Path, size: tuple[int, int]) -> None:
+    path, frames = tmp_path / "out.mp4", moving(6, *size)
+    with VideoWriter(path, Fraction(30000, 1001)) as writer:
+        for frame in frames:
+            writer.write(frame)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert (stream.height, stream.width) == (48, 64), "sides are made even"
+        assert stream.average_rate == Fraction(30000, 1001)
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+    assert len(decoded) == 6
+    for given, read in zip(frames, decoded, strict=True):
+        assert np.abs(given.astype(int) - read[: size[0], : size[1]]).mean() < 4
+    ours = list(open_frames(path))
+    assert [name for name, _ in ours] == [f"{i:05d}" for i in range(6)]
+    np.testing.assert_array_equal([picture for _, picture in ours], decoded)
+    assert (open_frames(path).count, open_frames(path).rate) == (6, Fraction(30000, 1001))
+    assert is_video(path)
+
+
+def test_a_video_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    path.write_bytes(b"the old one")
+
+    def fails() -> None:
+        with VideoWriter(path, Fraction(24)) as writer:
+            writer.write(moving(1)[0])
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fails()
+    with VideoWriter(path, Fraction(24)):
+        pass  # no frame came
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+    assert path.read_bytes() == b"the old one"
+
+
+def test_a_video_that_is_shown_turned(tmp_path: Path) -> None:
+    upright = np.zeros((64, 48, 3), np.uint8)
+    upright[:20] = 255  # bright above
+    path = write_video(tmp_path / "a.mp4", [np.ascontiguousarray(np.rot90(upright, -1))] * 3)
+    data = path.read_bytes()  # the track header's matrix says how to turn it; players obey
+    at = data.index(b"tkhd") + 4 + 40
+    straight = b"".join(v.to_bytes(4, "big", signed=True) for v in (65536, 0, 0, 0, 65536, 0, 0, 0, 1073741824))
+    assert data[at : at + 36] == straight
+    turn = b"".join(v.to_bytes(4, "big", signed=True) for v in (0, -65536, 0, 65536, 0, 0, 0, 0, 1073741824))
+    path.write_bytes(data[:at] + turn + data[at + 36 :])
+    _, picture = next(iter(open_frames(path)))
+    assert picture.shape == (64, 48, 3)
+    assert picture[:16].mean() > 200
+    assert picture[24:].mean() < 60
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4")])
+def test_a_video_that_was_cut_off_gives_its_frames_and_then_tells(tmp_path: Path, name: str, codec: str) -> None:
+    options = {"movflags": "faststart"} if name.endswith(".mp4") else {}
+    noise = [np.random.default_rng(i).integers(0, 256, (48, 64, 3), np.uint8) for i in range(40)]
+    path = write_video(tmp_path / name, noise, codec, **options)
+    assert len(list(open_frames(path))) == 40
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    read: list[str] = []
+    with pytest.raises(UserError, match=rf"{name}: (cut off|damaged) after frame \d+.*copy it again"):
+        read.extend(frame_name for frame_name, _ in open_frames(path))
+    assert 10 < len(read) < 40
+
+
+def no_video(path: Path) -> Path:
+    path = path / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def without_head(path: Path) -> Path:
+    path = write_video(path / "cut.mp4", moving(20))
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"moov") - 4])
+    return path
+
+
+def a_letter(path: Path) -> Path:
+    path = path / "letter.mp4"
+    path.write_text("Dear reader, this is no video.")
+    return path
+
+
+def an_empty_file(path: Path) -> Path:
+    path = path / "empty.webm"
+    path.touch()
+    return path
+
+
+def twins(path: Path) -> Path:
+    for name in ("a.png", "a.jpg"):
+        Image.new("RGB", (4, 4)).save(path / name)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (a_letter, "letter.mp4: not a video that can be read"),
+        (an_empty_file, "empty.webm: not a video that can be read"),
+        (without_head, "cut.mp4: not a video that can be read, or cut off"),
+        (no_video, "sound.mp4: holds no video"),
+        (twins, "several frames are called a"),
+        (lambda path: path, "no frame in this folder"),
+        (lambda path: path / "nowhere", "no such file or folder"),
+    ],
+)
+def test_what_is_wrong_is_told_at_once(tmp_path: Path, make: Callable[[Path], Path], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        open_frames(make(tmp_path))
+
+
+def test_a_video_without_frames(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mkv", moving(3))
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75")])  # up to the first cluster
+    with pytest.raises(UserError, match=r"a video without frames|not a video"):
+        list(open_frames(path))
