@@ -24,6 +24,8 @@ seeds = st.integers(0, 10_000)
 
 # photographs with human segmentations, beside the project; never part of it
 BSDS = Path(os.environ.get("CLIPS4_DATA", Path(__file__).parents[2] / "shared/data")) / "bsds500"
+COCO = BSDS.parent / "coco128"
+with_coco = pytest.mark.skipif(not COCO.is_dir(), reason=f"{COCO} is not there; set CLIPS4_DATA")
 with_bsds = pytest.mark.skipif(not BSDS.is_dir(), reason=f"{BSDS} is not there; set CLIPS4_DATA")
 
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.draw import polygon2mask
+from skimage.measure import approximate_polygon
 
-from clips4.polygons import Polygon, outlines, polygon_of, signed_area
+from clips4.polygons import Polygon, outlines, polygon_of, signed_area, simplify
 from tests.helpers import provable, seeds
 
 Mask = NDArray[np.bool_]
@@ -55,6 +56,15 @@ def test_simplified_polygons_are_near_and_short(seed: int) -> None:
     assert iou(by_centres(polygon, mask.shape), mask) > 0.97
     assert iou(by_opencv(polygon, mask.shape), mask) > 0.97
     assert len(polygon) < 0.5 * len(whole)
+
+
+@provable
+@given(seeds, st.sampled_from([0.3, 0.5, 2.0]))
+def test_simplified_as_scikit_image_does(seed: int, tolerance: float) -> None:
+    """On walks at random angles, where no two points are as far."""
+    line = np.random.default_rng(seed).normal(size=(60, 2)).cumsum(0)
+    for each in (line, np.concatenate([line, line[:1]])):
+        np.testing.assert_array_equal(simplify(each, tolerance), approximate_polygon(each, tolerance))
 
 
 def test_holes_are_found_and_left_empty() -> None:

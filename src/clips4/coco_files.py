@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.measure import label as connected
 
 from clips4.images import encode_png, palette
 from clips4.rle import encode
@@ -31,12 +32,16 @@ class Part(NamedTuple):
 
 def connected_parts(labels: NDArray[np.integer], min_pixels: float) -> Iterator[Part]:
     """The connected parts of all classes, by class and then from top to bottom; the unknown has none."""
-    for label in np.unique(labels[labels >= 0]).tolist():
-        numbered, _ = ndimage.label(labels == label, structure=np.ones((3, 3)))
-        sizes = np.bincount(numbered.ravel())
-        for number, box in enumerate(ndimage.find_objects(numbered), 1):
-            if sizes[number] >= min_pixels:
-                yield Part(label, box[0].start, box[1].start, numbered[box] == number)
+    numbered = connected(labels, connectivity=2, background=-1)
+    sizes = np.bincount(numbered.ravel())
+    boxes: list[Any] = ndimage.find_objects(numbered)
+    found = []
+    for number, (rows, columns) in enumerate(boxes, 1):
+        if sizes[number] >= min_pixels:
+            mask = numbered[rows, columns] == number
+            label = int(labels[rows, columns][mask][0])
+            found.append(Part(label, rows.start, columns.start, mask))
+    yield from sorted(found, key=lambda part: (part.label, part.top, part.left))
 
 
 def annotations(result: Segmentation, min_share: float = MIN_SHARE) -> list[dict[str, Any]]:

@@ -86,12 +86,12 @@ def discover(
         All U classes, those that cover most first.
 
     Raises:
-        UserError: nothing can be unknown to this segmenter, or a picture cannot be read.
+        UserError: nothing can be unknown to this segmenter, or a picture (or, with ``skipped``, every one) cannot be
+            read.
     """
     prototypes, listener = segmenter.prototypes, listener or Silent()
     if prototypes is None or not len(prototypes.unknown):
         raise UserError("nothing is unknown here: give a run that was trained with prototypes.unknown above 0")
-    suggestions = suggest_names(segmenter.asker, prototypes, names)
     count = len(prototypes.unknown)
     shares, seen, read = np.zeros(count), np.zeros(count, int), 0
     best: list[list[tuple[float, int, Example]]] = [[] for _ in range(count)]
@@ -114,6 +114,9 @@ def discover(
             heapq.heappush(best[unknown], entry)
             if len(best[unknown]) > examples:
                 heapq.heappop(best[unknown])
+    if not read and skipped:
+        raise UserError(f"none of {len(images)} pictures could be read; the first: {skipped[0].reason}")
+    suggestions = suggest_names(segmenter.asker, prototypes, names)
     order = np.argsort(-shares, kind="stable").tolist()
     return [
         UnknownClass(

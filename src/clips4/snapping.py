@@ -10,7 +10,7 @@ from clips4.labelling import upsampled_bands
 from clips4.regions import RegionCache
 
 SIDE = 1024  # long side at which superpixels are made; those of larger pictures are enlarged
-REGIONS = RegionConfig(method="slic", count=400)
+REGIONS = RegionConfig(method="felzenszwalb", count=200)
 
 
 def picture_regions(image: RGB, settings: RegionConfig = REGIONS) -> NDArray:  # type: ignore[type-arg]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from clips4.data.folders import Skipped
 from clips4.discovery import UnknownClass, discover
-from clips4.errors import UserError
 from clips4.images import encode_png, write_atomically
 from clips4.listening import Listener
 from clips4.outputs import percent
@@ -44,8 +43,6 @@ def unknown_files(
     """
     skipped: list[Skipped] = []
     found = discover(segmenter, paths, names, examples, listener, skipped, classes=classes)
-    if len(skipped) == len(paths):
-        raise UserError(f"none of {len(paths)} pictures could be read; the first: {skipped[0].reason}")
     for unknown in found:
         for number, shown in enumerate(unknown.examples):
             write_atomically(out / crop_path(unknown, number), encode_png(shown.crop))
