@@ -2,9 +2,9 @@
 
     python benchmarks/large_picture.py --run runs/coco128 [--size 5472x3648] [--classes coco128]
 
-Each way runs in a process of its own, so that its peak resident memory is its own; the picture is real noise at many
-scales, decoded from a JPEG file. Memory counts everything from the start of Python, time the reading and the label map at
-the picture's own size.
+Each way runs in a process of its own, so that its peak resident memory is its own; the picture is noise at every scale,
+decoded from a JPEG file. Memory counts everything from the start of Python, time the reading and the label map at the
+picture's own size.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """The result: its areas, its connected parts with their embeddings, and the three ways out."""
 
+import json
 from itertools import product
 from pathlib import Path
 
@@ -112,6 +113,18 @@ def test_overlay_and_files(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_rgb(written[1]), answer.overlay())
     with pytest.raises(UserError, match="jpeg2000"):
         answer.save(tmp_path, "a", ["jpeg2000"])  # type: ignore[list-item]
+
+
+def test_coco_of_a_result_is_read_by_pycocotools(tmp_path: Path) -> None:
+    coco = pytest.importorskip("pycocotools.coco")
+    labels = np.zeros((40, 60), np.int16)
+    labels[5:30, 10:40] = 1
+    answer = Segmentation(noise_image(40, 60), labels, np.ones((40, 60), np.float32), ("cat", "cup"))
+    (tmp_path / "coco.json").write_text(json.dumps(answer.to_coco("photo.jpg")))
+    read = coco.COCO(str(tmp_path / "coco.json"))
+    masks = {read.cats[each["category_id"]]["name"]: read.annToMask(each) for each in read.anns.values()}
+    np.testing.assert_array_equal(masks["cup"], labels == 1)
+    np.testing.assert_array_equal(masks["cat"], labels == 0)
 
 
 def test_what_was_answered_from_text_alone() -> None:

@@ -1,0 +1,75 @@
+"""What it costs to ask other words of a picture that was read: milliseconds, median and slowest of some rounds.
+
+    python benchmarks/inference_words.py --run runs/coco128 [--size 640x480] [--threads 2]
+
+"the same words": nothing new. "other words": their text vectors are in memory. "new words": never met before, so that
+the teacher encodes them (it is loaded already; files are written to an empty cache). For comparison "another picture":
+the network reads it, and the same words are asked. All answer at the picture's own size, with the unknown. Besides the
+time on the clock the processor's own is given: where other work runs on the machine, it is the one to look at.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+
+from clips4.naming import nouns
+
+
+def timed(work: Callable[[int], object], rounds: int) -> tuple[float, float, float]:
+    """Median and slowest by the clock and median by the processor, in milliseconds; two rounds are not counted."""
+    spent, busy = [], []
+    for number in range(rounds + 2):
+        began, processor = time.perf_counter(), time.process_time()
+        work(number)
+        spent.append(1000 * (time.perf_counter() - began))
+        busy.append(1000 * (time.process_time() - processor))
+    return statistics.median(spent[2:]), max(spent[2:]), statistics.median(busy[2:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--size", default="640x480", help="WIDTHxHEIGHT")
+    parser.add_argument("--words", type=int, default=4, help="asked at a time")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["CLIPS4_CACHE"] = cache
+        from clips4.segmenter import Segmenter
+
+        segmenter = Segmenter.load(arguments.run, "cpu")
+        width, height = map(int, arguments.size.split("x"))
+        draw = np.random.default_rng(0)
+        coarse = [Image.fromarray(draw.integers(0, 256, (9, 12, 3), np.uint8)) for _ in range(arguments.rounds + 2)]
+        pictures = [np.asarray(each.resize((width, height), Image.Resampling.BICUBIC)) for each in coarse]
+        words, count = nouns(), arguments.words
+        fixed = words[:count]
+        segmenter.segment(pictures[0], fixed)  # loads the teacher
+        segmenter.set_image(pictures[0])
+        met = [words[1000 + n * count : 1000 + (n + 1) * count] for n in range(arguments.rounds + 2)]
+        new = [words[2000 + n * count : 2000 + (n + 1) * count] for n in range(arguments.rounds + 2)]
+        for each in met:
+            segmenter.question(each)
+        unknown = len(segmenter.prototypes.unknown) if segmenter.prototypes else 0
+        print(f"{width} x {height}, {count} words and {unknown} unknown classes, {arguments.threads} threads")
+        for name, work in {
+            "the same words": lambda _: segmenter.segment(classes=fixed),
+            "other words": lambda n: segmenter.segment(classes=met[n]),
+            "new words": lambda n: segmenter.segment(classes=new[n]),
+            "another picture": lambda n: segmenter.segment(pictures[n], fixed),
+        }.items():
+            median, slowest, busy = timed(work, arguments.rounds)
+            print(f"{name:16} {median:8.1f} ms   slowest {slowest:8.1f} ms   processor {busy:8.1f} ms", flush=True)
+
+
+if __name__ == "__main__":
+    main()
