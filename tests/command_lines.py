@@ -36,8 +36,8 @@ def check_command_line(line: str) -> list[str]:
     assert arguments is not None, f"no clips4 in {line!r}"
     command: Any = typer.main.get_command(app)
     words: list[str] = []
-    if "--help" in arguments or "--version" in arguments:
-        arguments = [each for each in arguments if each not in ("--help", "--version")]
+    if {"--help", "--version", "--install-completion"} & set(arguments):
+        arguments = [each for each in arguments if each not in ("--help", "--version", "--install-completion")]
     while hasattr(command, "commands"):
         arguments = [each for each in arguments if each not in ("--quiet", "-q", "--debug")]
         if not arguments:
