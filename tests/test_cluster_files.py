@@ -15,6 +15,7 @@ from clips4.listening import Silent
 from clips4.segment_files import Loaded, TeacherOptions, load_segmenter
 from clips4.segmenter import nearest_class
 from tests.conftest import write_broken_pictures
+from tests.test_cli import Fails, clips4, fails  # noqa: F401  # a fixture
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +62,19 @@ def test_broken_pictures_and_too_many_clusters(loaded: Loaded, tmp_path: Path) -
     with pytest.raises(UserError, match=r"--k 4000: the pictures have \d+ embeddings in all"):
         cluster_files(loaded, 4000, tmp_path / "none", "png", 1, 0, False, Silent())
     assert not (tmp_path / "none").exists()
+
+
+def test_the_command_and_what_it_tells(tiny_run: Path, pictures: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811
+    out = ("--out", tmp_path / "out")
+    done = clips4("cluster", tiny_run, pictures, "--k", "2", *out, "--save", "png,gallery", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"Clustered 3 pictures (0 skipped) into {tmp_path / 'out'}.\n"
+    assert (tmp_path / "out/gallery.html").is_file()
+    wrong = ("--out", tmp_path / "none")
+    assert "no checkpoint there" in fails("cluster", pictures, pictures, "--k", "2", *wrong)
+    assert "no such file or folder" in fails("cluster", tiny_run, tmp_path / "nowhere", "--k", "2", *wrong)
+    assert "--save 'gif'" in fails("cluster", tiny_run, pictures, "--k", "2", "--save", "gif", *wrong)
+    assert "is a file" in fails("cluster", tiny_run, pictures, "--k", "2", "--out", pictures / "photo0.png")
+    assert "would be overwritten" in fails("cluster", tiny_run, pictures, "--k", "2", "--out", pictures)
+    assert not (tmp_path / "none").exists()
+    assert sorted(path.name for path in pictures.iterdir()) == ["photo0.png", "photo1.png", "photo2.png"]

@@ -13,6 +13,7 @@ from clips4.prototypes import update_unknown
 from clips4.segments import IGNORED, cut_by_regions, flatten_pixels, pool, spherical_kmeans
 from tests.helpers import generator, unit
 from tests.reference import losses as reference_losses
+from tests.reference import prototypes as reference_prototypes
 from tests.reference import segments as reference_segments
 
 SEGMENTS = SegmentConfig(clusters=(2, 2), iterations=3, location_weight=0.5)
@@ -44,6 +45,7 @@ def config(
     semantic: float = 1.0,
     contrast_pixels: int = 0,
     exclude_own: bool = False,
+    context: float = 0.0,
 ) -> ObjectiveConfig:
     return ObjectiveConfig(
         contrast_weight=contrast,
@@ -53,6 +55,7 @@ def config(
         temperature=0.2,
         exclude_own=exclude_own,
         contrast_pixels=contrast_pixels,
+        context=context,
     )
 
 
@@ -280,3 +283,18 @@ def test_the_host_waits_for_the_device_once(exclude_own: bool) -> None:
         terms.total.backward()
         update_unknown(case.prototypes[3:], case.prototypes[:3], terms.guidance, 0.1)
     assert counted.waits == ["_unique2"]  # how many segments there are
+
+
+def test_the_context_of_a_segment_is_its_picture_in_both_views() -> None:
+    case, settings = make_case(), config(contrast=0, embedding=0, context=1.0)
+    terms = objective(case.z, case.regions, case.pixel_map, case.prototypes, settings, SEGMENTS)
+    clusters = spherical_kmeans(case.z, (2, 2), 3, 0.5)
+    segments = cut_by_regions(clusters, case.regions)
+    v = pool(flatten_pixels(case.z), segments.labels.flatten(), len(segments.region))
+    labels = reference_prototypes.assign_in_context(
+        terms.guidance, case.prototypes, (segments.view // 2).tolist(), settings.temperature, 1.0
+    )
+    expected = torch.nn.functional.cross_entropy(v @ case.prototypes.T / settings.temperature, torch.tensor(labels))
+    torch.testing.assert_close(terms.semantic, expected)
+    plain = objective(case.z, case.regions, case.pixel_map, case.prototypes, config(0, 0, 1), SEGMENTS).semantic
+    assert not torch.isclose(terms.semantic, plain), "the case is too tame: the context changes no label"

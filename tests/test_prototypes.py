@@ -3,7 +3,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clips4.prototypes import assign, known_prototypes, sample_unknown, teacher_segments, update_unknown
+from clips4.prototypes import (
+    assign,
+    assign_in_context,
+    known_prototypes,
+    mixture_prototypes,
+    sample_unknown,
+    teacher_segments,
+    update_unknown,
+)
 from clips4.segments import IGNORED
 from tests.helpers import generator, provable, rotation, seeds, unit
 from tests.reference import prototypes as reference
@@ -215,3 +223,69 @@ def test_a_share_outside_0_to_1_is_refused(share: float) -> None:
 def test_a_share_below_1_needs_known_prototypes() -> None:
     with pytest.raises(ValueError, match="needs known prototypes"):
         sample_unknown(unit(4, 3), 2, share=0.5)
+
+
+# --------------------------------------------------------------------------------------------- the rest of the picture
+
+
+@provable
+@given(seeds, st.sampled_from([0.1, 0.5, 1.0, 2.0]))
+def test_assignment_in_context_equals_the_reference(seed: int, context: float) -> None:
+    guidance, prototypes = unit(9, 4, seed=seed), unit(5, 4, seed=seed + 1)
+    picture = torch.randint(0, 3, (9,), generator=generator(seed))
+    expected = reference.assign_in_context(guidance, prototypes, picture.tolist(), 0.2, context)
+    assert assign_in_context(guidance, prototypes, picture, 3, 0.2, context).tolist() == expected
+
+
+def test_without_context_it_is_the_papers_assignment() -> None:
+    guidance, prototypes = unit(20, 4), unit(5, 4, seed=1)
+    found = assign_in_context(guidance, prototypes, torch.zeros(20, dtype=torch.int64), 1, 0.1, 0.0)
+    assert torch.equal(found, assign(guidance, prototypes))
+
+
+def test_a_doubtful_segment_follows_the_rest_of_its_picture_alone() -> None:
+    prototypes = torch.eye(2, dtype=torch.float64)
+    doubtful = torch.tensor([0.69, 0.72], dtype=torch.float64)  # a little nearer to the second class
+    guidance = torch.stack([prototypes[0], prototypes[0], doubtful, prototypes[1], prototypes[1], doubtful])
+    picture = torch.tensor([0, 0, 0, 1, 1, 1])
+    assert assign_in_context(guidance, prototypes, picture, 2, 0.1, 1.0).tolist() == [0, 0, 0, 1, 1, 1]
+    assert assign_in_context(guidance[3:], prototypes, picture[3:] - 1, 1, 0.1, 1.0).tolist() == [1, 1, 1]
+
+
+@provable
+@given(seeds)
+def test_a_round_of_the_mixture_equals_the_reference(seed: int) -> None:
+    z, start = unit(12, 4, seed=seed), unit(3, 4, seed=seed + 1)
+    picture = torch.randint(0, 3, (12,), generator=generator(seed))
+    once = reference.mixture_round(z, start, picture.tolist(), 0.2)
+    twice = reference.mixture_round(z, once, picture.tolist(), 0.2)
+    for rounds, expected in enumerate([start, once, twice]):
+        found = mixture_prototypes(start, z, picture, 3, 0.2, rounds)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+def test_the_mixture_does_not_depend_on_the_order_of_pixels_nor_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    z, start = unit(40, 4), unit(3, 4, seed=1)
+    picture = torch.randint(0, 5, (40,), generator=generator(2))
+    whole = mixture_prototypes(start, z, picture, 5, 0.1, 3)
+    order = torch.randperm(40, generator=generator(3))
+    torch.testing.assert_close(mixture_prototypes(start, z[order], picture[order], 5, 0.1, 3), whole)
+    monkeypatch.setattr("clips4.prototypes._PIXELS", 7)
+    torch.testing.assert_close(mixture_prototypes(start, z, picture, 5, 0.1, 3), whole)
+
+
+def test_the_mixture_finds_the_centres_that_pixels_were_drawn_around() -> None:
+    centres = torch.eye(4, dtype=torch.float64)[:3]
+    noise = 0.15 * torch.randn(300, 4, generator=generator(0), dtype=torch.float64)
+    label = torch.arange(300) % 3
+    z = torch.nn.functional.normalize(centres[label] + noise, dim=1)
+    start = torch.nn.functional.normalize(centres + 0.4 * unit(3, 4, seed=1), dim=1)
+    found = mixture_prototypes(start, z, torch.arange(300) // 30, 10, 0.05, 5)
+    assert ((found * centres).sum(1) > 0.999).all()
+    assert ((start * centres).sum(1) < 0.98).all()
+
+
+def test_a_class_without_a_pixel_stays() -> None:
+    start = torch.eye(3)
+    found = mixture_prototypes(start, torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), 1, 0.1, 2)
+    assert torch.equal(found, start)

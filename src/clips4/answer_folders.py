@@ -84,12 +84,7 @@ def answer_pictures(
     Raises:
         UserError: ``out`` is a file, or an output would overwrite one of the pictures; nothing is written then.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: is a file; give a folder with --out")
-    own = {_place(out / name) for record in all_records(out) for name in (*record["files"], *record["older"])}
-    pictures = [path for path in paths if _place(path) not in own]
-    stems = output_stems(pictures)
-    _spare_the_pictures(pictures, out, stems)
+    pictures, stems = plan(paths, out)
     outcome = Outcome()
     listener.stage("answering", len(pictures))
     with deferred_interrupt() as interrupted:
@@ -107,6 +102,21 @@ def answer_pictures(
     if outcome.done or outcome.kept:
         write_folder_files(out, kinds, names, made_by)
     return outcome
+
+
+def plan(paths: Sequence[Path], out: Path) -> tuple[list[Path], list[str]]:
+    """The pictures that are to be answered, and the stems of their outputs' names.
+
+    Raises:
+        UserError: ``out`` is a file, or an output would overwrite one of the pictures.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; give a folder with --out")
+    own = {_place(out / name) for record in all_records(out) for name in (*record["files"], *record["older"])}
+    pictures = [path for path in paths if _place(path) not in own]
+    stems = output_stems(pictures)
+    _spare_the_pictures(pictures, out, stems)
+    return pictures, stems
 
 
 def _answer_one(

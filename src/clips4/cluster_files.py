@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clips4.answer_folders import Outcome, answer_pictures
+from clips4.answer_folders import Outcome, answer_pictures, plan
 from clips4.answer_records import stamp_of
 from clips4.answers import Answer
 from clips4.caching import content_key, settings_key
@@ -43,13 +43,12 @@ def cluster_files(
         UserError: fewer pixels than clusters, or no readable picture; a broken picture is skipped.
     """
     segmenter, kinds = loaded.segmenter, parse_kinds(save)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: is a file; give a folder with --out")
-    pictures = [(str(path.resolve()), stamp_of(path)) for path in loaded.images]
+    images, _ = plan(loaded.images, out)
+    pictures = [(str(path.resolve()), stamp_of(path)) for path in images]
     question = settings_key({**loaded.identity, "k": k, "restarts": restarts, "seed": seed, "pictures": pictures})
     centres = None if force else read_centres(out / CENTRES, question)
     if centres is None:
-        centres = find_centres(segmenter, loaded.images, k, restarts, seed, listener)
+        centres = find_centres(segmenter, images, k, restarts, seed, listener)
         write_centres(out / CENTRES, centres, question)
 
     asked = cluster_question(centres)
@@ -58,7 +57,7 @@ def cluster_files(
         return Answer(segmenter.answer(segmenter.read(path), asked, unknown=False), path, stem)
 
     made_by = settings_key({**loaded.identity, "centres": content_key(centres.numpy().tobytes())})
-    return answer_pictures(loaded.images, out, kinds, asked.names, made_by, answer, force, listener)
+    return answer_pictures(images, out, kinds, asked.names, made_by, answer, force, listener)
 
 
 def find_centres(

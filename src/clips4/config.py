@@ -148,6 +148,9 @@ class ObjectiveConfig(_Section):
     semantic_weight: float = Field(1.0, ge=0, description="lambda_s")
     concentration: float = Field(10.0, gt=0, description="kappa")
     temperature: float = Field(0.07, gt=0, description="tau")
+    context: float = Field(
+        1.0, ge=0, description="how much the rest of its picture counts in a segment's class y_s; 0 is the paper's"
+    )
     exclude_own: bool = Field(False, description="the variant of SegSort and HSG of L_t")
     contrast_pixels: int = Field(
         4096, ge=0, description="pixels per step that L_t is averaged over, as many of each picture; 0 takes all"

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from clips4 import ranks
 from clips4.config import ObjectiveConfig, SegmentConfig
+from clips4.data.views import VIEWS
 from clips4.losses import embedding_consistency, pixel_segment_contrast, semantic_consistency
 from clips4.losses.pseudo_labels import maskclip_plus
+from clips4.prototypes import assign_in_context
 from clips4.segments import IGNORED, cut_by_regions, flatten_pixels, pool, spherical_kmeans
 
 
@@ -83,7 +85,9 @@ def objective(
     if settings.embedding_weight:
         embedding = segment_share * embedding_consistency(v, guidance, "sum")
     if settings.semantic_weight:
-        semantic = segment_share * semantic_consistency(v, guidance, prototypes, settings.temperature, "sum")
+        picture, pictures = segments.view // VIEWS, len(z) // VIEWS
+        labels = assign_in_context(guidance, prototypes, picture, pictures, settings.temperature, settings.context)
+        semantic = segment_share * semantic_consistency(v, guidance, prototypes, settings.temperature, "sum", labels)
     weights = (settings.contrast_weight, settings.embedding_weight, settings.semantic_weight)
     total = torch.stack([w * term for w, term in zip(weights, (contrast, embedding, semantic), strict=True)]).sum()
     return Terms(total, contrast, embedding, semantic, guidance)

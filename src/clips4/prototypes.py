@@ -13,6 +13,9 @@ from torch import Tensor
 from clips4 import ranks
 from clips4.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
 
+_TINY = 1e-12
+_PIXELS = 2**16  # rows of z that are compared with all classes at a time
+
 
 @torch.no_grad()
 def teacher_segments(
@@ -98,6 +101,89 @@ def sample_unknown(
 def assign(guidance: Tensor, prototypes: Tensor) -> Tensor:
     """y_s = argmax_l i_s . c_l: (S, D), (L, D) -> (S,) int64."""
     return (guidance @ prototypes.T).argmax(1)
+
+
+@torch.no_grad()
+def assign_in_context(
+    guidance: Tensor, prototypes: Tensor, picture: Tensor, pictures: int, temperature: float, context: float
+) -> Tensor:
+    """y_s where classes that the rest of the picture speaks for are the likelier ones (not in the paper).
+
+        y_s = argmax_l  log p(l | i_s) + context * log mean_{s' of the same picture} p(l | i_s'),
+        p(l | i_s) = softmax_l(i_s . c_l / tau)
+
+    The teacher's mistakes are scattered over many classes, each in few places of a picture; its right answers agree.
+    ``context`` = 1 is one step of a mixture whose class weights are each picture's own; 0 is ``assign``.
+
+    Args:
+        guidance: (S, D) i_s, unit rows.
+        prototypes: (L, D) unit rows.
+        picture: (S,) picture of each segment, 0..pictures - 1; the views of a picture share it.
+        pictures: their number.
+        temperature: tau.
+        context: weight of the rest of the picture.
+
+    Returns:
+        (S,) int64.
+    """
+    if not context:
+        return assign(guidance, prototypes)
+    log_p = _log_probability(guidance, prototypes, temperature)
+    weights = _class_weights(log_p, picture, pictures)
+    return (log_p + context * weights.log()[picture]).argmax(1)
+
+
+@torch.no_grad()
+def mixture_prototypes(
+    start: Tensor, z: Tensor, picture: Tensor, pictures: int, temperature: float, rounds: int
+) -> Tensor:
+    """Class prototypes moved into the student's space: a mixture of von Mises-Fisher densities fitted to its pixels.
+
+    Each class is a density of one common concentration 1 / tau around its prototype; each picture has class weights
+    of its own, since a picture shows few of the classes. One round of expectation maximisation over unlabelled pixels:
+
+        q_pl = softmax_l( z_p . c_l / tau + log w_il )    i the picture of p, and w_il the mean over its pixels of
+                                                          softmax_l( z_p . c_l / tau )
+        c_l <- normalise( sum_p q_pl z_p )
+
+    The pixels are those of all ranks together. Not in the paper, whose prototypes stay in the teacher's space.
+
+    Args:
+        start: (K, D) unit rows.
+        z: (P, D) pixel embeddings of the student, unit rows; any real type.
+        picture: (P,) picture of each, 0..pictures - 1; ranks number their own.
+        pictures: their number on this rank.
+        temperature: tau.
+        rounds: of expectation maximisation; 0 gives ``start``.
+
+    Returns:
+        (K, D) unit rows; a class that no pixel speaks for stays.
+    """
+    prototypes = start
+    for _ in range(rounds):
+        weights = torch.zeros(pictures, len(start), dtype=start.dtype, device=start.device)
+        sums = torch.zeros_like(start)
+        for rows, where in zip(z.split(_PIXELS), picture.split(_PIXELS), strict=True):
+            weights.index_add_(0, where, _log_probability(rows.to(start), prototypes, temperature).exp())
+        log_weights = (weights / weights.sum(1, keepdim=True).clamp(min=_TINY)).clamp(min=_TINY).log()
+        for rows, where in zip(z.split(_PIXELS), picture.split(_PIXELS), strict=True):
+            log_p = _log_probability(rows.to(start), prototypes, temperature)
+            sums += (log_p + log_weights[where]).softmax(1).T @ rows.to(start)
+        sums = ranks.total(sums)
+        prototypes = torch.where(sums.norm(dim=1, keepdim=True) > _TINY, F.normalize(sums, dim=1), prototypes)
+    return prototypes
+
+
+def _log_probability(rows: Tensor, prototypes: Tensor, temperature: float) -> Tensor:
+    """(N, L) log softmax over classes of cosine / tau."""
+    return (rows @ prototypes.T / temperature).log_softmax(1)
+
+
+def _class_weights(log_p: Tensor, picture: Tensor, pictures: int) -> Tensor:
+    """(pictures, L) the mean probability of each class over a picture's rows, kept off zero."""
+    sums = log_p.new_zeros(pictures, log_p.shape[1]).index_add(0, picture, log_p.exp())
+    counts = log_p.new_zeros(pictures).index_add(0, picture, log_p.new_ones(len(picture)))
+    return (sums / counts.clamp(min=1)[:, None]).clamp(min=_TINY)
 
 
 @torch.no_grad()

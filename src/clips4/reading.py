@@ -11,7 +11,6 @@ from typing import Literal, Protocol, get_args
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -108,12 +107,11 @@ def read_pixels(
         maps.append(_read(encode, shown, stride, options))
         if options.flip:
             maps.append(_read(encode, shown.flip(-1), stride, options).flip(-1))
-    if len(maps) == 1:
-        return F.normalize(maps[0], dim=1)[0]
-    total = torch.zeros_like(maps[0])
+    total = maps.pop(0)
     for each in maps:
-        total += resize_map(each, (total.shape[-2], total.shape[-1]))
-    return F.normalize(total, dim=1)[0]
+        total = total + resize_map(each, (total.shape[-2], total.shape[-1]))
+    # in its place: of a large photograph the map is half a gibibyte
+    return total.div_(torch.linalg.vector_norm(total, dim=1, keepdim=True).clamp_min(1e-12))[0]
 
 
 def _read(encode: Callable[[Tensor], Tensor], shown: Tensor, stride: int, options: ReadingOptions) -> Tensor:

@@ -1,5 +1,7 @@
 """Class prototypes by loops over classes and segments."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -35,3 +37,42 @@ def update_unknown(unknown: Tensor, known: Tensor, guidance: Tensor, step: float
         mine = [guidance[s] for s, label in enumerate(labels) if label == len(known) + index]
         rows.append(normalise((1 - step) * c + step * torch.stack(mine).mean(0)) if mine else c)
     return torch.stack(rows)
+
+
+def probabilities(vector: Tensor, prototypes: Tensor, temperature: float) -> list[float]:
+    """softmax_l(vector . c_l / tau)."""
+    powers = [math.exp(float(dot(vector, c)) / temperature) for c in prototypes]
+    return [power / sum(powers) for power in powers]
+
+
+def class_weights(rows: Tensor, prototypes: Tensor, picture: list[int], temperature: float) -> dict[int, list[float]]:
+    """Picture -> the mean of its rows' class probabilities."""
+    weights = {}
+    for which in set(picture):
+        own = [probabilities(row, prototypes, temperature) for row, i in zip(rows, picture, strict=True) if i == which]
+        weights[which] = [sum(column) / len(own) for column in zip(*own, strict=True)]
+    return weights
+
+
+def assign_in_context(
+    guidance: Tensor, prototypes: Tensor, picture: list[int], temperature: float, context: float
+) -> list[int]:
+    """y_s = argmax_l of p(l | i_s) times the class weight of its picture, to the power of ``context``."""
+    weights = class_weights(guidance, prototypes, picture, temperature)
+    labels = []
+    for i, which in zip(guidance, picture, strict=True):
+        p = probabilities(i, prototypes, temperature)
+        likeness = [p_l * w_l**context for p_l, w_l in zip(p, weights[which], strict=True)]
+        labels.append(likeness.index(max(likeness)))
+    return labels
+
+
+def mixture_round(z: Tensor, prototypes: Tensor, picture: list[int], temperature: float) -> Tensor:
+    """One round of expectation maximisation with class weights per picture."""
+    weights = class_weights(z, prototypes, picture, temperature)
+    sums = [torch.zeros_like(z[0]) for _ in prototypes]
+    for row, which in zip(z, picture, strict=True):
+        joint = [p * w for p, w in zip(probabilities(row, prototypes, temperature), weights[which], strict=True)]
+        for index, share in enumerate(joint):
+            sums[index] = sums[index] + share / sum(joint) * row
+    return torch.stack([normalise(total) for total in sums])

@@ -9,7 +9,12 @@ from clips4.prototypes import assign
 
 
 def semantic_consistency(
-    v: Tensor, guidance: Tensor, prototypes: Tensor, temperature: float, reduction: Reduction = "mean"
+    v: Tensor,
+    guidance: Tensor,
+    prototypes: Tensor,
+    temperature: float,
+    reduction: Reduction = "mean",
+    labels: Tensor | None = None,
 ) -> Tensor:
     """Segments are to be classified as the teacher classifies them.
 
@@ -21,6 +26,7 @@ def semantic_consistency(
         prototypes: (L, D) C, known and unknown class prototypes, unit rows; take no gradient.
         temperature: tau.
         reduction: "mean" or "sum" over segments, or "none".
+        labels: (S,) y_s where they are chosen otherwise, e.g. by ``prototypes.assign_in_context``.
 
     Raises:
         ValueError: shapes that do not fit each other, or no prototype.
@@ -31,4 +37,5 @@ def semantic_consistency(
         raise ValueError(f"expected prototypes (L, {v.shape[1]}), got {tuple(prototypes.shape)}")
     prototypes = prototypes.detach()
     logits = (v @ prototypes.T).to(torch.promote_types(v.dtype, torch.float32)) / temperature
-    return reduce(F.cross_entropy(logits, assign(guidance, prototypes), reduction="none"), reduction)
+    labels = assign(guidance, prototypes) if labels is None else labels
+    return reduce(F.cross_entropy(logits, labels, reduction="none"), reduction)
