@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # e.g. TORCH_FLAGS="--index-url ADDRESS-OF-PYTORCH'S-CPU-INDEX"
 TORCH_FLAGS ?=
 
-.PHONY: setup demo test lint types unit clean
+.PHONY: setup demo test lint types unit docs clean
 
 setup: $(READY)
 
@@ -34,6 +34,10 @@ types: setup
 
 unit: setup
 	$(BIN)/pytest -n 2
+
+# the site of docs/, in build/site; its strict build is a test, too
+docs: setup
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) runs build dist src/*.egg-info

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from clips4.config import Config, load_config
     from clips4.errors import UserError
+    from clips4.hub import push_to_hub, save_pretrained
     from clips4.segmenter import Segmentation, Segmenter
     from clips4.teachers import Teacher, load_teacher
     from clips4.training import train
@@ -29,6 +30,8 @@ _HOME = {
     "load_classes": "clips4.vocabulary",
     "load_config": "clips4.config",
     "load_teacher": "clips4.teachers",
+    "push_to_hub": "clips4.hub",
+    "save_pretrained": "clips4.hub",
     "train": "clips4.training",
 }
 
@@ -43,6 +46,8 @@ __all__ = [
     "load_classes",
     "load_config",
     "load_teacher",
+    "push_to_hub",
+    "save_pretrained",
     "train",
 ]
 

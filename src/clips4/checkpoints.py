@@ -224,13 +224,7 @@ def _read(path: Path, files: Sequence[str]) -> Checkpoint:
         student.load_state_dict(
             {key.removeprefix(_STUDENT): value for key, value in tensors.items() if key.startswith(_STUDENT)}
         )
-        prototypes = Prototypes(
-            ClassList(tuple(card["classes"]), tuple(map(tuple, card["classes"].values()))),
-            tensors["prototypes.text"],
-            tensors["prototypes.known"],
-            tensors["prototypes.unknown"],
-            *(tensors.get(f"prototypes.{name}") for name in _OPTIONAL),
-        )
+        prototypes = prototypes_of(card, tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, UserError):
             raise
@@ -239,6 +233,21 @@ def _read(path: Path, files: Sequence[str]) -> Checkpoint:
             f"{path}: damaged checkpoint, or one of another version of clips4 ({reason or type(error).__name__})"
         )
     return Checkpoint(path, step, config, card, student.eval(), prototypes)
+
+
+def prototypes_of(card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Prototypes:
+    """The class vectors of a card and the tensors beside the student's.
+
+    Raises:
+        KeyError: one is missing.
+    """
+    return Prototypes(
+        ClassList(tuple(card["classes"]), tuple(map(tuple, card["classes"].values()))),
+        tensors["prototypes.text"],
+        tensors["prototypes.known"],
+        tensors["prototypes.unknown"],
+        *(tensors.get(f"prototypes.{name}") for name in _OPTIONAL),
+    )
 
 
 def load_state(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -2,20 +2,24 @@
 
 import json
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from clips4.commands.ablate import ablate
+from clips4.commands.arguments import expand_paths
 from clips4.commands.cluster import cluster
 from clips4.commands.evaluate import app as evaluate_app
+from clips4.commands.export import export
+from clips4.commands.publish import publish
 from clips4.commands.score import app as score_app
 from clips4.commands.segment import segment
+from clips4.commands.speaking import remark, summarise
 from clips4.commands.track import track
 from clips4.commands.unknown import unknown
 from clips4.errors import UserError
+from clips4.shell import run
 
 app = typer.Typer(
     name="clips4",
@@ -47,9 +51,10 @@ def common(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only answers and errors; may stand anywhere.")] = False,
 ) -> None:
-    """Options of every command; --debug is read by main()."""
+    """Options of every command; --debug and --quiet are read by shell.run()."""
 
 
 @app.command(epilog="Example: clips4 demo --out runs/demo")
@@ -64,14 +69,18 @@ def demo(
 
     with bars() as listener:
         page = run_demo(out, overrides or [], device, listener)
-    typer.echo(f"Open {page} in a browser.")
+    summarise(f"Open {page} in a browser.")
 
 
 @app.command(epilog="Example: clips4 train photos/ --classes cat,dog,grass --out runs/pets --set train.steps=400")
 def train(
     images: Annotated[
         list[Path],
-        typer.Argument(help="Pictures, folders or lists (.txt) of them, or tar shards (dir/{000..099}.tar)."),
+        typer.Argument(
+            help="Pictures, folders or lists (.txt) of them, or tar shards (dir/{000..099}.tar); - for a list on the "
+            "standard input.",
+            callback=expand_paths,
+        ),
     ],
     classes: Classes,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
@@ -81,6 +90,7 @@ def train(
     preset: Annotated[str, typer.Option("--preset", help="A shipped preset, or a YAML file.")] = "cpu",
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Say for machines what was trained.")] = False,
     validate: Annotated[
         str | None, typer.Option("--validate", help="NAME=DIR: score this labelled set every train.watch_every steps.")
     ] = None,
@@ -109,12 +119,19 @@ def train(
     if ranks.rank():  # several processes tell it once
         return
     for _, reason in result.skipped:
-        typer.echo(f"skipped: {reason}", err=True)
+        remark(f"skipped: {reason}")
     if result.left_out_steps:
-        typer.echo(f"{result.left_out_steps} steps were left out: their loss or gradient was not finite", err=True)
-    typer.echo(
+        remark(f"{result.left_out_steps} steps were left out: their loss or gradient was not finite")
+    summarise(
         f"Trained on {result.pictures} pictures ({len(result.skipped)} skipped), {result.steps} steps. "
-        f"Now: clips4 segment {out} PICTURES --out DIR"
+        f"Now: clips4 segment {out} PICTURES --out DIR",
+        {
+            "run": out,
+            "pictures": result.pictures,
+            "skipped": {str(path): reason for path, reason in result.skipped},
+            "steps": result.steps,
+        },
+        as_json,
     )
 
 
@@ -123,7 +140,9 @@ def train(
     "clips4 regions photos/ --method hed-ucm --long-side 512 --workers 8   (fills the cache for training)"
 )
 def regions(
-    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Pictures, or folders of them; - for a list.", callback=expand_paths)
+    ],
     method: Annotated[
         str, typer.Option("--method", help="slic, felzenszwalb, gradient-ucm, hed-ucm or edges-ucm.")
     ] = "slic",
@@ -156,11 +175,11 @@ def regions(
     with bars() as listener:
         done = region_files(find_images(images), settings, out, save, workers, long_side, where, listener)
     for _, reason in done.skipped:
-        typer.echo(f"skipped: {reason}", err=True)
+        remark(f"skipped: {reason}")
     if done.interrupted:
         typer.echo(f"Stopped after {len(done.done)} pictures; the same command goes on from there.", err=True)
         raise typer.Exit(130)
-    typer.echo(f"Regions of {len(done.done)} pictures ({len(done.skipped)} skipped) in {out or 'the cache'}.")
+    summarise(f"Regions of {len(done.done)} pictures ({len(done.skipped)} skipped) in {out or 'the cache'}.")
     if not done.done:
         raise UserError(f"none of {len(done.skipped)} pictures could be used")
 
@@ -186,6 +205,10 @@ def doctor(
         raise typer.Exit(1)
 
 
+app.command(epilog="Example: clips4 export runs/pets --out pets.onnx --int8 --calibrate photos/")(export)
+app.command(epilog="Example: clips4 publish runs/pets --out pets-published; clips4 publish runs/pets --to owner/pets")(
+    publish
+)
 app.command(
     epilog="Examples: clips4 segment runs/pets photos/ --out answers --save png,overlay,coco,gallery  ·  "
     "clips4 segment --teacher-only conse photos/ --classes cat,sofa --out answers"
@@ -206,18 +229,5 @@ app.command(
 
 
 def main() -> None:
-    """Entry point: what the user can mend is one line and exit code 2."""
-    warnings.formatwarning = lambda message, *_, **__: f"clips4: {message}\n"
-    try:
-        app()
-    except UserError as error:
-        if "--debug" in sys.argv:
-            raise
-        typer.echo(f"clips4: {error}", err=True)
-        sys.exit(2)
-    except OSError as error:  # a full disk, a folder that may not be written, a file where a folder is wanted
-        if "--debug" in sys.argv:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"clips4: {where}{error.strerror or error}; give another place, or mend this one", err=True)
-        sys.exit(2)
+    """Entry point; see ``shell.run`` for exit codes."""
+    sys.exit(run(app, sys.argv[1:]))

@@ -8,7 +8,7 @@ segmenter.segment(["cat", "sofa"], background="wall, floor")
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, overload
+from typing import TYPE_CHECKING, Literal, cast, get_args, overload
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ from clips4.teachers.refinement import Refinement
 if TYPE_CHECKING:
     from clips4.discovery import UnknownClass
     from clips4.listening import Listener
+
+Backend = Literal["torch", "onnx"]
 
 __all__ = [
     "UNKNOWN_LABEL",
@@ -104,21 +106,37 @@ class Segmenter:
         device: str = "auto",
         precision: Precision = "auto",
         options: ReadingOptions | None = None,
+        backend: Backend = "torch",
     ) -> "Segmenter":
         """The student of a run.
 
         Args:
-            run: folder that ``clips4 train`` wrote, or one checkpoint of it.
+            run: folder that ``clips4 train`` wrote, one checkpoint of it, a hub id ``owner/name[@revision]``, or an
+                ONNX file that ``clips4 export`` wrote.
             device: "auto", "cpu", "cuda", "mps".
             precision: of the network's arithmetic: "float32", "bfloat16" or "float16"; "auto" is bfloat16 on a GPU that
                 computes with it, else float32. Embeddings are float32 all the same.
             options: how pictures are read (scales, windows, edges); each call may say otherwise.
+            backend: "torch", or "onnx" for ONNX Runtime: it runs ONNX files in any case, and exports a run to the cache
+                at its first use.
 
         Raises:
-            UserError: no whole checkpoint there.
+            UserError: no whole checkpoint there, or one that this backend cannot run.
         """
-        checkpoint = load_checkpoint(Path(run))
-        where, config = pick_device(device), checkpoint.config
+        from clips4.hub import fetch_run
+        from clips4.onnx_backend import is_exported, load_onnx
+
+        if backend not in get_args(Backend):
+            raise UserError(f"backend {backend!r}: there are {' and '.join(get_args(Backend))}")
+        where = pick_device(device)
+        if backend == "onnx" or is_exported(run):
+            if precision not in ("auto", "float32"):
+                raise UserError(f"precision {precision!r}: ONNX Runtime runs a file as it was exported; leave it out")
+            encoder, exported = load_onnx(Path(run) if is_exported(run) else fetch_run(run), str(where))
+            side, prototypes = exported.config.data.inference_side, exported.prototypes
+            return cls(encoder, exported.config.teacher, side, where, prototypes, options=options, precision="float32")
+        checkpoint = load_checkpoint(fetch_run(run))
+        config = checkpoint.config
         return cls(
             checkpoint.student.to(where),
             config.teacher,
@@ -128,6 +146,25 @@ class Segmenter:
             options=options,
             precision=precision,
         )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        revision: str | None = None,
+        device: str = "auto",
+        precision: Precision = "auto",
+        options: ReadingOptions | None = None,
+        backend: Backend = "torch",
+    ) -> "Segmenter":
+        """``load`` by the hub's habit: a folder, or a hub id with a branch, tag or commit of its own.
+
+        Raises:
+            UserError: see ``load`` and ``hub.fetch_run``.
+        """
+        from clips4.hub import fetch_run
+
+        return cls.load(fetch_run(name, revision), device, precision, options, backend)
 
     @classmethod
     def from_teacher(

@@ -53,7 +53,8 @@ class HubServer:
 
     def add(self, repository: str, folder: Path, branch: str = "main") -> str:
         """Serve the files of a folder as a new commit of a branch; returns the commit."""
-        files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
         digest = hashlib.sha1(repr([(name, hashlib.sha1(data).hexdigest()) for name, data in files.items()]).encode())
         commit = digest.hexdigest()
         self.files.setdefault(repository, {})[commit] = files

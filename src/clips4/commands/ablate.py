@@ -6,9 +6,18 @@ from typing import Annotated
 
 import typer
 
+from clips4.commands.arguments import expand_paths
+from clips4.commands.speaking import remark
+
 
 def ablate(
-    images: Annotated[list[Path], typer.Argument(help="Unlabelled pictures, or folders of them, to train on.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Unlabelled pictures, or folders of them, to train on; - for a list on the standard input.",
+            callback=expand_paths,
+        ),
+    ],
     dataset: Annotated[str, typer.Option("--dataset", help="Labelled set to score on.")],
     root: Annotated[Path, typer.Option("--root", help="Its root.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the runs and the table; the same goes on.")],
@@ -36,7 +45,7 @@ def ablate(
         with bars() as listener:
             table = run_ablation(images, dataset, root, out, axes, preset, chosen, fold, classes, device, listener)
     except Interrupted as interrupted:
-        typer.echo(f"Stopped at step {interrupted.step} and saved; the same command goes on.", err=True)
+        remark(f"Stopped at step {interrupted.step} and saved; the same command goes on.")
         raise typer.Exit(130)
     typer.echo(table)
-    typer.echo(f"written to {out / 'table.md'}", err=True)
+    remark(f"written to {out / 'table.md'}")

@@ -1,10 +1,11 @@
 """Progress bars of commands, on the error stream."""
 
+from clips4.commands.speaking import is_quiet
 from clips4.progress import Bars
 
 
 def bars() -> Bars:
-    """Bars that are drawn where the error stream is a terminal."""
+    """Bars that are drawn where the error stream is a terminal, and without --quiet."""
     from rich.console import Console
 
-    return Bars(Console(stderr=True))
+    return Bars(Console(stderr=True, quiet=is_quiet()))

@@ -5,10 +5,18 @@ from typing import Annotated
 
 import typer
 
+from clips4.commands.arguments import expand_paths
+
 
 def cluster(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them; clustered together.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Pictures, or folders of them; clustered together; - for a list on the standard input.",
+            callback=expand_paths,
+        ),
+    ],
     k: Annotated[int, typer.Option("--k", min=1, max=4096, help="Clusters, over all pictures together.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
     save: Annotated[

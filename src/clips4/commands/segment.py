@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clips4.commands.arguments import expand_paths
+from clips4.commands.speaking import remark, summarise
 from clips4.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,7 +16,11 @@ if TYPE_CHECKING:
 def segment(
     run_and_images: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN IMAGES...", help="The run, then pictures, folders, or video files."),
+        typer.Argument(
+            metavar="RUN IMAGES...",
+            help="The run, then pictures, folders, or video files; - for a list on the standard input.",
+            callback=expand_paths,
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
     classes: Annotated[
@@ -85,14 +91,14 @@ def report(outcome: "Outcome", verb: str, out: Path) -> None:
     from clips4.frames import is_video
 
     for _, reason in outcome.skipped:
-        typer.echo(f"skipped: {reason}", err=True)
+        remark(f"skipped: {reason}")
     if outcome.interrupted:
         done = len(outcome.done) + len(outcome.kept)
-        typer.echo(f"Stopped after {done} pictures; the same command goes on from there.", err=True)
+        remark(f"Stopped after {done} pictures; the same command goes on from there.")
         raise typer.Exit(130)
     kinds = {is_video(path) for path in (*outcome.done, *outcome.kept, *(path for path, _ in outcome.skipped))}
     what = "files" if len(kinds) > 1 else "videos" if True in kinds else "pictures"
     kept = f", {len(outcome.kept)} done before" if outcome.kept else ""
-    typer.echo(f"{verb} {len(outcome.done)} {what} ({len(outcome.skipped)} skipped{kept}) into {out}.")
+    summarise(f"{verb} {len(outcome.done)} {what} ({len(outcome.skipped)} skipped{kept}) into {out}.")
     if not outcome.done and not outcome.kept:
         raise UserError(f"none of {len(outcome.skipped)} {what} could be read")

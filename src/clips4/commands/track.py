@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from clips4.commands.speaking import summarise
+
 
 def track(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
@@ -59,4 +61,4 @@ def track(
     if tracked.interrupted:
         typer.echo(f"Stopped: {said}, in {out}.", err=True)
         raise typer.Exit(130)
-    typer.echo(f"Tracked {said} into {out}.")
+    summarise(f"Tracked {said} into {out}.")

@@ -6,10 +6,16 @@ from typing import Annotated
 
 import typer
 
+from clips4.commands.arguments import expand_paths
+from clips4.commands.speaking import remark, summarise
+
 
 def unknown(
     run: Annotated[Path, typer.Argument(help="The run.")],
-    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Pictures, or folders of them; - for a list on the standard input.", callback=expand_paths),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write to: index.html, unknown.json and crops.")],
     classes: Annotated[
         str | None, typer.Option("--classes", help="What is known (file, shipped list or a,b,c); the run's classes.")
@@ -30,10 +36,10 @@ def unknown(
         segmenter = Segmenter.load(run, device)
         found, skipped = unknown_files(segmenter, paths, out, names, examples, classes, listener)
     for _, reason in skipped:
-        typer.echo(f"skipped: {reason}", err=True)
+        remark(f"skipped: {reason}")
     if as_json:
         typer.echo(json.dumps(json.loads((out / DOCUMENT).read_text("utf-8")), ensure_ascii=False))
         return
     occurring = sum(bool(each.examples) for each in found)
-    typer.echo(f"{occurring} of {len(found)} unknown classes occur in {len(paths) - len(skipped)} pictures.")
-    typer.echo(f"Open {out / PAGE} in a browser.")
+    summarise(f"{occurring} of {len(found)} unknown classes occur in {len(paths) - len(skipped)} pictures.")
+    summarise(f"Open {out / PAGE} in a browser.")

@@ -82,7 +82,8 @@ class Embedder(nn.Module):
         """
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"expected images (B, 3, H, W), got {tuple(images.shape)}")
-        height, width = (-(-side // self.stride) for side in images.shape[-2:])
+        # not -(-side // stride): ONNX divides negative numbers otherwise
+        height, width = ((side + self.stride - 1) // self.stride for side in images.shape[-2:])
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             levels = self.backbone((images - self._mean) / self._std)
         z = self.head(tuple(levels[index] for index in self._levels), (height, width))

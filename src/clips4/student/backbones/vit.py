@@ -8,6 +8,7 @@ own final norm: of twelve blocks 3, 6, 9 and 12, those that DINOv2's dense heads
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from clips4.errors import UserError
@@ -73,10 +74,9 @@ class DinoViT(Backbone):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, 3, H, W) normalised -> four maps (B, width, round(H / patch), round(W / patch)), at least 1 x 1."""
-        rows, columns = (max(1, round(side / self._patch)) for side in images.shape[-2:])
+        rows, columns = (_patches(side, self._patch) for side in images.shape[-2:])
         size = rows * self._patch, columns * self._patch
-        if images.shape[-2:] != size:
-            images = resize_map(images, size)
+        images = resize_map(images, size)
         output = self.model(images, output_hidden_states=True, return_dict=True)
         norm = self.model.norm if hasattr(self.model, "norm") else self.model.layernorm
         tokens = [norm(output.hidden_states[depth]) for depth in self._depths]
@@ -125,6 +125,11 @@ def _load_by_hub_names(module: nn.Module, state: dict[str, Any], prefix: str, *_
 
 def _rename(state: dict[str, Any], names: Mapping[str, str]) -> None:
     state.update({new: state.pop(old) for old, new in names.items() if old in state})
+
+
+def _patches(side: int, patch: int) -> int:
+    """side / patch rounded (halves up), at least 1; in whole numbers only, which may be symbols when exported."""
+    return torch.sym_max(1, (2 * side + patch) // (2 * patch))
 
 
 def _patch_side(config: Any) -> int:

@@ -1,0 +1,55 @@
+"""`clips4 export`: a run's student as an ONNX file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clips4.commands.arguments import expand_paths
+from clips4.commands.speaking import summarise
+from clips4.errors import UserError
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or one checkpoint of it.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write, ending in .onnx.")],
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Static int8 quantisation; tells how far it agrees with float32.")
+    ] = False,
+    calibrate: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--calibrate",
+            help="Pictures or folders for --int8, like those to come; may be repeated.",
+            callback=expand_paths,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Write the student as ONNX: any size of picture, and class vectors as an input, so that words can still change."""
+    from dataclasses import asdict
+
+    from clips4.checkpoints import load_checkpoint
+    from clips4.export import export_onnx
+    from clips4.images import find_images
+    from clips4.onnx_files import SUFFIX
+
+    if out.suffix != SUFFIX:
+        raise UserError(f"--out {out}: give a file that ends in {SUFFIX}")
+    if int8 != bool(calibrate):
+        raise UserError(
+            "--int8 and --calibrate PICTURES go together: int8 needs some dozens of pictures to calibrate on"
+        )
+    pictures = find_images(calibrate) if calibrate else None
+    report = export_onnx(load_checkpoint(run), out, pictures)
+    text = (
+        f"Wrote {out} ({report.bytes / 2**20:.1f} MiB, {report.precision}); the float32 graph differs from torch by "
+        f"{report.difference:.1e} at most, on {len(report.sizes)} sizes. Now: clips4 segment {out} PICTURES --out DIR"
+    )
+    if agreement := report.agreement:
+        which = "held-out pictures" if agreement.held_out else "pictures it was calibrated on"
+        text += (
+            f"\nint8 against float32 on {agreement.pictures} {which}: same class at {agreement.same_label:.2%} of the "
+            f"positions, mean cosine {agreement.cosine:.4f}"
+        )
+    summarise(text, {**asdict(report), "path": out}, as_json)

@@ -1,0 +1,32 @@
+"""What commands say, and when they hold their tongue.
+
+Answers (tables, JSON, versions) go to the standard output always. Summaries go there too, remarks and progress bars to
+the error stream; ``--quiet`` leaves these three out. Errors are always told.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+
+import typer
+
+from clips4.shell import QUIET
+
+
+def is_quiet() -> bool:
+    """Whether ``--quiet`` was given, or CLIPS4_QUIET is set."""
+    return bool(os.environ.get(QUIET))
+
+
+def summarise(text: str, record: Mapping[str, object] | None = None, as_json: bool = False) -> None:
+    """The last word of a command: a sentence for people, or with ``--json`` a record for machines, quiet or not."""
+    if as_json:
+        typer.echo(json.dumps(record, indent=2, default=str))
+    elif not is_quiet():
+        typer.echo(text)
+
+
+def remark(text: str) -> None:
+    """A line beside the answer, to the error stream."""
+    if not is_quiet():
+        typer.echo(text, err=True)

@@ -1,0 +1,155 @@
+"""Every code block of README and docs: Python is run, commands are parsed by their own parsers, cheap ones run.
+
+A block that must not be run where the tests run says why in the line before it: ``<!-- not run: reason -->``; its
+commands are parsed all the same.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.command_lines import check_command_line, clips4_arguments, logical_lines
+from tests.conftest import photograph
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# words that begin a line which is no command of ours, and what is to be true of it
+_OTHERS = {"pip", "make", "find", "python"}
+_KNOWN_LANGUAGES = {"python", "sh", "bibtex", ""}
+_CHEAP = re.compile(r"clips4 (doctor|--version|publish \S+ --out|segment runs/pets photos/ --(out|classes sofa))")
+
+
+class Block(NamedTuple):
+    """A fenced block: where it stands, its language, its text, and why it is not run, if it says so."""
+
+    page: str
+    place: str
+    language: str
+    text: str
+    reason: str | None
+
+
+def blocks() -> list[Block]:
+    """All fenced blocks of all pages."""
+    found = []
+    fence = re.compile(
+        r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
+    )
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        assert text.count("\n```") % 2 == 0, f"{page}: a block is not closed"
+        for match in fence.finditer(text):
+            place = f"{page.relative_to(ROOT)}:{text[: match.start()].count(chr(10)) + 1}"
+            found.append(Block(page.name, place, match["language"], match["text"], match["reason"]))
+    return found
+
+
+def of(language: str) -> list[Block]:
+    return [block for block in blocks() if block.language == language]
+
+
+@pytest.fixture(scope="module")
+def reader(tiny_run: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the reader of the pages has it: runs, photographs, a picture."""
+    folder = tmp_path_factory.mktemp("reader")
+    for run in ("demo", "pets"):
+        shutil.copytree(tiny_run, folder / "runs" / run)
+    shutil.copytree(pictures, folder / "photos")
+    photograph().save(folder / "photo.jpg")
+    return folder
+
+
+def test_pages_have_blocks_of_known_languages() -> None:
+    assert len(of("python")) >= 4
+    assert len(of("sh")) >= 15
+    assert {block.language for block in blocks()} <= _KNOWN_LANGUAGES
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in of("python")}))
+def test_python_runs(page: str, reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a page one after the other, as one reads it."""
+    monkeypatch.chdir(reader)
+    names: dict[str, object] = {"__name__": "docs"}
+    for block in (block for block in of("python") if block.page == page):
+        assert block.reason is None, "Python of the pages is run, always"
+        exec(compile(block.text, block.place, "exec"), names)
+
+
+@pytest.mark.parametrize("block", of("sh"), ids=lambda block: block.place)
+def test_commands_parse(block: Block) -> None:
+    for line in logical_lines(block.text):
+        last = line.split(" | ")[-1]
+        if clips4_arguments(last) is not None:
+            check_command_line(last)
+            continue
+        words = [word for word in shlex.split(line, comments=True) if not re.match(r"[A-Z_]+=", word)]
+        assert words[0] in _OTHERS, f"{block.place}: nothing is known of {words[0]!r}"
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M), line
+        elif words[0] == "python":
+            check_benchmark(words[1:], block.place)
+        elif words[0] == "pip":
+            check_extras(line)
+
+
+def check_benchmark(words: list[str], place: str) -> None:
+    """The program is there and has every option that the line gives it."""
+    program = ROOT / words[0]
+    assert program.is_file(), f"{place}: {words[0]} is not there"
+    source = program.read_text("utf-8")
+    for option in (word for word in words if word.startswith("--")):
+        assert f'"{option}"' in source, f"{place}: {words[0]} has no {option}"
+
+
+def check_extras(line: str) -> None:
+    import tomllib
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for group in re.findall(r"\[([\w,]+)\]", line):
+        assert set(group.split(",")) <= extras.keys(), line
+
+
+def cheap_lines() -> list[str]:
+    lines = [line for block in of("sh") if block.reason is None for line in logical_lines(block.text)]
+    return sorted({" ".join(shlex.split(line, comments=True)) for line in lines if _CHEAP.match(line)} - _NEEDS_MORE)
+
+
+# segment with every kind of output is run by test_segment_files.py; --data needs a copy of a set
+_NEEDS_MORE = {
+    line
+    for block in of("sh")
+    for line in (" ".join(shlex.split(each, comments=True)) for each in logical_lines(block.text))
+    if "--save" in line or "--data" in line
+}
+
+
+@pytest.mark.parametrize("line", cheap_lines())
+def test_cheap_commands_run(line: str, reader: Path) -> None:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", *shlex.split(line)]
+    done = subprocess.run(command, cwd=reader, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_there_are_cheap_commands() -> None:
+    assert len(cheap_lines()) >= 4
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("material", reason="the extra 'docs' is not installed")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    api = (tmp_path / "site/api/index.html").read_text("utf-8")
+    assert "clips4.segmenter.Segmenter.segment" in api
+    for page in (tmp_path / "site").rglob("*.html"):
+        text = page.read_text("utf-8")
+        assert not re.search(r'<(script|link)[^>]+(src|href)="https?://', text), f"{page} fetches something"

@@ -1,0 +1,231 @@
+"""Habits of every command: flags anywhere, lists, patterns, silence, colours, exit codes, no traceback."""
+
+import io
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+
+from clips4.commands.arguments import expand_paths
+from clips4.errors import UserError
+from clips4.shell import describe, global_flags_first, run
+from tests.test_cli import SETTINGS, clips4
+
+
+def test_global_flags_stand_anywhere_but_after_two_dashes() -> None:
+    assert global_flags_first(["train", "a", "-q", "--debug"]) == ["-q", "--debug", "train", "a"]
+    assert global_flags_first(["--quiet", "train", "--quiet"]) == ["--quiet", "train"]
+    assert global_flags_first(["train", "--", "--quiet"]) == ["train", "--", "--quiet"]
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "code"),
+    [
+        (UserError("the words"), "the words", 2),
+        (typer.BadParameter("not a number"), "Invalid value: not a number; see clips4 --help", 2),
+        (typer.Abort(), "stopped", 130),
+        (PermissionError(13, "Permission denied", "/root/x"), "/root/x: Permission denied; give another place", 2),
+        (MemoryError(), "out of memory", 2),
+        (TypeError("two\nlines"), "error of the program: TypeError: two lines; the same with --debug says where", 1),
+    ],
+)
+def test_every_error_is_one_line_and_a_code(error: Exception, words: str, code: int) -> None:
+    line, found = describe(error)
+    assert line.startswith(words)
+    assert "\n" not in line
+    assert found == code
+
+
+def application(action: object) -> typer.Typer:
+    app = typer.Typer(pretty_exceptions_enable=False)
+
+    @app.callback()
+    def common(debug: bool = False, quiet: bool = False) -> None: ...
+
+    @app.command()
+    def act() -> None:
+        if isinstance(action, BaseException):
+            raise action
+
+    return app
+
+
+def test_an_error_of_the_program_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    app = application(ZeroDivisionError("by zero"))
+    assert run(app, ["act"]) == 1
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1
+    assert "Traceback" not in said.err
+    with pytest.raises(ZeroDivisionError):
+        run(app, ["act", "--debug"])
+
+
+@pytest.mark.parametrize(
+    ("action", "code"), [(None, 0), (typer.Exit(1), 1), (UserError("x"), 2), (KeyboardInterrupt(), 130)]
+)
+def test_exit_codes(action: BaseException | None, code: int) -> None:
+    assert run(application(action), ["act"]) == code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "photos"], "Missing option '--classes'; see clips4 train --help"),
+        (["train"], "Missing argument 'images'; see clips4 train --help"),
+        (["--bogus"], "No such option: --bogus; see clips4 --help"),
+        (["paint"], "No such command 'paint'"),
+        (["regions", "photos", "--count", "many"], "Invalid value for '--count'"),
+    ],
+)
+def test_wrong_usage_is_one_line(arguments: list[str], words: str) -> None:
+    done = clips4(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("clips4: ")
+    assert words in done.stderr
+
+
+def commands() -> list[list[str]]:
+    """Every command and command of a command, as words."""
+    from clips4.cli import app
+
+    found = []
+
+    def walk(command: object, words: list[str]) -> None:
+        children = getattr(command, "commands", {})
+        for name, child in children.items():
+            walk(child, [*words, name])
+        if not children:
+            found.append(words)
+
+    walk(typer.main.get_command(app), [])
+    return found
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_commands_help_has_an_example_that_parses(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    from clips4.cli import app
+    from tests.command_lines import check_command_line
+
+    assert run(app, [*words, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"clips4 {' '.join(words)} " in re.sub(r"\s+", " ", shown)
+    command = typer.main.get_command(app)
+    for word in words:
+        command = command.commands[word]  # type: ignore[attr-defined]
+    examples = re.split(r"\s·\s|;\s", str(command.epilog).split(":", 1)[1])
+    assert examples
+    for example in examples:
+        check_command_line(re.sub(r"\(.*\)$", "", example.strip()))
+
+
+def test_paths_from_the_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def given(text: str) -> list[Path] | None:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        return expand_paths([Path("run"), Path("-")])
+
+    assert given("a.jpg\nb c.jpg\n\n") == [Path("run"), Path("a.jpg"), Path("b c.jpg")]
+    assert given("a\nb.jpg\0c.jpg\0") == [Path("run"), Path("a\nb.jpg"), Path("c.jpg")]
+    with pytest.raises(UserError, match="standard input: empty"):
+        given("\n")
+    with pytest.raises(UserError, match="given twice"):
+        expand_paths([Path("-"), Path("-")])
+
+
+def test_patterns_that_no_shell_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("b.jpg", "a.jpg", "deep/er/c.jpg", "[x].jpg", "notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert expand_paths([Path("?.jpg")]) == [Path("a.jpg"), Path("b.jpg")]
+    assert Path("deep/er/c.jpg") in (expand_paths([Path("**/*.jpg")]) or [])
+    assert expand_paths([tmp_path / "b*"]) == [tmp_path / "b.jpg"]
+    assert expand_paths([Path("[x].jpg")]) == [Path("[x].jpg")], "a file of that name is that file"
+    assert expand_paths([Path("{000..099}.tar"), Path("nowhere.jpg")]) == [Path("{000..099}.tar"), Path("nowhere.jpg")]
+    with pytest.raises(UserError, match=r"\*\.png: matches no file"):
+        expand_paths([Path("*.png")])
+
+
+def test_quiet_and_json(pictures: Path, tmp_path: Path) -> None:
+    options = ("--classes", "cat", "--device", "cpu", *SETTINGS, "--set", "train.steps=1", "--json", "--quiet")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/broken.png").touch()
+    trained = clips4("train", pictures / "*.png", tmp_path / "more", *options, "--out", tmp_path / "a")
+    assert (trained.returncode, trained.stderr) == (0, "")
+    record = json.loads(trained.stdout)
+    assert (record["run"], record["pictures"], record["steps"]) == (str(tmp_path / "a"), 3, 1)
+    assert list(record["skipped"]) == [str(tmp_path / "more/broken.png")]
+
+    command = [sys.executable, "-m", "clips4", "segment", "-q", str(tmp_path / "a"), "-", "--out", str(tmp_path / "o")]
+    listed = "\n".join(map(str, [*sorted(pictures.iterdir())[:2], tmp_path / "more/broken.png"]))
+    done = subprocess.run(command, input=listed, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len(list((tmp_path / "o").glob("photo?.png"))) == 2
+
+
+def test_colours_and_cursor_codes_are_for_terminals() -> None:
+    assert "\x1b" not in clips4("--help").stdout
+    coloured = on_a_terminal({"TERM": "xterm-256color"})
+    assert re.search(r"\x1b\[[0-9;]*3[0-9]m", coloured), "the test sees a terminal's colours where they are wanted"
+    plain = on_a_terminal({"TERM": "xterm-256color", "NO_COLOR": "1"})
+    assert "segment" in plain
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", plain)
+
+
+def on_a_terminal(environment: dict[str, str]) -> str:
+    """What ``clips4 --help`` writes to a terminal."""
+    ours, theirs = pty.openpty()
+    kept = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR", "TERM")}
+    command = [sys.executable, "-m", "clips4", "--help"]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=kept | environment)
+    os.close(theirs)
+    said, deadline = b"", time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if select.select([ours], [], [], 0.2)[0]:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # the other side is closed
+                break
+            if not part:
+                break
+            said += part
+    process.wait(60)
+    os.close(ours)
+    return said.decode()
+
+
+def test_a_reader_that_goes_away_gets_no_traceback() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m clips4 doctor --json | head -c 5", shell=True, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+def test_completion_knows_the_commands() -> None:
+    environment = {**os.environ, "_CLIPS4_COMPLETE": "complete_bash", "COMP_WORDS": "clips4 ev", "COMP_CWORD": "1"}
+    command = [sys.executable, "-m", "clips4"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["evaluate"]
+
+
+def test_importing_clips4_and_asking_for_help_import_nothing_heavy() -> None:
+    """Counted, not timed; times are printed by benchmarks/import_time.py."""
+    code = "import torch, sys; before = set(sys.modules); import clips4; print(*set(sys.modules) - before)"
+    added = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "clips4" in added
+    assert len(added) <= 5, added
+    code = "import sys; sys.argv = ['clips4', '--help']\ntry:\n import clips4.__main__\nexcept SystemExit: pass\n"
+    code += "print(*sys.modules, file=sys.stderr)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr.split()
+    assert "clips4.cli" in loaded
+    heavy = {"torch", "numpy", "scipy", "skimage", "transformers", "kornia", "pydantic", "PIL", "huggingface_hub"}
+    assert not heavy & set(loaded)
