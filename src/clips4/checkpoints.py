@@ -11,7 +11,6 @@ before is taken.
 
 import hashlib
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +27,7 @@ from clips4.config import Config, parse_config
 from clips4.errors import UserError
 from clips4.student.embedder import Embedder, empty_student
 from clips4.vocabulary import ClassList
+from clips4.whole_files import remove_folder, whole_folder
 
 FOLDER, WEIGHTS, CARD, STATE = "checkpoints", "student.safetensors", "card.json", "state.pt"
 FORMAT = 2
@@ -101,7 +101,7 @@ def versions() -> dict[str, str]:
     import platform
     from importlib.metadata import version
 
-    packages = ("clips4", "torch", "numpy", "pillow", "scikit-image", "transformers", "kornia")
+    packages = ("clips4", "torch", "numpy", "scipy", "pillow", "scikit-image", "transformers", "kornia")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
@@ -128,10 +128,7 @@ def save_checkpoint(
         facts: plain values for the card that are neither configuration nor classes.
     """
     final = run / FOLDER / f"step-{step:08d}"
-    beside = final.with_name(f".{final.name}.{os.getpid()}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
+    with whole_folder(final) as beside:
         tensors = {_STUDENT + key: value for key, value in student.state_dict().items()}
         tensors |= {
             "prototypes.text": prototypes.text,
@@ -156,27 +153,14 @@ def save_checkpoint(
             "files": {name: _digest(beside / name) for name in (WEIGHTS, STATE)},
         }
         (beside / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        _remove(final)
-        beside.replace(final)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     for old in checkpoint_folders(run)[:-keep]:
-        _remove(old)
+        remove_folder(old)
     return final
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _remove(folder: Path) -> None:
-    """Remove a checkpoint so that no half of it is ever taken for one."""
-    if folder.exists():
-        aside = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-        shutil.rmtree(aside, ignore_errors=True)
-        folder.replace(aside)
-        shutil.rmtree(aside)
 
 
 def clear_leftovers(run: Path) -> None:

@@ -11,7 +11,6 @@ Nothing else is ever fetched, and nothing that is fetched can run code.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from clips4.checkpoints import CARD, STATE, WEIGHTS, load_checkpoint
 from clips4.errors import UserError
 from clips4.hub_files import NoSuchFileError, Repository, is_connection_error, is_hub_id
 from clips4.model_card import write_model_card
+from clips4.whole_files import whole_folder
 
 SCORES = "scores"
 
@@ -80,10 +80,8 @@ def save_pretrained(run: str | Path, folder: str | Path, repository: str | None 
         raise UserError(f"{folder}: holds other files; give a new folder")
     scores = dict(_scores(run))
     card = _public_card(checkpoint.card)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        (beside / SCORES).mkdir(parents=True)
+    with whole_folder(folder) as beside:
+        (beside / SCORES).mkdir()
         shutil.copyfile(checkpoint.path / WEIGHTS, beside / WEIGHTS)
         (beside / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         for name, record in scores.items():
@@ -91,10 +89,6 @@ def save_pretrained(run: str | Path, folder: str | Path, repository: str | None 
         if not scores:
             (beside / SCORES).rmdir()
         write_model_card(beside / "README.md", card, scores, repository, _pictures(run))
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.replace(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return folder
 
 

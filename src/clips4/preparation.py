@@ -7,8 +7,6 @@ A resumed run takes both from there, so that it never depends on a second readin
 """
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +30,7 @@ from clips4.prototypes import known_prototypes, sample_unknown, teacher_segments
 from clips4.regions import RegionCache
 from clips4.teachers.cache import TeacherMaps
 from clips4.vocabulary import ClassList
+from clips4.whole_files import whole_folder
 
 BANK_SEGMENTS = 4096  # kept with the run at most, of the ``prototypes.sample`` segments drawn at random
 FOLDER, PICTURES, VECTORS = "prepared", "pictures.json", "prototypes.safetensors"
@@ -120,10 +119,7 @@ def picture_segments(pixel_map: Tensor, regions: Tensor, config: SegmentConfig) 
 
 
 def _write(folder: Path, key: str, prepared: Prepared) -> None:
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
+    with whole_folder(folder) as beside:
         prototypes = prepared.prototypes
         vectors = {"text": prototypes.text, "known": prototypes.known, "unknown": prototypes.unknown}
         vectors |= {"bank": prototypes.bank} if prototypes.bank is not None else {}
@@ -131,10 +127,6 @@ def _write(folder: Path, key: str, prepared: Prepared) -> None:
         skipped = [[number, str(path), reason] for number, (path, reason) in prepared.skipped.items()]
         text = json.dumps({"key": key, "pictures": prepared.pictures, "skipped": skipped}, indent=2)
         (beside / PICTURES).write_text(text + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.replace(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _read(folder: Path, key: str, classes: ClassList) -> Prepared | None:

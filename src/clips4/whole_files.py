@@ -1,7 +1,8 @@
-"""Files that are written piece by piece, and appear whole or not at all."""
+"""Files and folders that are written piece by piece, and appear whole or not at all."""
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,29 @@ def whole_file(path: Path) -> Iterator[TextIO]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to write to; at the end it takes the place of ``path``, and it is removed where something goes wrong."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        remove_folder(path)
+        beside.replace(path)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder so that no half of it is ever taken for one."""
+    if path.exists():
+        aside = path.with_name(f".{path.name}.{os.getpid()}.old")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.replace(aside)
+        shutil.rmtree(aside)
 
 
 def write_json_lists(path: Path, head: dict[str, Any], lists: dict[str, Iterable[Any]]) -> None:

@@ -4,17 +4,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+from clips4.checkpoints import versions
 from clips4.evaluation.confusion import PictureScore, Scores
 from clips4.evaluation.scoring import SemanticScores, TrackingReport
 from clips4.evaluation.tracking import TrackingScores
 from clips4.images import write_atomically
-
-_PACKAGES = ("clips4", "torch", "numpy", "scipy", "pillow", "scikit-image", "transformers")
 
 
 def provenance() -> dict[str, object]:
@@ -23,7 +21,7 @@ def provenance() -> dict[str, object]:
 
     return {
         "commit": _commit(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "versions": versions(),
         "machine": f"{platform.system()} {platform.machine()}",
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
