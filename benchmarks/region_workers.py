@@ -14,7 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
+# before anything is imported that reads them: one worker is one thread here, as each of two is
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 from clips4.images import find_images
 from clips4.listening import Silent
@@ -29,7 +30,6 @@ def main() -> None:
     parser.add_argument("--long-side", type=int, default=512)
     parser.add_argument("--first", type=int, default=None, metavar="N", help="the first N pictures only")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     paths = find_images(arguments.images)[: arguments.first]
     settings = region_settings(arguments.method, 48, None, None, [])
     baseline = arithmetic_ratio()

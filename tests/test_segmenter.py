@@ -43,7 +43,7 @@ def test_the_runs_own_classes_by_prototypes_and_by_text(segmenter: Segmenter) ->
     assert segmenter.prototypes is not None
     names, known = segmenter.class_vectors()
     assert names == ("cat", "cup", "grass")
-    assert torch.equal(known, segmenter.prototypes.known)
+    assert torch.equal(known, segmenter.prototypes.asked_known)
     assert torch.equal(segmenter.class_vectors(None, "text")[1], segmenter.prototypes.text)
 
 
@@ -60,7 +60,7 @@ def test_pixels_nearest_an_unknown_prototype_are_unknown(segmenter: Segmenter) -
     assert segmenter.prototypes is not None
     picture = photograph()
     z = segmenter.embed(picture)
-    everything = torch.cat([segmenter.prototypes.known, segmenter.prototypes.unknown])
+    everything = segmenter.prototypes.asked()
     labels = nearest_class(z, everything, (72, 96))[0].numpy()
     result = segmenter.segment(picture)
     np.testing.assert_array_equal(result.labels == UNKNOWN_LABEL, labels >= 3)
@@ -203,7 +203,7 @@ def test_many_threads_get_the_answers_of_one(segmenter: Segmenter, tiny_run: Pat
 def test_each_unknown_pixel_has_its_discovered_class(segmenter: Segmenter) -> None:
     assert segmenter.prototypes is not None
     picture = photograph()
-    everything = segmenter.prototypes.all()
+    everything = segmenter.prototypes.asked()
     labels = nearest_class(segmenter.embed(picture), everything, (72, 96))[0].numpy()
     result = segmenter.segment(picture)
     assert result.unknown_labels is not None
@@ -214,11 +214,13 @@ def test_each_unknown_pixel_has_its_discovered_class(segmenter: Segmenter) -> No
 def test_new_words_are_found_in_the_bank_and_said_to_be(segmenter: Segmenter) -> None:
     assert segmenter.prototypes is not None
     assert segmenter.prototypes.bank is not None
+    assert segmenter.prototypes.student_bank is not None
     result = segmenter.segment(photograph(), ["cat", "sofa"])
     assert result.sources == ("prototype", "bank")
     assert result.from_text_alone == ()
     text = segmenter.class_vectors("sofa", "text")[1]
-    expected = known_prototypes(text, segmenter.prototypes.bank.float(), BANK_NEAREST)
+    seen = segmenter.prototypes.student_bank.float()
+    expected = known_prototypes(text, segmenter.prototypes.bank.float(), BANK_NEAREST, seen)
     torch.testing.assert_close(segmenter.class_vectors("sofa")[1], expected)
     assert segmenter.segment(photograph(), ["sofa"], vectors="text").from_text_alone == ("sofa",)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -10,13 +11,16 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from clips4.answer_folders import Outcome
+from clips4.checkpoints import load_checkpoint
 from clips4.errors import UserError
 from clips4.frames import VideoWriter
 from clips4.listening import Silent
 from clips4.segment_files import Loaded, TeacherOptions, load_segmenter, segment_files
+from clips4.segmenter import Segmenter
 from clips4.steady import Steadiness, flicker
 from tests.conftest import photograph
 from tests.test_cli import Fails, clips4, fails  # noqa: F401  # a fixture
@@ -35,7 +39,13 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def loaded(tiny_run: Path, video: Path) -> Loaded:
-    return load_segmenter([tiny_run, video], None, "cpu", TeacherOptions())
+    found = load_segmenter([tiny_run, video], None, "cpu", TeacherOptions())
+    # the teacher's own prototypes: what was fitted to a student of two steps gives every pixel the same class
+    of_run = load_checkpoint(tiny_run)
+    prototypes = replace(of_run.prototypes, fitted=None, student_bank=None)
+    side = of_run.config.data.inference_side
+    segmenter = Segmenter(of_run.student, of_run.config.teacher, side, torch.device("cpu"), prototypes)
+    return found._replace(segmenter=segmenter)
 
 
 def run(loaded: Loaded, out: Path, save: str = "png,overlay,json", steady: float = 0.8, force: bool = False) -> Outcome:

@@ -3,9 +3,10 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from clips4.errors import UserError
 from clips4.interrupts import deferred_interrupt
 from clips4.listening import Listener
 
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 _AHEAD = 2  # pictures per worker that are handed out at a time, so that Ctrl-C need not wait for many
 
 
@@ -71,7 +73,7 @@ def _in_pool(
 ) -> None:
     left, running = iter(tasks), dict[Future[str | None], Path]()
     try:
-        with ProcessPoolExecutor(workers, _context(), _quiet) as pool:
+        with _one_thread_each(), ProcessPoolExecutor(workers, _context(), _quiet) as pool:
             while True:
                 while not interrupted() and len(running) < _AHEAD * workers and (task := next(left, None)):
                     running[pool.submit(attempt, work, *task)] = task[0]
@@ -111,6 +113,23 @@ def _context() -> multiprocessing.context.BaseContext:
 
 
 def _quiet() -> None:
-    """In a worker: Ctrl-C is the parent's, and one thread is enough for the libraries that it has yet to import."""
+    """In a worker: Ctrl-C is the parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1")
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started meanwhile compute with one thread, else the workers' threads are in each other's way.
+
+    The libraries read that from the environment when they are imported, so it has to be there before a worker is.
+    """
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ |= dict.fromkeys(_THREADS, "1")
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
