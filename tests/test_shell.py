@@ -154,6 +154,19 @@ def test_patterns_that_no_shell_expanded(tmp_path: Path, monkeypatch: pytest.Mon
         expand_paths([Path("*.png")])
 
 
+def test_what_became_of_pictures_for_machines(pictures: Path, tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    chosen = [str(sorted(pictures.iterdir())[0]), str(tmp_path / "broken.png")]
+    out = str(tmp_path / "out")
+    for command in (["segment", str(tiny_run), *chosen], ["regions", *chosen, "--count", "6"]):
+        done = clips4(*command, "--out", out, "--save", "png", "--json")
+        record = json.loads(done.stdout)
+        assert done.returncode == 0
+        assert record["done"] == chosen[:1]
+        assert list(record["skipped"]) == chosen[1:]
+        assert record["out"] == out
+
+
 def test_quiet_and_json(pictures: Path, tmp_path: Path) -> None:
     options = ("--classes", "cat", "--device", "cpu", *SETTINGS, "--set", "train.steps=1", "--json", "--quiet")
     (tmp_path / "more").mkdir()

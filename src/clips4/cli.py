@@ -15,7 +15,7 @@ from clips4.commands.export import export
 from clips4.commands.publish import publish
 from clips4.commands.score import app as score_app
 from clips4.commands.segment import segment
-from clips4.commands.speaking import remark, summarise
+from clips4.commands.speaking import listed, remark, summarise
 from clips4.commands.track import track
 from clips4.commands.unknown import unknown
 from clips4.errors import UserError
@@ -163,6 +163,7 @@ def regions(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="regions.key=value; may be repeated.")] = None,
     device: Annotated[str, typer.Option("--device", help="Where HED runs: auto, cpu, cuda or mps.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Say for machines what was done.")] = False,
 ) -> None:
     """Divide pictures into visually coherent regions: for each a 16-bit label PNG and an overlay."""
     from clips4.commands.bars import bars
@@ -179,7 +180,8 @@ def regions(
     if done.interrupted:
         typer.echo(f"Stopped after {len(done.done)} pictures; the same command goes on from there.", err=True)
         raise typer.Exit(130)
-    summarise(f"Regions of {len(done.done)} pictures ({len(done.skipped)} skipped) in {out or 'the cache'}.")
+    text = f"Regions of {len(done.done)} pictures ({len(done.skipped)} skipped) in {out or 'the cache'}."
+    summarise(text, {**listed(done), "out": out}, as_json)
     if not done.done:
         raise UserError(f"none of {len(done.skipped)} pictures could be used")
 

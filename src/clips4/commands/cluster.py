@@ -25,6 +25,7 @@ def cluster(
     restarts: Annotated[int, typer.Option("--restarts", min=1, help="Of k-means; the best is kept.")] = 5,
     seed: Annotated[int, typer.Option("--seed", help="Of k-means.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Do again what was done by the same settings.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Say for machines what was done.")] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Divide pictures into k clusters of like pixels, the same k for all: label PNG, overlay, JSON for each."""
@@ -36,4 +37,4 @@ def cluster(
     with bars() as listener:
         loaded = load_segmenter([run, *images], None, device, TeacherOptions())
         outcome = cluster_files(loaded, k, out, save, restarts, seed, force, listener)
-    report(outcome, "Clustered", out)
+    report(outcome, "Clustered", out, as_json)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clips4.commands.arguments import expand_paths
-from clips4.commands.speaking import remark, summarise
+from clips4.commands.speaking import listed, remark, summarise
 from clips4.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def segment(
         typer.Option("--steady", help="Video files: share of the past in a frame's embeddings; 0 is frame by frame."),
     ] = 0.8,
     force: Annotated[bool, typer.Option("--force", help="Do again what was done by the same settings.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Say for machines what was done.")] = False,
     teacher_only: Annotated[
         str | None, typer.Option("--teacher-only", help="No run: this teacher alone; all arguments are pictures.")
     ] = None,
@@ -78,11 +79,11 @@ def segment(
         outcome = segment_files(
             loaded, out, classes, save, vectors, unknown, background, Steadiness(steady), force, listener
         )
-    report(outcome, "Segmented", out)
+    report(outcome, "Segmented", out, as_json)
 
 
-def report(outcome: "Outcome", verb: str, out: Path) -> None:
-    """Say what became of the pictures.
+def report(outcome: "Outcome", verb: str, out: Path, as_json: bool = False) -> None:
+    """Say what became of the pictures, for machines with ``as_json``.
 
     Raises:
         UserError: none of them could be read.
@@ -99,6 +100,7 @@ def report(outcome: "Outcome", verb: str, out: Path) -> None:
     kinds = {is_video(path) for path in (*outcome.done, *outcome.kept, *(path for path, _ in outcome.skipped))}
     what = "files" if len(kinds) > 1 else "videos" if True in kinds else "pictures"
     kept = f", {len(outcome.kept)} done before" if outcome.kept else ""
-    summarise(f"{verb} {len(outcome.done)} {what} ({len(outcome.skipped)} skipped{kept}) into {out}.")
+    text = f"{verb} {len(outcome.done)} {what} ({len(outcome.skipped)} skipped{kept}) into {out}."
+    summarise(text, {**listed(outcome), "done_before": [str(path) for path in outcome.kept], "out": out}, as_json)
     if not outcome.done and not outcome.kept:
         raise UserError(f"none of {len(outcome.skipped)} {what} could be read")

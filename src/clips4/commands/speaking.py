@@ -6,11 +6,23 @@ the error stream; ``--quiet`` leaves these three out. Errors are always told.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
 
 import typer
 
 from clips4.shell import QUIET
+
+
+class _Worked(Protocol):
+    """What became of pictures: those worked on, and those left out with the reason."""
+
+    @property
+    def done(self) -> Sequence[Path]: ...
+
+    @property
+    def skipped(self) -> Sequence[tuple[Path, str]]: ...
 
 
 def is_quiet() -> bool:
@@ -24,6 +36,14 @@ def summarise(text: str, record: Mapping[str, object] | None = None, as_json: bo
         typer.echo(json.dumps(record, indent=2, default=str))
     elif not is_quiet():
         typer.echo(text)
+
+
+def listed(outcome: "_Worked") -> dict[str, object]:
+    """What became of pictures, as a record."""
+    return {
+        "done": [str(path) for path in outcome.done],
+        "skipped": {str(path): reason for path, reason in outcome.skipped},
+    }
 
 
 def remark(text: str) -> None:
