@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import HfApi, ModelCard, close_session, constants
+from huggingface_hub import HfApi, ModelCard, close_session
 from huggingface_hub.errors import HfHubHTTPError
 
 from clips4 import Segmenter, push_to_hub, save_pretrained
@@ -16,7 +16,7 @@ from clips4.checkpoints import load_checkpoint
 from clips4.errors import UserError
 from clips4.hub import fetch_run
 from tests.conftest import photograph
-from tests.teachers.hub_server import HubServer
+from tests.teachers.hub_server import HubServer, ask_here
 
 REPOSITORY = "owner/pets"
 RECORD: dict[str, Any] = {
@@ -48,12 +48,7 @@ def server(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """The stand-in with one run, and the hub's library pointed at it with an empty cache."""
     with HubServer() as running:
         running.add(REPOSITORY, published)
-        template = running.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        ask_here(running, tmp_path / "hub", monkeypatch)
         yield running
 
 

@@ -105,6 +105,11 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
+def checkpoints_at(run: Path) -> list[Path]:
+    """The checkpoint that ``run`` itself is, or those of a run, oldest first."""
+    return [run] if (run / CARD).is_file() else checkpoint_folders(run)
+
+
 def checkpoint_folders(run: Path) -> list[Path]:
     """Checkpoints of a run, oldest first."""
     folders = (run / FOLDER).glob("step-*") if (run / FOLDER).is_dir() else []
@@ -180,7 +185,7 @@ def load_checkpoint(run: Path, resuming: bool = False, say: Callable[[str], None
     Raises:
         UserError: there is none, or none is whole.
     """
-    folders = [run] if (run / CARD).is_file() else checkpoint_folders(run)
+    folders = checkpoints_at(run)
     if not folders:
         raise UserError(f"{run}: no checkpoint there; give the folder that 'clips4 train --out' wrote")
     for path in reversed(folders):

@@ -4,10 +4,11 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from clips4.asking import Classes
 from clips4.data.folders import Skipped
 from clips4.errors import UserError
 from clips4.images import RGB, blend, reduce_to
@@ -69,7 +70,7 @@ def discover(
     examples: int = 4,
     listener: Listener | None = None,
     skipped: list[Skipped] | None = None,
-    **asking: Any,
+    classes: Classes | None = None,
 ) -> list[UnknownClass]:
     """Segment pictures and gather what is unknown in them; one picture is held at a time.
 
@@ -80,7 +81,7 @@ def discover(
         examples: crops of each class.
         listener: is told of each picture.
         skipped: unreadable pictures are put here; without it the first one is an error.
-        asking: what else ``Segmenter.segment`` takes (classes, options, ...); the run's own classes by default.
+        classes: what is asked for beside the unknown; the run's own classes by default.
 
     Returns:
         All U classes, those that cover most first.
@@ -95,11 +96,12 @@ def discover(
     count = len(prototypes.unknown)
     shares, seen, read = np.zeros(count), np.zeros(count, int), 0
     best: list[list[tuple[float, int, Example]]] = [[] for _ in range(count)]
+    question = segmenter.question(classes)
     listener.stage("looking for the unknown", len(images))
     for number, image in enumerate(images):
         listener.advance({})
         try:
-            result = segmenter.segment(image, **asking)
+            result = segmenter.answer(segmenter.read(image), question)
         except UserError as error:
             if skipped is None:
                 raise

@@ -9,7 +9,7 @@ from clips4.answer_folders import Outcome, answer_pictures
 from clips4.answers import Answer
 from clips4.asking import Question, Vectors
 from clips4.caching import content_key, settings_key
-from clips4.checkpoints import CARD, checkpoint_folders
+from clips4.checkpoints import CARD, checkpoints_at
 from clips4.config import Config, parse_config
 from clips4.errors import UserError
 from clips4.frames import is_video
@@ -103,7 +103,7 @@ def run_identity(run: Path) -> dict[str, Any]:
 
     What is no folder of a run is known by its name.
     """
-    folders = [run] if (run / CARD).is_file() else checkpoint_folders(run)
+    folders = checkpoints_at(run)
     if not folders:
         return {"run": str(run)}
     return {"checkpoint": content_key((folders[-1] / CARD).read_bytes())}

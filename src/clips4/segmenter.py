@@ -299,10 +299,6 @@ class Segmenter:
         question = self.question(classes, vectors)
         return question.names, question.vectors
 
-    def segment_by(self, image: Picture, names: tuple[str, ...], matrix: Tensor, unknown: bool = True) -> Segmentation:
-        """``segment`` for one picture by (K, D) vectors at hand, one for each name."""
-        return self.answer(self.read(image), Question(names, matrix, torch.arange(len(matrix)), ()), unknown)
-
     def answer(
         self, read: ReadPicture, question: Question, unknown: bool = True, options: ReadingOptions | None = None
     ) -> Segmentation:

@@ -11,6 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 
+import pytest
+from huggingface_hub import constants
+
 _RESOLVE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>[^?]+)")
 
 
@@ -135,3 +138,13 @@ class HubServer:
         request.end_headers()
         if body:
             request.wfile.write(data)
+
+
+def ask_here(server: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Point the hub's library at the stand-in, with a cache of its own."""
+    template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

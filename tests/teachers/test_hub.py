@@ -13,7 +13,7 @@ from clips4.errors import UserError
 from clips4.teachers import hub, load_teacher
 from clips4.teachers.hub import find_model, is_model_name
 from tests.conftest import photograph
-from tests.teachers.hub_server import HubServer
+from tests.teachers.hub_server import HubServer, ask_here
 from tests.teachers.models import write_clip
 
 REPOSITORY = "owner/clip-vit"
@@ -33,12 +33,7 @@ def server(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
     with HubServer() as running:
         running.add(REPOSITORY, folder)
-        template = running.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        ask_here(running, tmp_path / "hub", monkeypatch)
         monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
         yield running
 

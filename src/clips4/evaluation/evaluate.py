@@ -119,17 +119,20 @@ def evaluate_by_language(
     models = {"student": student} if student is not None else {}
     if teacher_name is not None:
         models["teacher"] = Segmenter.from_teacher(name, config, device)
+    asked = {who: {"text": text} for who in models}
+    if student is not None and student.prototypes is not None:
+        others = list(asked)
+        if student.prototypes.fitted is not None:
+            # as the run is asked by anyone: what was fitted to the student, new names by the run's bank
+            asked["student"]["prototypes"] = foreground(class_query(student.class_vectors(classes)[1]), protocol)
+            others.remove("student")
+        if others:
+            found_by_text = _prototypes(student, teacher, dataset, protocol, config, pictures, device, listener)
+            for who in others:
+                asked[who]["prototypes"] = found_by_text
     rows: list[Record] = []
     for who, segmenter in models.items():
-        queries = {"text": text}
-        if student is not None and student.prototypes is not None:
-            if who == "student" and student.prototypes.fitted is not None:
-                # as the run is asked by anyone: what was fitted to the student, new names by the run's bank
-                queries["prototypes"] = foreground(class_query(student.class_vectors(classes)[1]), protocol)
-            else:
-                queries["prototypes"] = _prototypes(
-                    student, teacher, dataset, protocol, config, pictures, device, listener
-                )
+        queries = asked[who]
         found = evaluate_language(segmenter, dataset, queries, protocol, listener)
         rows += [set_rows(f"{who} by {how}", each, dataset.classes.names, unknown) for how, each in found.items()]
         if report is not None and segmenter is (student or segmenter):
