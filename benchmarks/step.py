@@ -83,6 +83,7 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
     model, fabric_optimiser = fabric.setup(student, optimiser)
     model.train()
     known = F.normalize(torch.randn(92, embed_dim), dim=1).to(where)
+    words = F.normalize(torch.randn(92, embed_dim), dim=1).to(where)
     unknown = F.normalize(torch.randn(config.prototypes.unknown, embed_dim), dim=1).to(where)
     kmeans, weights = config.segments, config.objective
     clock = Clock(where)
@@ -137,6 +138,9 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
             loss = loss + weights.semantic_weight * semantic_consistency(
                 v, guidance, torch.cat([known, unknown]), weights.temperature
             )
+            loss = loss + weights.semantic_weight * weights.text_weight * semantic_consistency(
+                v, guidance, torch.cat([words, unknown]), weights.temperature
+            )
             clock.mark("losses")
             loss.backward()  # type: ignore[no-untyped-call]
             clock.mark("losses, backward")
@@ -154,7 +158,9 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
             clock.start()
             batch = next(feed)
             images, regions, pixel_map, drawn = (fabric.to_device(part) for part in batch[:4])
-            terms = objective(model(images), regions, pixel_map, torch.cat([known, unknown]), weights, kmeans, drawn)
+            terms = objective(
+                model(images), regions, pixel_map, torch.cat([known, unknown]), weights, kmeans, drawn, text=words
+            )
             fabric.backward(terms.total)
             norm = fabric.clip_gradients(model, fabric_optimiser, max_norm=config.train.clip, error_if_nonfinite=False)
             assert norm is not None

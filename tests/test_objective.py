@@ -46,6 +46,7 @@ def config(
     contrast_pixels: int = 0,
     exclude_own: bool = False,
     context: float = 0.0,
+    text: float = 0.0,
 ) -> ObjectiveConfig:
     return ObjectiveConfig(
         contrast_weight=contrast,
@@ -56,6 +57,7 @@ def config(
         exclude_own=exclude_own,
         contrast_pixels=contrast_pixels,
         context=context,
+        text_weight=text,
     )
 
 
@@ -298,3 +300,47 @@ def test_the_context_of_a_segment_is_its_picture_in_both_views() -> None:
     torch.testing.assert_close(terms.semantic, expected)
     plain = objective(case.z, case.regions, case.pixel_map, case.prototypes, config(0, 0, 1), SEGMENTS).semantic
     assert not torch.isclose(terms.semantic, plain), "the case is too tame: the context changes no label"
+
+
+# ------------------------------------------------------------------------------------- text vectors beside prototypes
+
+
+def with_text(case: Case, settings: ObjectiveConfig, text: Tensor | None) -> Tensor:
+    return objective(case.z, case.regions, case.pixel_map, case.prototypes, settings, SEGMENTS, text=text).semantic
+
+
+@pytest.mark.parametrize("context", [0.0, 1.0])
+def test_text_vectors_are_held_to_the_class_that_prototypes_tell(context: float) -> None:
+    """L_s + w CE(y_s, softmax(v_s . [text, unknown prototypes] / tau)), y_s being that of the prototypes."""
+    case, text = make_case(), unit(3, 6, seed=8)  # three known classes, two unknown
+    ours = case._replace(z=case.z.clone().requires_grad_())
+    semantic = with_text(ours, config(0, 0, 1, context=context, text=0.7), text)
+    theirs = case._replace(z=case.z.clone().requires_grad_())
+    segments = cut_by_regions(spherical_kmeans(theirs.z.detach(), (2, 2), 3, 0.5), case.regions)
+    v = pool(flatten_pixels(theirs.z), segments.labels.flatten(), len(segments.region))
+    guidance = pool(flatten_pixels(case.pixel_map), segments.labels.flatten(), len(segments.region))
+    labels = torch.tensor(
+        reference_prototypes.assign_in_context(guidance, case.prototypes, (segments.view // 2).tolist(), 0.2, context)
+    )
+    assert (labels < 3).any()
+    assert (labels >= 3).any()
+    words = torch.cat([text, case.prototypes[3:]])
+    by_prototypes, by_words = (
+        torch.nn.functional.cross_entropy(v @ vectors.T / 0.2, labels) for vectors in (case.prototypes, words)
+    )
+    torch.testing.assert_close(semantic, by_prototypes + 0.7 * by_words)
+    gradients = [
+        torch.autograd.grad(each, z)[0] for each, z in ((semantic, ours.z), (by_prototypes + 0.7 * by_words, theirs.z))
+    ]
+    torch.testing.assert_close(*gradients)
+
+
+def test_text_where_it_equals_the_prototypes_counts_them_twice() -> None:
+    case = make_case()
+    once = with_text(case, config(0, 0, 1), None)
+    torch.testing.assert_close(with_text(case, config(0, 0, 1, text=1.0), case.prototypes[:3]), 2 * once)
+
+
+def test_text_that_is_wanted_and_not_given_is_an_error() -> None:
+    with pytest.raises(ValueError, match="text_weight"):
+        with_text(make_case(), config(text=1.0), None)

@@ -122,7 +122,14 @@ def a_step(images: range, exclude_own: bool) -> dict[str, Tensor]:
     weight = torch.randn(DIMENSIONS, 5, generator=generator(7), dtype=torch.float64, requires_grad=True)
     z = torch.nn.functional.normalize(torch.einsum("ed,bdhw->behw", weight, batch["features"]), dim=1)
     terms = objective(
-        z, batch["regions"], batch["pixel_map"], prototypes, settings(exclude_own), SEGMENTS, batch["drawn"]
+        z,
+        batch["regions"],
+        batch["pixel_map"],
+        prototypes,
+        settings(exclude_own),
+        SEGMENTS,
+        batch["drawn"],
+        text=unit(KNOWN, DIMENSIONS, seed=6),
     )
     terms.total.backward()
     assert weight.grad is not None

@@ -150,6 +150,9 @@ class ObjectiveConfig(_Section):
     contrast_weight: float = Field(1.0, ge=0, description="lambda_t; 0 switches L_t off")
     embedding_weight: float = Field(1.0, ge=0, description="lambda_e")
     semantic_weight: float = Field(1.0, ge=0, description="lambda_s")
+    text_weight: float = Field(
+        1.0, ge=0, description="within L_s, weight of the same with text vectors for prototypes; 0 is the paper's"
+    )
     concentration: float = Field(10.0, gt=0, description="kappa")
     temperature: float = Field(0.07, gt=0, description="tau")
     context: float = Field(

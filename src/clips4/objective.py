@@ -40,6 +40,7 @@ def objective(
     segment_settings: SegmentConfig,
     drawn: Tensor | None = None,
     progress: float = 0.0,
+    text: Tensor | None = None,
 ) -> Terms:
     """Segments of each view, their student and teacher vectors, and the three losses.
 
@@ -54,6 +55,10 @@ def objective(
         segment_settings: how segments are made.
         drawn: indices (N,) of the pixels of z, flattened, that L_t is averaged over; None takes all.
         progress: part of the schedule that is done, in [0, 1]; MaskCLIP+ goes over to self-training by it.
+        text: (K, D) text vectors of the known classes; needed for ``settings.text_weight``.
+
+    Raises:
+        ValueError: L_s is to count text vectors, and there are none.
     """
     if settings.mode == "maskclip-plus":
         loss = maskclip_plus(
@@ -85,12 +90,36 @@ def objective(
     if settings.embedding_weight:
         embedding = segment_share * embedding_consistency(v, guidance, "sum")
     if settings.semantic_weight:
-        picture, pictures = segments.view // VIEWS, len(z) // VIEWS
-        labels = assign_in_context(guidance, prototypes, picture, pictures, settings.temperature, settings.context)
-        semantic = segment_share * semantic_consistency(v, guidance, prototypes, settings.temperature, "sum", labels)
+        semantic = segment_share * _semantic(
+            v, guidance, segments.view // VIEWS, len(z) // VIEWS, prototypes, text, settings
+        )
     weights = (settings.contrast_weight, settings.embedding_weight, settings.semantic_weight)
     total = torch.stack([w * term for w, term in zip(weights, (contrast, embedding, semantic), strict=True)]).sum()
     return Terms(total, contrast, embedding, semantic, guidance)
+
+
+def _semantic(
+    v: Tensor,
+    guidance: Tensor,
+    picture: Tensor,
+    pictures: int,
+    prototypes: Tensor,
+    text: Tensor | None,
+    settings: ObjectiveConfig,
+) -> Tensor:
+    """L_s, summed over segments: by prototypes, and by the words that the student will be asked with besides.
+
+    Text finds a class badly, and a class's prototype well. So what prototypes say is the target of both.
+    """
+    tau = settings.temperature
+    y = assign_in_context(guidance, prototypes, picture, pictures, tau, settings.context)
+    semantic = semantic_consistency(v, guidance, prototypes, tau, "sum", y)
+    if settings.text_weight:
+        if text is None:
+            raise ValueError("objective.text_weight is not 0: give the text vectors")
+        words = torch.cat([text, prototypes[len(text) :]])
+        semantic = semantic + settings.text_weight * semantic_consistency(v, guidance, words, tau, "sum", y)
+    return semantic
 
 
 def _sizes(segment_region: Tensor) -> list[list[int]]:

@@ -148,7 +148,7 @@ def train(
     )
     if checkpoint:
         state.restore(checkpoint)
-    known = fabric.to_device(state.prototypes.known)
+    known, words = fabric.to_device(state.prototypes.known), fabric.to_device(text)
     scaled = state.scaler is not None  # the scaler lowers its scale by looking at gradients that are not finite
 
     # the loop
@@ -189,6 +189,7 @@ def train(
                             config.segments,
                             chosen,
                             progress=state.step / config.train.steps,
+                            text=words,
                         )
                     )
                     fabric.backward(terms[-1].total / config.train.accumulate)
