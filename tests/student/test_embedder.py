@@ -40,6 +40,19 @@ def test_resnet50_embeds_too() -> None:
     torch.testing.assert_close(z.norm(dim=1), torch.ones(1, 6, 8))
 
 
+@torch.no_grad()
+def test_hypercolumn_is_z_beside_a_level_each_half_of_a_cosine() -> None:
+    student, images = make_student().eval(), pictures(2, 64, 96)
+    both = student.hypercolumn(images)
+    assert both.shape == (2, 12 + 112, 8, 12)
+    level = student.backbone((images - 0.498) / 0.502)[2]
+    level = nn.functional.normalize(nn.functional.interpolate(level, (8, 12), mode="bilinear"), dim=1)
+    z = student(images)
+    cosine = (both[0, :, 1, 2] * both[1, :, 5, 7]).sum()
+    expected = ((z[0, :, 1, 2] * z[1, :, 5, 7]).sum() + (level[0, :, 1, 2] * level[1, :, 5, 7]).sum()) / 2
+    torch.testing.assert_close(cosine, expected)
+
+
 def test_gradient_reaches_every_parameter() -> None:
     student = make_student().train()
     (student(pictures(2)) * torch.randn(2, 12, 8, 8, generator=generator(1))).sum().backward()

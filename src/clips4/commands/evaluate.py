@@ -23,7 +23,10 @@ Report = Annotated[
     Path | None, typer.Option("--report", help="Folder for pictures: confusion matrix, worst ten, t-SNE.")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-Features = Annotated[str, typer.Option("--features", help="Rows: some of student,backbone,backbone-mid,colour.")]
+Features = Annotated[
+    str,
+    typer.Option("--features", help="Rows: student or backbone, either with -hypercolumn; backbone-mid; colour."),
+]
 
 
 @app.command(

@@ -16,7 +16,9 @@ def track(
         typer.Option("--mask", help="PNG of the first frame's objects (1, 2, ...), or a folder of masks: FRAME.png."),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write to: FRAME.png, overlay.mp4.")],
-    features: Annotated[str, typer.Option("--features", help="student, backbone, backbone-mid or colour.")] = "student",
+    features: Annotated[
+        str, typer.Option("--features", help="student or backbone, either with -hypercolumn; backbone-mid; colour.")
+    ] = "student",
     side: Annotated[int, typer.Option("--side", min=32, help="Long side at which frames are read.")] = 854,
     radius: Annotated[
         int, typer.Option("--radius", min=0, help="How far labels travel, in positions of the map.")

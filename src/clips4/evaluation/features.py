@@ -20,7 +20,8 @@ from clips4.errors import UserError
 from clips4.images import RGB, reduce_to, resize_map, to_tensor
 from clips4.student.weights import load_backbone
 
-KINDS = ("student", "backbone", "backbone-mid", "colour")
+KINDS = ("student", "student-hypercolumn", "backbone", "backbone-mid", "backbone-hypercolumn", "colour")
+_LEVELS = {"backbone": (3,), "backbone-mid": (2,), "backbone-hypercolumn": (3, 2)}  # of the ImageNet backbone
 _MIN_SIDE = 32  # networks want a few positions; a smaller picture is enlarged for them
 STRIDE = 8  # pixels of the read picture per position of the features, for those that have no stride of their own
 
@@ -55,7 +56,9 @@ def load_features(kind: str, run: Path | None, long_side: int, device: str = "au
 
     Args:
         kind: "student" (z of a run), "backbone" and "backbone-mid" (the last and the stride-16 level of the ImageNet
-            backbone that the run's student started from, as it was before training), or "colour" (Lab and a constant).
+            backbone that the run's student started from, as it was before training), "student-hypercolumn" and
+            "backbone-hypercolumn" (z, and the last level, each with the stride-16 level of its own network beside it),
+            or "colour" (Lab and a constant).
         run: a run; needed for the student; the backbone is the default one without.
         long_side: of the picture as read.
 
@@ -67,23 +70,24 @@ def load_features(kind: str, run: Path | None, long_side: int, device: str = "au
         return PixelFeatures(kind, long_side, lambda images: colour(images).to(where), where)
     if kind not in KINDS:
         raise UserError(f"features {kind!r}: there is {', '.join(KINDS)}")
-    if kind in ("backbone", "backbone-mid"):
+    if kind in _LEVELS:
         config = load_checkpoint(run).config.student if run else StudentConfig()
-        return PixelFeatures(kind, long_side, _backbone(config, 3 if kind == "backbone" else 2, where), where)
+        return PixelFeatures(kind, long_side, _backbone(config, _LEVELS[kind], where), where)
     if run is None:
         raise UserError(f"features {kind!r} are those of a run; give one")
     student = load_checkpoint(run).student.to(where)
-    return PixelFeatures(kind, long_side, student, where)
+    return PixelFeatures(kind, long_side, student if kind == "student" else student.hypercolumn, where)
 
 
-def _backbone(config: StudentConfig, level: int, device: torch.device) -> Callable[[Tensor], Tensor]:
+def _backbone(config: StudentConfig, levels: tuple[int, ...], device: torch.device) -> Callable[[Tensor], Tensor]:
     backbone = load_backbone(config.backbone, config.weights, config.output_stride).eval().to(device)
     mean = torch.tensor(backbone.mean, device=device).view(1, 3, 1, 1)
     std = torch.tensor(backbone.std, device=device).view(1, 3, 1, 1)
 
     def compute(images: Tensor) -> Tensor:
-        features = backbone((images - mean) / std)[level]
-        return F.normalize(resize_map(features, _size(images)), dim=1)
+        found = backbone((images - mean) / std)
+        parts = [F.normalize(resize_map(found[level], _size(images)), dim=1) for level in levels]
+        return torch.cat(parts, 1) / len(parts) ** 0.5
 
     return compute
 

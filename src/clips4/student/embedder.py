@@ -82,12 +82,38 @@ class Embedder(nn.Module):
         """
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"expected images (B, 3, H, W), got {tuple(images.shape)}")
+        return self.embed(self.levels(images), self._size(images))
+
+    def levels(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) in [0, 1] -> the backbone's levels (B, channels, h, w), fine to coarse; all of them."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            return tuple(self.backbone((images - self._mean) / self._std))
+
+    def embed(self, levels: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
+        """Levels of the backbone -> z (B, D, *size), unit vectors along D, float32."""
+        return F.normalize(self.head(tuple(levels[index] for index in self._levels), size).float(), dim=1)
+
+    def hypercolumn(self, images: Tensor, level: int = 2) -> Tensor:
+        """z and one level of the backbone side by side (after Hariharan et al., CVPR 2015).
+
+        z is smooth, and means the same on both sides of an outline within an object; the backbone's level keeps what it
+        looks like. Both are unit vectors, so each makes half of a cosine.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1].
+            level: of the backbone; 2 is the stride-16 level of one that is not dilated.
+
+        Returns:
+            (B, D + channels, h, w) unit along the channels, at the size of z.
+        """
+        levels, size = self.levels(images), self._size(images)
+        beside = F.interpolate(levels[level].float(), size, mode="bilinear", align_corners=False)
+        return torch.cat([self.embed(levels, size), F.normalize(beside, dim=1)], 1) / 2**0.5
+
+    def _size(self, images: Tensor) -> tuple[int, int]:
         # not -(-side // stride): ONNX divides negative numbers otherwise
         height, width = ((side + self.stride - 1) // self.stride for side in images.shape[-2:])
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            levels = self.backbone((images - self._mean) / self._std)
-        z = self.head(tuple(levels[index] for index in self._levels), (height, width))
-        return F.normalize(z.float(), dim=1)
+        return height, width
 
     def train(self, mode: bool = True) -> "Embedder":
         """Train mode, but the backbone's batch norms keep their ImageNet statistics: batches of crops are too small
