@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -253,14 +254,15 @@ def test_a_doubtful_segment_follows_the_rest_of_its_picture_alone() -> None:
 
 
 @provable
-@given(seeds)
-def test_a_round_of_the_mixture_equals_the_reference(seed: int) -> None:
+@given(seeds, st.booleans())
+def test_a_round_of_the_mixture_equals_the_reference(seed: int, held: bool) -> None:
+    prior = unit(3, 4, seed=seed + 2) if held else None
     z, start = unit(12, 4, seed=seed), unit(3, 4, seed=seed + 1)
     picture = torch.randint(0, 3, (12,), generator=generator(seed))
-    once = reference.mixture_round(z, start, picture.tolist(), 0.2)
-    twice = reference.mixture_round(z, once, picture.tolist(), 0.2)
+    once = reference.mixture_round(z, start, picture.tolist(), 0.2, prior)
+    twice = reference.mixture_round(z, once, picture.tolist(), 0.2, prior)
     for rounds, expected in enumerate([start, once, twice]):
-        found = mixture_prototypes(start, z, picture, 3, 0.2, rounds)
+        found = mixture_prototypes(start, z, picture, 3, 0.2, rounds, prior)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
@@ -283,6 +285,16 @@ def test_the_mixture_finds_the_centres_that_pixels_were_drawn_around() -> None:
     found = mixture_prototypes(start, z, torch.arange(300) // 30, 10, 0.05, 5)
     assert ((found * centres).sum(1) > 0.999).all()
     assert ((start * centres).sum(1) < 0.98).all()
+
+
+def test_a_prior_keeps_a_class_at_home() -> None:
+    """A class whose only pixels are another's is drawn to them, and with a prior no farther than half way."""
+    centre, start = torch.tensor([[1.0, 0.0]]), torch.eye(2)
+    z = F.normalize(centre + 0.05 * torch.randn(60, 2, generator=generator(0)), dim=1)
+    rows = torch.zeros(60, dtype=torch.int64)
+    free, held = (mixture_prototypes(start, z, rows, 1, 0.5, 5, prior) for prior in (None, start))
+    assert free[1, 0] > 0.99
+    assert 0.5 < held[1, 0] < 2**-0.5 + 0.01
 
 
 def test_a_class_without_a_pixel_stays() -> None:

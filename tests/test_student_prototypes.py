@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,15 +63,28 @@ def test_a_student_that_sees_otherwise_is_asked_otherwise(
     teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes
 ) -> None:
     same, turn = torch.eye(384), torch.linalg.qr(unit(384, 384).float())[0]
-    straight, turned = (fit(teacher, pictures, prototypes, each) for each in (same, turn))
+    straight, turned = (
+        fit(teacher, pictures, replace(prototypes, known=prototypes.known @ each.T), each) for each in (same, turn)
+    )
     assert straight.fitted is not None
     assert turned.fitted is not None
     assert straight.fitted.shape == (4, 384)
-    # the known turn with the student: nothing of the teacher's space is left in them
+    # the known turn with the student and with the prior: nothing else of the teacher's space is left in them
     torch.testing.assert_close(turned.asked_known, straight.asked_known @ turn.T, rtol=0, atol=0.02)
     assert turned.bank is not None
     assert turned.student_bank is not None
     torch.testing.assert_close(turned.student_bank.float(), turned.bank.float() @ turn.T, rtol=0, atol=0.02)
+
+
+def test_the_teachers_prototypes_hold_the_fitted_back(
+    teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes
+) -> None:
+    elsewhere = F.normalize(torch.ones(2, 384), dim=1)
+    here, there = (
+        fit(teacher, pictures, replace(prototypes, known=known), torch.eye(384)).asked_known @ elsewhere[0]
+        for known in (prototypes.known, elsewhere)
+    )
+    assert (there > here + 0.3).all()
 
 
 def test_without_rounds_the_prototypes_stay(teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes) -> None:

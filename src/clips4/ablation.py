@@ -4,14 +4,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, stdev
 
 from clips4.checkpoints import checkpoint_folders
-from clips4.config import Config, load_config, parse_config
+from clips4.config import Config, known_keys, load_config, parse_config
 from clips4.data.sets import semantic_spec
 from clips4.errors import UserError
 from clips4.evaluation.evaluate import Record, evaluate_by_language
 from clips4.evaluation.protocols import V1, known_classes
-from clips4.evaluation.records import markdown, write_json
+from clips4.evaluation.records import markdown, percent, write_json
 from clips4.images import find_images, write_atomically
 from clips4.listening import Listener
 from clips4.teachers import pinned
@@ -35,8 +36,9 @@ class Variant:
 
 
 def losses() -> list[Variant]:
-    """L_t, L_t + L_e, L_t + L_s, all three (the paper's table)."""
+    """L_t, L_t + L_e, L_t + L_s, all three (the paper's table); and L_e alone, which only follows the teacher."""
     return [
+        Variant("L_e", ("objective.contrast_weight=0", "objective.semantic_weight=0")),
         Variant("L_t", ("objective.embedding_weight=0", "objective.semantic_weight=0")),
         Variant("L_t + L_e", ("objective.semantic_weight=0",)),
         Variant("L_t + L_s", ("objective.embedding_weight=0",)),
@@ -44,13 +46,13 @@ def losses() -> list[Variant]:
     ]
 
 
-def numbers(key: str, word: str, values: Sequence[int]) -> list[Variant]:
-    """The same setting with several numbers."""
+def settings(key: str, word: str, values: Sequence[object]) -> list[Variant]:
+    """The same setting with several values."""
     return [Variant(f"{word} {value}", (f"{key}={value}",)) for value in values]
 
 
 def variants(grid: Sequence[str]) -> list[Variant]:
-    """The variants of the axes asked for, e.g. ``["losses", "unknown=0,20,40", "m=1,16"]``.
+    """The variants of the axes asked for, e.g. ``["losses", "unknown=0,20", "regions.method=slic,felzenszwalb"]``.
 
     "vectors" needs no run of its own: every run is scored by text and by prototypes.
 
@@ -72,10 +74,13 @@ def variants(grid: Sequence[str]) -> list[Variant]:
             except ValueError:
                 raise UserError(f"--grid {axis!r}: write numbers, e.g. {name}=1,16,64")
             words = "unknown prototypes" if name == "unknown" else "m"
-            found += numbers(f"prototypes.{name}", words, chosen)
+            found += settings(f"prototypes.{name}", words, chosen)
+        elif name in known_keys() and values:
+            found += settings(name, name, values.split(","))
         elif axis != "vectors":
             raise UserError(
-                f"--grid {axis!r}: give some of losses, unknown, m, vectors (unknown=0,20 sets the numbers)"
+                f"--grid {axis!r}: give some of losses, unknown, m, vectors (unknown=0,20 sets the numbers), or any "
+                "setting with its values, e.g. regions.method=slic,felzenszwalb"
             )
     unique = {variant.name: variant for variant in found or [Variant("as it is", ())]}
     return list(unique.values())
@@ -93,51 +98,61 @@ def ablate(
     classes: str | None,
     device: str,
     listener: Listener,
+    seeds: Sequence[int] = (),
 ) -> str:
     """Train and score every variant; an unfinished one is gone on with, a scored one is read.
 
     Args:
         images: unlabelled pictures to train on.
         dataset, root: labelled set to score on, by clips4-v1.
-        out: ``OUT/VARIANT/`` holds a run and its scores, ``OUT/table.md`` the table.
+        out: ``OUT/VARIANT/`` holds a run and its scores, with several seeds ``OUT/VARIANT/seed-N/``; ``OUT/table.md``
+            the table.
         fold: of unknown classes, whose names no variant is trained with.
         classes: names to train with; those of the set (less the fold's) by default.
+        seeds: every variant is trained with each, and the table has mean and standard deviation; by default with the
+            one of the settings.
 
     Returns:
         The table in Markdown.
     """
     chosen = variants(grid)
-    configs = {variant.name: load_config(preset, [*overrides, *variant.overrides]) for variant in chosen}
+    runs = {
+        variant.name: [
+            (out / _folder(variant.name) / place, load_config(preset, [*overrides, *variant.overrides, *seed]))
+            for place, seed in [(f"seed-{seed}", [f"train.seed={seed}"]) for seed in seeds] or [("", [])]
+        ]
+        for variant in chosen
+    }
     trained_with = _classes(dataset, fold, classes)
     semantic_spec(dataset).load(root)  # a wrong root is told before hours of training
     paths = find_images([str(image) for image in images])
+    pictures = images[0] if len(images) == 1 else None
     rows: dict[str, dict[str, object]] = {}
-    for variant in chosen:
-        config, run = configs[variant.name], out / _folder(variant.name)
-        record = _scored(run, config)
-        if record is None:
-            train(paths, trained_with, config, run, bool(checkpoint_folders(run)), device, listener)
-            record = evaluate_by_language(
-                run,
-                None,
-                dataset,
-                root,
-                None,
-                V1,
-                fold,
-                None,
-                images[0] if len(images) == 1 else None,
-                None,
-                device,
-                listener,
-            )
-            write_json(run / SCORES, record)
-        for row in record["rows"]:
-            how = str(row["row"]).removeprefix("student ")
-            rows[f"{variant.name}, {how}"] = row
-        table = markdown(rows, _columns(fold))
+    columns = _columns(fold)
+    for name, all_seeds in runs.items():
+        records = []
+        for run, config in all_seeds:
+            record = _scored(run, config)
+            if record is None:
+                train(paths, trained_with, config, run, bool(checkpoint_folders(run)), device, listener)
+                record = evaluate_by_language(
+                    run, None, dataset, root, None, V1, fold, None, pictures, None, device, listener
+                )
+                write_json(run / SCORES, record)
+            records.append(record)
+        for same in zip(*(record["rows"] for record in records), strict=True):
+            how = str(same[0]["row"]).removeprefix("student ")
+            rows[f"{name}, {how}"] = {column: _mean_and_deviation([row[column] for row in same]) for column in columns}
+        table = markdown(rows, columns)
         write_atomically(out / "table.md", (table + "\n").encode())
     return table
+
+
+def _mean_and_deviation(values: Sequence[float]) -> float | str:
+    """The value; of several "mean ± standard deviation" in percent."""
+    if len(values) == 1:
+        return values[0]
+    return f"{percent(mean(values))} ± {percent(stdev(values))}"
 
 
 def _columns(fold: int | None) -> dict[str, str]:

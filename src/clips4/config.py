@@ -119,7 +119,7 @@ class SegmentConfig(_Section):
 class PrototypeConfig(_Section):
     """Known and unknown class prototypes."""
 
-    m: int = Field(16, ge=1, description="teacher segments averaged to a known class's prototype")
+    m: int = Field(24, ge=1, description="teacher segments averaged to a known class's prototype")
     unknown: int = Field(20, ge=0, description="number of unknown prototypes")
     unknown_share: PositiveShare = Field(
         1.0, description="part of the segments, farthest from the known prototypes, that the unknown are drawn from"
@@ -128,7 +128,7 @@ class PrototypeConfig(_Section):
         4096, ge=1, description="segments of the whole set, drawn at random, that unknown prototypes are drawn from"
     )
     rounds: int = Field(
-        3, ge=0, description="rounds that fit prototypes to the trained student's pixels; 0 asks it with the teacher's"
+        4, ge=0, description="rounds that fit prototypes to the trained student's pixels; 0 asks it with the teacher's"
     )
     mixture_temperature: float = Field(0.03, gt=0, description="tau of that fit")
     step: float = Field(0.05, ge=0, le=1, description="how far an unknown prototype moves to its segments per step")

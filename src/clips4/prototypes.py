@@ -137,7 +137,13 @@ def assign_in_context(
 
 @torch.no_grad()
 def mixture_prototypes(
-    start: Tensor, z: Tensor, picture: Tensor, pictures: int, temperature: float, rounds: int
+    start: Tensor,
+    z: Tensor,
+    picture: Tensor,
+    pictures: int,
+    temperature: float,
+    rounds: int,
+    prior: Tensor | None = None,
 ) -> Tensor:
     """Class prototypes moved into the student's space: a mixture of von Mises-Fisher densities fitted to its pixels.
 
@@ -146,9 +152,10 @@ def mixture_prototypes(
 
         q_pl = softmax_l( z_p . c_l / tau + log w_il )    i the picture of p, and w_il the mean over its pixels of
                                                           softmax_l( z_p . c_l / tau )
-        c_l <- normalise( sum_p q_pl z_p )
+        c_l <- normalise( normalise( sum_p q_pl z_p ) + prior_l )
 
-    The pixels are those of all ranks together. Not in the paper, whose prototypes stay in the teacher's space.
+    The prior keeps a class that few pixels speak for from wandering off to a more frequent one. The pixels are those of
+    all ranks together. Not in the paper, whose prototypes stay in the teacher's space.
 
     Args:
         start: (K, D) unit rows.
@@ -157,6 +164,7 @@ def mixture_prototypes(
         pictures: their number on this rank.
         temperature: tau.
         rounds: of expectation maximisation; 0 gives ``start``.
+        prior: (K, D) unit rows, which count as much as all pixels; None for none.
 
     Returns:
         (K, D) unit rows; a class that no pixel speaks for stays.
@@ -172,7 +180,10 @@ def mixture_prototypes(
             log_p = _log_probability(rows.to(start), prototypes, temperature)
             sums += (log_p + log_weights[where]).softmax(1).T @ rows.to(start)
         sums = ranks.total(sums)
-        prototypes = torch.where(sums.norm(dim=1, keepdim=True) > _TINY, F.normalize(sums, dim=1), prototypes)
+        found = F.normalize(sums, dim=1)
+        if prior is not None:
+            found = F.normalize(found + prior, dim=1)
+        prototypes = torch.where(sums.norm(dim=1, keepdim=True) > _TINY, found, prototypes)
     return prototypes
 
 

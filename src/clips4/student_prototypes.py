@@ -3,8 +3,9 @@
 Training leads the student's embedding to the teacher's, but not all the way, and where the two differ it is the
 student that has learnt from every picture. The prototypes of training stay in the teacher's space. Here they are found
 once more: the same text finds the same teacher segments, but their mean is taken of the student's embedding of these
-pixels, and is then fitted to the student's unlabelled pixels (``prototypes.mixture_prototypes``). The teacher's own
-prototypes gain nothing from such a fit (docs/journal.md). Not in the paper; ``prototypes.rounds`` = 0 leaves it out.
+pixels, and is then fitted to the student's unlabelled pixels (``prototypes.mixture_prototypes``), held back by the
+teacher's prototype. The teacher's own prototypes gain nothing from such a fit (docs/journal.md). Not in the paper;
+``prototypes.rounds`` = 0 leaves it out.
 """
 
 from dataclasses import replace
@@ -83,7 +84,8 @@ def fit_to_student(
     rows = torch.cat([nothing, *pixels])
     picture = torch.repeat_interleave(torch.arange(len(pixels)), torch.tensor([len(each) for each in pixels]))
     tau = config.prototypes.mixture_temperature
-    known = mixture_prototypes(start, rows, picture, len(pixels), tau, config.prototypes.rounds)
+    prior = prototypes.known.to(start)
+    known = mixture_prototypes(start, rows, picture, len(pixels), tau, config.prototypes.rounds, prior)
     # the unknown compete with the known for the pixels, and are moved once by what they win
     both = mixture_prototypes(torch.cat([known, prototypes.unknown.to(known)]), rows, picture, len(pixels), tau, 1)
     random = seeded(config.train.seed, SAMPLE)

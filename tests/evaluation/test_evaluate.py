@@ -193,7 +193,7 @@ def test_ablation_is_one_table_and_goes_on_where_it_stopped(
     common = ("ablate", root / "images", "--dataset", "coco128", "--root", root, "--out", out, "--device", "cpu")
     arguments = (*common, "--grid", "losses", "--grid", "m=1", "--grid", "vectors", *SETTINGS)
     table = runs(*arguments)
-    rows = ["L_t", "L_t + L_e", "L_t + L_s", "L_t + L_e + L_s", "m 1"]
+    rows = ["L_e", "L_t", "L_t + L_e", "L_t + L_s", "L_t + L_e + L_s", "m 1"]
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == [
         f"{name}, by {how}" for name in rows for how in ("text", "prototypes")
     ]
@@ -215,6 +215,26 @@ def test_ablation_is_one_table_and_goes_on_where_it_stopped(
     assert "was scored with other settings" in runs(*arguments, "--set", "train.rate=0.5")
     assert "--grid 'kappa'" in runs(*common, "--grid", "kappa")
     assert "write numbers" in runs(*common, "--grid", "m=x")
+
+
+def test_ablation_over_seeds_has_mean_and_deviation_and_any_setting_is_an_axis(tmp_path: Path, runs: Runs) -> None:
+    root, out = small_coco(tmp_path / "coco"), tmp_path / "ablation"
+    common = ("ablate", root / "images", "--dataset", "coco128", "--root", root, "--out", out, "--device", "cpu")
+    axis = "regions.method=slic,felzenszwalb"
+    table = runs(*common, "--grid", axis, "--seeds", "3,1", *SETTINGS)
+    names = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
+    assert names == [
+        f"regions.method {kind}, by {how}" for kind in ("slic", "felzenszwalb") for how in ("text", "prototypes")
+    ]
+    found = []
+    for seed in (1, 3):
+        record = json.loads((out / f"regions.method-felzenszwalb/seed-{seed}/scores.json").read_text())
+        assert record["seed"] == record["config"]["train"]["seed"] == seed
+        assert record["config"]["regions"]["method"] == "felzenszwalb"
+        found.append(100 * record["rows"][1]["pixel_accuracy"])
+    cell = table.splitlines()[-1].split("|")[3].strip()
+    assert cell == f"{np.mean(found):.2f} ± {np.std(found, ddof=1):.2f}"
+    assert "--seeds 'a'" in runs(*common, "--seeds", "a")
 
 
 def test_a_copy_is_checked_by_doctor(tmp_path: Path, runs: Runs) -> None:

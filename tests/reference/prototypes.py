@@ -67,12 +67,17 @@ def assign_in_context(
     return labels
 
 
-def mixture_round(z: Tensor, prototypes: Tensor, picture: list[int], temperature: float) -> Tensor:
-    """One round of expectation maximisation with class weights per picture."""
+def mixture_round(
+    z: Tensor, prototypes: Tensor, picture: list[int], temperature: float, prior: Tensor | None = None
+) -> Tensor:
+    """One round of expectation maximisation with class weights per picture; the prior counts as much as all pixels."""
     weights = class_weights(z, prototypes, picture, temperature)
     sums = [torch.zeros_like(z[0]) for _ in prototypes]
     for row, which in zip(z, picture, strict=True):
         joint = [p * w for p, w in zip(probabilities(row, prototypes, temperature), weights[which], strict=True)]
         for index, share in enumerate(joint):
             sums[index] = sums[index] + share / sum(joint) * row
-    return torch.stack([normalise(total) for total in sums])
+    found = [normalise(total) for total in sums]
+    if prior is not None:
+        found = [normalise(each + before) for each, before in zip(found, prior, strict=True)]
+    return torch.stack(found)

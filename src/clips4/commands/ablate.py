@@ -1,6 +1,7 @@
 """`clips4 ablate`: one command, one table."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -24,12 +25,16 @@ def ablate(
     grid: Annotated[
         list[str] | None,
         typer.Option(
-            "--grid", help="losses, unknown=0,20,60, m=1,16,64, vectors; may be repeated; all four by default."
+            "--grid",
+            help="losses, unknown=0,20,60, m=1,16,64, vectors (by default all), or section.key=A,B; may be repeated.",
         ),
     ] = None,
     preset: Annotated[str, typer.Option("--preset", help="A shipped preset, or a YAML file.")] = "cpu",
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value for every run.")] = None,
     teacher: Annotated[str | None, typer.Option("--teacher", help="Name of the teacher.")] = None,
+    seeds: Annotated[
+        str, typer.Option("--seeds", help="Seeds parted by commas, e.g. 0,1,2: mean and standard deviation.")
+    ] = "",
     fold: Annotated[int | None, typer.Option("--fold", help="Fold of unknown classes.")] = None,
     classes: Annotated[str | None, typer.Option("--classes", help="Names to train with; the set's by default.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
@@ -37,13 +42,19 @@ def ablate(
     """Train and score a run for every setting: losses, number of unknown prototypes, m, text or prototypes."""
     from clips4.ablation import ablate as run_ablation
     from clips4.commands.bars import bars
+    from clips4.errors import UserError
     from clips4.training import Interrupted
 
     chosen = [*(overrides or []), *([f"teacher.name={json.dumps(teacher)}"] if teacher else [])]
+    if not re.fullmatch(r"(\d+(,\d+)*)?", seeds):
+        raise UserError(f"--seeds {seeds!r}: give numbers parted by commas, e.g. 0,1,2")
+    each_seed = sorted({int(seed) for seed in seeds.split(",") if seed})
     axes = grid or ["losses", "unknown", "m", "vectors"]
     try:
         with bars() as listener:
-            table = run_ablation(images, dataset, root, out, axes, preset, chosen, fold, classes, device, listener)
+            table = run_ablation(
+                images, dataset, root, out, axes, preset, chosen, fold, classes, device, listener, each_seed
+            )
     except Interrupted as interrupted:
         remark(f"Stopped at step {interrupted.step} and saved; the same command goes on.")
         raise typer.Exit(130)

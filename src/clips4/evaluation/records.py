@@ -137,7 +137,9 @@ def describe_tracking_report(report: TrackingReport) -> dict[str, object]:
 
 
 def percent(value: object) -> str:
-    """A share as percent with two digits; a dash for none."""
+    """A share as percent with two digits; what is text already as it is; a dash for none."""
+    if isinstance(value, str):
+        return value
     return f"{100 * value:.2f}" if isinstance(value, float) else "-"
 
 
