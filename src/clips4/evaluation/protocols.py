@@ -7,7 +7,8 @@ The same model moves by 12 points between two published protocols, so a score wi
   COCO-Stuff 448), windows of 224 every 112; a pixel has the class of its best word; 80 templates.
 - ``tcl``: Cha et al., "TCL" (CVPR 2023), the unified protocol: short side 448, windows of 448 every 224, bare class
   names in the 80 templates. Its background threshold belongs to its own decoder's probabilities; here .4 is applied
-  to the softmax over the foreground classes. Templates and threshold were not checked against that paper's code.
+  to the softmax over the foreground classes. Windows and threshold are those of two works built on that paper's
+  evaluation code; templates differ between such works, and were not checked against the code itself.
 
 All: 255 leaves intersection and union; cosines are upsampled bilinearly (pixel centres) to the window's, then to the
 picture's own size, then argmax; the truth is never resized; one confusion matrix over the whole set. A threshold is
