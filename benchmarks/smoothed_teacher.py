@@ -1,0 +1,93 @@
+"""The teacher smoothed without any training: what a student has to beat beside the teacher as it is.
+
+    python benchmarks/smoothed_teacher.py --data ../shared/data/coco128 --run runs/coco128
+
+Rows, each by text and by the run's prototypes in the teacher's space: as it is; its map averaged over its own segments
+(k-means cut by the run's regions, as training sees it); its scores averaged over the run's regions at the picture's
+full size, so that outlines are those of the regions. Scored as benchmarks/coco128.py does.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+from clips4.checkpoints import load_checkpoint
+from clips4.config import Config
+from clips4.data.labelled import coco128
+from clips4.evaluation.confusion import Tally, confusion_matrix, scores
+from clips4.evaluation.records import markdown
+from clips4.images import RGB, reduce_to, resize_map
+from clips4.labelling import nearest_class
+from clips4.preparation import picture_segments
+from clips4.progress import Bars
+from clips4.regions import RegionCache
+from clips4.teachers import load_teacher
+from clips4.teachers.cache import TeacherMaps
+from clips4.vocabulary import load_classes
+
+
+def main() -> None:
+    """Score and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/coco128"))
+    parser.add_argument("--run", type=Path, required=True)
+    arguments = parser.parse_args()
+
+    checkpoint, classes = load_checkpoint(arguments.run), load_classes("coco128")
+    vectors = {"text": checkpoint.prototypes.text, "prototypes": checkpoint.prototypes.known}
+    regions = RegionCache(checkpoint.config.regions)
+    maps = TeacherMaps(load_teacher(checkpoint.config.teacher))
+    dataset = coco128(arguments.data, classes)
+    tallies: dict[str, Tally] = {}
+    with Bars(Console(stderr=True)) as bars:
+        bars.stage("scoring", len(dataset))
+        for path, picture, truth in dataset:
+            for row, labels in answers(picture, path, truth.shape, vectors, checkpoint.config, regions, maps):
+                counts = confusion_matrix(truth, labels, len(classes))
+                tallies.setdefault(row, Tally(len(classes))).add(counts)
+            bars.advance({})
+    found = {row: scores(tally.total) for row, tally in sorted(tallies.items(), reverse=True)}
+    rows = {row: {"miou": each.miou_present, "accuracy": each.pixel_accuracy} for row, each in found.items()}
+    print(markdown(rows, {"miou": "mIoU, classes present", "accuracy": "pixel accuracy"}))
+
+
+def answers(
+    picture: RGB,
+    path: Path,
+    size: tuple[int, ...],
+    vectors: dict[str, Tensor],
+    config: Config,
+    regions: RegionCache,
+    maps: TeacherMaps,
+) -> Iterator[tuple[str, NDArray[np.integer]]]:
+    """The labels (H, W) of one picture by every row."""
+    shown = reduce_to(picture, config.data.long_side)
+    pixel_map, at_picture = maps(shown).float(), torch.from_numpy(regions(shown, path))
+    segments, labels = picture_segments(pixel_map, at_picture, config.segments)
+    by_segment = segments[labels].permute(2, 0, 1)
+    for how, matrix in vectors.items():
+        yield f"teacher by {how}", nearest_class(pixel_map, matrix, size)[0].numpy()
+        yield f"teacher by {how}, over its segments", nearest_class(by_segment, matrix, size)[0].numpy()
+        yield f"teacher by {how}, over regions", over_regions(pixel_map, matrix, at_picture, size)
+
+
+def over_regions(pixel_map: Tensor, matrix: Tensor, regions: Tensor, size: tuple[int, ...]) -> NDArray[np.integer]:
+    """Scores upsampled to the regions' size, averaged in each region, argmax; brought to the picture's size."""
+    height, width = regions.shape
+    large = resize_map(torch.einsum("dhw,ld->lhw", pixel_map, matrix)[None], (height, width))[0].flatten(1)
+    index = regions.flatten().long()
+    count = torch.bincount(index).clamp(min=1)
+    mean = large.new_zeros(len(large), len(count)).index_add(1, index, large) / count
+    best = mean.argmax(0)[regions.long()]
+    y, x = (np.arange(to) * of // to for to, of in ((size[0], height), (size[1], width)))
+    return best.numpy()[y][:, x]
+
+
+if __name__ == "__main__":
+    main()
