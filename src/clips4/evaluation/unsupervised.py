@@ -17,12 +17,12 @@ from torch import Tensor
 from clips4.data.labelled import LabelledFolder
 from clips4.data.labels import IGNORE
 from clips4.evaluation.confusion import PictureScore, Scores, Tally, confusion_matrix, scores
-from clips4.evaluation.kmeans import sample_rows, spherical_kmeans_of_set
 from clips4.evaluation.neighbours import Index
 from clips4.images import RGB, load_rgb, resize_map
 from clips4.listening import Listener, Silent
 from clips4.segmenter import nearest_class
 from clips4.segments import flatten_pixels, pool, spherical_kmeans
+from clips4.set_kmeans import sample_rows, spherical_kmeans_of_set
 
 Features = Callable[[RGB], Tensor]
 
@@ -56,7 +56,7 @@ class ClusterRecipe:
         k: clusters; None takes the number of classes. More is overclustering: the clusters that the matching leaves
             over are then given to the class that most of their pixels belong to.
         budget: pixels that k-means sees, drawn evenly from all pictures.
-        restarts, epochs: see ``kmeans.spherical_kmeans_of_set``.
+        restarts, epochs: see ``set_kmeans.spherical_kmeans_of_set``.
     """
 
     k: int | None = None
