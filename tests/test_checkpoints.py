@@ -26,7 +26,9 @@ from clips4.student.embedder import Embedder, empty_student
 from clips4.vocabulary import load_classes
 from tests.helpers import generator, unit
 
-CONFIG = load_config("cpu", ["student.width=16", "segments.clusters=[3, 5]", "train.rate=0.0123"])
+CONFIG = load_config(
+    "cpu", ["student.width=16", "student.frozen=false", "segments.clusters=[3, 5]", "train.rate=0.0123"]
+)
 DIMENSIONS = 12
 
 
