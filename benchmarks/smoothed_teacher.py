@@ -22,11 +22,12 @@ from clips4.config import Config
 from clips4.data.labelled import coco128
 from clips4.evaluation.confusion import Tally, confusion_matrix, scores
 from clips4.evaluation.records import markdown
-from clips4.images import RGB, reduce_to, resize_map
+from clips4.images import RGB, reduce_to
 from clips4.labelling import nearest_class
 from clips4.preparation import picture_segments
 from clips4.progress import Bars
 from clips4.regions import RegionCache
+from clips4.snapping import region_scores
 from clips4.teachers import load_teacher
 from clips4.teachers.cache import TeacherMaps
 from clips4.vocabulary import load_classes
@@ -80,11 +81,7 @@ def answers(
 def over_regions(pixel_map: Tensor, matrix: Tensor, regions: Tensor, size: tuple[int, ...]) -> NDArray[np.integer]:
     """Scores upsampled to the regions' size, averaged in each region, argmax; brought to the picture's size."""
     height, width = regions.shape
-    large = resize_map(torch.einsum("dhw,ld->lhw", pixel_map, matrix)[None], (height, width))[0].flatten(1)
-    index = regions.flatten().long()
-    count = torch.bincount(index).clamp(min=1)
-    mean = large.new_zeros(len(large), len(count)).index_add(1, index, large) / count
-    best = mean.argmax(0)[regions.long()]
+    best = region_scores(torch.einsum("dhw,ld->lhw", pixel_map, matrix), regions.long()).argmax(1)[regions.long()]
     y, x = (np.arange(to) * of // to for to, of in ((size[0], height), (size[1], width)))
     return best.numpy()[y][:, x]
 

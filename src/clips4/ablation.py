@@ -148,11 +148,14 @@ def ablate(
     return table
 
 
-def _mean_and_deviation(values: Sequence[float]) -> float | str:
-    """The value; of several "mean ± standard deviation" in percent."""
-    if len(values) == 1:
-        return values[0]
-    return f"{percent(mean(values))} ± {percent(stdev(values))}"
+def _mean_and_deviation(values: Sequence[float | None]) -> float | str | None:
+    """The value; of several "mean ± standard deviation" in percent; None where a seed has none."""
+    found = [value for value in values if value is not None]
+    if len(found) < len(values):
+        return None
+    if len(found) == 1:
+        return found[0]
+    return f"{percent(mean(found))} ± {percent(stdev(found))}"
 
 
 def _columns(fold: int | None) -> dict[str, str]:

@@ -235,6 +235,13 @@ def test_ablation_over_seeds_has_mean_and_deviation_and_any_setting_is_an_axis(t
     cell = table.splitlines()[-1].split("|")[3].strip()
     assert cell == f"{np.mean(found):.2f} ± {np.std(found, ddof=1):.2f}"
     assert "--seeds 'a'" in runs(*common, "--seeds", "a")
+    # a score that there is none of (a fold none of whose classes is in the truth) is a dash, as with one seed
+    for seed in (1, 3):
+        path = out / f"regions.method-felzenszwalb/seed-{seed}/scores.json"
+        record = json.loads(path.read_text())
+        record["rows"] = [{**row, "miou_present": None} for row in record["rows"]]
+        path.write_text(json.dumps(record))
+    assert runs(*common, "--grid", axis, "--seeds", "3,1", *SETTINGS).splitlines()[-1].split("|")[2].strip() == "-"
 
 
 def test_a_copy_is_checked_by_doctor(tmp_path: Path, runs: Runs) -> None:
