@@ -36,12 +36,14 @@ class Variant:
 
 
 def losses() -> list[Variant]:
-    """L_t, L_t + L_e, L_t + L_s, all three (the paper's table); and L_e alone, which only follows the teacher."""
+    """L_t, L_t + L_e, L_t + L_s, all three (the paper's table); L_e alone, which only follows the teacher; and both
+    consistencies without L_t."""
     return [
         Variant("L_e", ("objective.contrast_weight=0", "objective.semantic_weight=0")),
         Variant("L_t", ("objective.embedding_weight=0", "objective.semantic_weight=0")),
         Variant("L_t + L_e", ("objective.semantic_weight=0",)),
         Variant("L_t + L_s", ("objective.embedding_weight=0",)),
+        Variant("L_e + L_s", ("objective.contrast_weight=0",)),
         Variant("L_t + L_e + L_s", ()),
     ]
 

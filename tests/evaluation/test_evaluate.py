@@ -193,7 +193,7 @@ def test_ablation_is_one_table_and_goes_on_where_it_stopped(
     common = ("ablate", root / "images", "--dataset", "coco128", "--root", root, "--out", out, "--device", "cpu")
     arguments = (*common, "--grid", "losses", "--grid", "m=1", "--grid", "vectors", *SETTINGS)
     table = runs(*arguments)
-    rows = ["L_e", "L_t", "L_t + L_e", "L_t + L_s", "L_t + L_e + L_s", "m 1"]
+    rows = ["L_e", "L_t", "L_t + L_e", "L_t + L_s", "L_e + L_s", "L_t + L_e + L_s", "m 1"]
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == [
         f"{name}, by {how}" for name in rows for how in ("text", "prototypes")
     ]

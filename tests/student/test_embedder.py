@@ -53,6 +53,11 @@ def test_hypercolumn_is_z_beside_a_level_each_half_of_a_cosine() -> None:
     torch.testing.assert_close(cosine, expected)
 
 
+def test_hypercolumn_of_pictures_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected images \(B, 3, H, W\), got \(3, 64, 96\)"):
+        make_student().hypercolumn(torch.rand(3, 64, 96))
+
+
 def test_gradient_reaches_every_parameter() -> None:
     student = make_student().train()
     (student(pictures(2)) * torch.randn(2, 12, 8, 8, generator=generator(1))).sum().backward()

@@ -18,10 +18,12 @@ from clips4.config import StudentConfig
 from clips4.devices import pick_device
 from clips4.errors import UserError
 from clips4.images import RGB, reduce_to, resize_map, to_tensor
+from clips4.student.embedder import MIDDLE, hypercolumn
 from clips4.student.weights import load_backbone
 
 KINDS = ("student", "student-hypercolumn", "backbone", "backbone-mid", "backbone-hypercolumn", "colour")
-_LEVELS = {"backbone": (3,), "backbone-mid": (2,), "backbone-hypercolumn": (3, 2)}  # of the ImageNet backbone
+# levels of the ImageNet backbone
+_LEVELS = {"backbone": (-1,), "backbone-mid": (MIDDLE,), "backbone-hypercolumn": (-1, MIDDLE)}
 _MIN_SIDE = 32  # networks want a few positions; a smaller picture is enlarged for them
 STRIDE = 8  # pixels of the read picture per position of the features, for those that have no stride of their own
 
@@ -86,8 +88,7 @@ def _backbone(config: StudentConfig, levels: tuple[int, ...], device: torch.devi
 
     def compute(images: Tensor) -> Tensor:
         found = backbone((images - mean) / std)
-        parts = [F.normalize(resize_map(found[level], _size(images)), dim=1) for level in levels]
-        return torch.cat(parts, 1) / len(parts) ** 0.5
+        return hypercolumn([found[level] for level in levels], _size(images))
 
     return compute
 

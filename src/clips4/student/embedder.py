@@ -1,6 +1,6 @@
 """The student f: pictures to unit pixel embeddings z_p (CLIP-S4 section 3.1)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,10 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clips4.config import StudentConfig
+from clips4.images import resize_map
 from clips4.student.backbones import CONVOLUTIONAL, DINO, Backbone
 from clips4.student.backbones.vit import empty_vit
 from clips4.student.weights import load_backbone
 
+MIDDLE = 2  # index of the level of stride 16, where a backbone is not dilated
 _GROUPS = 8  # of GroupNorm; it makes a picture's embedding independent of its batch
 
 
@@ -80,12 +82,16 @@ class Embedder(nn.Module):
         Raises:
             ValueError: not (B, 3, H, W).
         """
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"expected images (B, 3, H, W), got {tuple(images.shape)}")
         return self.embed(self.levels(images), self._size(images))
 
     def levels(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) in [0, 1] -> the backbone's levels (B, channels, h, w), fine to coarse; all of them."""
+        """(B, 3, H, W) in [0, 1] -> the backbone's levels (B, channels, h, w), fine to coarse; all of them.
+
+        Raises:
+            ValueError: not (B, 3, H, W).
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"expected images (B, 3, H, W), got {tuple(images.shape)}")
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             return tuple(self.backbone((images - self._mean) / self._std))
 
@@ -93,22 +99,20 @@ class Embedder(nn.Module):
         """Levels of the backbone -> z (B, D, *size), unit vectors along D, float32."""
         return F.normalize(self.head(tuple(levels[index] for index in self._levels), size).float(), dim=1)
 
-    def hypercolumn(self, images: Tensor, level: int = 2) -> Tensor:
-        """z and one level of the backbone side by side (after Hariharan et al., CVPR 2015).
+    def hypercolumn(self, images: Tensor) -> Tensor:
+        """z and the stride-16 level of the backbone side by side, see ``hypercolumn``.
 
         z is smooth, and means the same on both sides of an outline within an object; the backbone's level keeps what it
-        looks like. Both are unit vectors, so each makes half of a cosine.
+        looks like.
 
         Args:
             images: (B, 3, H, W) in [0, 1].
-            level: of the backbone; 2 is the stride-16 level of one that is not dilated.
 
         Returns:
             (B, D + channels, h, w) unit along the channels, at the size of z.
         """
         levels, size = self.levels(images), self._size(images)
-        beside = F.interpolate(levels[level].float(), size, mode="bilinear", align_corners=False)
-        return torch.cat([self.embed(levels, size), F.normalize(beside, dim=1)], 1) / 2**0.5
+        return hypercolumn((self.embed(levels, size), levels[MIDDLE]), size)
 
     def _size(self, images: Tensor) -> tuple[int, int]:
         # not -(-side // stride): ONNX divides negative numbers otherwise
@@ -125,6 +129,20 @@ class Embedder(nn.Module):
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
         return self
+
+
+def hypercolumn(maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Feature maps side by side, each with the same say in a cosine (after Hariharan et al., CVPR 2015).
+
+    Args:
+        maps: (B, channels_i, h_i, w_i) each, brought to ``size`` bilinearly and to unit length along the channels.
+        size: (h, w).
+
+    Returns:
+        (B, sum of channels_i, h, w), unit along the channels.
+    """
+    parts = [F.normalize(resize_map(each.float(), size), dim=1) for each in maps]
+    return torch.cat(parts, 1) / len(parts) ** 0.5
 
 
 def build_student(config: StudentConfig, embed_dim: int) -> Embedder:
