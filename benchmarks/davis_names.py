@@ -4,7 +4,8 @@
 
 Trains on the frames (every third here), asks each for the 17 names of assets/classes/davis16-names.txt, takes as the
 object what is called by one of its names (assets/labels/davis16-objects.txt). IoU is averaged over frames, then over
-sequences. Prints a table and writes OUT/scores.json.
+sequences. "Unknown allowed": the run's unknown prototypes are asked too, and what is nearest to one of them is no
+object. Prints a table and writes OUT/scores.json.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from clips4.checkpoints import checkpoint_folders, load_checkpoint
 from clips4.commands.bars import bars
@@ -26,6 +29,12 @@ from clips4.training import train
 from clips4.vocabulary import load_classes
 
 READINGS = {"": None, ", at three sizes and mirrored": ReadingOptions(scales=(0.7, 1, 1.4), flip=True)}
+
+
+def rows_of(text: Tensor, known: Tensor, unknown: Tensor) -> dict[str, Tensor]:
+    """What a network is asked with, by row."""
+    plain = {"text": text, "prototypes": known}
+    return plain | {f"{how}, unknown allowed": torch.cat([rows, unknown]) for how, rows in plain.items()}
 
 
 def main() -> None:
@@ -46,12 +55,8 @@ def main() -> None:
         train(frames, classes, config, arguments.out, bool(checkpoint_folders(arguments.out)), listener=listener)
         minutes = (time.perf_counter() - started) / 60
         prototypes = load_checkpoint(arguments.out).prototypes
-        for_teacher = {"text": prototypes.text, "prototypes": prototypes.known}
-        for_student = {
-            **for_teacher,
-            "prototypes": prototypes.asked_known,
-            "the teacher's prototypes": prototypes.known,
-        }
+        for_teacher = rows_of(prototypes.text, prototypes.known, prototypes.unknown)
+        for_student = rows_of(prototypes.text, prototypes.asked_known, prototypes.asked_unknown)
         rows: dict[str, dict[str, float]] = {}
         for reading, options in READINGS.items():
             teacher = Segmenter.from_teacher(config.teacher.name, config, options=options)

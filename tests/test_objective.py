@@ -47,6 +47,7 @@ def config(
     exclude_own: bool = False,
     context: float = 0.0,
     text: float = 0.0,
+    apart: bool = False,
 ) -> ObjectiveConfig:
     return ObjectiveConfig(
         contrast_weight=contrast,
@@ -58,6 +59,7 @@ def config(
         contrast_pixels=contrast_pixels,
         context=context,
         text_weight=text,
+        unknown_apart=apart,
     )
 
 
@@ -344,3 +346,52 @@ def test_text_where_it_equals_the_prototypes_counts_them_twice() -> None:
 def test_text_that_is_wanted_and_not_given_is_an_error() -> None:
     with pytest.raises(ValueError, match="text_weight"):
         with_text(make_case(), config(text=1.0), None)
+
+
+#------------------------------------------------------------------------------------ unknown classes that stand apart
+
+
+@pytest.mark.parametrize(("context", "weight"), [(0.0, 0.0), (1.0, 0.0), (1.0, 0.7)])
+def test_segments_of_unknown_classes_learn_their_known_class_as_well(context: float, weight: float) -> None:
+    """L_s(s) = CE(y_s, C) + [y_s is unknown] CE(k_s, C_known), segment by segment; and the same by words."""
+    case, text = make_case(), unit(3, 6, seed=8)  # three known classes, two unknown
+    ours = case._replace(z=case.z.clone().requires_grad_())
+    semantic = with_text(ours, config(0, 0, 1, context=context, text=weight, apart=True), text)
+    theirs = case._replace(z=case.z.clone().requires_grad_())
+    segments = cut_by_regions(spherical_kmeans(theirs.z.detach(), (2, 2), 3, 0.5), case.regions)
+    v = pool(flatten_pixels(theirs.z), segments.labels.flatten(), len(segments.region))
+    guidance = pool(flatten_pixels(case.pixel_map), segments.labels.flatten(), len(segments.region))
+    pictures = (segments.view // 2).tolist()
+    known = reference_prototypes.assign_in_context(guidance, case.prototypes[:3], pictures, 0.2, context)
+    losses, unknowns = [], 0
+    for row, i, k in zip(v, guidance, known, strict=True):
+        nearest = max(range(5), key=lambda index: float(i @ case.prototypes[index]))
+        y = nearest if nearest >= 3 else k
+        unknowns += y >= 3
+        loss = row.new_zeros(())
+        for share, vectors in ((1.0, case.prototypes), (weight, torch.cat([text, case.prototypes[3:]]))):
+            cosines = vectors @ row / 0.2
+            loss = loss - share * (cosines[y] - cosines.logsumexp(0))
+            if y >= 3:
+                loss = loss - share * (cosines[k] - cosines[:3].logsumexp(0))
+        losses.append(loss)
+    assert 0 < unknowns < len(losses)
+    expected = torch.stack(losses).mean()
+    torch.testing.assert_close(semantic, expected)
+    gradients = [torch.autograd.grad(each, z)[0] for each, z in ((semantic, ours.z), (expected, theirs.z))]
+    torch.testing.assert_close(*gradients)
+
+
+def test_without_unknown_classes_nothing_stands_apart() -> None:
+    case = make_case()
+    alone = case._replace(prototypes=case.prototypes[:3])
+    apart, together = (
+        with_text(alone, config(0, 0, 1, context=1.0, text=0.5, apart=apart), unit(3, 6, seed=8))
+        for apart in (True, False)
+    )
+    torch.testing.assert_close(apart, together)
+
+
+def test_unknown_classes_that_stand_apart_need_the_number_of_known_ones() -> None:
+    with pytest.raises(ValueError, match="unknown_apart"):
+        with_text(make_case(), config(apart=True), None)

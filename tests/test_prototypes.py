@@ -10,6 +10,7 @@ from clips4.prototypes import (
     known_prototypes,
     mixture_prototypes,
     sample_unknown,
+    spoken,
     teacher_segments,
     update_unknown,
 )
@@ -70,6 +71,26 @@ def test_fewer_segments_than_m_gives_every_class_the_mean_of_all() -> None:
     prototypes = known_prototypes(unit(2, 4, seed=1), segments, 100)
     mean = reference_segments.normalise(segments.sum(0))
     torch.testing.assert_close(prototypes, mean.expand(2, -1), rtol=0, atol=1e-12)
+
+
+@provable
+@given(seeds, st.integers(1, 12))
+def test_how_sure_a_teacher_is_does_not_change_what_a_name_finds(seed: int, m: int) -> None:
+    """Rows (c i, sqrt(1 - c^2)) with a c in (0, 1] of their own give the prototypes of i, with nothing in the last."""
+    text, segments = unit(4, 5, seed=seed), unit(9, 5, seed=seed + 1)
+    sure = 1 - 0.9 * torch.rand(9, 1, generator=generator(seed), dtype=torch.float64)
+    unsure = torch.cat([sure * segments, (1 - sure**2).sqrt()], dim=1)
+    found = known_prototypes(F.pad(text, (0, 1)), unsure, m)
+    torch.testing.assert_close(found, F.pad(known_prototypes(text, segments, m), (0, 1)), rtol=0, atol=1e-10)
+    seen = known_prototypes(F.pad(text, (0, 1)), unsure, m, unsure.flip(0))
+    torch.testing.assert_close(
+        seen, F.pad(known_prototypes(text, segments, m, segments.flip(0)), (0, 1)), rtol=0, atol=1e-10
+    )
+
+
+def test_dimensions_that_some_name_has_are_spoken() -> None:
+    text = torch.tensor([[0.6, 0.8, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
+    assert spoken(text).tolist() == [True, True, False, False]
 
 
 @provable

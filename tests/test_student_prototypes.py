@@ -87,6 +87,18 @@ def test_the_teachers_prototypes_hold_the_fitted_back(
     assert (there > here + 0.3).all()
 
 
+def test_prototypes_of_names_stay_where_names_are(
+    teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes
+) -> None:
+    """A dimension that no name has is 0 in every fitted known prototype, however much of it pixels have."""
+    off = torch.ones(384)
+    off[:100] = 0
+    text, known = F.normalize(prototypes.text * off, dim=1), F.normalize(prototypes.known * off, dim=1)
+    found = fit(teacher, pictures, replace(prototypes, text=text, known=known), torch.eye(384))
+    assert not found.asked_known[:, :100].any()
+    assert found.asked_unknown[:, :100].any()
+
+
 def test_without_rounds_the_prototypes_stay(teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes) -> None:
     assert fit(teacher, pictures, prototypes, torch.eye(384), rounds=0) is prototypes
 

@@ -86,6 +86,10 @@ class TeacherConfig(_Section):
     reading: Literal["maskclip", "sclip", "clearclip", "naclip", "vanilla"] | None = Field(
         None, description="how CLIP's last block is read; maskclip where not given"
     )
+    doubt: bool = Field(
+        False,
+        description="conse: how sure it is becomes a dimension more, which unknown prototypes tell and no name does",
+    )
     precision: Literal["32-true", "bf16-true"] = Field("32-true", description="of CLIP's weights and arithmetic")
     window: int = Field(
         512, ge=0, description="CLIP reads pictures with a longer side in windows of this side; 0 reads all whole"
@@ -157,6 +161,9 @@ class ObjectiveConfig(_Section):
     temperature: float = Field(0.07, gt=0, description="tau")
     context: float = Field(
         1.0, ge=0, description="how much the rest of its picture counts in a segment's class y_s; 0 is the paper's"
+    )
+    unknown_apart: bool = Field(
+        False, description="a segment of an unknown class learns besides which known one it is nearest to"
     )
     exclude_own: bool = Field(False, description="the variant of SegSort and HSG of L_t")
     contrast_pixels: int = Field(

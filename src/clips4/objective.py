@@ -10,7 +10,7 @@ from clips4.config import ObjectiveConfig, SegmentConfig
 from clips4.data.views import VIEWS
 from clips4.losses import embedding_consistency, pixel_segment_contrast, semantic_consistency
 from clips4.losses.pseudo_labels import maskclip_plus
-from clips4.prototypes import assign_in_context
+from clips4.prototypes import assign, assign_in_context
 from clips4.segments import IGNORED, cut_by_regions, flatten_pixels, pool, spherical_kmeans
 
 
@@ -55,7 +55,7 @@ def objective(
         segment_settings: how segments are made.
         drawn: indices (N,) of the pixels of z, flattened, that L_t is averaged over; None takes all.
         progress: part of the schedule that is done, in [0, 1]; MaskCLIP+ goes over to self-training by it.
-        text: (K, D) text vectors of the known classes; needed for ``settings.text_weight``.
+        text: (K, D) text vectors of the known classes; needed for ``settings.text_weight`` and ``unknown_apart``.
 
     Raises:
         ValueError: L_s is to count text vectors, and there are none.
@@ -110,16 +110,34 @@ def _semantic(
     """L_s, summed over segments: by prototypes, and by the words that the student will be asked with besides.
 
     Text finds a class badly, and a class's prototype well. So what prototypes say is the target of both.
+
+    Where unknown classes stand apart, whether a segment is unknown is not for its picture to say, and a segment that
+    is learns its nearest known class as well: a user may ask with no unknown among the answers.
+
+        y_s = k_s, the class in context among the known, or the unknown class l where i_s . c_l is largest of all
+        L_s(s) = CE(y_s, softmax(v_s . C / tau)) + [y_s is unknown] CE(k_s, softmax(v_s . C_known / tau))
     """
-    tau = settings.temperature
-    y = assign_in_context(guidance, prototypes, picture, pictures, tau, settings.context)
-    semantic = semantic_consistency(v, guidance, prototypes, tau, "sum", y)
-    if settings.text_weight:
-        if text is None:
-            raise ValueError("objective.text_weight is not 0: give the text vectors")
-        words = torch.cat([text, prototypes[len(text) :]])
-        semantic = semantic + settings.text_weight * semantic_consistency(v, guidance, words, tau, "sum", y)
-    return semantic
+    if text is None and (settings.text_weight or settings.unknown_apart):
+        raise ValueError("objective.text_weight or unknown_apart is not 0: give the text vectors")
+    tau, context = settings.temperature, settings.context
+    banks = [(prototypes, 1.0)]
+    if text is not None and settings.text_weight:
+        banks.append((torch.cat([text, prototypes[len(text) :]]), settings.text_weight))
+    if text is None or not settings.unknown_apart:
+        y = assign_in_context(guidance, prototypes, picture, pictures, tau, context)
+        terms = [weight * semantic_consistency(v, guidance, rows, tau, "sum", y) for rows, weight in banks]
+        return torch.stack(terms).sum()
+    known = len(text)
+    nearest = assign(guidance, prototypes)
+    choice = assign_in_context(guidance, prototypes[:known], picture, pictures, tau, context)
+    unknown = nearest >= known
+    y = torch.where(unknown, nearest, choice)
+    terms = []
+    for rows, weight in banks:
+        terms.append(weight * semantic_consistency(v, guidance, rows, tau, "sum", y))
+        of_known = semantic_consistency(v, guidance, rows[:known], tau, "none", choice)
+        terms.append(weight * (unknown * of_known).sum())
+    return torch.stack(terms).sum()
 
 
 def _sizes(segment_region: Tensor) -> list[list[int]]:

@@ -37,13 +37,23 @@ def teacher_segments(
 
 
 @torch.no_grad()
+def spoken(text: Tensor) -> Tensor:
+    """(D,) bool: the dimensions in which a name has anything.
+
+    A teacher may have others, which tell how sure it is and not of what (``teachers.conse``). Which class a segment is
+    of is a matter of the spoken ones alone.
+    """
+    return (text != 0).any(0)
+
+
+@torch.no_grad()
 def nearest_segments(text: Tensor, segments: Tensor, m: int) -> Tensor:
     """(K, m) indices of the segments nearest to each class's text vector, nearest first; see ``known_prototypes``."""
     if m < 1:
         raise ValueError(f"m is a positive number of segments, got {m}")
     if text.ndim != 2 or segments.ndim != 2 or text.shape[1] != segments.shape[1] or not len(segments):
         raise ValueError(f"expected text (K, D) and segments (S, D), got {tuple(text.shape)}, {tuple(segments.shape)}")
-    return (text @ segments.T).topk(min(m, len(segments)), dim=1).indices
+    return (text @ _spoken_of(segments, text).T).topk(min(m, len(segments)), dim=1).indices
 
 
 @torch.no_grad()
@@ -57,13 +67,19 @@ def known_prototypes(text: Tensor, segments: Tensor, m: int, seen: Tensor | None
         seen: (S, D) unit rows that are averaged instead, such as the student's of the same segments.
 
     Returns:
-        (K, D) unit rows.
+        (K, D) unit rows, 0 in dimensions that no name has.
 
     Raises:
         ValueError: m is not positive, there is no segment, or the dimensions differ.
     """
     nearest = nearest_segments(text, segments, m)
-    return F.normalize((segments if seen is None else seen)[nearest].sum(1), dim=1)
+    return F.normalize(_spoken_of(segments if seen is None else seen, text)[nearest].sum(1), dim=1)
+
+
+def _spoken_of(rows: Tensor, text: Tensor) -> Tensor:
+    """(S, D) unit rows -> the same, turned into the dimensions that names have."""
+    dimensions = spoken(text)
+    return rows if bool(dimensions.all()) else F.normalize(rows * dimensions, dim=1)
 
 
 @torch.no_grad()

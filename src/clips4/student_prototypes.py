@@ -23,7 +23,7 @@ from clips4.data.streams import SAMPLE, seeded
 from clips4.images import RGB
 from clips4.listening import Listener
 from clips4.preparation import BANK_SEGMENTS, picture_segments
-from clips4.prototypes import known_prototypes, mixture_prototypes
+from clips4.prototypes import known_prototypes, mixture_prototypes, spoken
 from clips4.reading import at_reading_size
 from clips4.regions import RegionCache
 from clips4.segments import flatten_pixels, pool
@@ -81,13 +81,16 @@ def fit_to_student(
     counts = ranks.counts(len(by_teacher), device=by_teacher.device)[:, 0].tolist()
     by_teacher, by_student = ranks.gather_rows(by_teacher, counts), ranks.gather_rows(by_student, counts)
     start = known_prototypes(prototypes.text, by_teacher.float(), config.prototypes.m, by_student.float())
-    rows = torch.cat([nothing, *pixels])
+    everything = torch.cat([nothing, *pixels])
+    # prototypes of names stay where names are; what the student is less sure of counts less in their sums
+    rows = everything * spoken(prototypes.text).to(everything)
     picture = torch.repeat_interleave(torch.arange(len(pixels)), torch.tensor([len(each) for each in pixels]))
     tau = config.prototypes.mixture_temperature
     prior = prototypes.known.to(start)
     known = mixture_prototypes(start, rows, picture, len(pixels), tau, config.prototypes.rounds, prior)
     # the unknown compete with the known for the pixels, and are moved once by what they win
-    both = mixture_prototypes(torch.cat([known, prototypes.unknown.to(known)]), rows, picture, len(pixels), tau, 1)
+    start = torch.cat([known, prototypes.unknown.to(known)])
+    both = mixture_prototypes(start, everything, picture, len(pixels), tau, 1)
     random = seeded(config.train.seed, SAMPLE)
     drawn = torch.randperm(len(by_teacher), generator=random)[:BANK_SEGMENTS]
     return replace(

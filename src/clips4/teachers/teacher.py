@@ -48,7 +48,7 @@ def _conse(settings: TeacherConfig) -> Teacher:
 
     if settings.reading is not None:
         raise UserError(f"teacher.reading = {settings.reading}: conse has none; readings are CLIP's")
-    return ConseTeacher()
+    return ConseTeacher(doubt=settings.doubt)
 
 
 def _clip(files: ModelFiles, settings: TeacherConfig) -> Teacher:
