@@ -31,10 +31,9 @@ from clips4.vocabulary import load_classes
 READINGS = {"": None, ", at three sizes and mirrored": ReadingOptions(scales=(0.7, 1, 1.4), flip=True)}
 
 
-def rows_of(text: Tensor, known: Tensor, unknown: Tensor) -> dict[str, Tensor]:
-    """What a network is asked with, by row."""
-    plain = {"text": text, "prototypes": known}
-    return plain | {f"{how}, unknown allowed": torch.cat([rows, unknown]) for how, rows in plain.items()}
+def rows_of(how: str, known: Tensor, unknown: Tensor) -> dict[str, Tensor]:
+    """What a network is asked with, without and with the unknown among the answers, by row."""
+    return {how: known, f"{how}, unknown allowed": torch.cat([known, unknown])}
 
 
 def main() -> None:
@@ -43,7 +42,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/davis16"))
     parser.add_argument("--out", type=Path, default=Path("runs/davis_names"))
     parser.add_argument("--every", type=int, default=3, help="frames are taken at this step, for training and scoring")
-    parser.add_argument("--preset", default="cpu")
+    parser.add_argument("--preset", default="few-names")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
 
@@ -55,8 +54,9 @@ def main() -> None:
         train(frames, classes, config, arguments.out, bool(checkpoint_folders(arguments.out)), listener=listener)
         minutes = (time.perf_counter() - started) / 60
         prototypes = load_checkpoint(arguments.out).prototypes
-        for_teacher = rows_of(prototypes.text, prototypes.known, prototypes.unknown)
-        for_student = rows_of(prototypes.text, prototypes.asked_known, prototypes.asked_unknown)
+        by_text = rows_of("text", prototypes.text, prototypes.unknown)
+        for_teacher = by_text | rows_of("prototypes", prototypes.known, prototypes.unknown)
+        for_student = by_text | rows_of("prototypes", prototypes.asked_known, prototypes.asked_unknown)
         rows: dict[str, dict[str, float]] = {}
         for reading, options in READINGS.items():
             teacher = Segmenter.from_teacher(config.teacher.name, config, options=options)

@@ -348,7 +348,7 @@ def test_text_that_is_wanted_and_not_given_is_an_error() -> None:
         with_text(make_case(), config(text=1.0), None)
 
 
-#------------------------------------------------------------------------------------ unknown classes that stand apart
+# ------------------------------------------------------------------------------------ unknown classes that stand apart
 
 
 @pytest.mark.parametrize(("context", "weight"), [(0.0, 0.0), (1.0, 0.0), (1.0, 0.7)])

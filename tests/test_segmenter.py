@@ -4,6 +4,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,8 +13,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
-from clips4.asking import BANK_NEAREST, Question
+from clips4.asking import BANK_NEAREST, Question, Vectors
 from clips4.checkpoints import Prototypes, load_checkpoint
 from clips4.config import Config, TeacherConfig
 from clips4.errors import UserError
@@ -209,6 +211,24 @@ def test_each_unknown_pixel_has_its_discovered_class(segmenter: Segmenter) -> No
     assert result.unknown_labels is not None
     np.testing.assert_array_equal(result.unknown_labels, np.where(labels >= 3, labels - 3, -1))
     assert segmenter.segment(picture, unknown=False).unknown_labels is None
+
+
+def test_text_is_asked_beside_the_unknown_that_it_was_trained_against(tiny_run: Path) -> None:
+    segmenter, picture = Segmenter.load(tiny_run, device="cpu"), photograph()
+    prototypes = segmenter.prototypes
+    assert prototypes is not None
+    fitted = torch.cat(
+        [prototypes.asked_known, prototypes.unknown.flip(0)]
+    )  # as if the fit had made them change places
+    segmenter.prototypes = replace(prototypes, fitted=fitted)
+    pairs: list[tuple[Vectors, Tensor]] = [
+        ("text", torch.cat([prototypes.text, prototypes.unknown])),
+        ("prototypes", fitted),
+    ]
+    for vectors, everything in pairs:
+        labels = nearest_class(segmenter.embed(picture), everything, (72, 96))[0].numpy()
+        unknown = segmenter.segment(picture, vectors=vectors).unknown_labels
+        np.testing.assert_array_equal(unknown, np.where(labels >= 3, labels - 3, -1))
 
 
 def test_new_words_are_found_in_the_bank_and_said_to_be(segmenter: Segmenter) -> None:

@@ -303,7 +303,11 @@ class Segmenter:
         self, read: ReadPicture, question: Question, unknown: bool = True, options: ReadingOptions | None = None
     ) -> Segmentation:
         """``segment`` for a picture that was read and a question that was put into vectors."""
-        others = self.prototypes.asked_unknown if unknown and self.prototypes else question.vectors[:0]
+        others = question.vectors[:0]
+        if unknown and self.prototypes:
+            # fitted prototypes stand beside each other; text was trained against the unknown as they stood then
+            by_text = all(source == "text" for source in question.sources)
+            others = self.prototypes.unknown if by_text else self.prototypes.asked_unknown
         return answering.answer(read, question, others, self._refinement, self._options(options).refine)
 
     def label(self, read: ReadPicture, vectors: Tensor, refine: Edges | None = None) -> tuple[Tensor, Tensor]:

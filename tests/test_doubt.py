@@ -1,0 +1,63 @@
+"""A run whose teacher tells how sure it is: a dimension more, from training to answers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from skimage import data
+from typer.testing import CliRunner
+
+from clips4.checkpoints import load_checkpoint
+from clips4.cli import app
+from clips4.prototypes import spoken
+from clips4.segmenter import Segmenter
+from tests.conftest import TINY, photograph
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("doubt")
+    (folder / "photos").mkdir()
+    for name, picture in (("cat", data.chelsea()), ("cup", data.coffee()), ("rocket", data.rocket())):
+        Image.fromarray(picture).save(folder / "photos" / f"{name}.png")
+    more = [
+        "data.long_side=256",
+        "teacher.doubt=true",
+        "objective.unknown_apart=true",
+        "prototypes.unknown_share=0.35",
+        "prototypes.step=0",
+    ]
+    settings = [part for override in [*TINY, *more] for part in ("--set", override)]
+    command = ["train", str(folder / "photos"), "--classes", "cat,sky,tree", "--out", str(folder / "run")]
+    result = CliRunner().invoke(app, [*command, "--device", "cpu", *settings])
+    assert result.exit_code == 0, result.output
+    return folder / "run"
+
+
+def test_only_unknown_prototypes_know_doubt(run: Path) -> None:
+    prototypes = load_checkpoint(run).prototypes
+    assert prototypes.text.shape == (3, 385)
+    assert spoken(prototypes.text).tolist() == [True] * 384 + [False]
+    for names in (prototypes.text, prototypes.known, prototypes.asked_known):
+        assert not names[:, -1].any()
+        torch.testing.assert_close(names.norm(dim=1), torch.ones(3))
+    assert prototypes.bank is not None
+    assert (prototypes.bank[:, -1] > 0.1).any(), "the case is too tame: the teacher doubts nothing"
+    everything = torch.cat([prototypes.unknown, prototypes.bank.float()])
+    torch.testing.assert_close(everything.norm(dim=1), torch.ones(len(everything)), rtol=0, atol=1e-3)
+
+
+def test_unknown_prototypes_that_do_not_move_stay_as_they_were_drawn(run: Path) -> None:
+    drawn = load_file(run / "prepared" / "prototypes.safetensors")["unknown"]
+    assert len(drawn) > 0
+    torch.testing.assert_close(load_checkpoint(run).prototypes.unknown, drawn)
+
+
+def test_such_a_run_answers_its_own_words_and_new_ones(run: Path) -> None:
+    segmenter = Segmenter.load(run, device="cpu")
+    picture = photograph(seed=0)
+    for classes in (None, ["cat", "violin"]):
+        result = segmenter.segment(picture, classes)
+        assert result.labels.shape == (picture.height, picture.width)
