@@ -308,6 +308,20 @@ def test_the_mixture_finds_the_centres_that_pixels_were_drawn_around() -> None:
     assert ((start * centres).sum(1) < 0.98).all()
 
 
+def test_a_class_of_few_dimensions_is_fitted_in_them_alone() -> None:
+    """What pixels have in another dimension neither enters the class nor, its prototype being 0 there, its share."""
+    start = F.normalize(torch.tensor([[1.0, 0.2, 0.0], [0.0, 1.0, 0.0], [0.1, 0.1, 1.0]]), dim=1)
+    z, rows = unit(40, 3).float(), torch.arange(40) // 10
+    within = torch.tensor([[True, True, False], [True, True, False], [True, True, True]])
+    found = mixture_prototypes(start, z, rows, 4, 0.3, 3, dimensions=within)
+    assert not found[:2, 2].any()
+    assert found[2, 2].abs() > 0
+    # the first two among themselves: the same as of pixels that have no third dimension
+    flat = z * torch.tensor([1.0, 1.0, 0.0])
+    alone = mixture_prototypes(start[:2], z, rows, 4, 0.3, 3, dimensions=within[:2])
+    torch.testing.assert_close(alone, mixture_prototypes(start[:2], flat, rows, 4, 0.3, 3))
+
+
 def test_a_prior_keeps_a_class_at_home() -> None:
     """A class whose only pixels are another's is drawn to them, and with a prior no farther than half way."""
     centre, start = torch.tensor([[1.0, 0.0]]), torch.eye(2)

@@ -39,8 +39,10 @@ def teacher() -> torch.nn.Module:
     return found
 
 
-def fit(teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes, turn: Tensor, rounds: int = 3) -> Prototypes:
-    config = load_config("cpu", ["data.inference_side=512", f"prototypes.rounds={rounds}", "prototypes.m=2"])
+def fit(
+    teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes, turn: Tensor, rounds: int = 3, *more: str
+) -> Prototypes:
+    config = load_config("cpu", ["data.inference_side=512", f"prototypes.rounds={rounds}", "prototypes.m=2", *more])
     return fit_to_student(
         prototypes,
         SeesTheSame(teacher, turn),  # type: ignore[arg-type]
@@ -97,6 +99,26 @@ def test_prototypes_of_names_stay_where_names_are(
     found = fit(teacher, pictures, replace(prototypes, text=text, known=known), torch.eye(384))
     assert not found.asked_known[:, :100].any()
     assert found.asked_unknown[:, :100].any()
+
+
+def test_unknown_prototypes_in_the_fit_take_pixels_from_the_known_and_are_held_back_like_them(
+    teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes
+) -> None:
+    # the unknown are drawn from where the known classes have their pixels
+    first = fit(teacher, pictures, prototypes, torch.eye(384), 1)
+    assert first.bank is not None
+    theirs = (first.bank.float() @ first.asked_known.T).argmax(0)
+    beside = replace(prototypes, unknown=F.normalize(first.bank[theirs].float(), dim=1))
+    alone, together = (
+        fit(teacher, pictures, beside, torch.eye(384), 1, f"prototypes.unknown_in_fit={choice}")
+        for choice in ("false", "true")
+    )
+    assert ((alone.asked_known * together.asked_known).sum(1) < 0.999).any()
+    torch.testing.assert_close(together.asked_unknown.norm(dim=1), torch.ones(2))
+    # a prior counts as much as all pixels: no unknown prototype is further than 45 degrees from where it was drawn
+    kept = (together.asked_unknown * beside.unknown).sum(1)
+    assert (kept > 0.7).all()
+    assert ((alone.asked_unknown * beside.unknown).sum(1) < kept).all()
 
 
 def test_without_rounds_the_prototypes_stay(teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes) -> None:

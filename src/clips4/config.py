@@ -135,6 +135,9 @@ class PrototypeConfig(_Section):
         4, ge=0, description="rounds that fit prototypes to the trained student's pixels; 0 asks it with the teacher's"
     )
     mixture_temperature: float = Field(0.03, gt=0, description="tau of that fit")
+    unknown_in_fit: bool = Field(
+        False, description="unknown prototypes take part in all its rounds, for when they are asked beside the known"
+    )
     step: float = Field(0.05, ge=0, le=1, description="how far an unknown prototype moves to its segments per step")
 
 

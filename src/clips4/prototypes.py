@@ -160,6 +160,7 @@ def mixture_prototypes(
     temperature: float,
     rounds: int,
     prior: Tensor | None = None,
+    dimensions: Tensor | None = None,
 ) -> Tensor:
     """Class prototypes moved into the student's space: a mixture of von Mises-Fisher densities fitted to its pixels.
 
@@ -181,6 +182,7 @@ def mixture_prototypes(
         temperature: tau.
         rounds: of expectation maximisation; 0 gives ``start``.
         prior: (K, D) unit rows, which count as much as all pixels; None for none.
+        dimensions: (K, D) bool, those that each class has; in the others its pixels count for nothing. None for all.
 
     Returns:
         (K, D) unit rows; a class that no pixel speaks for stays.
@@ -196,6 +198,8 @@ def mixture_prototypes(
             log_p = _log_probability(rows.to(start), prototypes, temperature)
             sums += (log_p + log_weights[where]).softmax(1).T @ rows.to(start)
         sums = ranks.total(sums)
+        if dimensions is not None:
+            sums = sums * dimensions
         found = F.normalize(sums, dim=1)
         if prior is not None:
             found = F.normalize(found + prior, dim=1)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from clips4 import ranks
 from clips4.checkpoints import Prototypes
-from clips4.config import Config
+from clips4.config import Config, PrototypeConfig
 from clips4.data.sources import Source
 from clips4.data.streams import SAMPLE, seeded
 from clips4.images import RGB
@@ -81,24 +81,34 @@ def fit_to_student(
     counts = ranks.counts(len(by_teacher), device=by_teacher.device)[:, 0].tolist()
     by_teacher, by_student = ranks.gather_rows(by_teacher, counts), ranks.gather_rows(by_student, counts)
     start = known_prototypes(prototypes.text, by_teacher.float(), config.prototypes.m, by_student.float())
-    everything = torch.cat([nothing, *pixels])
-    # prototypes of names stay where names are; what the student is less sure of counts less in their sums
-    rows = everything * spoken(prototypes.text).to(everything)
     picture = torch.repeat_interleave(torch.arange(len(pixels)), torch.tensor([len(each) for each in pixels]))
-    tau = config.prototypes.mixture_temperature
-    prior = prototypes.known.to(start)
-    known = mixture_prototypes(start, rows, picture, len(pixels), tau, config.prototypes.rounds, prior)
-    # the unknown compete with the known for the pixels, and are moved once by what they win
-    start = torch.cat([known, prototypes.unknown.to(known)])
-    both = mixture_prototypes(start, everything, picture, len(pixels), tau, 1)
+    fitted = _fitted(start, prototypes, torch.cat([nothing, *pixels]), picture, len(pixels), config.prototypes)
     random = seeded(config.train.seed, SAMPLE)
     drawn = torch.randperm(len(by_teacher), generator=random)[:BANK_SEGMENTS]
     return replace(
         prototypes,
-        fitted=torch.cat([known, both[len(known) :]]),
+        fitted=fitted,
         bank=by_teacher[drawn].contiguous(),
         student_bank=by_student[drawn].contiguous(),
     )
+
+
+def _fitted(
+    start: Tensor, prototypes: Prototypes, pixels: Tensor, picture: Tensor, pictures: int, settings: PrototypeConfig
+) -> Tensor:
+    """(K + U, D) the prototypes as the student's pixels (P, D) have them; the known begin at ``start`` (K, D)."""
+    known, unknown = prototypes.known.to(start), prototypes.unknown.to(start)
+    # prototypes of names stay where names are; what the student is less sure of counts less in their sums
+    spoken_ones = spoken(prototypes.text).to(start.device).expand(len(known), -1)
+    tau = settings.mixture_temperature
+    if settings.unknown_in_fit:
+        both = torch.cat([spoken_ones, torch.ones_like(unknown, dtype=torch.bool)])
+        begin, prior = torch.cat([start, unknown]), torch.cat([known, unknown])
+        return mixture_prototypes(begin, pixels, picture, pictures, tau, settings.rounds, prior, both)
+    known = mixture_prototypes(start, pixels, picture, pictures, tau, settings.rounds, known, spoken_ones)
+    # the unknown compete with the known for the pixels, and are moved once by what they win
+    moved = mixture_prototypes(torch.cat([known, unknown]), pixels, picture, pictures, tau, 1)
+    return torch.cat([known, moved[len(known) :]])
 
 
 def _segments_of_both(
