@@ -121,6 +121,21 @@ def test_unknown_prototypes_in_the_fit_take_pixels_from_the_known_and_are_held_b
     assert ((alone.asked_unknown * beside.unknown).sum(1) < kept).all()
 
 
+@pytest.mark.parametrize("unknown", ["false", "true"])
+def test_the_prior_is_how_much_the_teacher_counts(
+    teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes, unknown: str
+) -> None:
+    near = []
+    for prior in (0, 0.5, 1, 1e6):
+        settings = f"prototypes.prior={prior}", f"prototypes.unknown_in_fit={unknown}"
+        found = fit(teacher, pictures, prototypes, torch.eye(384), 1, *settings)
+        near.append((found.asked_known * prototypes.known).sum(1))
+    assert (near[0] <= near[1]).all()
+    assert (near[1] <= near[2]).all()
+    assert (near[0] < near[2]).any()
+    torch.testing.assert_close(near[3], torch.ones(len(near[3])))
+
+
 def test_without_rounds_the_prototypes_stay(teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes) -> None:
     assert fit(teacher, pictures, prototypes, torch.eye(384), rounds=0) is prototypes
 

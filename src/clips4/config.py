@@ -135,6 +135,9 @@ class PrototypeConfig(_Section):
         4, ge=0, description="rounds that fit prototypes to the trained student's pixels; 0 asks it with the teacher's"
     )
     mixture_temperature: float = Field(0.03, gt=0, description="tau of that fit")
+    prior: float = Field(
+        1.0, ge=0, description="weight of the teacher's prototype in that fit; 1: as much as all pixels of a class"
+    )
     unknown_in_fit: bool = Field(
         False, description="unknown prototypes take part in all its rounds, for when they are asked beside the known"
     )

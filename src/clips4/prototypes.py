@@ -181,7 +181,7 @@ def mixture_prototypes(
         pictures: their number on this rank.
         temperature: tau.
         rounds: of expectation maximisation; 0 gives ``start``.
-        prior: (K, D) unit rows, which count as much as all pixels; None for none.
+        prior: (K, D) rows; one of length 1 counts as much as all pixels of its class. None for none.
         dimensions: (K, D) bool, those that each class has; in the others its pixels count for nothing. None for all.
 
     Returns:
