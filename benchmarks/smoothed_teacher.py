@@ -1,10 +1,12 @@
 """The teacher smoothed without any training: what a student has to beat beside the teacher as it is.
 
     python benchmarks/smoothed_teacher.py --data ../shared/data/coco128 --run runs/coco128
+    python benchmarks/smoothed_teacher.py --dataset davis16 --data ../shared/data/davis16 --run runs/davis_names
 
 Rows, each by text and by the run's prototypes in the teacher's space: as it is; its map averaged over its own segments
 (k-means cut by the run's regions, as training sees it); its scores averaged over the run's regions at the picture's
-full size, so that outlines are those of the regions. Scored as benchmarks/coco128.py does.
+full size, so that outlines are those of the regions. Scored as benchmarks/coco128.py does, or as
+benchmarks/davis_names.py does with unknown allowed.
 """
 
 import argparse
@@ -20,9 +22,13 @@ from torch import Tensor
 from clips4.checkpoints import load_checkpoint
 from clips4.config import Config
 from clips4.data.labelled import coco128
+from clips4.data.labels import read_labels
+from clips4.data.sets.davis import load_davis
 from clips4.evaluation.confusion import Tally, confusion_matrix, scores
+from clips4.evaluation.davis import region_similarity
+from clips4.evaluation.named_objects import object_names
 from clips4.evaluation.records import markdown
-from clips4.images import RGB, reduce_to
+from clips4.images import RGB, load_rgb, reduce_to
 from clips4.labelling import nearest_class
 from clips4.preparation import picture_segments
 from clips4.progress import Bars
@@ -36,15 +42,24 @@ from clips4.vocabulary import load_classes
 def main() -> None:
     """Score and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", choices=("coco128", "davis16"), default="coco128")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/coco128"))
     parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--every", type=int, default=3, help="davis16: frames are taken at this step")
     arguments = parser.parse_args()
+    if arguments.dataset == "davis16":
+        score_davis(arguments.data, arguments.run, arguments.every)
+    else:
+        score_coco128(arguments.data, arguments.run)
 
-    checkpoint, classes = load_checkpoint(arguments.run), load_classes("coco128")
+
+def score_coco128(data: Path, run: Path) -> None:
+    """The rows of coco128: mIoU and pixel accuracy."""
+    checkpoint, classes = load_checkpoint(run), load_classes("coco128")
     vectors = {"text": checkpoint.prototypes.text, "prototypes": checkpoint.prototypes.known}
     regions = RegionCache(checkpoint.config.regions)
     maps = TeacherMaps(load_teacher(checkpoint.config.teacher))
-    dataset = coco128(arguments.data, classes)
+    dataset = coco128(data, classes)
     tallies: dict[str, Tally] = {}
     with Bars(Console(stderr=True)) as bars:
         bars.stage("scoring", len(dataset))
@@ -56,6 +71,36 @@ def main() -> None:
     found = {row: scores(tally.total) for row, tally in sorted(tallies.items(), reverse=True)}
     rows = {row: {"miou": each.miou_present, "accuracy": each.pixel_accuracy} for row, each in found.items()}
     print(markdown(rows, {"miou": "mIoU, classes present", "accuracy": "pixel accuracy"}))
+
+
+def score_davis(data: Path, run: Path, every: int) -> None:
+    """The rows of DAVIS: IoU of the named object, mean over frames, then over sequences; unknown allowed."""
+    checkpoint, objects = load_checkpoint(run), object_names(load_classes("davis16-names"))
+    prototypes = checkpoint.prototypes
+    known = {"text": prototypes.text, "prototypes": prototypes.known}
+    vectors = {how: torch.cat([each, prototypes.unknown]) for how, each in known.items()}
+    regions = RegionCache(checkpoint.config.regions)
+    maps = TeacherMaps(load_teacher(checkpoint.config.teacher))
+    ious: dict[str, list[float]] = {}  # by row, a mean for each sequence
+    videos = load_davis(data)
+    with Bars(Console(stderr=True)) as bars:
+        bars.stage("scoring", len(videos))
+        for video in videos:
+            found: dict[str, list[float]] = {}
+            for path, mask in zip(video.frames[::every], video.masks[::every], strict=True):
+                truth = read_labels(mask) > 0
+                if truth.any():
+                    for row, labels in answers(
+                        load_rgb(path), path, truth.shape, vectors, checkpoint.config, regions, maps
+                    ):
+                        iou = region_similarity(truth, np.isin(labels, objects[video.name]))
+                        found.setdefault(row, []).append(iou)
+            for row, values in found.items():
+                ious.setdefault(row, []).append(float(np.mean(values)))
+            bars.advance({})
+    print(
+        markdown({row: {"iou": float(np.mean(ious[row]))} for row in sorted(ious, reverse=True)}, {"iou": "mean IoU"})
+    )
 
 
 def answers(
