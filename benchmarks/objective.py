@@ -108,7 +108,7 @@ def peak_memory(matrix_mib: int) -> None:
     held = Path("/proc/self/statm").read_text().split()[1]
     settings = ObjectiveConfig(contrast_pixels=0, matrix_mib=matrix_mib)
     terms = objective(z, regions, pixel_map, prototypes, settings, SegmentConfig(clusters=36), text=prototypes[:92])
-    terms.total.backward()  # type: ignore[no-untyped-call]
+    terms.total.backward()
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     page = resource.getpagesize()
     print(

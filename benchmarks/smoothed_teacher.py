@@ -22,11 +22,9 @@ from torch import Tensor
 from clips4.checkpoints import load_checkpoint
 from clips4.config import Config
 from clips4.data.labelled import coco128
-from clips4.data.labels import read_labels
 from clips4.data.sets.davis import load_davis
 from clips4.evaluation.confusion import Tally, confusion_matrix, scores
-from clips4.evaluation.davis import region_similarity
-from clips4.evaluation.named_objects import object_names
+from clips4.evaluation.named_objects import object_names, score_answers
 from clips4.evaluation.records import markdown
 from clips4.images import RGB, load_rgb, reduce_to
 from clips4.labelling import nearest_class
@@ -81,26 +79,14 @@ def score_davis(data: Path, run: Path, every: int) -> None:
     vectors = {how: torch.cat([each, prototypes.unknown]) for how, each in known.items()}
     regions = RegionCache(checkpoint.config.regions)
     maps = TeacherMaps(load_teacher(checkpoint.config.teacher))
-    ious: dict[str, list[float]] = {}  # by row, a mean for each sequence
-    videos = load_davis(data)
+
+    def of_frame(frame: Path, size: tuple[int, ...]) -> Iterator[tuple[str, NDArray[np.integer]]]:
+        return answers(load_rgb(frame), frame, size, vectors, checkpoint.config, regions, maps)
+
     with Bars(Console(stderr=True)) as bars:
-        bars.stage("scoring", len(videos))
-        for video in videos:
-            found: dict[str, list[float]] = {}
-            for path, mask in zip(video.frames[::every], video.masks[::every], strict=True):
-                truth = read_labels(mask) > 0
-                if truth.any():
-                    for row, labels in answers(
-                        load_rgb(path), path, truth.shape, vectors, checkpoint.config, regions, maps
-                    ):
-                        iou = region_similarity(truth, np.isin(labels, objects[video.name]))
-                        found.setdefault(row, []).append(iou)
-            for row, values in found.items():
-                ious.setdefault(row, []).append(float(np.mean(values)))
-            bars.advance({})
-    print(
-        markdown({row: {"iou": float(np.mean(ious[row]))} for row in sorted(ious, reverse=True)}, {"iou": "mean IoU"})
-    )
+        found = score_answers(of_frame, load_davis(data), objects, every, bars)
+    rows = {row: {"iou": float(np.mean(list(found[row].values())))} for row in sorted(found, reverse=True)}
+    print(markdown(rows, {"iou": "mean IoU"}))
 
 
 def answers(

@@ -142,7 +142,7 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
                 v, guidance, torch.cat([words, unknown]), weights.temperature
             )
             clock.mark("losses")
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             clock.mark("losses, backward")
             unknown = update_unknown(unknown, known, guidance, config.prototypes.step)
             clock.mark("prototypes")

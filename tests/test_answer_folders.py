@@ -25,7 +25,6 @@ from clips4.images import load_rgb, write_atomically
 from clips4.listening import Silent
 from clips4.outputs import KINDS, Kind
 from clips4.segmenter import Segmentation
-from clips4.yolo_files import polygons_of_lines
 from tests.conftest import photograph, write_broken_pictures
 
 NAMES = ("cat", "tea cup & <saucer>", "grass")
@@ -53,6 +52,15 @@ class Answers:
             owner=torch.arange(3),
         )
         return Answer(result, path, stem)
+
+
+def polygons_of_lines(text: str, size: tuple[int, int]) -> list[tuple[int, np.ndarray]]:
+    """Class and polygon (N, 2) x, y in pixels of each line of a label file, for a picture of ``size`` (H, W)."""
+    found = []
+    for line in text.splitlines():
+        number, *values = line.split()
+        found.append((int(number), np.array(values, float).reshape(-1, 2) * (size[1], size[0])))
+    return found
 
 
 @pytest.fixture

@@ -129,7 +129,7 @@ def test_threads_get_the_same_vectors(teacher: Words) -> None:
     ask = asker(teacher)
     lists = [[f"word{(n + k) % 7}" for k in range(3)] for n in range(24)]
     found: dict[int, Tensor] = {}
-    threads = [Thread(target=lambda n=n: found.update({n: ask.question(lists[n]).vectors})) for n in range(24)]  # type: ignore[misc]
+    threads = [Thread(target=lambda n=n: found.update({n: ask.question(lists[n]).vectors})) for n in range(24)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -51,7 +51,7 @@ def segmenter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Segmenter:
     return Segmenter(encoder, TeacherConfig(), 256, torch.device("cpu"), prototypes, Words(), stride=8)
 
 
-def picture(boxes: dict[tuple[int, int, int, int], tuple[int, int, int]]) -> np.ndarray:  # type: ignore[type-arg]
+def picture(boxes: dict[tuple[int, int, int, int], tuple[int, int, int]]) -> np.ndarray:
     image = np.full((96, 128, 3), GREEN, np.uint8)
     for (left, top, width, height), value in boxes.items():
         image[top : top + height, left : left + width] = value

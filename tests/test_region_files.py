@@ -142,7 +142,7 @@ def test_options_that_do_not_go_together_are_told(options: tuple, message: str) 
 @pytest.mark.parametrize(("save", "method"), [("jpeg", "hed-ucm"), ("", "hed-ucm"), ("png,page", "slic")])
 def test_wrong_kinds_of_output_are_told(save: str, method: str) -> None:
     with pytest.raises(UserError, match="--save"):
-        parse_kinds(save, RegionConfig(method=method))  # type: ignore[arg-type]
+        parse_kinds(save, RegionConfig(method=method))
 
 
 def test_a_worker_that_cuts_superpixels_does_without_pytorch(pictures: Path, tmp_path: Path) -> None:

@@ -125,6 +125,13 @@ def test_a_run_without_a_checkpoint_leaves_the_old_page(pictures: Path, tmp_path
     assert page.read_text() == "old"
 
 
+def test_a_page_of_no_usable_picture_is_refused_with_the_first_reason(tiny_run: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("no picture")
+    with pytest.raises(UserError, match=r"none of 1 pictures can be shown; the first: .*broken\.jpg"):
+        gather(tiny_run, [broken], "cpu", Silent())
+
+
 def test_every_photograph_has_its_six_pictures(findings: Findings, page: Page) -> None:
     alts = [image["alt"] for image in page.all("img")]
     for title in ("photo0", "photo1", "photo2"):

@@ -60,8 +60,8 @@ def succeeding(before: Record | None, record: Record) -> Record:
     """A record that takes the place of another: what the same settings saved of the same picture still counts."""
     if before is None:
         return record
-    if all(before[key] == record[key] for key in ("made_by", "source", "stamp")):  # type: ignore[literal-required]
-        kinds, files = ([*before[key], *record[key]] for key in ("kinds", "files"))  # type: ignore[literal-required]
+    if all(before[key] == record[key] for key in ("made_by", "source", "stamp")):
+        kinds, files = ([*before[key], *record[key]] for key in ("kinds", "files"))
         return {
             **record,
             "kinds": list(dict.fromkeys(kinds)),

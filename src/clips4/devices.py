@@ -51,7 +51,7 @@ def make_fabric(device: str, precision: str) -> "Fabric":
         accelerator=where.type,
         devices=processes,
         num_nodes=nodes,
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision,
         # batch norms keep their statistics, so there is no buffer to be sent around
         strategy=DDPStrategy(broadcast_buffers=False),
     )

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from clips4.checkpoints import Checkpoint, load_checkpoint
 from clips4.config import SegmentConfig
-from clips4.data.folders import Skipped, prepare
+from clips4.data.folders import Skipped
+from clips4.data.sources import PictureFiles
 from clips4.devices import pick_device
+from clips4.errors import UserError
 from clips4.images import RGB, palette
 from clips4.listening import Listener
 from clips4.outputs import output_stems
@@ -105,7 +107,11 @@ class Findings:
 
 
 def gather(run: Path, paths: Sequence[Path], device: str, listener: Listener) -> Findings:
-    """Read a run and compute what the page shows of each photograph."""
+    """Read a run and compute what the page shows of each photograph.
+
+    Raises:
+        UserError: no picture is usable.
+    """
     checkpoint = load_checkpoint(run)
     config, prototypes = checkpoint.config, checkpoint.prototypes
     student = Segmenter.load(checkpoint.path, device)
@@ -113,17 +119,22 @@ def gather(run: Path, paths: Sequence[Path], device: str, listener: Listener) ->
     regions_of = RegionCache(config.regions)
     titles = dict(zip(paths, (stem.replace("_", " ") for stem in output_stems(paths)), strict=True))
     photographs: list[Photograph] = []
+    skipped: list[Skipped] = []
 
-    def visit(path: Path, image: RGB) -> None:
+    listener.stage("drawing the page", len(paths))
+    for _, path, image in PictureFiles(paths).once(config.data.long_side, 0, 1):
+        if isinstance(image, str):
+            skipped.append(Skipped(path, image))
+            continue
         z, pixel_map, regions = student.embed(image).cpu(), teacher.embed(image).cpu(), regions_of(image, path)
         segments = fine_segments(z, regions, config.segments)
         by_teacher = nearest_class(pixel_map, prototypes.text, image.shape[:2])[0].numpy()
         by_student = nearest_class(z, prototypes.asked(), image.shape[:2])[0].numpy()
         photographs.append(Photograph(titles[path], image, regions, segments, z, pixel_map, by_teacher, by_student))
         listener.advance({})
-
-    listener.stage("drawing the page", len(paths))
-    _, skipped = prepare(paths, config.data.long_side, visit)
+    if not photographs:
+        first = f"; the first: {skipped[0].reason}" if skipped else ""
+        raise UserError(f"none of {len(paths)} pictures can be shown{first}")
     return Findings(checkpoint, photographs, skipped, read_log(run / LOG), str(pick_device(device)))
 
 

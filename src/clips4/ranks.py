@@ -75,7 +75,7 @@ class _GatherRows(torch.autograd.Function):
         return torch.cat([part[:count] for part, count in zip(every, rows, strict=True)])
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
         summed = slope.contiguous().clone()
         dist.all_reduce(summed)
         return summed.split(ctx.rows)[rank()], None

@@ -98,15 +98,15 @@ def _fitted(
 ) -> Tensor:
     """(K + U, D) the prototypes as the student's pixels (P, D) have them; the known begin at ``start`` (K, D)."""
     known, unknown = prototypes.known.to(start), prototypes.unknown.to(start)
-    prior = settings.prior * known
     # prototypes of names stay where names are; what the student is less sure of counts less in their sums
-    spoken_ones = spoken(prototypes.text).to(start.device).expand(len(known), -1)
-    tau = settings.mixture_temperature
+    dimensions = spoken(prototypes.text).to(start.device).expand(len(known), -1)
+    prior, tau = settings.prior * known, settings.mixture_temperature
     if settings.unknown_in_fit:
-        both = torch.cat([spoken_ones, torch.ones_like(unknown, dtype=torch.bool)])
-        begin, prior = torch.cat([start, unknown]), torch.cat([prior, settings.prior * unknown])
-        return mixture_prototypes(begin, pixels, picture, pictures, tau, settings.rounds, prior, both)
-    known = mixture_prototypes(start, pixels, picture, pictures, tau, settings.rounds, prior, spoken_ones)
+        begin = torch.cat([start, unknown])
+        prior = torch.cat([prior, settings.prior * unknown])
+        dimensions = torch.cat([dimensions, torch.ones_like(unknown, dtype=torch.bool)])
+        return mixture_prototypes(begin, pixels, picture, pictures, tau, settings.rounds, prior, dimensions)
+    known = mixture_prototypes(start, pixels, picture, pictures, tau, settings.rounds, prior, dimensions)
     # the unknown compete with the known for the pixels, and are moved once by what they win
     moved = mixture_prototypes(torch.cat([known, unknown]), pixels, picture, pictures, tau, 1)
     return torch.cat([known, moved[len(known) :]])

@@ -51,12 +51,3 @@ def link_picture(source: Path, link: Path) -> None:
     except OSError:
         shutil.copyfile(source, beside)
     beside.replace(link)
-
-
-def polygons_of_lines(text: str, size: tuple[int, int]) -> list[tuple[int, np.ndarray]]:
-    """Class and polygon (N, 2) x, y in pixels of each line of a label file, for a picture of ``size`` (H, W)."""
-    found = []
-    for line in text.splitlines():
-        number, *values = line.split()
-        found.append((int(number), np.array(values, float).reshape(-1, 2) * (size[1], size[0])))
-    return found

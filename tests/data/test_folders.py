@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clips4.data.folders import MIN_SIDE, load_photograph, prepare
+from clips4.data.folders import MIN_SIDE, load_photograph
 from clips4.errors import UserError
-from clips4.images import RGB
-from tests.helpers import noise_image, write_images
+from tests.helpers import noise_image
 
 
 def save(path: Path, height: int, width: int) -> Path:
@@ -40,38 +39,3 @@ def test_photograph_of_the_least_size_is_taken(tmp_path: Path) -> None:
 def test_photograph_too_narrow_once_reduced_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="400 x 40 pixels are too narrow"):
         load_photograph(save(tmp_path / "a.png", 40, 400), 128)
-
-
-def test_prepare_visits_usable_pictures_in_order_and_reports_the_others(tmp_path: Path) -> None:
-    good = write_images(tmp_path, 3)
-    broken, small = tmp_path / "broken.jpg", save(tmp_path / "small.png", 8, 8)
-    broken.write_text("no picture")
-    visited: list[tuple[Path, tuple[int, ...]]] = []
-
-    def visit(path: Path, image: RGB) -> None:
-        visited.append((path, image.shape))
-
-    usable, skipped = prepare([good[2], broken, good[0], small, good[1]], 64, visit)
-    assert usable == [good[2], good[0], good[1]]
-    assert visited == [(path, (48, 64, 3)) for path in usable]
-    assert [skip.path for skip in skipped] == [broken, small]
-    assert all(skip.path.name in skip.reason and "\n" not in skip.reason for skip in skipped)
-
-
-def test_prepare_of_nothing_usable_names_the_first_reason(tmp_path: Path) -> None:
-    paths = [tmp_path / "gone.png", save(tmp_path / "small.png", 8, 8)]
-    with pytest.raises(UserError, match=r"none of 2 pictures.*gone\.png: no such file"):
-        prepare(paths, 64, lambda path, image: None)
-
-
-def test_prepare_of_no_pictures_is_the_users_error() -> None:
-    with pytest.raises(UserError):
-        prepare([], 64, lambda path, image: None)
-
-
-def test_errors_of_the_visitor_are_not_swallowed(tmp_path: Path) -> None:
-    def visit(path: Path, image: RGB) -> None:
-        raise RuntimeError("the disk is full")
-
-    with pytest.raises(RuntimeError, match="disk is full"):
-        prepare(write_images(tmp_path, 1), 64, visit)

@@ -1,6 +1,7 @@
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clips4.data.sources import PictureFiles, PictureShards, find_pictures, open_source
@@ -32,6 +33,20 @@ def test_each_picture_is_seen_once_over_the_ranks(shards: list[Path], tmp_path: 
         assert files[4].name in str(broken.image)
         # numbers do not depend on who reads
         assert {e.path.name: e.number for e in seen} == {e.path.name: e.number for e in source.once(64, 0, 1)}
+
+
+def test_files_come_in_the_order_given_reduced_and_each_unusable_one_with_its_reason(tmp_path: Path) -> None:
+    good = write_images(tmp_path, 3)
+    broken, empty = tmp_path / "broken.jpg", tmp_path / "empty.png"
+    broken.write_text("no picture")
+    empty.touch()
+    seen = list(PictureFiles([good[2], broken, good[0], empty, good[1]]).once(50, 0, 1))
+    assert [each.path for each in seen] == [good[2], broken, good[0], empty, good[1]]
+    assert [each.number for each in seen] == [0, 1, 2, 3, 4]
+    assert all(not isinstance(seen[n].image, str) and max(np.shape(seen[n].image)) == 50 for n in (0, 2, 4))
+    for n in (1, 3):
+        assert seen[n].path.name in str(seen[n].image)
+        assert "\n" not in str(seen[n].image)
 
 
 def test_what_is_found_and_opened(shards: list[Path], tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_a_copy_reads_alike(folders: dict[str, Path]) -> None:
 
 
 def make_student(folder: Path, frozen: bool = False, stride: int = 8) -> Embedder:
-    config = StudentConfig(backbone="dino", weights=str(folder), frozen=frozen, width=16, stride=stride)  # type: ignore[arg-type]
+    config = StudentConfig(backbone="dino", weights=str(folder), frozen=frozen, width=16, stride=stride)
     torch.manual_seed(0)
     return build_student(config, DIMENSIONS)
 

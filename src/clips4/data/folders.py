@@ -1,6 +1,5 @@
-"""Folders of unlabelled pictures: the usable ones are kept, the others reported."""
+"""Unlabelled photographs: which are fit to train on, and at what size."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,35 +34,3 @@ def fit_photograph(image: RGB, long_side: int, name: str) -> RGB:
     if min(image.shape[:2]) < MIN_SIDE:
         raise UserError(f"{name}: {width} x {height} pixels are too narrow to train on; crop it")
     return image
-
-
-def prepare(
-    paths: Sequence[Path], long_side: int, visit: Callable[[Path, RGB], None]
-) -> tuple[list[Path], list[Skipped]]:
-    """Visit every usable picture once, in order.
-
-    Args:
-        paths: pictures.
-        long_side: see ``load_photograph``.
-        visit: called with each usable picture, e.g. to fill a cache.
-
-    Returns:
-        The paths visited, and those skipped with the reason.
-
-    Raises:
-        UserError: no picture is usable.
-    """
-    usable, skipped = [], []
-    for path in paths:
-        try:
-            image = load_photograph(path, long_side)
-        except UserError as error:
-            skipped.append(Skipped(path, str(error)))
-            continue
-        visit(path, image)
-        usable.append(path)
-    if not paths:
-        raise UserError("no picture was given to train on")
-    if not usable:
-        raise UserError(f"none of {len(paths)} pictures can be used; the first: {skipped[0].reason}")
-    return usable, skipped

@@ -5,7 +5,8 @@ that the object goes by. IoU is averaged over the frames of a sequence, then ove
 weigh more. Frames whose truth has no object are left out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ from clips4.images import load_rgb
 from clips4.listening import Listener, Silent
 from clips4.segmenter import Segmenter
 from clips4.vocabulary import ClassList, data_lines
+
+Answers = Callable[[Path, tuple[int, ...]], Iterable[tuple[str, NDArray[np.integer]]]]
+"""A frame and the (H, W) of its truth -> the label map (H, W) of each row."""
 
 
 def object_names(classes: ClassList, table: str = "davis16-objects") -> dict[str, tuple[int, ...]]:
@@ -45,14 +49,36 @@ def score_named_objects(
     every: int = 1,
     listener: Listener | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Mean IoU of each sequence's object by name.
+    """``score_answers`` of a segmenter.
 
     Args:
         segmenter: a student or a teacher alone.
-        videos: frames and masks; any value but 0 is the object.
-        objects: sequence -> the classes its object goes by, see ``object_names``.
         vectors: (L, D) class vectors by the name of their row, those of unknown classes, if they are asked, after the
             known ones.
+        videos, objects, every, listener: see ``score_answers``.
+    """
+
+    def answers(frame: Path, size: tuple[int, ...]) -> Iterable[tuple[str, NDArray[np.integer]]]:
+        read = segmenter.read(load_rgb(frame))
+        for row, matrix in vectors.items():
+            yield row, segmenter.label(read, matrix)[0].cpu().numpy()
+
+    return score_answers(answers, videos, objects, every, listener)
+
+
+def score_answers(
+    answers: Answers,
+    videos: Sequence[VideoSequence],
+    objects: Mapping[str, tuple[int, ...]],
+    every: int = 1,
+    listener: Listener | None = None,
+) -> dict[str, dict[str, float]]:
+    """Mean IoU of each sequence's object by name.
+
+    Args:
+        answers: gives the labels of a frame, by row.
+        videos: frames and masks; any value but 0 is the object.
+        objects: sequence -> the classes its object goes by, see ``object_names``.
         every: frames are taken at this step.
 
     Returns:
@@ -65,19 +91,16 @@ def score_named_objects(
     if nameless := [video.name for video in videos if video.name not in objects]:
         raise UserError(f"sequence {nameless[0]}: nothing says what its object is called")
     listener.stage("scoring", sum(len(video.frames[::every]) for video in videos))
-    scores: dict[str, dict[str, float]] = {row: {} for row in vectors}
+    scores: dict[str, dict[str, float]] = {}
     for video in videos:
-        ious: dict[str, list[float]] = {row: [] for row in vectors}
+        ious: dict[str, list[float]] = {}
         for frame, mask in zip(video.frames[::every], video.masks[::every], strict=True):
             truth: NDArray[np.bool_] = read_labels(mask) > 0
             if truth.any():
-                read = segmenter.read(load_rgb(frame))
-                for row, matrix in vectors.items():
-                    labels, _ = segmenter.label(read, matrix)
-                    answer = np.isin(labels.cpu().numpy(), objects[video.name])
-                    ious[row].append(region_similarity(truth, answer))
+                for row, labels in answers(frame, truth.shape):
+                    iou = region_similarity(truth, np.isin(labels, objects[video.name]))
+                    ious.setdefault(row, []).append(iou)
             listener.advance({})
         for row, values in ious.items():
-            if values:
-                scores[row][video.name] = float(np.mean(values))
+            scores.setdefault(row, {})[video.name] = float(np.mean(values))
     return scores

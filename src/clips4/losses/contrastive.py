@@ -134,7 +134,7 @@ class _ContrastSum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         z_gradient, v_gradient = ctx.saved_tensors
         factor = slope * ctx.concentration
         return (z_gradient * factor, v_gradient * factor, *[None] * 7)
