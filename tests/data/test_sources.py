@@ -37,11 +37,11 @@ def test_each_picture_is_seen_once_over_the_ranks(shards: list[Path], tmp_path: 
 
 def test_files_come_in_the_order_given_reduced_and_each_unusable_one_with_its_reason(tmp_path: Path) -> None:
     good = write_images(tmp_path, 3)
-    broken, empty = tmp_path / "broken.jpg", tmp_path / "empty.png"
+    broken, astray = tmp_path / "broken.jpg", tmp_path / "astray.png"
     broken.write_text("no picture")
-    empty.touch()
-    seen = list(PictureFiles([good[2], broken, good[0], empty, good[1]]).once(50, 0, 1))
-    assert [each.path for each in seen] == [good[2], broken, good[0], empty, good[1]]
+    astray.symlink_to("nowhere.png")
+    seen = list(PictureFiles([good[2], broken, good[0], astray, good[1]]).once(50, 0, 1))
+    assert [each.path for each in seen] == [good[2], broken, good[0], astray, good[1]]
     assert [each.number for each in seen] == [0, 1, 2, 3, 4]
     assert all(not isinstance(seen[n].image, str) and max(np.shape(seen[n].image)) == 50 for n in (0, 2, 4))
     for n in (1, 3):

@@ -168,4 +168,6 @@ def _size(file: Path | io.BytesIO) -> tuple[int, int] | None:
 
 
 def _digest(paths: Iterable[Path]) -> str:
-    return settings_key({"pictures": [(path.name, path.stat().st_size) for path in paths]})
+    # a link to nothing is no size; it is told as unreadable where pictures are read
+    sizes = [(path.name, path.stat().st_size if path.exists() else None) for path in paths]
+    return settings_key({"pictures": sizes})
