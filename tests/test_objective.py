@@ -48,6 +48,7 @@ def config(
     context: float = 0.0,
     text: float = 0.0,
     apart: bool = False,
+    spare: bool = False,
 ) -> ObjectiveConfig:
     return ObjectiveConfig(
         contrast_weight=contrast,
@@ -60,6 +61,7 @@ def config(
         context=context,
         text_weight=text,
         unknown_apart=apart,
+        spare_same_class=spare,
     )
 
 
@@ -395,3 +397,37 @@ def test_without_unknown_classes_nothing_stands_apart() -> None:
 def test_unknown_classes_that_stand_apart_need_the_number_of_known_ones() -> None:
     with pytest.raises(ValueError, match="unknown_apart"):
         with_text(make_case(), config(apart=True), None)
+
+
+# ------------------------------------------------------------------------------- L_t that spares what is of one class
+
+
+@pytest.mark.parametrize(("context", "apart"), [(0.0, False), (1.0, False), (1.0, True)])
+@pytest.mark.parametrize("semantic_weight", [0.0, 1.0])
+def test_segments_that_the_teacher_calls_alike_leave_the_contrast(
+    semantic_weight: float, context: float, apart: bool
+) -> None:
+    case, text = make_case(), unit(3, 6, seed=8)  # three known classes, two unknown
+    settings = config(1, 0, semantic_weight, context=context, apart=apart, spare=True)
+    ours = case._replace(z=case.z.clone().requires_grad_())
+    contrast = objective(*ours, settings, SEGMENTS, text=text).contrast
+    theirs = case._replace(z=case.z.clone().requires_grad_())
+    segments = cut_by_regions(spherical_kmeans(theirs.z.detach(), (2, 2), 3, 0.5), case.regions)
+    pixels, labels = flatten_pixels(theirs.z), segments.labels.flatten()
+    v = pool(pixels, labels, len(segments.region))
+    guidance = pool(flatten_pixels(case.pixel_map), labels, len(segments.region))
+    candidates = case.prototypes[:3] if apart else case.prototypes
+    y = torch.tensor(
+        reference_prototypes.assign_in_context(guidance, candidates, (segments.view // 2).tolist(), 0.2, context)
+    )
+    if apart:
+        nearest = (guidance @ case.prototypes.T).argmax(1)
+        y = torch.where(nearest >= 3, nearest, y)
+    expected = reference_losses.pixel_segment_contrast(
+        pixels, case.regions.flatten(), labels, v, segments.region, settings.concentration, segment_class=y
+    ).mean()
+    torch.testing.assert_close(contrast, expected)
+    plain = objective(*case, config(1, 0, 0), SEGMENTS).contrast
+    assert contrast.item() < plain.item() - 1e-3, "the case is too tame: nothing is spared"
+    gradients = [torch.autograd.grad(each, z)[0] for each, z in ((contrast, ours.z), (expected, theirs.z))]
+    torch.testing.assert_close(*gradients)

@@ -25,6 +25,7 @@ from tests.two_ranks import on_two_ranks
 
 SEGMENTS = SegmentConfig(clusters=(2, 2), iterations=3, location_weight=0.5)
 KNOWN, UNKNOWN, DIMENSIONS = 4, 5, 6
+VARIANTS = ("plain", "exclude_own", "spare_same_class")  # of L_t
 Shares = dict[str, list[dict[str, Any]]]
 
 
@@ -33,7 +34,7 @@ def everything(rank: int) -> dict[str, Any]:
     images = range(2 * rank, 2 * rank + 2)
     return {
         "gather": gather(rank),
-        **{f"step, exclude_own {own}": a_step(images, own) for own in (False, True)},
+        **{f"step, {variant}": a_step(images, variant) for variant in VARIANTS},
         "search": search(range(rank, 11), 2),
     }
 
@@ -90,14 +91,15 @@ def test_rows_counts_and_sums_of_two_ranks(shares: Shares) -> None:
 # ------------------------------------------------------------------------------------------------- the objective
 
 
-def settings(exclude_own: bool) -> ObjectiveConfig:
+def settings(variant: str) -> ObjectiveConfig:
     return ObjectiveConfig(
         contrast_weight=0.7,
         embedding_weight=1.3,
         semantic_weight=0.4,
         concentration=6.0,
         temperature=0.2,
-        exclude_own=exclude_own,
+        exclude_own=variant == "exclude_own",
+        spare_same_class=variant == "spare_same_class",
     )
 
 
@@ -116,7 +118,7 @@ def pictures_of(images: range) -> dict[str, Tensor]:
     }
 
 
-def a_step(images: range, exclude_own: bool) -> dict[str, Tensor]:
+def a_step(images: range, variant: str) -> dict[str, Tensor]:
     """Loss and gradient of a linear student, and the unknown prototypes after the step."""
     batch, prototypes = pictures_of(images), unit(KNOWN + UNKNOWN, DIMENSIONS, seed=5)
     weight = torch.randn(DIMENSIONS, 5, generator=generator(7), dtype=torch.float64, requires_grad=True)
@@ -126,7 +128,7 @@ def a_step(images: range, exclude_own: bool) -> dict[str, Tensor]:
         batch["regions"],
         batch["pixel_map"],
         prototypes,
-        settings(exclude_own),
+        settings(variant),
         SEGMENTS,
         batch["drawn"],
         text=unit(KNOWN, DIMENSIONS, seed=6),
@@ -140,11 +142,11 @@ def a_step(images: range, exclude_own: bool) -> dict[str, Tensor]:
     return {"gradient": gradient, "values": values, "unknown": unknown}
 
 
-@pytest.mark.parametrize("exclude_own", [False, True])
-def test_two_ranks_make_the_step_of_one_with_both_batches(shares: Shares, exclude_own: bool) -> None:
-    alone = a_step(range(4), exclude_own)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_two_ranks_make_the_step_of_one_with_both_batches(shares: Shares, variant: str) -> None:
+    alone = a_step(range(4), variant)
     assert float(alone["gradient"].norm()) > 0.01
-    for share in shares[f"step, exclude_own {exclude_own}"]:
+    for share in shares[f"step, {variant}"]:
         for name, value in alone.items():
             error = float((share[name] - value).norm() / value.norm())
             assert error < 1e-12, name

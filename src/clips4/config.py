@@ -171,6 +171,9 @@ class ObjectiveConfig(_Section):
     unknown_apart: bool = Field(
         False, description="a segment of an unknown class learns besides which known one it is nearest to"
     )
+    spare_same_class: bool = Field(
+        False, description="segments of a pixel's class y_s leave S-, so that L_t does not hold apart what is alike"
+    )
     exclude_own: bool = Field(False, description="the variant of SegSort and HSG of L_t")
     contrast_pixels: int = Field(
         4096, ge=0, description="pixels per step that L_t is averaged over, as many of each picture; 0 takes all"

@@ -85,58 +85,82 @@ def objective(
     contrast = embedding = semantic = z.new_zeros(())
     sizes = _sizes(segments.region)
     segment_share = ranks.world_size() / max(1, sum(segment_count for segment_count, _ in sizes))
+    told = None
+    if settings.semantic_weight or (settings.contrast_weight and settings.spare_same_class):
+        told = _tell_classes(guidance, segments.view // VIEWS, len(z) // VIEWS, prototypes, text, settings)
     if settings.contrast_weight:
-        contrast = _contrast(pixels, pixel_region, labels, v, segments.region, sizes, settings)
+        spared = told.y if told and settings.spare_same_class else None
+        contrast = _contrast(pixels, pixel_region, labels, v, segments.region, spared, sizes, settings)
     if settings.embedding_weight:
         embedding = segment_share * embedding_consistency(v, guidance, "sum")
-    if settings.semantic_weight:
-        semantic = segment_share * _semantic(
-            v, guidance, segments.view // VIEWS, len(z) // VIEWS, prototypes, text, settings
-        )
+    if told and settings.semantic_weight:
+        semantic = segment_share * _semantic(v, guidance, told, prototypes, text, settings)
     weights = (settings.contrast_weight, settings.embedding_weight, settings.semantic_weight)
     total = torch.stack([w * term for w, term in zip(weights, (contrast, embedding, semantic), strict=True)]).sum()
     return Terms(total, contrast, embedding, semantic, guidance)
 
 
-def _semantic(
-    v: Tensor,
+class _Classes(NamedTuple):
+    """What the teacher calls each segment.
+
+    Attributes:
+        y: (S,) y_s, known or unknown.
+        known: (S,) k_s, the known class it is or would be; None where unknown classes do not stand apart.
+        is_unknown: (S,) bool, or None likewise.
+    """
+
+    y: Tensor
+    known: Tensor | None
+    is_unknown: Tensor | None
+
+
+def _tell_classes(
     guidance: Tensor,
     picture: Tensor,
     pictures: int,
     prototypes: Tensor,
     text: Tensor | None,
     settings: ObjectiveConfig,
+) -> _Classes:
+    """y_s; where unknown classes stand apart, whether a segment is unknown is not for its picture to say.
+
+    y_s = k_s, the class in context among the known, or the unknown class l where i_s . c_l is largest of all.
+    """
+    tau, context = settings.temperature, settings.context
+    if not settings.unknown_apart:
+        return _Classes(assign_in_context(guidance, prototypes, picture, pictures, tau, context), None, None)
+    if text is None:
+        raise ValueError("objective.text_weight or unknown_apart is not 0: give the text vectors")
+    known = len(text)
+    nearest = assign(guidance, prototypes)
+    choice = assign_in_context(guidance, prototypes[:known], picture, pictures, tau, context)
+    return _Classes(torch.where(nearest >= known, nearest, choice), choice, nearest >= known)
+
+
+def _semantic(
+    v: Tensor, guidance: Tensor, told: _Classes, prototypes: Tensor, text: Tensor | None, settings: ObjectiveConfig
 ) -> Tensor:
     """L_s, summed over segments: by prototypes, and by the words that the student will be asked with besides.
 
     Text finds a class badly, and a class's prototype well. So what prototypes say is the target of both.
 
-    Where unknown classes stand apart, whether a segment is unknown is not for its picture to say, and a segment that
-    is learns its nearest known class as well: a user may ask with no unknown among the answers.
+    Where unknown classes stand apart, a segment of one learns its nearest known class as well: a user may ask with no
+    unknown among the answers.
 
-        y_s = k_s, the class in context among the known, or the unknown class l where i_s . c_l is largest of all
         L_s(s) = CE(y_s, softmax(v_s . C / tau)) + [y_s is unknown] CE(k_s, softmax(v_s . C_known / tau))
     """
-    if text is None and (settings.text_weight or settings.unknown_apart):
+    if text is None and settings.text_weight:
         raise ValueError("objective.text_weight or unknown_apart is not 0: give the text vectors")
-    tau, context = settings.temperature, settings.context
+    tau = settings.temperature
     banks = [(prototypes, 1.0)]
     if text is not None and settings.text_weight:
         banks.append((torch.cat([text, prototypes[len(text) :]]), settings.text_weight))
-    if text is None or not settings.unknown_apart:
-        y = assign_in_context(guidance, prototypes, picture, pictures, tau, context)
-        terms = [weight * semantic_consistency(v, guidance, rows, tau, "sum", y) for rows, weight in banks]
-        return torch.stack(terms).sum()
-    known = len(text)
-    nearest = assign(guidance, prototypes)
-    choice = assign_in_context(guidance, prototypes[:known], picture, pictures, tau, context)
-    unknown = nearest >= known
-    y = torch.where(unknown, nearest, choice)
     terms = []
     for rows, weight in banks:
-        terms.append(weight * semantic_consistency(v, guidance, rows, tau, "sum", y))
-        of_known = semantic_consistency(v, guidance, rows[:known], tau, "none", choice)
-        terms.append(weight * (unknown * of_known).sum())
+        terms.append(weight * semantic_consistency(v, guidance, rows, tau, "sum", told.y))
+        if text is not None and told.known is not None and told.is_unknown is not None:
+            of_known = semantic_consistency(v, guidance, rows[: len(text)], tau, "none", told.known)
+            terms.append(weight * (told.is_unknown * of_known).sum())
     return torch.stack(terms).sum()
 
 
@@ -154,6 +178,7 @@ def _contrast(
     labels: Tensor,
     v: Tensor,
     segment_region: Tensor,
+    segment_class: Tensor | None,
     sizes: list[list[int]],
     settings: ObjectiveConfig,
 ) -> Tensor:
@@ -167,6 +192,8 @@ def _contrast(
         pixel_region = torch.where(ignored, IGNORED, pixel_region + first_region)
         segment_region = ranks.gather_rows(segment_region + first_region, segment_counts)
         v = ranks.gather_rows(v, segment_counts)
+        if segment_class is not None:
+            segment_class = ranks.gather_rows(segment_class, segment_counts)
     summed = pixel_segment_contrast(
         pixels,
         pixel_region,
@@ -177,5 +204,6 @@ def _contrast(
         settings.exclude_own,
         reduction="sum",
         budget=settings.matrix_mib * 2**20,
+        segment_class=segment_class,
     )
     return summed * ranks.world_size() / ranks.total((~ignored).sum()).clamp(min=1)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from clips4.cli import main
 from clips4.config import Config
 from clips4.data.labels import read_labels
-from clips4.evaluation.features import KINDS, load_features
+from clips4.errors import UserError
+from clips4.evaluation.features import KINDS, NAMED, load_features
 from clips4.training import train
 from tests.conftest import TINY, photograph
 from tests.data.sets import miniatures
@@ -250,12 +252,33 @@ def test_a_copy_is_checked_by_doctor(tmp_path: Path, runs: Runs) -> None:
         runs("doctor", "--data", miniatures.voc(tmp_path), "--dataset", "voc21")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "student:z+c3+c4", "backbone:c2+c3", "student:c5"])
 def test_features_of_every_kind_are_unit_and_of_one_stride(tiny_run: Path, kind: str) -> None:
     picture = np.array(photograph(72, 100))
     z = load_features(kind, tiny_run, 96, "cpu")(picture)
     assert z.shape[1:] == (9, 12), "72 x 100 is read as 69 x 96"
     assert z.norm(dim=0).sub(1).abs().max() < 1e-5
+
+
+def test_parts_stand_side_by_side_each_with_the_same_say(tiny_run: Path) -> None:
+    picture = np.array(photograph(72, 100))
+    z, c3, both = (load_features(f"student:{parts}", tiny_run, 96, "cpu")(picture) for parts in ("z", "c3", "z+c3"))
+    torch.testing.assert_close(both, torch.cat([z, c3]) / 2**0.5)
+
+
+@pytest.mark.parametrize(("name", "parts"), NAMED.items())
+def test_names_stand_for_their_parts(name: str, parts: str, tiny_run: Path) -> None:
+    picture = np.array(photograph())
+    named, written = (load_features(kind, tiny_run, 96, "cpu")(picture) for kind in (name, parts))
+    assert torch.equal(named, written)
+
+
+@pytest.mark.parametrize(
+    "kind", ["student:", "student:z+z", "student:c6", "backbone:z", "nose:c3", "colour:z", "student+z"]
+)
+def test_features_that_there_are_not_are_refused(kind: str, tiny_run: Path) -> None:
+    with pytest.raises(UserError, match=r"features .* as in student:z\+c3\+c4"):
+        load_features(kind, tiny_run, 96, "cpu")
 
 
 def test_backbone_features_are_those_before_training(tiny_run: Path) -> None:

@@ -33,8 +33,12 @@ def make_case(seed: int = 0, ignored: int = 0, pixels: int = 14) -> Case:
     return Case(unit(pixels, 5, seed=seed), pixel_region, pixel_segment, unit(7, 5, seed=seed + 1), segment_region)
 
 
-def each(case: Case, kappa: float = 8.0, exclude_own: bool = False) -> Tensor:
-    return pixel_segment_contrast(*case, kappa, exclude_own, "none")
+# regions 0 and 1 share a class in part, so do 1 and 3; one segment of region 0 is of a class of its own
+CLASSES = torch.tensor([4, 4, 2, 2, 7, 9, 7])
+
+
+def each(case: Case, kappa: float = 8.0, exclude_own: bool = False, segment_class: Tensor | None = None) -> Tensor:
+    return pixel_segment_contrast(*case, kappa, exclude_own, "none", segment_class=segment_class)
 
 
 # ------------------------------------------------------------------------------------------------------- reference
@@ -129,6 +133,60 @@ def test_loss_falls_when_the_pixel_moves_to_its_segment() -> None:
     (gradient,) = torch.autograd.grad(pixel_segment_contrast(z, number, number, eye, number, 5.0), z)
     assert (gradient.diagonal() < 0).all()
     assert (gradient.fliplr().diagonal() > 0).all()
+
+
+# ------------------------------------------------------------------------------------------- segments of one class
+
+
+@pytest.mark.parametrize("exclude_own", [False, True])
+@pytest.mark.parametrize("budget", [1, 1000, 2**30])
+def test_what_is_of_one_class_is_not_held_apart(budget: int, exclude_own: bool) -> None:
+    case = make_case(6, ignored=3, pixels=30)
+    rest = (case.pixel_region, case.pixel_segment)
+
+    def ours(z: Tensor, v: Tensor) -> Tensor:
+        return pixel_segment_contrast(
+            z, *rest, v, case.segment_region, 8.0, exclude_own, budget=budget, segment_class=CLASSES
+        )
+
+    def literal(z: Tensor, v: Tensor) -> Tensor:
+        return reference.pixel_segment_contrast(z, *rest, v, case.segment_region, 8.0, exclude_own, CLASSES).mean()
+
+    same_gradients(ours, literal, case.z, case.v)
+    assert not torch.isclose(ours(case.z, case.v), literal(case.z, case.v) * 0 + each(case, 8.0, exclude_own).mean())
+
+
+@provable
+@given(seeds, st.booleans())
+def test_each_pixel_with_classes_equals_the_reference(seed: int, exclude_own: bool) -> None:
+    case = make_case(seed, ignored=seed % 5)
+    expected = reference.pixel_segment_contrast(*case, 8.0, exclude_own, CLASSES)
+    torch.testing.assert_close(each(case, 8.0, exclude_own, CLASSES), expected, rtol=0, atol=1e-10)
+
+
+@provable
+@given(seeds, st.booleans())
+def test_classes_that_are_all_unlike_change_nothing(seed: int, exclude_own: bool) -> None:
+    case = make_case(seed, ignored=2)
+    apart = each(case, 8.0, exclude_own, torch.arange(7))
+    torch.testing.assert_close(apart, each(case, 8.0, exclude_own), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("exclude_own", [False, True])
+def test_one_class_for_all_leaves_nothing_to_contrast(exclude_own: bool) -> None:
+    assert each(make_case(), 8.0, exclude_own, torch.zeros(7, dtype=torch.int64)).abs().max() < 1e-12
+
+
+@provable
+@given(seeds)
+def test_sparing_never_makes_the_loss_larger(seed: int) -> None:
+    case = make_case(seed)
+    assert (each(case, segment_class=CLASSES) <= each(case) + 1e-12).all()
+
+
+def test_classes_of_a_wrong_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"segment_class \(7,\), got \(6,\)"):
+        each(make_case(), segment_class=CLASSES[:6])
 
 
 # ----------------------------------------------------------------------------------------------------- invariances

@@ -14,8 +14,12 @@ def pixel_segment_contrast(
     segment_region: Tensor,
     kappa: float,
     exclude_own: bool = False,
+    segment_class: Tensor | None = None,
 ) -> Tensor:
-    """L_t(p) = -log sum_{S+} exp(kappa z_p.v_s) / sum_{S+ u S-} exp(kappa z_p.v_s), for each pixel that counts."""
+    """L_t(p) = -log sum_{S+} exp(kappa z_p.v_s) / sum_{S+ u S-} exp(kappa z_p.v_s), for each pixel that counts.
+
+    Where classes are given, S- has no segment of the class of p's own one.
+    """
     losses = []
     for p in range(len(z)):
         own = int(pixel_segment[p])
@@ -23,6 +27,8 @@ def pixel_segment_contrast(
             continue
         positive = [s for s in range(len(v)) if segment_region[s] == pixel_region[p]]
         negative = [s for s in range(len(v)) if segment_region[s] != pixel_region[p]]
+        if segment_class is not None:
+            negative = [s for s in negative if segment_class[s] != segment_class[own]]
         if exclude_own and any(s != own for s in positive):
             positive = [s for s in positive if s != own]
         similar = torch.stack([(kappa * dot(z[p], v[s])).exp() for s in positive]).sum()

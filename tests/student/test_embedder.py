@@ -53,6 +53,15 @@ def test_hypercolumn_is_z_beside_a_level_each_half_of_a_cosine() -> None:
     torch.testing.assert_close(cosine, expected)
 
 
+@torch.no_grad()
+def test_hypercolumn_takes_its_parts_in_the_order_asked() -> None:
+    student, images = make_student().eval(), pictures(2, 64, 96)
+    assert torch.equal(student.hypercolumn(images, ["z"]), nn.functional.normalize(student(images), dim=1))
+    three = student.hypercolumn(images, ["c2", "z", "c3"])
+    assert three.shape == (2, 24 + 12 + 40, 8, 12)
+    torch.testing.assert_close(three[:, 24:36], student(images) / 3**0.5)
+
+
 def test_hypercolumn_of_pictures_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match=r"expected images \(B, 3, H, W\), got \(3, 64, 96\)"):
         make_student().hypercolumn(torch.rand(3, 64, 96))

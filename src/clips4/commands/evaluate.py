@@ -25,7 +25,9 @@ Report = Annotated[
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Features = Annotated[
     str,
-    typer.Option("--features", help="Rows: student or backbone, either with -hypercolumn; backbone-mid; colour."),
+    typer.Option(
+        "--features", help="Rows: some of student,backbone,colour; student:z+c4 and the like, see docs/evaluation.md."
+    ),
 ]
 
 
@@ -129,7 +131,8 @@ def tracking(
     root: Root,
     run: Run = None,
     features: Annotated[
-        str, typer.Option("--features", help="Rows: some of still,student,backbone,backbone-mid,colour.")
+        str,
+        typer.Option("--features", help="Rows: some of still,student,backbone,colour; student:z+c3+c4 and the like."),
     ] = "student",
     split: Split = None,
     side: Annotated[

@@ -17,7 +17,10 @@ def track(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write to: FRAME.png, overlay.mp4.")],
     features: Annotated[
-        str, typer.Option("--features", help="student or backbone, either with -hypercolumn; backbone-mid; colour.")
+        str,
+        typer.Option(
+            "--features", help="student, backbone or colour; student:z+c3+c4 and the like: see docs/evaluation.md."
+        ),
     ] = "student",
     side: Annotated[int, typer.Option("--side", min=32, help="Long side at which frames are read.")] = 854,
     radius: Annotated[

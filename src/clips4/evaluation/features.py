@@ -18,12 +18,19 @@ from clips4.config import StudentConfig
 from clips4.devices import pick_device
 from clips4.errors import UserError
 from clips4.images import RGB, reduce_to, resize_map, to_tensor
-from clips4.student.embedder import MIDDLE, hypercolumn
+from clips4.student.embedder import EMBEDDING, LEVELS, hypercolumn
 from clips4.student.weights import load_backbone
 
-KINDS = ("student", "student-hypercolumn", "backbone", "backbone-mid", "backbone-hypercolumn", "colour")
-# levels of the ImageNet backbone
-_LEVELS = {"backbone": (-1,), "backbone-mid": (MIDDLE,), "backbone-hypercolumn": (-1, MIDDLE)}
+COLOUR, STUDENT, BACKBONE = "colour", "student", "backbone"
+# kinds with a name of their own; any other choice of parts is written as on the right
+NAMED = {
+    STUDENT: f"{STUDENT}:{EMBEDDING}",
+    "student-hypercolumn": f"{STUDENT}:{EMBEDDING}+c4",
+    BACKBONE: f"{BACKBONE}:c5",
+    "backbone-mid": f"{BACKBONE}:c4",
+    "backbone-hypercolumn": f"{BACKBONE}:c5+c4",
+}
+KINDS = (*NAMED, COLOUR)
 _MIN_SIDE = 32  # networks want a few positions; a smaller picture is enlarged for them
 STRIDE = 8  # pixels of the read picture per position of the features, for those that have no stride of their own
 
@@ -53,14 +60,31 @@ class PixelFeatures:
         return self.compute(images)[0].float()
 
 
+def parse_kind(kind: str) -> tuple[str, tuple[str, ...]]:
+    """Whose features, and which parts side by side: "student:z+c3+c4" -> ("student", ("z", "c3", "c4")).
+
+    Raises:
+        UserError: neither one of ``KINDS`` nor written so, a part twice, or z of a backbone.
+    """
+    network, _, listed = NAMED.get(kind, kind).partition(":")
+    parts = tuple(listed.split("+"))
+    allowed = {STUDENT: (EMBEDDING, *LEVELS), BACKBONE: LEVELS}.get(network, ())
+    if not set(parts) <= set(allowed) or len(set(parts)) < len(parts):
+        raise UserError(
+            f"features {kind!r}: there is {', '.join(KINDS)}; or student:PARTS with some of z, {', '.join(LEVELS)} "
+            "joined by +, as in student:z+c3+c4, and backbone:PARTS likewise without z"
+        )
+    return network, parts
+
+
 def load_features(kind: str, run: Path | None, long_side: int, device: str = "auto") -> PixelFeatures:
     """Features of one kind.
 
     Args:
-        kind: "student" (z of a run), "backbone" and "backbone-mid" (the last and the stride-16 level of the ImageNet
-            backbone that the run's student started from, as it was before training), "student-hypercolumn" and
-            "backbone-hypercolumn" (z, and the last level, each with the stride-16 level of its own network beside it),
-            or "colour" (Lab and a constant).
+        kind: "colour" (Lab and a constant); "student:PARTS", parts of a run's student joined by +: "z", its embedding,
+            and "c2" to "c5", the levels of its backbone, fine to coarse; "backbone:PARTS", levels of the ImageNet
+            backbone that the run's student started from, as it was before training; or a name in ``NAMED``. Parts stand
+            side by side, each with the same say in a cosine.
         run: a run; needed for the student; the backbone is the default one without.
         long_side: of the picture as read.
 
@@ -68,27 +92,26 @@ def load_features(kind: str, run: Path | None, long_side: int, device: str = "au
         UserError: no such kind, or no run where one is needed.
     """
     where = pick_device(device)
-    if kind == "colour":
+    if kind == COLOUR:
         return PixelFeatures(kind, long_side, lambda images: colour(images).to(where), where)
-    if kind not in KINDS:
-        raise UserError(f"features {kind!r}: there is {', '.join(KINDS)}")
-    if kind in _LEVELS:
+    network, parts = parse_kind(kind)
+    if network == BACKBONE:
         config = load_checkpoint(run).config.student if run else StudentConfig()
-        return PixelFeatures(kind, long_side, _backbone(config, _LEVELS[kind], where), where)
+        return PixelFeatures(kind, long_side, _backbone(config, parts, where), where)
     if run is None:
         raise UserError(f"features {kind!r} are those of a run; give one")
     student = load_checkpoint(run).student.to(where)
-    return PixelFeatures(kind, long_side, student if kind == "student" else student.hypercolumn, where)
+    return PixelFeatures(kind, long_side, lambda images: student.hypercolumn(images, parts), where)
 
 
-def _backbone(config: StudentConfig, levels: tuple[int, ...], device: torch.device) -> Callable[[Tensor], Tensor]:
+def _backbone(config: StudentConfig, parts: tuple[str, ...], device: torch.device) -> Callable[[Tensor], Tensor]:
     backbone = load_backbone(config.backbone, config.weights, config.output_stride).eval().to(device)
     mean = torch.tensor(backbone.mean, device=device).view(1, 3, 1, 1)
     std = torch.tensor(backbone.std, device=device).view(1, 3, 1, 1)
 
     def compute(images: Tensor) -> Tensor:
-        found = backbone((images - mean) / std)
-        return hypercolumn([found[level] for level in levels], _size(images))
+        found = dict(zip(LEVELS, backbone((images - mean) / std), strict=True))
+        return hypercolumn([found[part] for part in parts], _size(images))
 
     return compute
 

@@ -21,6 +21,7 @@ def pixel_segment_contrast(
     exclude_own: bool = False,
     reduction: Reduction = "mean",
     budget: int = 2**24,
+    segment_class: Tensor | None = None,
 ) -> Tensor:
     """Draw each pixel to the segments of its region, in both views, and away from every other segment.
 
@@ -38,6 +39,9 @@ def pixel_segment_contrast(
         exclude_own: the variant of SegSort and HSG: where S+ has another segment, p's own one leaves numerator and
             denominator.
         reduction: "mean" or "sum" over pixels (0 where none counts), or "none".
+        segment_class: (S,) class y_s of each segment. Where it is given, segments of other regions that are of the
+            class of p's own segment leave S-: regions know no classes, and would hold apart what is alike. None is the
+            paper's.
         budget: bytes that the pixel-by-segment matrices may take at a time; they are worked off in blocks of pixels,
             and the gradients are summed up along with the loss, so that nothing of size P x S is kept for the backward
             pass. At least one pixel is taken at a time.
@@ -59,15 +63,33 @@ def pixel_segment_contrast(
         raise ValueError(f"reduction is 'mean', 'sum' or 'none', got {reduction!r}")
     if budget < 1:
         raise ValueError(f"budget is a positive number of bytes, got {budget}")
+    if segment_class is not None and segment_class.shape != segment_region.shape:
+        raise ValueError(f"expected segment_class ({len(v)},), got {tuple(segment_class.shape)}")
     counted = pixel_segment != IGNORED
     if reduction == "none":
         logits, positive = _logits(
-            z[counted], v, pixel_region[counted], pixel_segment[counted], segment_region, concentration, exclude_own
+            z[counted],
+            v,
+            pixel_region[counted],
+            pixel_segment[counted],
+            segment_region,
+            concentration,
+            exclude_own,
+            segment_class,
         )
         return logits.logsumexp(1) - positive.logsumexp(1)
     with torch.autocast(z.device.type, enabled=False):  # the types that were given are kept, and sums made in float32
         total = _ContrastSum.apply(
-            z, v, pixel_region, pixel_segment, segment_region, counted, concentration, exclude_own, budget
+            z,
+            v,
+            pixel_region,
+            pixel_segment,
+            segment_region,
+            counted,
+            concentration,
+            exclude_own,
+            budget,
+            segment_class,
         )
     return total if reduction == "sum" else total / counted.sum().clamp(min=1)
 
@@ -80,13 +102,16 @@ def _logits(
     segment_region: Tensor,
     concentration: float,
     exclude_own: bool,
+    segment_class: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """(P, S) kappa z_p . v_s over S+ u S-, and the same over S+ alone; -inf where a segment is not of the set."""
     # float32 at least: exp(kappa) leaves the range of float16 from kappa = 11 on
     logits = (z @ v.T).to(torch.promote_types(z.dtype, torch.float32)).mul_(concentration)
     elsewhere = pixel_region[:, None] != segment_region
+    own = pixel_segment.clamp(min=0)[:, None]  # ignored pixels are not counted, whatever stands here
+    if segment_class is not None and len(segment_class):
+        logits = logits.masked_fill(elsewhere & (segment_class[own] == segment_class), -torch.inf)
     if exclude_own:
-        own = pixel_segment.clamp(min=0)[:, None]  # ignored pixels are not counted, whatever stands here
         alone = (~elsewhere).sum(1, keepdim=True) == 1
         logits = logits.scatter(1, own, torch.where(alone, logits.gather(1, own), -torch.inf))
     return logits, logits.masked_fill(elsewhere, -torch.inf)
@@ -112,6 +137,7 @@ class _ContrastSum(torch.autograd.Function):
         concentration: float,
         exclude_own: bool,
         budget: int,
+        segment_class: Tensor | None,
     ) -> Tensor:
         wide = torch.promote_types(z.dtype, torch.float32)
         rows = max(1, budget // (_MATRICES * max(len(v), 1) * wide.itemsize))
@@ -121,7 +147,7 @@ class _ContrastSum(torch.autograd.Function):
             *(part.split(rows) for part in (z, pixel_region, pixel_segment, counted[:, None], z_gradient)), strict=True
         ):
             logits, positive = _logits(
-                block_z, v, block_region, block_segment, segment_region, concentration, exclude_own
+                block_z, v, block_region, block_segment, segment_region, concentration, exclude_own, segment_class
             )
             every, similar = (x.logsumexp(1, keepdim=True) for x in (logits, positive))
             total += torch.where(counts, every - similar, 0).sum()
@@ -137,4 +163,4 @@ class _ContrastSum(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         z_gradient, v_gradient = ctx.saved_tensors
         factor = slope * ctx.concentration
-        return (z_gradient * factor, v_gradient * factor, *[None] * 7)
+        return (z_gradient * factor, v_gradient * factor, *[None] * 8)

@@ -13,7 +13,8 @@ from clips4.student.backbones import CONVOLUTIONAL, DINO, Backbone
 from clips4.student.backbones.vit import empty_vit
 from clips4.student.weights import load_backbone
 
-MIDDLE = 2  # index of the level of stride 16, where a backbone is not dilated
+EMBEDDING = "z"
+LEVELS = ("c2", "c3", "c4", "c5")  # of a backbone, fine to coarse; strides 4, 8, 16, 32 where it is not dilated
 _GROUPS = 8  # of GroupNorm; it makes a picture's embedding independent of its batch
 
 
@@ -99,20 +100,25 @@ class Embedder(nn.Module):
         """Levels of the backbone -> z (B, D, *size), unit vectors along D, float32."""
         return F.normalize(self.head(tuple(levels[index] for index in self._levels), size).float(), dim=1)
 
-    def hypercolumn(self, images: Tensor) -> Tensor:
-        """z and the stride-16 level of the backbone side by side, see ``hypercolumn``.
+    def hypercolumn(self, images: Tensor, parts: Sequence[str] = (EMBEDDING, "c4")) -> Tensor:
+        """z and levels of the backbone side by side, see ``hypercolumn``.
 
-        z is smooth, and means the same on both sides of an outline within an object; the backbone's level keeps what it
+        z is smooth, and means the same on both sides of an outline within an object; the backbone's levels keep what it
         looks like.
 
         Args:
             images: (B, 3, H, W) in [0, 1].
+            parts: some of ``EMBEDDING`` and ``LEVELS``.
 
         Returns:
-            (B, D + channels, h, w) unit along the channels, at the size of z.
+            (B, sum of channels, h, w) unit along the channels, at the size of z.
+
+        Raises:
+            ValueError: not (B, 3, H, W).
         """
         levels, size = self.levels(images), self._size(images)
-        return hypercolumn((self.embed(levels, size), levels[MIDDLE]), size)
+        named = dict(zip(LEVELS, levels, strict=True))
+        return hypercolumn([self.embed(levels, size) if p == EMBEDDING else named[p] for p in parts], size)
 
     def _size(self, images: Tensor) -> tuple[int, int]:
         # not -(-side // stride): ONNX divides negative numbers otherwise
