@@ -43,6 +43,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/davis_names"))
     parser.add_argument("--every", type=int, default=3, help="frames are taken at this step, for training and scoring")
     parser.add_argument("--preset", default="few-names")
+    parser.add_argument("--once", action="store_true", help="leave out the reading at three sizes")
+    parser.add_argument("--student-only", action="store_true", help="leave out the teacher, which is slow to read")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
 
@@ -59,9 +61,13 @@ def main() -> None:
         for_student = by_text | rows_of("prototypes", prototypes.asked_known, prototypes.asked_unknown)
         rows: dict[str, dict[str, float]] = {}
         for reading, options in READINGS.items():
-            teacher = Segmenter.from_teacher(config.teacher.name, config, options=options)
-            student = Segmenter.load(arguments.out, options=options)
-            for who, segmenter, vectors in (("teacher", teacher, for_teacher), ("student", student, for_student)):
+            if options and arguments.once:
+                continue
+            asked = [("student", Segmenter.load(arguments.out, options=options), for_student)]
+            if not arguments.student_only:
+                teacher = Segmenter.from_teacher(config.teacher.name, config, options=options)
+                asked.insert(0, ("teacher", teacher, for_teacher))
+            for who, segmenter, vectors in asked:
                 ious = score_named_objects(segmenter, videos, objects, vectors, arguments.every, listener)
                 rows |= {f"{who} by {how}{reading}": found for how, found in ious.items()}
     names = [video.name for video in videos]

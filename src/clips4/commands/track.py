@@ -21,7 +21,7 @@ def track(
         typer.Option(
             "--features", help="student, backbone or colour; student:z+c3+c4 and the like: see docs/evaluation.md."
         ),
-    ] = "student",
+    ] = "student:c3+c4",
     side: Annotated[int, typer.Option("--side", min=32, help="Long side at which frames are read.")] = 854,
     radius: Annotated[
         int, typer.Option("--radius", min=0, help="How far labels travel, in positions of the map.")
@@ -34,7 +34,7 @@ def track(
     json_file: Annotated[Path | None, typer.Option("--json", help="File for each object's area in each frame.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
-    """Follow the objects of a first mask through the frames, by similarity of pixel embeddings."""
+    """Follow the objects of a first mask through the frames, by similarity of the student's features."""
     from dataclasses import asdict
 
     from clips4.commands.bars import bars
