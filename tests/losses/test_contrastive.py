@@ -184,6 +184,15 @@ def test_sparing_never_makes_the_loss_larger(seed: int) -> None:
     assert (each(case, segment_class=CLASSES) <= each(case) + 1e-12).all()
 
 
+def test_gradcheck_with_classes() -> None:
+    case = make_case(1, ignored=1, pixels=6)
+    rest = (case.pixel_region, case.pixel_segment)
+    assert torch.autograd.gradcheck(
+        lambda z, v: pixel_segment_contrast(z, *rest, v, case.segment_region, 5.0, segment_class=CLASSES),
+        (case.z.requires_grad_(), case.v.requires_grad_()),
+    )
+
+
 def test_classes_of_a_wrong_shape_are_refused() -> None:
     with pytest.raises(ValueError, match=r"segment_class \(7,\), got \(6,\)"):
         each(make_case(), segment_class=CLASSES[:6])
