@@ -60,13 +60,12 @@ def main() -> None:
         for_teacher = by_text | rows_of("prototypes", prototypes.known, prototypes.unknown)
         for_student = by_text | rows_of("prototypes", prototypes.asked_known, prototypes.asked_unknown)
         rows: dict[str, dict[str, float]] = {}
-        for reading, options in READINGS.items():
-            if options and arguments.once:
-                continue
-            asked = [("student", Segmenter.load(arguments.out, options=options), for_student)]
+        for reading, options in ({"": None} if arguments.once else READINGS).items():
+            asked = []
             if not arguments.student_only:
                 teacher = Segmenter.from_teacher(config.teacher.name, config, options=options)
-                asked.insert(0, ("teacher", teacher, for_teacher))
+                asked.append(("teacher", teacher, for_teacher))
+            asked.append(("student", Segmenter.load(arguments.out, options=options), for_student))
             for who, segmenter, vectors in asked:
                 ious = score_named_objects(segmenter, videos, objects, vectors, arguments.every, listener)
                 rows |= {f"{who} by {how}{reading}": found for how, found in ious.items()}

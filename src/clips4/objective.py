@@ -89,11 +89,11 @@ def objective(
     if settings.semantic_weight or (settings.contrast_weight and settings.spare_same_class):
         told = _tell_classes(guidance, segments.view // VIEWS, len(z) // VIEWS, prototypes, text, settings)
     if settings.contrast_weight:
-        spared = told.y if told and settings.spare_same_class else None
+        spared = told.y if told is not None and settings.spare_same_class else None
         contrast = _contrast(pixels, pixel_region, labels, v, segments.region, spared, sizes, settings)
     if settings.embedding_weight:
         embedding = segment_share * embedding_consistency(v, guidance, "sum")
-    if told and settings.semantic_weight:
+    if told is not None and settings.semantic_weight:
         semantic = segment_share * _semantic(v, guidance, told, prototypes, text, settings)
     weights = (settings.contrast_weight, settings.embedding_weight, settings.semantic_weight)
     total = torch.stack([w * term for w, term in zip(weights, (contrast, embedding, semantic), strict=True)]).sum()
@@ -106,12 +106,10 @@ class _Classes(NamedTuple):
     Attributes:
         y: (S,) y_s, known or unknown.
         known: (S,) k_s, the known class it is or would be; None where unknown classes do not stand apart.
-        is_unknown: (S,) bool, or None likewise.
     """
 
     y: Tensor
-    known: Tensor | None
-    is_unknown: Tensor | None
+    known: Tensor | None = None
 
 
 def _tell_classes(
@@ -126,15 +124,15 @@ def _tell_classes(
 
     y_s = k_s, the class in context among the known, or the unknown class l where i_s . c_l is largest of all.
     """
-    tau, context = settings.temperature, settings.context
-    if not settings.unknown_apart:
-        return _Classes(assign_in_context(guidance, prototypes, picture, pictures, tau, context), None, None)
-    if text is None:
+    if text is None and (settings.text_weight or settings.unknown_apart):
         raise ValueError("objective.text_weight or unknown_apart is not 0: give the text vectors")
+    tau, context = settings.temperature, settings.context
+    if text is None or not settings.unknown_apart:
+        return _Classes(assign_in_context(guidance, prototypes, picture, pictures, tau, context))
     known = len(text)
     nearest = assign(guidance, prototypes)
     choice = assign_in_context(guidance, prototypes[:known], picture, pictures, tau, context)
-    return _Classes(torch.where(nearest >= known, nearest, choice), choice, nearest >= known)
+    return _Classes(torch.where(nearest >= known, nearest, choice), choice)
 
 
 def _semantic(
@@ -149,8 +147,6 @@ def _semantic(
 
         L_s(s) = CE(y_s, softmax(v_s . C / tau)) + [y_s is unknown] CE(k_s, softmax(v_s . C_known / tau))
     """
-    if text is None and settings.text_weight:
-        raise ValueError("objective.text_weight or unknown_apart is not 0: give the text vectors")
     tau = settings.temperature
     banks = [(prototypes, 1.0)]
     if text is not None and settings.text_weight:
@@ -158,9 +154,9 @@ def _semantic(
     terms = []
     for rows, weight in banks:
         terms.append(weight * semantic_consistency(v, guidance, rows, tau, "sum", told.y))
-        if text is not None and told.known is not None and told.is_unknown is not None:
+        if text is not None and told.known is not None:
             of_known = semantic_consistency(v, guidance, rows[: len(text)], tau, "none", told.known)
-            terms.append(weight * (told.is_unknown * of_known).sum())
+            terms.append(weight * ((told.y >= len(text)) * of_known).sum())
     return torch.stack(terms).sum()
 
 

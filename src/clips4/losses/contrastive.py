@@ -39,12 +39,12 @@ def pixel_segment_contrast(
         exclude_own: the variant of SegSort and HSG: where S+ has another segment, p's own one leaves numerator and
             denominator.
         reduction: "mean" or "sum" over pixels (0 where none counts), or "none".
-        segment_class: (S,) class y_s of each segment. Where it is given, segments of other regions that are of the
-            class of p's own segment leave S-: regions know no classes, and would hold apart what is alike. None is the
-            paper's.
         budget: bytes that the pixel-by-segment matrices may take at a time; they are worked off in blocks of pixels,
             and the gradients are summed up along with the loss, so that nothing of size P x S is kept for the backward
             pass. At least one pixel is taken at a time.
+        segment_class: (S,) class y_s of each segment. Where it is given, segments of other regions that are of the
+            class of p's own segment leave S-: regions know no classes, and would hold apart what is alike. None is the
+            paper's.
 
     Returns:
         A scalar, or with "none" one loss per pixel that counts.
@@ -110,7 +110,7 @@ def _logits(
     elsewhere = pixel_region[:, None] != segment_region
     own = pixel_segment.clamp(min=0)[:, None]  # ignored pixels are not counted, whatever stands here
     if segment_class is not None and len(segment_class):
-        logits = logits.masked_fill(elsewhere & (segment_class[own] == segment_class), -torch.inf)
+        logits.masked_fill_(elsewhere & (segment_class[own] == segment_class), -torch.inf)
     if exclude_own:
         alone = (~elsewhere).sum(1, keepdim=True) == 1
         logits = logits.scatter(1, own, torch.where(alone, logits.gather(1, own), -torch.inf))
