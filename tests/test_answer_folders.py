@@ -21,10 +21,11 @@ from clips4.answer_folders import Outcome, answer_pictures
 from clips4.answer_records import FOLDER, all_records
 from clips4.answers import Answer
 from clips4.errors import UserError
-from clips4.images import load_rgb, write_atomically
+from clips4.images import load_rgb
 from clips4.listening import Silent
 from clips4.outputs import KINDS, Kind
 from clips4.segmenter import Segmentation
+from clips4.whole_files import write_atomically
 from tests.conftest import photograph, write_broken_pictures
 
 NAMES = ("cat", "tea cup & <saucer>", "grass")

@@ -27,7 +27,6 @@ from clips4.images import (
     reduce_to,
     resize_map,
     to_tensor,
-    write_atomically,
 )
 from tests.helpers import noise_image, provable
 
@@ -408,49 +407,6 @@ def test_palette_png_keeps_labels_and_colours() -> None:
     assert picture.mode == "P"
     assert np.array_equal(np.asarray(picture), labels)
     assert np.array_equal(np.asarray(picture.convert("RGB")), palette(256)[labels])
-
-
-def test_writing_makes_folders_and_replaces_what_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "b" / "file.bin"
-    write_atomically(path, b"old")
-    write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
-
-
-@pytest.mark.parametrize("failing", ["os.replace", "pathlib.Path.write_bytes"])
-def test_a_failed_write_leaves_the_old_file_and_no_part(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
-) -> None:
-    path = tmp_path / "file.bin"
-    path.write_bytes(b"old")
-
-    def fail(*_: object) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(failing, fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_write_cut_in_the_middle_leaves_the_old_file_and_no_part(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "file.bin"
-    path.write_bytes(b"old")
-
-    def half(self: Path, data: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(data[: len(data) // 2])
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "write_bytes", half)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, b"new and longer")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 # ----------------------------------------------------------------------------------------------------------- lists

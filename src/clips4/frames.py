@@ -3,7 +3,6 @@
 Video files need PyAV (``pip install 'clips4[video]'``), which brings FFmpeg's libraries along.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 
 from clips4.errors import UserError
 from clips4.images import RGB, SUFFIXES, load_rgb
+from clips4.whole_files import name_beside
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts"})
 DEFAULT_RATE = Fraction(24)  # frames a second of a folder of pictures; DAVIS's own
@@ -162,7 +162,7 @@ class VideoWriter:
     def __init__(self, path: Path, rate: Fraction):
         self._av = require_av()
         self._path, self._rate = path, rate
-        self._beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+        self._beside = name_beside(path)
         self._container: Any = None
         self._stream: Any = None
 

@@ -4,7 +4,6 @@ PyTorch is imported where a tensor is made, not with the module: processes that 
 """
 
 import io
-import os
 import struct
 import warnings
 from collections.abc import Iterable, Sequence
@@ -193,17 +192,6 @@ def blend(image: RGB, colours: RGB, alpha: float, edges: NDArray[np.bool_] | Non
 
 
 # --------------------------------------------------------------------------------------------------------- files
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside and rename, so that a reader never sees half a file and an old one is lost only to a whole one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_bytes(data)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def encode_png(image: NDArray[np.generic], colours: Sequence[Sequence[int]] | None = None) -> bytes:

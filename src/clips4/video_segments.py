@@ -29,13 +29,13 @@ from clips4.asking import Question
 from clips4.data.folders import Skipped
 from clips4.errors import UserError
 from clips4.frames import Frames, VideoWriter, open_frames
-from clips4.images import RGB, write_atomically
+from clips4.images import RGB
 from clips4.interrupts import deferred_interrupt
 from clips4.listening import Listener
 from clips4.outputs import Kind, draw_legend, label_png, legend_entries, overlay
 from clips4.segmenter import Segmentation, Segmenter
 from clips4.steady import Steadiness, SteadyEmbeddings, flicker
-from clips4.whole_files import whole_file
+from clips4.whole_files import whole_file, write_atomically
 
 KINDS: tuple[Kind, ...] = ("png", "overlay", "json")
 _NAMED, _LINES = 8, 2  # classes named below a frame, in so many lines

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,11 +10,27 @@ from pathlib import Path
 from typing import Any, TextIO
 
 
+def name_beside(path: Path, ending: str = "part") -> Path:
+    """A hidden name in the same folder, of this process and this call alone: threads may write one file, too."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.{ending}")
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside and rename, so that a reader never sees half a file and an old one is lost only to a whole one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = name_beside(path)
+    try:
+        beside.write_bytes(data)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
     """A text file to write to; it is renamed to ``path`` at the end, and removed where something goes wrong."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = name_beside(path)
     try:
         with beside.open("w", encoding="utf-8") as file:
             yield file
@@ -25,8 +42,7 @@ def whole_file(path: Path) -> Iterator[TextIO]:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A folder to write to; at the end it takes the place of ``path``, and it is removed where something goes wrong."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    shutil.rmtree(beside, ignore_errors=True)
+    beside = name_beside(path)
     beside.mkdir(parents=True)
     try:
         yield beside
@@ -39,8 +55,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def remove_folder(path: Path) -> None:
     """Remove a folder so that no half of it is ever taken for one."""
     if path.exists():
-        aside = path.with_name(f".{path.name}.{os.getpid()}.old")
-        shutil.rmtree(aside, ignore_errors=True)
+        aside = name_beside(path, "old")
         path.replace(aside)
         shutil.rmtree(aside)
 

@@ -5,7 +5,6 @@ one polygon: holes are joined to it, see ``polygons``. Classes are the places of
 unknown is background.
 """
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import yaml
 from clips4.coco_files import MIN_SHARE, connected_parts
 from clips4.polygons import polygon_of
 from clips4.segmenter import Segmentation
+from clips4.whole_files import name_beside
 
 TOLERANCE = 0.5  # pixels that an outline may move by when it is simplified
 
@@ -44,8 +44,7 @@ def data_yaml(folder: Path, names: Sequence[str]) -> str:
 def link_picture(source: Path, link: Path) -> None:
     """Let a picture appear under another name: as a link, or a copy on systems that permit none."""
     link.parent.mkdir(parents=True, exist_ok=True)
-    beside = link.with_name(f".{link.name}.{os.getpid()}.part")
-    beside.unlink(missing_ok=True)
+    beside = name_beside(link)
     try:
         beside.symlink_to(source.resolve())
     except OSError:

@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from clips4.caching import cache_root, content_key, picture_key, settings_key
-from clips4.images import RGB, to_tensor, write_atomically
+from clips4.images import RGB, to_tensor
 from clips4.teachers.teacher import Teacher
+from clips4.whole_files import write_atomically
 
 
 class TeacherMaps:

@@ -8,9 +8,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from clips4.caching import cache_root, settings_key
-from clips4.images import write_atomically
 from clips4.teachers.teacher import Teacher
 from clips4.vocabulary import ClassList, class_vectors
+from clips4.whole_files import write_atomically
 
 
 def cached_class_vectors(
