@@ -15,28 +15,29 @@ def name_beside(path: Path, ending: str = "part") -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.{ending}")
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside and rename, so that a reader never sees half a file and an old one is lost only to a whole one."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write a file to, renamed to ``path`` at the end, removed where something goes wrong."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = name_beside(path)
     try:
-        beside.write_bytes(data)
+        yield beside
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside and rename, so that a reader never sees half a file and an old one is lost only to a whole one."""
+    with replacing(path) as beside:
+        beside.write_bytes(data)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
     """A text file to write to; it is renamed to ``path`` at the end, and removed where something goes wrong."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = name_beside(path)
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            yield file
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as beside, beside.open("w", encoding="utf-8") as file:
+        yield file
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import yaml
 from clips4.coco_files import MIN_SHARE, connected_parts
 from clips4.polygons import polygon_of
 from clips4.segmenter import Segmentation
-from clips4.whole_files import name_beside
+from clips4.whole_files import replacing
 
 TOLERANCE = 0.5  # pixels that an outline may move by when it is simplified
 
@@ -43,10 +43,8 @@ def data_yaml(folder: Path, names: Sequence[str]) -> str:
 
 def link_picture(source: Path, link: Path) -> None:
     """Let a picture appear under another name: as a link, or a copy on systems that permit none."""
-    link.parent.mkdir(parents=True, exist_ok=True)
-    beside = name_beside(link)
-    try:
-        beside.symlink_to(source.resolve())
-    except OSError:
-        shutil.copyfile(source, beside)
-    beside.replace(link)
+    with replacing(link) as beside:
+        try:
+            beside.symlink_to(source.resolve())
+        except OSError:
+            shutil.copyfile(source, beside)
