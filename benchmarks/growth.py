@@ -53,7 +53,7 @@ def loader(count: int, folder: Path) -> None:
 
     from clips4.config import load_config
     from clips4.data.loader import ItemMaker, Positions, ViewStream, batches
-    from clips4.regions import RegionCache
+    from clips4.regions.cache import RegionCache
 
     config = load_config("cpu", SETTINGS)
     paths = make_pictures(folder / "pictures", count)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clips4.config import ObjectiveConfig, SegmentConfig
-from clips4.losses import pixel_segment_contrast
+from clips4.losses.contrastive import pixel_segment_contrast
 from clips4.objective import objective
 from clips4.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
 

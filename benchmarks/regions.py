@@ -31,9 +31,9 @@ from clips4.data.bsds import HumanSegmented, bsds_split, load_human_segmented, l
 from clips4.evaluation.regions import PROTOCOL, best_scales, covering, merged, overlaps, score
 from clips4.images import RGB
 from clips4.progress import Bars
-from clips4.regions import Hierarchy, find_contours, superpixels
-from clips4.regions.superpixels import choose_implementation
-from clips4.regions.ucm import from_ucm2, merge_regions
+from clips4.regions.contours import find_contours
+from clips4.regions.superpixels import choose_implementation, superpixels
+from clips4.regions.ucm import Hierarchy, from_ucm2, merge_regions
 from clips4.regions.watershed import oriented_watershed
 
 COUNTS = (20, 48, 100)

@@ -30,10 +30,10 @@ from clips4.images import RGB, load_rgb, reduce_to
 from clips4.labelling import nearest_class
 from clips4.preparation import picture_segments
 from clips4.progress import Bars
-from clips4.regions import RegionCache
+from clips4.regions.cache import RegionCache
 from clips4.snapping import region_scores
-from clips4.teachers import load_teacher
 from clips4.teachers.cache import TeacherMaps
+from clips4.teachers.teacher import load_teacher
 from clips4.vocabulary import load_classes
 
 

@@ -26,11 +26,13 @@ from torch import Tensor
 from clips4.config import Config, load_config
 from clips4.data.loader import ItemMaker, Positions, ViewStream, batches
 from clips4.devices import make_fabric
-from clips4.losses import embedding_consistency, pixel_segment_contrast, semantic_consistency
+from clips4.losses.contrastive import pixel_segment_contrast
+from clips4.losses.embedding_consistency import embedding_consistency
+from clips4.losses.semantic_consistency import semantic_consistency
 from clips4.objective import objective
 from clips4.optimisation import build_optimiser
 from clips4.prototypes import update_unknown
-from clips4.regions import RegionCache
+from clips4.regions.cache import RegionCache
 from clips4.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
 from clips4.student.embedder import build_student
 

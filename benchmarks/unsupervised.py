@@ -17,7 +17,7 @@ from torch import Tensor
 
 from clips4.caching import picture_key
 from clips4.data.labelled import LabelledFolder
-from clips4.data.sets import semantic_spec
+from clips4.data.sets.registry import semantic_spec
 from clips4.evaluation.features import PixelFeatures, load_features
 from clips4.evaluation.probe import score_probe
 from clips4.evaluation.records import markdown, provenance, write_json

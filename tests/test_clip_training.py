@@ -14,8 +14,8 @@ from clips4.listening import Silent
 from clips4.runlog import LOG, read_log
 from clips4.segment_files import TeacherOptions, load_segmenter
 from clips4.segmenter import Segmenter
-from clips4.teachers import load_teacher
 from clips4.teachers.refinement import Refinement, confident_classes
+from clips4.teachers.teacher import load_teacher
 from clips4.training import train
 from clips4.vocabulary import class_vectors, load_classes, load_templates
 from tests.conftest import TINY, photograph

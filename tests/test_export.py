@@ -20,8 +20,8 @@ from clips4.export import TOLERANCE, AskedStudent, export_onnx, to_proto
 from clips4.onnx_backend import load_onnx
 from clips4.onnx_files import open_exported
 from clips4.segmenter import Segmenter
-from clips4.student.backbones import DinoViT, ResNet50
-from clips4.student.backbones.vit import IMAGENET_MEAN, IMAGENET_STD
+from clips4.student.backbones.resnet import ResNet50
+from clips4.student.backbones.vit import IMAGENET_MEAN, IMAGENET_STD, DinoViT
 from clips4.student.embedder import Embedder
 from tests.conftest import photograph
 from tests.helpers import generator

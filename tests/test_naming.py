@@ -11,7 +11,7 @@ from hypothesis import given
 
 from clips4.asking import Asker
 from clips4.config import TeacherConfig
-from clips4.data.sets import semantic_spec
+from clips4.data.sets.registry import semantic_spec
 from clips4.naming import name_scores, nouns, suggest_names
 from clips4.segmenter import Segmenter
 from clips4.vocabulary import ASSETS, load_classes

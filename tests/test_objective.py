@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from clips4.config import ObjectiveConfig, SegmentConfig
 from clips4.data.loader import draw_pixels
-from clips4.losses import pixel_segment_contrast
+from clips4.losses.contrastive import pixel_segment_contrast
 from clips4.objective import Terms, objective
 from clips4.prototypes import update_unknown
 from clips4.segments import IGNORED, cut_by_regions, flatten_pixels, pool, spherical_kmeans

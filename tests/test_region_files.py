@@ -15,8 +15,9 @@ from clips4.errors import UserError
 from clips4.images import RGB, load_rgb
 from clips4.listening import Silent
 from clips4.region_files import parse_kinds, region_files, region_settings
-from clips4.regions import RegionCache, find_contours
+from clips4.regions.cache import RegionCache
 from clips4.regions.contour_map import ContourMap
+from clips4.regions.contours import find_contours
 from tests.conftest import write_broken_pictures
 from tests.regions.test_pool import Recorder
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from clips4.errors import UserError
     from clips4.hub import push_to_hub, save_pretrained
     from clips4.segmenter import Segmentation, Segmenter
-    from clips4.teachers import Teacher, load_teacher
+    from clips4.teachers.teacher import Teacher, load_teacher
     from clips4.training import train
     from clips4.vocabulary import ClassList, load_classes
 

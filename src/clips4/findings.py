@@ -20,7 +20,7 @@ from clips4.errors import UserError
 from clips4.images import RGB, palette
 from clips4.listening import Listener
 from clips4.outputs import output_stems
-from clips4.regions import RegionCache
+from clips4.regions.cache import RegionCache
 from clips4.runlog import LOG, read_log
 from clips4.segmenter import Segmenter, nearest_class
 from clips4.segments import cut_by_regions, locations, pool, spherical_kmeans

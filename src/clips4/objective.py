@@ -8,8 +8,10 @@ from torch import Tensor
 from clips4 import ranks
 from clips4.config import ObjectiveConfig, SegmentConfig
 from clips4.data.views import VIEWS
-from clips4.losses import embedding_consistency, pixel_segment_contrast, semantic_consistency
+from clips4.losses.contrastive import pixel_segment_contrast
+from clips4.losses.embedding_consistency import embedding_consistency
 from clips4.losses.pseudo_labels import maskclip_plus
+from clips4.losses.semantic_consistency import semantic_consistency
 from clips4.prototypes import assign, assign_in_context
 from clips4.segments import IGNORED, cut_by_regions, flatten_pixels, pool, spherical_kmeans
 

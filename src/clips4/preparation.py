@@ -27,7 +27,7 @@ from clips4.errors import UserError
 from clips4.listening import Listener
 from clips4.prototype_search import PrototypeSearch
 from clips4.prototypes import known_prototypes, sample_unknown, teacher_segments
-from clips4.regions import RegionCache
+from clips4.regions.cache import RegionCache
 from clips4.teachers.cache import TeacherMaps
 from clips4.vocabulary import ClassList
 from clips4.whole_files import whole_folder

@@ -24,8 +24,8 @@ from clips4.pictures import Picture, Pictures, is_many, read_picture
 from clips4.reader import KeyedEncoder, Precision, Reader, ReadPicture
 from clips4.reading import Edges, PixelEncoder, ReadingOptions
 from clips4.segmentation import UNKNOWN_LABEL, Area, Segmentation
-from clips4.teachers import Teacher, load_teacher
 from clips4.teachers.refinement import Refinement
+from clips4.teachers.teacher import Teacher, load_teacher
 
 if TYPE_CHECKING:
     from clips4.discovery import UnknownClass

@@ -7,7 +7,7 @@ from torch import Tensor
 from clips4.config import RegionConfig
 from clips4.images import RGB, reduce_to
 from clips4.labelling import upsampled_bands
-from clips4.regions import RegionCache
+from clips4.regions.cache import RegionCache
 
 SIDE = 1024  # long side at which superpixels are made; those of larger pictures are enlarged
 REGIONS = RegionConfig(method="felzenszwalb", count=200)

@@ -25,7 +25,7 @@ from clips4.listening import Listener
 from clips4.preparation import BANK_SEGMENTS, picture_segments
 from clips4.prototypes import known_prototypes, mixture_prototypes, spoken
 from clips4.reading import at_reading_size
-from clips4.regions import RegionCache
+from clips4.regions.cache import RegionCache
 from clips4.segments import flatten_pixels, pool
 from clips4.student.embedder import Embedder
 from clips4.teachers.cache import TeacherMaps

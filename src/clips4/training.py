@@ -28,13 +28,13 @@ from clips4.objective import Terms, objective
 from clips4.optimisation import build_optimiser, set_rates
 from clips4.preparation import prepare
 from clips4.prototypes import update_unknown
-from clips4.regions import RegionCache
+from clips4.regions.cache import RegionCache
 from clips4.resuming import RunState, check_resumable, run_facts
 from clips4.runlog import LOG, RunLog
 from clips4.stalls import told_of_stalls
 from clips4.student.embedder import Embedder, build_student
 from clips4.student_prototypes import fit_to_student
-from clips4.teachers import load_teacher, pinned
+from clips4.teachers.teacher import load_teacher, pinned
 from clips4.teachers.text_cache import cached_class_vectors
 from clips4.vocabulary import ClassList, load_templates
 

@@ -10,7 +10,7 @@ from PIL import Image
 from clips4.checkpoints import Prototypes
 from clips4.config import Config
 from clips4.data.labelled import LabelledFolder
-from clips4.data.sets import semantic_spec
+from clips4.data.sets.registry import semantic_spec
 from clips4.data.shards import is_shard
 from clips4.errors import UserError
 from clips4.evaluation.language import score_language

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clips4.data.sets import SEMANTIC
+from clips4.data.sets.registry import SEMANTIC
 from clips4.errors import UserError
 from clips4.evaluation.protocols import (
     PROTOCOLS,

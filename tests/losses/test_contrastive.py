@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clips4.losses import pixel_segment_contrast
+from clips4.losses.contrastive import pixel_segment_contrast
 from clips4.losses.reduction import Reduction
 from clips4.segments import IGNORED
 from tests.helpers import generator, provable, rotation, same_gradients, seeds, unit

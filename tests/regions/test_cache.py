@@ -9,9 +9,10 @@ from PIL import Image
 from clips4.config import RegionConfig
 from clips4.errors import UserError
 from clips4.images import RGB
-from clips4.regions import Hierarchy, RegionCache
 from clips4.regions import cache as cache_module
+from clips4.regions.cache import RegionCache
 from clips4.regions.storage import decode_regions
+from clips4.regions.ucm import Hierarchy
 from tests.helpers import noise_image
 
 SETTINGS = RegionConfig(method="slic", count=6)
@@ -46,7 +47,7 @@ def test_first_call_computes_and_the_second_reads(tmp_path: Path, counter: Count
 
 
 def test_regions_are_those_of_the_method(tmp_path: Path) -> None:
-    from clips4.regions import superpixels
+    from clips4.regions.superpixels import superpixels
 
     image, cache = noise_image(40, 50), RegionCache(SETTINGS, tmp_path)
     expected = superpixels(image, "slic", 6)

@@ -8,13 +8,9 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetModel
 
-from clips4.student.backbones import (
-    CONVOLUTIONAL,
-    Backbone,
-    EfficientNetLite0Classifier,
-    SamePadConv,
-    dilated_strides,
-)
+from clips4.student.backbones.base import Backbone, dilated_strides
+from clips4.student.backbones.efficientnet import EfficientNetLite0Classifier, SamePadConv
+from clips4.student.backbones.registry import CONVOLUTIONAL
 from clips4.student.weights import load_lite0_classifier
 from tests.helpers import generator
 

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from clips4.config import StudentConfig
-from clips4.student.backbones import CONVOLUTIONAL
+from clips4.student.backbones.registry import CONVOLUTIONAL
 from clips4.student.embedder import Embedder, build_student, empty_student
 from tests.helpers import generator
 

@@ -25,8 +25,7 @@ from transformers import (
 from clips4.checkpoints import load_checkpoint, save_checkpoint
 from clips4.config import Config, StudentConfig, load_config, parse_config
 from clips4.errors import UserError
-from clips4.student.backbones import DinoViT
-from clips4.student.backbones.vit import IMAGENET_MEAN, IMAGENET_STD, MODEL_TYPES, empty_vit
+from clips4.student.backbones.vit import IMAGENET_MEAN, IMAGENET_STD, MODEL_TYPES, DinoViT, empty_vit
 from clips4.student.embedder import Embedder, build_student
 from clips4.student.weights import load_backbone, load_dino
 from clips4.training import train

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from clips4.errors import UserError
 from clips4.student import weights
-from clips4.student.backbones import CONVOLUTIONAL
+from clips4.student.backbones.registry import CONVOLUTIONAL
 from clips4.student.weights import (
     builtin_lite0_path,
     load_backbone,

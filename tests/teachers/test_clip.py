@@ -13,9 +13,9 @@ from torch import Tensor
 
 from clips4.config import TeacherConfig
 from clips4.errors import UserError
-from clips4.teachers import Teacher, load_teacher
 from clips4.teachers.clip import MEAN, STD, ClipTeacher
 from clips4.teachers.dense_attention import READINGS
+from clips4.teachers.teacher import Teacher, load_teacher
 from clips4.teachers.windows import to_patches
 from tests.helpers import generator
 from tests.teachers.models import random_clip, write_clip, write_tokenizer
@@ -304,7 +304,7 @@ def test_readings_are_for_clip() -> None:
 
 
 def test_a_run_goes_on_with_the_weights_it_began_with() -> None:
-    from clips4.teachers import pinned
+    from clips4.teachers.teacher import pinned
 
     commit = "0" * 40
     saved = TeacherConfig(name=f"owner/name@{commit}", reading="sclip")

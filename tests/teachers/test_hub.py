@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from clips4.errors import UserError
-from clips4.teachers import hub, load_teacher
+from clips4.teachers import hub
 from clips4.teachers.hub import find_model, is_model_name
+from clips4.teachers.teacher import load_teacher
 from tests.conftest import photograph
 from tests.teachers.hub_server import HubServer, ask_here
 from tests.teachers.models import write_clip

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from clips4.config import TeacherConfig
 from clips4.errors import UserError
-from clips4.teachers import Teacher, load_teacher
 from clips4.teachers.siglip import SiglipTeacher, read_head
+from clips4.teachers.teacher import Teacher, load_teacher
 from tests.helpers import generator
 
 WORDS = 260

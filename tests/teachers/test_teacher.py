@@ -2,7 +2,8 @@ import pytest
 
 from clips4.errors import UserError
 from clips4.student import weights
-from clips4.teachers import Teacher, conse, load_teacher, teacher_names
+from clips4.teachers import conse
+from clips4.teachers.teacher import Teacher, load_teacher, teacher_names
 from tests import helpers
 
 

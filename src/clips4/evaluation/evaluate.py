@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from clips4.checkpoints import load_checkpoint
 from clips4.config import Config
 from clips4.data.labelled import LabelledFolder
-from clips4.data.sets import load_davis, semantic_spec
+from clips4.data.sets.davis import load_davis
+from clips4.data.sets.registry import semantic_spec
 from clips4.devices import pick_device
 from clips4.errors import UserError
 from clips4.evaluation.embedding import pixels_by_class
@@ -42,7 +43,7 @@ from clips4.evaluation.video import by_features, held_still, score_videos
 from clips4.images import RGB, find_images
 from clips4.listening import Listener
 from clips4.segmenter import Segmenter
-from clips4.teachers import Teacher, load_teacher
+from clips4.teachers.teacher import Teacher, load_teacher
 from clips4.teachers.text_cache import cached_class_vectors
 from clips4.tracking import Recipe
 from clips4.vocabulary import ClassList, load_classes, load_templates

@@ -19,10 +19,10 @@ from clips4.listening import Listener, Silent
 from clips4.preparation import picture_segments
 from clips4.prototype_search import PrototypeSearch
 from clips4.prototypes import known_prototypes
-from clips4.regions import RegionCache
+from clips4.regions.cache import RegionCache
 from clips4.segmenter import Segmenter
-from clips4.teachers import Teacher
 from clips4.teachers.cache import TeacherMaps
+from clips4.teachers.teacher import Teacher
 from clips4.teachers.text_cache import cached_class_vectors
 from clips4.vocabulary import ClassList, load_templates
 

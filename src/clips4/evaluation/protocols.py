@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from clips4.data.labels import IGNORE
-from clips4.data.sets import semantic_spec
+from clips4.data.sets.registry import semantic_spec
 from clips4.errors import UserError
 from clips4.evaluation.scoring import Truth
 from clips4.vocabulary import ClassList, data_lines, load_classes

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from clips4.config import StudentConfig
 from clips4.images import resize_map
-from clips4.student.backbones import CONVOLUTIONAL, DINO, Backbone
+from clips4.student.backbones.base import Backbone
+from clips4.student.backbones.registry import CONVOLUTIONAL, DINO
 from clips4.student.backbones.vit import empty_vit
 from clips4.student.weights import load_backbone
 

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from clips4.errors import UserError
-from clips4.student.backbones import CONVOLUTIONAL, DINO, Backbone, DinoViT, EfficientNetLite0Classifier
-from clips4.student.backbones.vit import IMAGENET_MEAN, IMAGENET_STD, SMALL, empty_vit, one_line, vit_config
+from clips4.student.backbones.base import Backbone
+from clips4.student.backbones.efficientnet import EfficientNetLite0Classifier
+from clips4.student.backbones.registry import CONVOLUTIONAL, DINO
+from clips4.student.backbones.vit import IMAGENET_MEAN, IMAGENET_STD, SMALL, DinoViT, empty_vit, one_line, vit_config
 
 BUILTIN, RANDOM = "builtin", "random"
 

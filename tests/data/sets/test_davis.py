@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from clips4.data.sets import load_davis
+from clips4.data.sets.davis import load_davis
 from clips4.errors import UserError
 from tests.data.sets import miniatures
 from tests.evaluation.shared import shared

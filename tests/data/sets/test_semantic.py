@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from clips4.data.labels import IGNORE
-from clips4.data.sets import SEMANTIC, semantic_spec
+from clips4.data.sets.registry import SEMANTIC, semantic_spec
 from clips4.errors import UserError
 from clips4.evaluation.confusion import confusion_matrix
 from clips4.vocabulary import load_classes

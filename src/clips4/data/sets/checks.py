@@ -9,9 +9,12 @@ from PIL import Image
 
 from clips4.data.labelled import LabelledFolder
 from clips4.data.labels import IGNORE
-from clips4.data.sets import SEMANTIC, SetSpec, load_bsds, load_davis
 from clips4.data.sets.bsds import SPLITS as BSDS_SPLITS
+from clips4.data.sets.bsds import load_bsds
 from clips4.data.sets.davis import SPLITS as DAVIS_SPLITS
+from clips4.data.sets.davis import load_davis
+from clips4.data.sets.registry import SEMANTIC
+from clips4.data.sets.spec import SetSpec
 from clips4.errors import UserError
 from clips4.evaluation.tracking import read_mask
 from clips4.listening import Listener, Silent

@@ -1,0 +1,18 @@
+"""Published sets, by name."""
+
+from clips4.data.sets.semantic import SPECS
+from clips4.data.sets.spec import SetSpec
+from clips4.errors import UserError
+
+SEMANTIC: dict[str, SetSpec] = {spec.name: spec for spec in SPECS}
+
+
+def semantic_spec(name: str) -> SetSpec:
+    """The description of a set with semantic label maps.
+
+    Raises:
+        UserError: no such set.
+    """
+    if name not in SEMANTIC:
+        raise UserError(f"--dataset {name!r}: there is {', '.join(SEMANTIC)}")
+    return SEMANTIC[name]
