@@ -24,12 +24,12 @@ from clips4.data.labelled import coco128
 from clips4.evaluation.confusion import Scores
 from clips4.evaluation.language import score_language
 from clips4.evaluation.protocols import V1, class_file_hash
-from clips4.images import find_images
-from clips4.progress import Bars
 from clips4.reading import ReadingOptions
 from clips4.segmenter import Segmenter
 from clips4.teachers.refinement import Refinement
 from clips4.training import train
+from clips4.utils.images import find_images
+from clips4.utils.progress import Bars
 from clips4.vocabulary import load_classes
 
 READINGS = {"": None, ", at three sizes and mirrored": ReadingOptions(scales=(0.7, 1, 1.4), flip=True)}

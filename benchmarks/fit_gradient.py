@@ -15,8 +15,8 @@ from scipy.ndimage import distance_transform_edt
 from scipy.optimize import minimize
 
 from clips4.data.bsds import bsds_split, load_human_segmented
-from clips4.images import boundaries
 from clips4.regions.gradient import FLOOR, cue_strengths
+from clips4.utils.images import boundaries
 
 _SAMPLES, _NEAR = 6000, 1.5  # pixels per photograph; pixels from a contour
 

@@ -16,8 +16,8 @@ import numpy as np
 from clips4 import Segmenter
 from clips4.data.sets.davis import load_davis
 from clips4.evaluation.tracking import read_mask
-from clips4.images import load_rgb
 from clips4.steady import Steadiness, SteadyEmbeddings, flicker
+from clips4.utils.images import load_rgb
 
 NAMED = {  # what is marked in a sequence, as coco128 names it
     "blackswan": "bird",

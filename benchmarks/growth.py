@@ -76,8 +76,8 @@ def training(steps: int, folder: Path) -> None:
     from kills import make_pictures
 
     from clips4.config import load_config
-    from clips4.listening import Silent
     from clips4.training import train
+    from clips4.utils.listening import Silent
     from clips4.vocabulary import load_classes
 
     os.environ["CLIPS4_CACHE"] = str(folder / "cache")

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clips4.images import load_rgb
 from clips4.naming import nouns
+from clips4.utils.images import load_rgb
 
 
 def timed(work: Callable[[int], object], rounds: int) -> tuple[float, float, float]:

@@ -14,10 +14,10 @@ from PIL import Image, ImageDraw
 from clips4 import figures
 from clips4.demo import sample_photographs
 from clips4.findings import gather
-from clips4.images import RGB, UNKNOWN_COLOUR
-from clips4.listening import Silent
 from clips4.outputs import draw_legend, legend_font
-from clips4.whole_files import write_atomically
+from clips4.utils.atomic_io import write_atomically
+from clips4.utils.images import RGB, UNKNOWN_COLOUR
+from clips4.utils.listening import Silent
 
 SHOWN = ("chelsea", "coffee", "motorcycle left", "china")
 COLUMNS = ("photograph", "teacher", "student", "embedding")

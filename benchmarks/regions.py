@@ -29,12 +29,12 @@ from clips4.checkpoints import versions
 from clips4.config import RegionConfig
 from clips4.data.bsds import HumanSegmented, bsds_split, load_human_segmented, load_ucm2
 from clips4.evaluation.regions import PROTOCOL, best_scales, covering, merged, overlaps, score
-from clips4.images import RGB
-from clips4.progress import Bars
 from clips4.regions.contours import find_contours
 from clips4.regions.superpixels import choose_implementation, superpixels
 from clips4.regions.ucm import Hierarchy, from_ucm2, merge_regions
 from clips4.regions.watershed import oriented_watershed
+from clips4.utils.images import RGB
+from clips4.utils.progress import Bars
 
 COUNTS = (20, 48, 100)
 _MORE_COUNTS = (3, 5, 8, 12)  # where SLIC and Felzenszwalb look for their best scale too

@@ -26,14 +26,14 @@ from clips4.data.sets.davis import load_davis
 from clips4.evaluation.confusion import Tally, confusion_matrix, scores
 from clips4.evaluation.named_objects import object_names, score_answers
 from clips4.evaluation.records import markdown
-from clips4.images import RGB, load_rgb, reduce_to
 from clips4.labelling import nearest_class
 from clips4.preparation import picture_segments
-from clips4.progress import Bars
 from clips4.regions.cache import RegionCache
 from clips4.snapping import region_scores
 from clips4.teachers.cache import TeacherMaps
 from clips4.teachers.teacher import load_teacher
+from clips4.utils.images import RGB, load_rgb, reduce_to
+from clips4.utils.progress import Bars
 from clips4.vocabulary import load_classes
 
 

@@ -16,8 +16,8 @@ from clips4.data.sets.davis import load_davis
 from clips4.evaluation.features import load_features
 from clips4.evaluation.records import describe_tracking, percent, provenance, write_json
 from clips4.evaluation.video import Tracker, by_features, held_still, score_videos
-from clips4.progress import Bars
 from clips4.tracking import Recipe
+from clips4.utils.progress import Bars
 
 
 def main() -> None:

@@ -21,11 +21,11 @@ from clips4.answer_folders import Outcome, answer_pictures
 from clips4.answer_records import FOLDER, all_records
 from clips4.answers import Answer
 from clips4.errors import UserError
-from clips4.images import load_rgb
-from clips4.listening import Silent
 from clips4.outputs import KINDS, Kind
 from clips4.segmenter import Segmentation
-from clips4.whole_files import write_atomically
+from clips4.utils.atomic_io import write_atomically
+from clips4.utils.images import load_rgb
+from clips4.utils.listening import Silent
 from tests.conftest import photograph, write_broken_pictures
 
 NAMES = ("cat", "tea cup & <saucer>", "grass")
@@ -283,7 +283,7 @@ def test_pictures_are_never_written_over(pictures: list[Path], tmp_path: Path) -
 
 
 def test_outputs_within_the_folder_of_pictures_are_not_pictures(pictures: list[Path], tmp_path: Path) -> None:
-    from clips4.images import find_images
+    from clips4.utils.images import find_images
 
     out = tmp_path / "in/out"
     run(pictures, out)

@@ -11,9 +11,9 @@ from PIL import Image
 from clips4 import cluster_files as module
 from clips4.cluster_files import CENTRES, cluster_files, read_centres
 from clips4.errors import UserError
-from clips4.listening import Silent
 from clips4.segment_files import Loaded, TeacherOptions, load_segmenter
 from clips4.segmenter import nearest_class
+from clips4.utils.listening import Silent
 from tests.conftest import write_broken_pictures
 from tests.test_cli import Fails, clips4, fails  # noqa: F401  # a fixture
 

@@ -7,8 +7,8 @@ import pytest
 from clips4.config import load_config
 from clips4.demo import PAGE, run_demo, sample_photographs
 from clips4.errors import UserError
-from clips4.images import load_rgb
-from clips4.listening import Silent
+from clips4.utils.images import load_rgb
+from clips4.utils.listening import Silent
 from clips4.vocabulary import load_classes
 from tests.conftest import TINY
 

@@ -20,7 +20,7 @@ from clips4.figures import (
     ticks,
     tsne,
 )
-from clips4.images import boundaries, palette
+from clips4.utils.images import boundaries, palette
 from tests.helpers import noise_image, provable, seeds, unit
 
 

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clips4 import labelling
-from clips4.images import to_tensor
 from clips4.labelling import (
     best_class,
     best_probability,
@@ -19,6 +18,7 @@ from clips4.labelling import (
     upsampled_window,
 )
 from clips4.teachers.refinement import PamrRefiner
+from clips4.utils.images import to_tensor
 from tests.helpers import generator, noise_image, provable, seeds, unit
 
 

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from clips4.errors import UserError
-from clips4.images import UNKNOWN_COLOUR, palette
 from clips4.outputs import (
     describe,
     label_png,
@@ -21,6 +20,7 @@ from clips4.outputs import (
     save_segmentation,
 )
 from clips4.segmenter import Segmentation
+from clips4.utils.images import UNKNOWN_COLOUR, palette
 
 
 def result_of(labels: list[list[int]], names: tuple[str, ...] = ("cat", "cup"), scale: int = 1) -> Segmentation:

@@ -12,12 +12,12 @@ from PIL import Image
 
 from clips4.config import RegionConfig
 from clips4.errors import UserError
-from clips4.images import RGB, load_rgb
-from clips4.listening import Silent
 from clips4.region_files import parse_kinds, region_files, region_settings
 from clips4.regions.cache import RegionCache
 from clips4.regions.contour_map import ContourMap
 from clips4.regions.contours import find_contours
+from clips4.utils.images import RGB, load_rgb
+from clips4.utils.listening import Silent
 from tests.conftest import write_broken_pictures
 from tests.regions.test_pool import Recorder
 

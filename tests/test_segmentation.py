@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from clips4.errors import UserError
-from clips4.images import load_rgb
 from clips4.segmentation import Segmentation, pool_parts
+from clips4.utils.images import load_rgb
 from tests.helpers import generator, noise_image, provable, seeds, unit
 
 

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from clips4.errors import UserError
 from clips4.evaluation.tracking import davis_palette
-from clips4.frames import VideoWriter, open_frames
-from clips4.images import RGB, to_tensor
-from clips4.listening import Silent
 from clips4.track_files import Tracked, painted, read_masks, track_files
 from clips4.tracking import Recipe
+from clips4.utils.images import RGB, to_tensor
+from clips4.utils.listening import Silent
+from clips4.utils.video import VideoWriter, open_frames
 from tests.test_cli import Fails, clips4, fails  # noqa: F401  # a fixture
 
 PLACES = [(8, 8), (8, 16), (12, 24), (16, 32), (16, 40)]

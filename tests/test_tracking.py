@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from clips4.errors import UserError
-from clips4.images import RGB
 from clips4.tracking import Recipe, harden, propagate, source_blocks, track
+from clips4.utils.images import RGB
 from tests.helpers import provable, seeds, unit
 from tests.reference import propagation as literal
 

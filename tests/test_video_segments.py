@@ -17,11 +17,11 @@ from PIL import Image
 from clips4.answer_folders import Outcome
 from clips4.checkpoints import load_checkpoint
 from clips4.errors import UserError
-from clips4.frames import VideoWriter
-from clips4.listening import Silent
 from clips4.segment_files import Loaded, TeacherOptions, load_segmenter, segment_files
 from clips4.segmenter import Segmenter
 from clips4.steady import Steadiness, flicker
+from clips4.utils.listening import Silent
+from clips4.utils.video import VideoWriter
 from tests.conftest import photograph
 from tests.test_cli import Fails, clips4, fails  # noqa: F401  # a fixture
 

@@ -13,12 +13,12 @@ from clips4.errors import UserError
 from clips4.evaluation.evaluate import Record, evaluate_by_language
 from clips4.evaluation.protocols import V1, known_classes
 from clips4.evaluation.records import markdown, percent, write_json
-from clips4.images import find_images
-from clips4.listening import Listener
 from clips4.teachers.teacher import pinned
 from clips4.training import train
+from clips4.utils.atomic_io import write_atomically
+from clips4.utils.images import find_images
+from clips4.utils.listening import Listener
 from clips4.vocabulary import ClassList, load_classes
-from clips4.whole_files import write_atomically
 
 SCORES = "scores.json"
 

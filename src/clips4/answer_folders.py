@@ -27,10 +27,10 @@ from clips4.coco_files import categories, info
 from clips4.data.folders import Skipped
 from clips4.errors import UserError
 from clips4.gallery import write_gallery
-from clips4.interrupts import deferred_interrupt
-from clips4.listening import Listener
 from clips4.outputs import Kind, output_stems
-from clips4.whole_files import write_atomically, write_json_lists
+from clips4.utils.atomic_io import write_atomically, write_json_lists
+from clips4.utils.interrupts import deferred_interrupt
+from clips4.utils.listening import Listener
 from clips4.yolo_files import data_yaml, link_picture
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from clips4.whole_files import write_atomically
+from clips4.utils.atomic_io import write_atomically
 
 FOLDER = ".clips4"
 UNFINISHED = ""  # made_by of a record whose files are being written

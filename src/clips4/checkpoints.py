@@ -26,8 +26,8 @@ from torch import Tensor
 from clips4.config import Config, parse_config
 from clips4.errors import UserError
 from clips4.student.embedder import Embedder, empty_student
+from clips4.utils.atomic_io import remove_folder, whole_folder
 from clips4.vocabulary import ClassList
-from clips4.whole_files import remove_folder, whole_folder
 
 FOLDER, WEIGHTS, CARD, STATE = "checkpoints", "student.safetensors", "card.json", "state.pt"
 FORMAT = 2

@@ -97,12 +97,12 @@ def train(
     device: Device = "auto",
 ) -> None:
     """Train a student on unlabelled pictures. Started by torchrun or Slurm, on many devices."""
-    from clips4 import ranks
     from clips4.commands.bars import bars
     from clips4.config import load_config
     from clips4.data.sources import find_pictures
     from clips4.training import Interrupted
     from clips4.training import train as run_training
+    from clips4.utils import distributed
     from clips4.vocabulary import load_classes
     from clips4.watching import make_watcher, open_labelled
 
@@ -116,7 +116,7 @@ def train(
     except Interrupted as interrupted:
         typer.echo(f"Stopped at step {interrupted.step} and saved; the same command with --resume goes on.", err=True)
         raise typer.Exit(130)
-    if ranks.rank():  # several processes tell it once
+    if distributed.rank():  # several processes tell it once
         return
     for _, reason in result.skipped:
         remark(f"skipped: {reason}")
@@ -167,9 +167,9 @@ def regions(
 ) -> None:
     """Divide pictures into visually coherent regions: for each a 16-bit label PNG and an overlay."""
     from clips4.commands.bars import bars
-    from clips4.devices import pick_device
-    from clips4.images import find_images
     from clips4.region_files import region_files, region_settings
+    from clips4.utils.devices import pick_device
+    from clips4.utils.images import find_images
 
     settings = region_settings(method, count, threshold, edges, overrides or [])
     where = str(pick_device(device))

@@ -11,11 +11,11 @@ import numpy as np
 from clips4.asking import Classes
 from clips4.data.folders import Skipped
 from clips4.errors import UserError
-from clips4.images import RGB, blend, reduce_to
-from clips4.listening import Listener, Silent
 from clips4.naming import Suggestion, suggest_names
-from clips4.pictures import Picture, picture_name
 from clips4.segmentation import Segment, Segmentation
+from clips4.utils.image_input import Picture, picture_name
+from clips4.utils.images import RGB, blend, reduce_to
+from clips4.utils.listening import Listener, Silent
 
 if TYPE_CHECKING:
     from clips4.segmenter import Segmenter

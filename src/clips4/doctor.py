@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypedDict
 
-from clips4.caching import cache_root
+from clips4.utils.cache import cache_root
 
 _CORE = (
     *("clips4", "torch", "numpy", "pillow", "scikit-image", "transformers", "kornia", "lightning-fabric"),

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from clips4.checkpoints import WEIGHTS, Checkpoint, versions
 from clips4.errors import UserError
 from clips4.onnx_files import import_onnxruntime, to_metadata
-from clips4.whole_files import write_atomically
+from clips4.utils.atomic_io import write_atomically
 
 TOLERANCE = 1e-4  # largest difference to torch that an export may show
 _SIZES = ((1, 33, 47), (2, 97, 160), (1, 224, 213), (1, 448, 448))  # (B, H, W) of the check; odd sides too

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from clips4.images import RGB, blend, boundaries, colour_labels
+from clips4.utils.images import RGB, blend, boundaries, colour_labels
 
 if TYPE_CHECKING:
     from torch import Tensor

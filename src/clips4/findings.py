@@ -15,15 +15,15 @@ from clips4.checkpoints import Checkpoint, load_checkpoint
 from clips4.config import SegmentConfig
 from clips4.data.folders import Skipped
 from clips4.data.sources import PictureFiles
-from clips4.devices import pick_device
 from clips4.errors import UserError
-from clips4.images import RGB, palette
-from clips4.listening import Listener
 from clips4.outputs import output_stems
 from clips4.regions.cache import RegionCache
 from clips4.runlog import LOG, read_log
 from clips4.segmenter import Segmenter, nearest_class
 from clips4.segments import cut_by_regions, locations, pool, spherical_kmeans
+from clips4.utils.devices import pick_device
+from clips4.utils.images import RGB, palette
+from clips4.utils.listening import Listener
 
 Labels = NDArray[np.int64]  # (H, W)
 

@@ -18,9 +18,9 @@ from typing import Any
 
 from clips4.checkpoints import CARD, STATE, WEIGHTS, load_checkpoint
 from clips4.errors import UserError
-from clips4.hub_files import NoSuchFileError, Repository, is_connection_error, is_hub_id
 from clips4.model_card import write_model_card
-from clips4.whole_files import whole_folder
+from clips4.utils.atomic_io import whole_folder
+from clips4.utils.hub import NoSuchFileError, Repository, is_connection_error, is_hub_id
 
 SCORES = "scores"
 

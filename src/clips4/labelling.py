@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clips4.images import RGB, resize_map, to_tensor
 from clips4.teachers.pamr import DILATIONS, ITERATIONS
 from clips4.teachers.refinement import PamrRefiner
+from clips4.utils.images import RGB, resize_map, to_tensor
 
 _BAND = 2**18  # upsampled scores in a band: few enough to stay in a processor's cache
 SHARPNESS = 40.0  # of the softmax of a background threshold, as in protocol clips4-v1

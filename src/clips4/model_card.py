@@ -7,7 +7,7 @@ from string import Template
 from typing import Any
 
 from clips4.evaluation.records import markdown
-from clips4.whole_files import write_atomically
+from clips4.utils.atomic_io import write_atomically
 
 _PAGE = resources.files("clips4").joinpath("assets/model_card.md")
 STAND_IN = "conse"  # the built-in teacher

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from clips4 import ranks
 from clips4.config import ObjectiveConfig, SegmentConfig
 from clips4.data.views import VIEWS
 from clips4.losses.contrastive import pixel_segment_contrast
@@ -14,6 +13,7 @@ from clips4.losses.pseudo_labels import maskclip_plus
 from clips4.losses.semantic_consistency import semantic_consistency
 from clips4.prototypes import assign, assign_in_context
 from clips4.segments import IGNORED, cut_by_regions, flatten_pixels, pool, spherical_kmeans
+from clips4.utils import distributed
 
 
 class Terms(NamedTuple):
@@ -86,7 +86,7 @@ def objective(
         pixels, labels, pixel_region = pixels[drawn], labels[drawn], pixel_region[drawn]
     contrast = embedding = semantic = z.new_zeros(())
     sizes = _sizes(segments.region)
-    segment_share = ranks.world_size() / max(1, sum(segment_count for segment_count, _ in sizes))
+    segment_share = distributed.world_size() / max(1, sum(segment_count for segment_count, _ in sizes))
     told = None
     if settings.semantic_weight or (settings.contrast_weight and settings.spare_same_class):
         told = _tell_classes(guidance, segments.view // VIEWS, len(z) // VIEWS, prototypes, text, settings)
@@ -164,10 +164,10 @@ def _semantic(
 
 def _sizes(segment_region: Tensor) -> list[list[int]]:
     """Segments and regions of each rank."""
-    if ranks.world_size() == 1:  # nothing has to be numbered on, and the device is not waited for
+    if distributed.world_size() == 1:  # nothing has to be numbered on, and the device is not waited for
         return [[len(segment_region), 0]]
     regions = int(segment_region.max()) + 1 if len(segment_region) else 0
-    return ranks.counts(len(segment_region), regions, device=segment_region.device).tolist()
+    return distributed.counts(len(segment_region), regions, device=segment_region.device).tolist()
 
 
 def _contrast(
@@ -182,16 +182,16 @@ def _contrast(
 ) -> Tensor:
     """L_t of this rank's pixels against the segments of all ranks, as its share of the mean over all pixels."""
     ignored = labels == IGNORED
-    if ranks.world_size() > 1:
+    if distributed.world_size() > 1:
         # regions and segments are numbered on over the ranks, so that no two ranks share a number
-        first_segment, first_region = (sum(before) for before in zip((0, 0), *sizes[: ranks.rank()], strict=True))
+        first_segment, first_region = (sum(before) for before in zip((0, 0), *sizes[: distributed.rank()], strict=True))
         segment_counts = [segment_count for segment_count, _ in sizes]
         labels = torch.where(ignored, IGNORED, labels + first_segment)
         pixel_region = torch.where(ignored, IGNORED, pixel_region + first_region)
-        segment_region = ranks.gather_rows(segment_region + first_region, segment_counts)
-        v = ranks.gather_rows(v, segment_counts)
+        segment_region = distributed.gather_rows(segment_region + first_region, segment_counts)
+        v = distributed.gather_rows(v, segment_counts)
         if segment_class is not None:
-            segment_class = ranks.gather_rows(segment_class, segment_counts)
+            segment_class = distributed.gather_rows(segment_class, segment_counts)
     summed = pixel_segment_contrast(
         pixels,
         pixel_region,
@@ -204,4 +204,4 @@ def _contrast(
         budget=settings.matrix_mib * 2**20,
         segment_class=segment_class,
     )
-    return summed * ranks.world_size() / ranks.total((~ignored).sum()).clamp(min=1)
+    return summed * distributed.world_size() / distributed.total((~ignored).sum()).clamp(min=1)

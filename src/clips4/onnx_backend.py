@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clips4.caching import cache_root
 from clips4.checkpoints import WEIGHTS, load_checkpoint
 from clips4.errors import UserError
 from clips4.onnx_files import SUFFIX, ExportedRun, open_exported
+from clips4.utils.cache import cache_root
 
 if TYPE_CHECKING:
     import onnxruntime

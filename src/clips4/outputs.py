@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from clips4.errors import UserError
-from clips4.images import RGB, UNKNOWN_COLOUR, blend, boundaries, colour_labels, encode_png, palette
 from clips4.segmenter import UNKNOWN_LABEL, Segmentation
-from clips4.whole_files import write_atomically
+from clips4.utils.atomic_io import write_atomically
+from clips4.utils.images import RGB, UNKNOWN_COLOUR, blend, boundaries, colour_labels, encode_png, palette
 
 Kind = Literal["png", "overlay", "json", "coco", "panoptic", "yolo", "npz", "gallery"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -16,21 +16,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from clips4 import ranks
-from clips4.caching import settings_key
 from clips4.checkpoints import Prototypes
 from clips4.config import Config, SegmentConfig
 from clips4.data.folders import Skipped
 from clips4.data.sources import Source
 from clips4.data.streams import UNKNOWN, seeded
 from clips4.errors import UserError
-from clips4.listening import Listener
 from clips4.prototype_search import PrototypeSearch
 from clips4.prototypes import known_prototypes, sample_unknown, teacher_segments
 from clips4.regions.cache import RegionCache
 from clips4.teachers.cache import TeacherMaps
+from clips4.utils import distributed
+from clips4.utils.atomic_io import whole_folder
+from clips4.utils.cache import settings_key
+from clips4.utils.listening import Listener
 from clips4.vocabulary import ClassList
-from clips4.whole_files import whole_folder
 
 BANK_SEGMENTS = 4096  # kept with the run at most, of the ``prototypes.sample`` segments drawn at random
 FOLDER, PICTURES, VECTORS = "prepared", "pictures.json", "prototypes.safetensors"
@@ -81,7 +81,7 @@ def prepare(
     search = PrototypeSearch(text, config.prototypes.m, sample, config.train.seed)
     skipped: list[tuple[int, str, str]] = []
     with_prototypes = config.objective.mode == "clips4"
-    usable, rank, world = 0, ranks.rank(), ranks.world_size()
+    usable, rank, world = 0, distributed.rank(), distributed.world_size()
     listener.stage("reading pictures", source.count(rank, world))
     for number, path, image in source.once(config.data.long_side, rank, world):
         if isinstance(image, str):
@@ -92,8 +92,8 @@ def prepare(
                 search.add(picture_segments(teacher_maps(image), at_picture, config.segments)[0], number)
             usable += 1
         listener.advance({})
-    usable = sum(ranks.gather_objects(usable))
-    left_out = sorted(part for share in ranks.gather_objects(skipped) for part in share)
+    usable = sum(distributed.gather_objects(usable))
+    left_out = sorted(part for share in distributed.gather_objects(skipped) for part in share)
     if not usable:
         raise UserError(f"none of {len(left_out)} pictures can be used; the first: {left_out[0][2]}")
     known, unknown, bank = text.clone(), text[:0], None

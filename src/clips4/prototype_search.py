@@ -9,9 +9,9 @@ shared out over ranks.
 import torch
 from torch import Tensor
 
-from clips4 import ranks
 from clips4.data.streams import SAMPLE, seeded
 from clips4.prototypes import nearest_segments
+from clips4.utils import distributed
 
 _BUFFER = 8192  # segments that wait until the classes look through them together
 
@@ -47,11 +47,11 @@ class PrototypeSearch:
         With several ranks, of all their segments, the same on each rank.
         """
         self._look()
-        rows = ranks.counts(len(self._bank), len(self._drawn), device=self._bank.device)
-        bank = ranks.gather_rows(self._bank, rows[:, 0].tolist())
-        places = ranks.gather_rows(self._bank_places, rows[:, 0].tolist())
-        drawn = ranks.gather_rows(self._drawn, rows[:, 1].tolist())
-        keys = ranks.gather_rows(self._keys, rows[:, 1].tolist())
+        rows = distributed.counts(len(self._bank), len(self._drawn), device=self._bank.device)
+        bank = distributed.gather_rows(self._bank, rows[:, 0].tolist())
+        places = distributed.gather_rows(self._bank_places, rows[:, 0].tolist())
+        drawn = distributed.gather_rows(self._drawn, rows[:, 1].tolist())
+        keys = distributed.gather_rows(self._keys, rows[:, 1].tolist())
         return bank[places.argsort()], drawn[keys.argsort()[: self._sample]]
 
     def _look(self) -> None:

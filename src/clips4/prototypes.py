@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clips4 import ranks
 from clips4.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
+from clips4.utils import distributed
 
 _TINY = 1e-12
 _PIXELS = 2**16  # rows of z that are compared with all classes at a time
@@ -197,7 +197,7 @@ def mixture_prototypes(
         for rows, where in zip(z.split(_PIXELS), picture.split(_PIXELS), strict=True):
             log_p = _log_probability(rows.to(start), prototypes, temperature)
             sums += (log_p + log_weights[where]).softmax(1).T @ rows.to(start)
-        sums = ranks.total(sums)
+        sums = distributed.total(sums)
         if dimensions is not None:
             sums = sums * dimensions
         found = F.normalize(sums, dim=1)
@@ -243,6 +243,6 @@ def update_unknown(unknown: Tensor, known: Tensor, guidance: Tensor, step: float
     labels = torch.where(labels < 0, len(unknown), labels)
     sums = guidance.new_zeros(len(unknown) + 1, guidance.shape[1]).index_add(0, labels, guidance)[:-1]
     counts = guidance.new_zeros(len(unknown) + 1).index_add(0, labels, guidance.new_ones(len(labels)))[:-1, None]
-    sums, counts = ranks.total(sums), ranks.total(counts)
+    sums, counts = distributed.total(sums), distributed.total(counts)
     moved = (1 - step) * unknown + step * sums / counts.clamp(min=1)
     return torch.where(counts > 0, F.normalize(moved, dim=1), unknown)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from clips4.checkpoints import Prototypes
 from clips4.errors import UserError
 from clips4.export import Agreement
-from clips4.images import load_rgb, reduce_to, to_tensor
 from clips4.onnx_files import import_onnxruntime
+from clips4.utils.images import load_rgb, reduce_to, to_tensor
 
 MAX_PICTURES = 64  # read at most; ranges settle after a few dozen
 _HELD_OUT = 4  # every fourth picture is kept for measuring the agreement

@@ -8,12 +8,12 @@ from typing import Literal, NamedTuple, Protocol, get_args
 import torch
 from torch import Tensor
 
-from clips4.caching import picture_key
 from clips4.embedding_cache import EmbeddingCache, Reading
 from clips4.errors import UserError
-from clips4.images import RGB
-from clips4.pictures import Picture, Pictures, picture_name, read_picture
 from clips4.reading import PixelEncoder, ReadingOptions, at_reading_size, read_pixels
+from clips4.utils.cache import picture_key
+from clips4.utils.image_input import Picture, Pictures, picture_name, read_picture
+from clips4.utils.images import RGB
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from clips4.errors import UserError
-from clips4.images import RGB, reduce_to, resize_map, to_tensor
 from clips4.teachers.windows import hann, read_in_windows, to_patches
+from clips4.utils.images import RGB, reduce_to, resize_map, to_tensor
 
 Edges = Literal["pamr", "regions"]
 

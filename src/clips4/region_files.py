@@ -9,15 +9,15 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from clips4.caching import cache_root
 from clips4.config import RegionConfig, load_config
 from clips4.errors import UserError
 from clips4.figures import mean_colours, outlined
-from clips4.images import RGB, encode_png, load_rgb, reduce_to
-from clips4.listening import Listener
 from clips4.regions.cache import RegionCache, makes_hierarchy
 from clips4.regions.pool import Outcome, for_each_picture
-from clips4.whole_files import write_atomically
+from clips4.utils.atomic_io import write_atomically
+from clips4.utils.cache import cache_root
+from clips4.utils.images import RGB, encode_png, load_rgb, reduce_to
+from clips4.utils.listening import Listener
 
 Kind = Literal["png", "overlay", "page"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from clips4.whole_files import write_atomically
+from clips4.utils.atomic_io import write_atomically
 
 LOG, BOARD = "log.jsonl", "tensorboard"
 

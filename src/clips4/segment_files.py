@@ -8,18 +8,18 @@ from typing import Any, NamedTuple, cast
 from clips4.answer_folders import Outcome, answer_pictures
 from clips4.answers import Answer
 from clips4.asking import Question, Vectors
-from clips4.caching import content_key, settings_key
 from clips4.checkpoints import CARD, checkpoints_at
 from clips4.config import Config, parse_config
 from clips4.errors import UserError
-from clips4.frames import is_video
-from clips4.images import find_images
-from clips4.listening import Listener
 from clips4.outputs import output_stems, parse_kinds
 from clips4.reading import Edges, ReadingOptions
 from clips4.segmenter import Segmenter
 from clips4.steady import Steadiness
 from clips4.teachers.refinement import Refinement
+from clips4.utils.cache import content_key, settings_key
+from clips4.utils.images import find_images
+from clips4.utils.listening import Listener
+from clips4.utils.video import is_video
 from clips4.video_segments import check_kinds, segment_videos
 
 _FORMAT = 1  # of all outputs; another number has everything done again

@@ -14,7 +14,7 @@ from scipy import ndimage
 from skimage.measure import label as connected
 from torch import Tensor
 
-from clips4.images import RGB
+from clips4.utils.images import RGB
 from clips4.vocabulary import UNKNOWN
 
 if TYPE_CHECKING:

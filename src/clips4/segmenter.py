@@ -17,19 +17,19 @@ from clips4 import answering
 from clips4.asking import Asker, Background, Classes, Question, Vectors, parse_background
 from clips4.checkpoints import Prototypes, load_checkpoint
 from clips4.config import Config, TeacherConfig
-from clips4.devices import pick_device
 from clips4.errors import UserError
 from clips4.labelling import nearest_class
-from clips4.pictures import Picture, Pictures, is_many, read_picture
 from clips4.reader import KeyedEncoder, Precision, Reader, ReadPicture
 from clips4.reading import Edges, PixelEncoder, ReadingOptions
 from clips4.segmentation import UNKNOWN_LABEL, Area, Segmentation
 from clips4.teachers.refinement import Refinement
 from clips4.teachers.teacher import Teacher, load_teacher
+from clips4.utils.devices import pick_device
+from clips4.utils.image_input import Picture, Pictures, is_many, read_picture
 
 if TYPE_CHECKING:
     from clips4.discovery import UnknownClass
-    from clips4.listening import Listener
+    from clips4.utils.listening import Listener
 
 Backend = Literal["torch", "onnx"]
 

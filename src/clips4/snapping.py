@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clips4.config import RegionConfig
-from clips4.images import RGB, reduce_to
 from clips4.labelling import upsampled_bands
 from clips4.regions.cache import RegionCache
+from clips4.utils.images import RGB, reduce_to
 
 SIDE = 1024  # long side at which superpixels are made; those of larger pictures are enlarged
 REGIONS = RegionConfig(method="felzenszwalb", count=200)

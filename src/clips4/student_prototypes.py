@@ -15,13 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clips4 import ranks
 from clips4.checkpoints import Prototypes
 from clips4.config import Config, PrototypeConfig
 from clips4.data.sources import Source
 from clips4.data.streams import SAMPLE, seeded
-from clips4.images import RGB
-from clips4.listening import Listener
 from clips4.preparation import BANK_SEGMENTS, picture_segments
 from clips4.prototypes import known_prototypes, mixture_prototypes, spoken
 from clips4.reading import at_reading_size
@@ -29,6 +26,9 @@ from clips4.regions.cache import RegionCache
 from clips4.segments import flatten_pixels, pool
 from clips4.student.embedder import Embedder
 from clips4.teachers.cache import TeacherMaps
+from clips4.utils import distributed
+from clips4.utils.images import RGB
+from clips4.utils.listening import Listener
 
 PICTURES = 512  # looked at, spread over the set; what is held of them takes some 200 MB
 
@@ -62,7 +62,7 @@ def fit_to_student(
         return prototypes
     training = student.training
     student.eval()
-    rank, world = ranks.rank(), ranks.world_size()
+    rank, world = distributed.rank(), distributed.world_size()
     listener.stage("fitting prototypes", 0)
     teacher_side, student_side, pixels = [], [], []
     for number, (path, image) in enumerate(source.sample(PICTURES, config.data.long_side)):
@@ -78,8 +78,8 @@ def fit_to_student(
 
     nothing = prototypes.text.new_empty(0, prototypes.text.shape[1]).half()
     by_teacher, by_student = torch.cat([nothing, *teacher_side]), torch.cat([nothing, *student_side])
-    counts = ranks.counts(len(by_teacher), device=by_teacher.device)[:, 0].tolist()
-    by_teacher, by_student = ranks.gather_rows(by_teacher, counts), ranks.gather_rows(by_student, counts)
+    counts = distributed.counts(len(by_teacher), device=by_teacher.device)[:, 0].tolist()
+    by_teacher, by_student = distributed.gather_rows(by_teacher, counts), distributed.gather_rows(by_student, counts)
     start = known_prototypes(prototypes.text, by_teacher.float(), config.prototypes.m, by_student.float())
     picture = torch.repeat_interleave(torch.arange(len(pixels)), torch.tensor([len(each) for each in pixels]))
     fitted = _fitted(start, prototypes, torch.cat([nothing, *pixels]), picture, len(pixels), config.prototypes)

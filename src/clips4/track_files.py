@@ -12,12 +12,12 @@ from torch import Tensor
 
 from clips4.errors import UserError
 from clips4.evaluation.tracking import davis_palette, guess_rules, read_mask
-from clips4.frames import Frames, VideoWriter, natural_key
-from clips4.images import RGB, blend, boundaries, encode_png
-from clips4.interrupts import deferred_interrupt
-from clips4.listening import Listener
 from clips4.tracking import Recipe, track
-from clips4.whole_files import write_atomically
+from clips4.utils.atomic_io import write_atomically
+from clips4.utils.images import RGB, blend, boundaries, encode_png
+from clips4.utils.interrupts import deferred_interrupt
+from clips4.utils.listening import Listener
+from clips4.utils.video import Frames, VideoWriter, natural_key
 
 OVERLAY = "overlay.mp4"
 _MOST = 254  # objects; 255 means "not scored" in masks

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from clips4 import ranks
 from clips4.checkpoints import Prototypes, checkpoint_folders, clear_leftovers, load_checkpoint
 from clips4.config import Config
 from clips4.data.feed import training_batches
@@ -20,10 +19,7 @@ from clips4.data.loader import ItemMaker
 from clips4.data.sources import open_source
 from clips4.data.streams import STEP, seeded
 from clips4.data.teacher_maps import plan_teacher_maps
-from clips4.devices import make_fabric
 from clips4.errors import UserError
-from clips4.interrupts import deferred_interrupt
-from clips4.listening import Listener, Silent
 from clips4.objective import Terms, objective
 from clips4.optimisation import build_optimiser, set_rates
 from clips4.preparation import prepare
@@ -36,6 +32,10 @@ from clips4.student.embedder import Embedder, build_student
 from clips4.student_prototypes import fit_to_student
 from clips4.teachers.teacher import load_teacher, pinned
 from clips4.teachers.text_cache import cached_class_vectors
+from clips4.utils import distributed
+from clips4.utils.devices import make_fabric
+from clips4.utils.interrupts import deferred_interrupt
+from clips4.utils.listening import Listener, Silent
 from clips4.vocabulary import ClassList, load_templates
 
 
@@ -111,7 +111,7 @@ def train(
         raise UserError(f"data.crop = {config.data.crop} is not a multiple of student.stride = {config.student.stride}")
     source = open_source(paths)
     fabric = make_fabric(device, config.train.precision)
-    rank, world = ranks.rank(), ranks.world_size()
+    rank, world = distributed.rank(), distributed.world_size()
     listener = listener if listener and rank == 0 else Silent()
     if rank == 0:
         clear_leftovers(run)
@@ -244,13 +244,13 @@ def _read_values(terms: Sequence[Terms], norm: Tensor | None, interrupted: bool)
     parts = torch.stack([torch.stack([t.total, t.contrast, t.embedding, t.semantic]) for t in terms]).detach().mean(0)
     assert norm is not None
     own = torch.cat([parts, norm.to(parts)[None], parts.new_tensor([float(interrupted)])])
-    values = (ranks.total(own) / ranks.world_size()).tolist()
+    values = (distributed.total(own) / distributed.world_size()).tolist()
     return dict(zip(("loss", "contrast", "embedding", "semantic", "norm", "interrupted"), values, strict=True))
 
 
 def _watch(watcher: Watcher, state: RunState) -> dict[str, float]:
     """Show the student in eval mode; only the first rank looks."""
-    if ranks.rank():
+    if distributed.rank():
         return {}
     student = state.result
     training = student.training

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from clips4.data.folders import Skipped
 from clips4.discovery import UnknownClass, discover
-from clips4.images import encode_png
-from clips4.listening import Listener
 from clips4.outputs import percent
 from clips4.segmenter import Segmenter
-from clips4.whole_files import write_atomically
+from clips4.utils.atomic_io import write_atomically
+from clips4.utils.images import encode_png
+from clips4.utils.listening import Listener
 
 DOCUMENT, PAGE, CROPS = "unknown.json", "index.html", "crops"
 

@@ -28,14 +28,14 @@ from clips4.answer_records import (
 from clips4.asking import Question
 from clips4.data.folders import Skipped
 from clips4.errors import UserError
-from clips4.frames import Frames, VideoWriter, open_frames
-from clips4.images import RGB
-from clips4.interrupts import deferred_interrupt
-from clips4.listening import Listener
 from clips4.outputs import Kind, draw_legend, label_png, legend_entries, overlay
 from clips4.segmenter import Segmentation, Segmenter
 from clips4.steady import Steadiness, SteadyEmbeddings, flicker
-from clips4.whole_files import whole_file, write_atomically
+from clips4.utils.atomic_io import whole_file, write_atomically
+from clips4.utils.images import RGB
+from clips4.utils.interrupts import deferred_interrupt
+from clips4.utils.listening import Listener
+from clips4.utils.video import Frames, VideoWriter, open_frames
 
 KINDS: tuple[Kind, ...] = ("png", "overlay", "json")
 _NAMED, _LINES = 8, 2  # classes named below a frame, in so many lines

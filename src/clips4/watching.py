@@ -15,12 +15,12 @@ from clips4.data.shards import is_shard
 from clips4.errors import UserError
 from clips4.evaluation.language import score_language
 from clips4.figures import pca_colours
-from clips4.images import RGB, load_rgb
 from clips4.outputs import overlay
 from clips4.segmenter import Segmenter
 from clips4.student.embedder import Embedder
 from clips4.training import Watcher
-from clips4.whole_files import write_atomically
+from clips4.utils.atomic_io import write_atomically
+from clips4.utils.images import RGB, load_rgb
 
 SAMPLES = "samples"
 _SHOWN = 4

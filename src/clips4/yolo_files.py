@@ -15,7 +15,7 @@ import yaml
 from clips4.coco_files import MIN_SHARE, connected_parts
 from clips4.polygons import polygon_of
 from clips4.segmenter import Segmentation
-from clips4.whole_files import replacing
+from clips4.utils.atomic_io import replacing
 
 TOLERANCE = 0.5  # pixels that an outline may move by when it is simplified
 

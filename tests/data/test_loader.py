@@ -11,8 +11,8 @@ from torch import Tensor
 from clips4.config import DataConfig
 from clips4.data.loader import Batch, Item, ItemMaker, Positions, ShardStream, ViewStream, batches, collate, draw_pixels
 from clips4.data.views import Views
-from clips4.images import RGB
 from clips4.segments import IGNORED
+from clips4.utils.images import RGB
 from tests.helpers import generator, unit, write_images
 
 CONFIG = DataConfig(long_side=64, crop=32)
@@ -88,7 +88,7 @@ def test_views_belong_to_the_picture_of_the_position(tmp_path: Path) -> None:
     stream = ViewStream(paths, ItemMaker(remember, colours, CONFIG, 8, 0))
     views, _, name = stream[0]
     assert name == str(stream.picture(0))
-    from clips4.images import load_rgb
+    from clips4.utils.images import load_rgb
 
     assert np.array_equal(seen[0], load_rgb(stream.picture(0)))
     assert views.images.shape == (2, 3, 32, 32)

@@ -16,7 +16,7 @@ from clips4.evaluation.regions import (
     undersegmentation,
     within,
 )
-from clips4.images import boundaries
+from clips4.utils.images import boundaries
 from tests.helpers import BSDS, provable, seeds, with_bsds
 from tests.reference import regions as slow
 

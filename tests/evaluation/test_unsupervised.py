@@ -25,7 +25,7 @@ from clips4.evaluation.unsupervised import (
     score_retrieval,
     segment_labels,
 )
-from clips4.images import RGB
+from clips4.utils.images import RGB
 from clips4.vocabulary import load_classes
 from tests.helpers import generator, provable, seeds, unit
 

@@ -8,10 +8,10 @@ from PIL import Image
 
 from clips4.config import RegionConfig
 from clips4.errors import UserError
-from clips4.images import reduce_to
 from clips4.regions.contour_map import from_strength
 from clips4.regions.contours import find_contours, find_edge_file, read_edge_map
 from clips4.regions.gradient import gradient_contours
+from clips4.utils.images import reduce_to
 from tests.helpers import noise_image
 
 MAP = np.linspace(0, 1, 48 * 64).reshape(48, 64)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from clips4.errors import UserError
-from clips4.images import boundaries
 from clips4.regions import hed as module
 from clips4.regions.hed import HED, hed_strength, load_hed, shared_hed, weights_path
+from clips4.utils.images import boundaries
 from tests.helpers import BSDS, noise_image, with_bsds
 from tests.reference import regions as slow
 

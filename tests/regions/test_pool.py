@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from clips4.errors import UserError
-from clips4.listening import Silent
 from clips4.regions.pool import for_each_picture
+from clips4.utils.listening import Silent
 
 
 class Recorder(Silent):

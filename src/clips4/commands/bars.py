@@ -1,7 +1,7 @@
 """Progress bars of commands, on the error stream."""
 
 from clips4.commands.speaking import is_quiet
-from clips4.progress import Bars
+from clips4.utils.progress import Bars
 
 
 def bars() -> Bars:

@@ -31,8 +31,8 @@ def export(
 
     from clips4.checkpoints import load_checkpoint
     from clips4.export import export_onnx
-    from clips4.images import find_images
     from clips4.onnx_files import SUFFIX
+    from clips4.utils.images import find_images
 
     if out.suffix != SUFFIX:
         raise UserError(f"--out {out}: give a file that ends in {SUFFIX}")

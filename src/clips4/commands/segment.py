@@ -89,7 +89,7 @@ def report(outcome: "Outcome", verb: str, out: Path, as_json: bool = False) -> N
         UserError: none of them could be read.
         typer.Exit: interrupted.
     """
-    from clips4.frames import is_video
+    from clips4.utils.video import is_video
 
     for _, reason in outcome.skipped:
         remark(f"skipped: {reason}")

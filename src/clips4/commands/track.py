@@ -40,9 +40,9 @@ def track(
     from clips4.commands.bars import bars
     from clips4.evaluation.features import load_features
     from clips4.evaluation.records import write_json
-    from clips4.frames import open_frames, require_av
     from clips4.track_files import track_files
     from clips4.tracking import Recipe
+    from clips4.utils.video import open_frames, require_av
 
     if video:
         require_av()

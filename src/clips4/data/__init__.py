@@ -1,0 +1,1 @@
+"""Images, label maps, class lists, views and batches; no network lives here."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clips4.errors import UserError
-from clips4.images import RGB, load_rgb
+from clips4.utils.images import RGB, load_rgb
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clips4.errors import UserError
-from clips4.images import RGB, load_rgb, reduce_to
+from clips4.utils.images import RGB, load_rgb, reduce_to
 
 MIN_SIDE = 32  # pixels; smaller pictures give no crop worth the name
 

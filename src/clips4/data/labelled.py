@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from clips4.data.labels import IGNORE, apply_table, read_labels
 from clips4.errors import UserError
-from clips4.images import RGB, find_images, load_rgb
+from clips4.utils.images import RGB, find_images, load_rgb
 from clips4.vocabulary import ClassList, data_lines
 
 Reader = Callable[[Path], NDArray[np.integer]]

@@ -9,11 +9,11 @@ from torch import Tensor
 from clips4.config import Config
 from clips4.data.sources import Source
 from clips4.errors import UserError
-from clips4.images import to_tensor
-from clips4.listening import Listener
 from clips4.teachers.cache import TeacherMaps
 from clips4.teachers.projection import fit_basis
 from clips4.teachers.teacher import Teacher
+from clips4.utils.images import to_tensor
+from clips4.utils.listening import Listener
 
 _SAMPLED, _POSITIONS = 32, 512  # pictures read for a basis; positions of each
 _BYTES = 2  # half precision

@@ -1,0 +1,1 @@
+"""Scores by a named protocol, and what is run to get them."""

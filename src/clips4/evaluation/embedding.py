@@ -7,8 +7,8 @@ from torch import Tensor
 
 from clips4.data.labelled import LabelledFolder
 from clips4.data.labels import IGNORE
-from clips4.images import resize_map
 from clips4.segmenter import Segmenter
+from clips4.utils.images import resize_map
 
 
 def pixels_by_class(

@@ -14,7 +14,6 @@ from clips4.config import Config
 from clips4.data.labelled import LabelledFolder
 from clips4.data.sets.davis import load_davis
 from clips4.data.sets.registry import semantic_spec
-from clips4.devices import pick_device
 from clips4.errors import UserError
 from clips4.evaluation.embedding import pixels_by_class
 from clips4.evaluation.features import load_features
@@ -40,12 +39,13 @@ from clips4.evaluation.unsupervised import (
     score_retrieval,
 )
 from clips4.evaluation.video import by_features, held_still, score_videos
-from clips4.images import RGB, find_images
-from clips4.listening import Listener
 from clips4.segmenter import Segmenter
 from clips4.teachers.teacher import Teacher, load_teacher
 from clips4.teachers.text_cache import cached_class_vectors
 from clips4.tracking import Recipe
+from clips4.utils.devices import pick_device
+from clips4.utils.images import RGB, find_images
+from clips4.utils.listening import Listener
 from clips4.vocabulary import ClassList, load_classes, load_templates
 
 Record = dict[str, Any]

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from clips4.checkpoints import load_checkpoint
 from clips4.config import StudentConfig
-from clips4.devices import pick_device
 from clips4.errors import UserError
-from clips4.images import RGB, reduce_to, resize_map, to_tensor
 from clips4.student.embedder import EMBEDDING, LEVELS, hypercolumn
 from clips4.student.weights import load_backbone
+from clips4.utils.devices import pick_device
+from clips4.utils.images import RGB, reduce_to, resize_map, to_tensor
 
 COLOUR, STUDENT, BACKBONE = "colour", "student", "backbone"
 # kinds with a name of their own; any other choice of parts is written as on the right

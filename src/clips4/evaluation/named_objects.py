@@ -16,9 +16,9 @@ from clips4.data.labels import read_labels
 from clips4.data.sets.davis import Sequence as VideoSequence
 from clips4.errors import UserError
 from clips4.evaluation.davis import region_similarity
-from clips4.images import load_rgb
-from clips4.listening import Listener, Silent
 from clips4.segmenter import Segmenter
+from clips4.utils.images import load_rgb
+from clips4.utils.listening import Listener, Silent
 from clips4.vocabulary import ClassList, data_lines
 
 Answers = Callable[[Path, tuple[int, ...]], Iterable[tuple[str, NDArray[np.integer]]]]

@@ -12,8 +12,8 @@ from clips4.data.labelled import LabelledFolder
 from clips4.data.labels import IGNORE
 from clips4.evaluation.confusion import Tally, confusion_matrix
 from clips4.evaluation.unsupervised import Features, SetScores, collect
-from clips4.images import resize_map
-from clips4.listening import Listener, Silent
+from clips4.utils.images import resize_map
+from clips4.utils.listening import Listener, Silent
 
 
 @dataclass(frozen=True)

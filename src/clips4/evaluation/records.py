@@ -12,7 +12,7 @@ from clips4.checkpoints import versions
 from clips4.evaluation.confusion import PictureScore, Scores
 from clips4.evaluation.scoring import SemanticScores, TrackingReport
 from clips4.evaluation.tracking import TrackingScores
-from clips4.whole_files import write_atomically
+from clips4.utils.atomic_io import write_atomically
 
 
 def provenance() -> dict[str, object]:

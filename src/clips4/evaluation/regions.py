@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clips4.images import boundaries
+from clips4.utils.images import boundaries
 
 PROTOCOL = "clips4-regions-v1"
 TOLERANCE = 2.0  # pixels

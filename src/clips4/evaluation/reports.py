@@ -11,9 +11,9 @@ from torch import Tensor
 from clips4.data.labelled import LabelledFolder
 from clips4.data.labels import IGNORE
 from clips4.evaluation.confusion import PictureScore
-from clips4.images import RGB, blend, boundaries, colour_labels, encode_png, load_rgb, palette
 from clips4.outputs import draw_legend, legend_font
-from clips4.whole_files import write_atomically
+from clips4.utils.atomic_io import write_atomically
+from clips4.utils.images import RGB, blend, boundaries, colour_labels, encode_png, load_rgb, palette
 
 _LEGEND = 14  # classes named below an overlay at most
 _HEAD = 26

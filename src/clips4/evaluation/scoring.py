@@ -12,9 +12,9 @@ from clips4.data.labels import IGNORE, apply_table, read_labels
 from clips4.errors import UserError
 from clips4.evaluation.boundary import boundary_f
 from clips4.evaluation.confusion import PictureScore, Scores, Tally, confusion_matrix, scores
-from clips4.evaluation.processes import each
 from clips4.evaluation.tracking import ObjectTrack, Rules, TrackingScores, guess_rules, score_sequence, summarise
-from clips4.listening import Listener
+from clips4.utils.listening import Listener
+from clips4.utils.parallel import each
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from clips4.data.labelled import LabelledFolder
 from clips4.data.labels import IGNORE
 from clips4.evaluation.confusion import PictureScore, Scores, Tally, confusion_matrix, scores
 from clips4.evaluation.neighbours import Index
-from clips4.images import RGB, load_rgb, resize_map
-from clips4.listening import Listener, Silent
 from clips4.segmenter import nearest_class
 from clips4.segments import flatten_pixels, pool, spherical_kmeans
 from clips4.set_kmeans import sample_rows, spherical_kmeans_of_set
+from clips4.utils.images import RGB, load_rgb, resize_map
+from clips4.utils.listening import Listener, Silent
 
 Features = Callable[[RGB], Tensor]
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from clips4.data.sets.davis import Sequence as Video
 from clips4.evaluation.davis import contour_accuracy, region_similarity
 from clips4.evaluation.tracking import ObjectTrack, Rules, TrackingScores, read_mask, summarise
-from clips4.images import RGB, load_rgb
-from clips4.listening import Listener, Silent
 from clips4.tracking import Recipe, track
+from clips4.utils.images import RGB, load_rgb
+from clips4.utils.listening import Listener, Silent
 
 Tracker = Callable[[Sequence[Path], NDArray[np.uint8]], Iterator[NDArray[np.uint8]]]
 

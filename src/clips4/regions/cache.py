@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clips4.caching import cache_root, content_key, picture_key, settings_key
 from clips4.config import RegionConfig
 from clips4.errors import UserError
-from clips4.images import RGB
 from clips4.regions.contours import find_contours, find_edge_file
 from clips4.regions.storage import MAX_REGIONS, decode_regions, encode_regions
 from clips4.regions.superpixels import choose_implementation, superpixels
 from clips4.regions.ucm import Hierarchy, owt_ucm
-from clips4.whole_files import write_atomically
+from clips4.utils.atomic_io import write_atomically
+from clips4.utils.cache import cache_root, content_key, picture_key, settings_key
+from clips4.utils.images import RGB
 
 REVISION = 3  # raised whenever the same settings come to give other regions
 

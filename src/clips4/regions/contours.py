@@ -8,9 +8,9 @@ from PIL import Image
 
 from clips4.config import RegionConfig
 from clips4.errors import UserError
-from clips4.images import RGB, reduce_to
 from clips4.regions.contour_map import ContourMap, from_strength
 from clips4.regions.gradient import gradient_contours
+from clips4.utils.images import RGB, reduce_to
 
 EDGE_SUFFIXES = (".png", ".npy")
 _MAX_STRETCH = 0.02  # by which the shape of an edge map may differ from its picture's

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
-from clips4.images import RGB
 from clips4.regions.contour_map import ContourMap, Map, greatest
+from clips4.utils.images import RGB
 
 FLOOR = 0.05  # of a cue, in its standard deviations: differences well below it are all alike
 TEXTONS = 16

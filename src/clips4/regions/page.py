@@ -10,8 +10,8 @@ from PIL import Image
 
 from clips4.config import RegionConfig
 from clips4.figures import mean_colours, outlined
-from clips4.images import RGB, reduce_to
 from clips4.regions.ucm import Hierarchy
+from clips4.utils.images import RGB, reduce_to
 
 LEVELS = (2, 4, 8, 16, 32, 48, 100, 200)
 _SIDE = 640  # pixels, long side of the pictures on the page

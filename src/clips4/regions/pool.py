@@ -12,8 +12,8 @@ from pathlib import Path
 
 from clips4.data.folders import Skipped
 from clips4.errors import UserError
-from clips4.interrupts import deferred_interrupt
-from clips4.listening import Listener
+from clips4.utils.interrupts import deferred_interrupt
+from clips4.utils.listening import Listener
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 _AHEAD = 2  # pictures per worker that are handed out at a time, so that Ctrl-C need not wait for many

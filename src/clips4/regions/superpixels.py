@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clips4.errors import UserError
-from clips4.images import RGB
+from clips4.utils.images import RGB
 
 Method = Literal["slic", "felzenszwalb"]
 Implementation = Literal["auto", "scikit-image", "opencv"]

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clips4.config import StudentConfig
-from clips4.images import resize_map
 from clips4.student.backbones.base import Backbone
 from clips4.student.backbones.registry import CONVOLUTIONAL, DINO
 from clips4.student.backbones.vit import empty_vit
 from clips4.student.weights import load_backbone
+from clips4.utils.images import resize_map
 
 EMBEDDING = "z"
 LEVELS = ("c2", "c3", "c4", "c5")  # of a backbone, fine to coarse; strides 4, 8, 16, 32 where it is not dilated

@@ -10,10 +10,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from clips4.caching import cache_root, content_key, picture_key, settings_key
-from clips4.images import RGB, to_tensor
 from clips4.teachers.teacher import Teacher
-from clips4.whole_files import write_atomically
+from clips4.utils.atomic_io import write_atomically
+from clips4.utils.cache import cache_root, content_key, picture_key, settings_key
+from clips4.utils.images import RGB, to_tensor
 
 
 class TeacherMaps:

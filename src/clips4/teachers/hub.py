@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clips4.errors import UserError
-from clips4.hub_files import NoSuchFileError, Repository, is_hub_id
+from clips4.utils.hub import NoSuchFileError, Repository, is_hub_id
 
 CONFIG, WEIGHTS, WEIGHT_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PREPROCESSING = "preprocessor_config.json"

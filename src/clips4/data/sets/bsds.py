@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clips4.errors import UserError
-from clips4.images import RGB, load_rgb
+from clips4.utils.images import RGB, load_rgb
 
 LAYOUT = "BSDS500/data/images/SPLIT/*.jpg and BSDS500/data/groundTruth/SPLIT/*.mat"
 SPLITS = {"val": 100, "train": 200, "test": 200}

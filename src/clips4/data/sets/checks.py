@@ -17,7 +17,7 @@ from clips4.data.sets.registry import SEMANTIC
 from clips4.data.sets.spec import SetSpec
 from clips4.errors import UserError
 from clips4.evaluation.tracking import read_mask
-from clips4.listening import Listener, Silent
+from clips4.utils.listening import Listener, Silent
 
 
 @dataclass

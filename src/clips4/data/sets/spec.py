@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from clips4.data.labelled import LabelledFolder, Pairs, Reader
 from clips4.data.labels import read_labels
 from clips4.errors import UserError
-from clips4.images import find_images
+from clips4.utils.images import find_images
 from clips4.vocabulary import ClassList, load_classes
 
 Table = Callable[[ClassList], NDArray[np.uint8]]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clips4.whole_files import name_beside, whole_file, whole_folder, write_atomically
+from clips4.utils.atomic_io import name_beside, whole_file, whole_folder, write_atomically
 
 
 def test_writing_makes_folders_and_replaces_what_was_there(tmp_path: Path) -> None:

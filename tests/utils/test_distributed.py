@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from clips4 import ranks
 from clips4.checkpoints import load_checkpoint
 from clips4.config import ObjectiveConfig, SegmentConfig
 from clips4.data.loader import draw_pixels
@@ -19,6 +18,7 @@ from clips4.prototype_search import PrototypeSearch
 from clips4.prototypes import known_prototypes, update_unknown
 from clips4.segments import IGNORED
 from clips4.training import train
+from clips4.utils import distributed
 from tests.conftest import TINY
 from tests.helpers import generator, unit
 from tests.two_ranks import on_two_ranks
@@ -51,11 +51,11 @@ def shares(tmp_path_factory: pytest.TempPathFactory) -> Shares:
 
 def test_one_process_is_given_back_what_it_gives() -> None:
     x = unit(3, 2)
-    assert (ranks.world_size(), ranks.rank()) == (1, 0)
-    assert ranks.total(x) is x
-    assert ranks.gather_rows(x, [3]) is x
-    assert ranks.gather_objects("a") == ["a"]
-    assert ranks.counts(3, 4, device=x.device).tolist() == [[3, 4]]
+    assert (distributed.world_size(), distributed.rank()) == (1, 0)
+    assert distributed.total(x) is x
+    assert distributed.gather_rows(x, [3]) is x
+    assert distributed.gather_objects("a") == ["a"]
+    assert distributed.counts(3, 4, device=x.device).tolist() == [[3, 4]]
 
 
 # ------------------------------------------------------------------------------------------------- collectives
@@ -63,16 +63,16 @@ def test_one_process_is_given_back_what_it_gives() -> None:
 
 def gather(rank: int) -> dict[str, Any]:
     x = (torch.arange(6.0).view(3, 2) + 10 * rank)[: 3 - 2 * rank].requires_grad_()  # three rows and one
-    every = ranks.gather_rows(x, [3, 1])
+    every = distributed.gather_rows(x, [3, 1])
     # each rank weighs the rows in its own way
     (every * (rank + 1)).square().sum().backward()
     assert x.grad is not None
     return {
         "every": every.detach(),
         "gradient": x.grad,
-        "counts": ranks.counts(rank, 7, device=x.device),
-        "total": ranks.total(torch.tensor(rank + 1.0)),
-        "objects": ranks.gather_objects({"rank": rank}),
+        "counts": distributed.counts(rank, 7, device=x.device),
+        "total": distributed.total(torch.tensor(rank + 1.0)),
+        "objects": distributed.gather_objects({"rank": rank}),
     }
 
 
@@ -136,8 +136,8 @@ def a_step(images: range, variant: str) -> dict[str, Tensor]:
     terms.total.backward()
     assert weight.grad is not None
     # what data-parallel training does: the mean of the ranks' gradients
-    gradient = ranks.total(weight.grad) / ranks.world_size()
-    values = ranks.total(torch.stack(terms[:4]).detach()) / ranks.world_size()
+    gradient = distributed.total(weight.grad) / distributed.world_size()
+    values = distributed.total(torch.stack(terms[:4]).detach()) / distributed.world_size()
     unknown = update_unknown(prototypes[KNOWN:], prototypes[:KNOWN], terms.guidance, 0.3)
     return {"gradient": gradient, "values": values, "unknown": unknown}
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from clips4.errors import UserError
-from clips4.images import RGB, SUFFIXES, load_rgb
-from clips4.whole_files import name_beside
+from clips4.utils.atomic_io import name_beside
+from clips4.utils.images import RGB, SUFFIXES, load_rgb
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts"})
 DEFAULT_RATE = Fraction(24)  # frames a second of a folder of pictures; DAVIS's own

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from clips4.errors import UserError
-from clips4.images import load_rgb
-from clips4.pictures import Picture, is_many, picture_name, read_picture
+from clips4.utils.image_input import Picture, is_many, picture_name, read_picture
+from clips4.utils.images import load_rgb
 from tests.conftest import photograph, write_broken_pictures, write_odd_pictures
 
 
@@ -97,7 +97,7 @@ def test_a_truncated_file_that_pil_opened_is_told(tmp_path: Path) -> None:
 
 
 def test_a_picture_too_large_is_told_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clips4.pictures.MAX_PIXELS", 100)
+    monkeypatch.setattr("clips4.utils.image_input.MAX_PIXELS", 100)
     for form in (np.zeros((11, 10), np.uint8), Image.new("L", (10, 11)), torch.zeros(3, 11, 10)):
         with pytest.raises(UserError, match="10 x 11 pixels is too large"):
             read_picture(form)

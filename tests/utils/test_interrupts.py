@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from clips4.interrupts import deferred_interrupt
+from clips4.utils.interrupts import deferred_interrupt
 
 
 def press() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from clips4.caching import cache_root, content_key, settings_key
+from clips4.utils.cache import cache_root, content_key, settings_key
 
 
 def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

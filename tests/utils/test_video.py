@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from clips4.errors import UserError
-from clips4.frames import VideoWriter, is_video, natural_key, open_frames
-from clips4.images import RGB
+from clips4.utils.images import RGB
+from clips4.utils.video import VideoWriter, is_video, natural_key, open_frames
 from tests.helpers import noise_image
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from clips4.devices import pick_device
 from clips4.errors import UserError
+from clips4.utils.devices import pick_device
 
 
 def test_auto_is_the_cpu_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from multiprocessing import get_context
 from typing import TypeVar
 
 from clips4.errors import UserError
-from clips4.listening import Listener, Silent
+from clips4.utils.listening import Listener, Silent
 
 T = TypeVar("T")
 R = TypeVar("R")

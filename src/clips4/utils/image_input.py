@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import TypeIs
 
 from clips4.errors import UserError
-from clips4.images import MAX_PIXELS, RGB, deep_to_8bit, load_rgb, pil_to_rgb
+from clips4.utils.images import MAX_PIXELS, RGB, deep_to_8bit, load_rgb, pil_to_rgb
 
 Picture = str | Path | Image.Image | NDArray[Any] | Tensor
 Pictures = list[Any] | tuple[Picture, ...]  # lists are invariant: any list of pictures

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from clips4 import images
 from clips4.errors import UserError
-from clips4.images import (
+from clips4.utils import images
+from clips4.utils.images import (
     MAX_PIXELS,
     SUFFIXES,
     UNKNOWN_COLOUR,
