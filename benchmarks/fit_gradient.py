@@ -14,7 +14,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 from scipy.optimize import minimize
 
-from clips4.data.bsds import bsds_split, load_human_segmented
+from clips4.data.benchmarks.bsds_segmentations import bsds_split, load_human_segmented
 from clips4.regions.gradient import FLOOR, cue_strengths
 from clips4.utils.images import boundaries
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from clips4 import Segmenter
-from clips4.data.sets.davis import load_davis
+from clips4.data.benchmarks.davis import load_davis
 from clips4.evaluation.tracking import read_mask
 from clips4.steady import Steadiness, SteadyEmbeddings, flicker
 from clips4.utils.images import load_rgb

@@ -76,9 +76,9 @@ def training(steps: int, folder: Path) -> None:
     from kills import make_pictures
 
     from clips4.config import load_config
+    from clips4.data.class_names import load_classes
     from clips4.training import train
     from clips4.utils.listening import Silent
-    from clips4.vocabulary import load_classes
 
     os.environ["CLIPS4_CACHE"] = str(folder / "cache")
     marks: list[str] = []

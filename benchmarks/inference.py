@@ -31,12 +31,12 @@ from torch import Tensor
 
 from clips4.checkpoints import Prototypes
 from clips4.config import load_config
+from clips4.data.class_names import ClassList
 from clips4.export import AskedStudent, to_proto
 from clips4.onnx_backend import OnnxEncoder
 from clips4.quantisation import quantise
 from clips4.segmenter import Segmenter
 from clips4.student.embedder import empty_student
-from clips4.vocabulary import ClassList
 
 DIMENSIONS = 512  # of OpenAI's ViT-B/16
 TEACHER = "ViT-B/16, MaskCLIP"

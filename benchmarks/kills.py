@@ -23,9 +23,9 @@ from PIL import Image
 
 from clips4.checkpoints import STATE, WEIGHTS, checkpoint_folders, load_checkpoint
 from clips4.config import load_config
+from clips4.data.class_names import load_classes
 from clips4.runlog import LOG, read_log
 from clips4.training import train
-from clips4.vocabulary import load_classes
 
 STEPS = 60
 SETTINGS = [

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from clips4.vocabulary import builtin_class_files, imagenet_classes, load_classes
+from clips4.data.class_names import builtin_class_files, imagenet_classes, load_classes
 
 SEEN = {5: "animal", 6: "artifact", 8: "body", 13: "food", 17: "object", 20: "plant", 27: "substance"}
 TEXTS = 1  # times that a sense was met in the tagged texts, or

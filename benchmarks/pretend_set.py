@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clips4.config import TeacherConfig
-from clips4.data.labelled import LabelledFolder, value_table
+from clips4.data.class_names import ClassList
+from clips4.data.segmentation_dataset import LabelledFolder, value_table
 from clips4.evaluation import unsupervised
 from clips4.evaluation.language import class_query, evaluate_language
 from clips4.evaluation.protocols import Protocol
@@ -28,7 +29,6 @@ from clips4.evaluation.records import describe_scores, picture_records
 from clips4.segmenter import Segmenter
 from clips4.utils.images import RGB
 from clips4.utils.listening import Silent
-from clips4.vocabulary import ClassList
 
 CLASSES = 150
 COLOURS = np.random.default_rng(0).integers(20, 236, (CLASSES, 3)).astype(np.uint8)

@@ -16,14 +16,14 @@ from rich.console import Console
 
 from clips4.checkpoints import checkpoint_folders, versions
 from clips4.config import load_config
-from clips4.data.labelled import coco128
+from clips4.data.class_names import load_classes
+from clips4.data.segmentation_dataset import coco128
 from clips4.evaluation.language import score_language
 from clips4.evaluation.protocols import V1
 from clips4.segmenter import Segmenter
 from clips4.training import train
 from clips4.utils.images import find_images
 from clips4.utils.progress import Bars
-from clips4.vocabulary import load_classes
 
 KINDS = {
     "slic": ["regions.method=slic"],

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clips4.data.sets.davis import load_davis
+from clips4.data.benchmarks.davis import load_davis
 from clips4.evaluation.boundary import boundary_f
 from clips4.evaluation.confusion import confusion_matrix
 from clips4.evaluation.davis import contour_accuracy, region_similarity

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from clips4.checkpoints import load_checkpoint
 from clips4.config import Config
-from clips4.data.labelled import coco128
-from clips4.data.sets.davis import load_davis
+from clips4.data.benchmarks.davis import load_davis
+from clips4.data.class_names import load_classes
+from clips4.data.segmentation_dataset import coco128
 from clips4.evaluation.confusion import Tally, confusion_matrix, scores
 from clips4.evaluation.named_objects import object_names, score_answers
 from clips4.evaluation.records import markdown
@@ -34,7 +35,6 @@ from clips4.teachers.cache import TeacherMaps
 from clips4.teachers.teacher import load_teacher
 from clips4.utils.images import RGB, load_rgb, reduce_to
 from clips4.utils.progress import Bars
-from clips4.vocabulary import load_classes
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from rich.console import Console
 from torch import Tensor
 
-from clips4.data.labelled import LabelledFolder
-from clips4.data.sets.registry import semantic_spec
+from clips4.data.benchmarks.registry import semantic_spec
+from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.evaluation.features import PixelFeatures, load_features
 from clips4.evaluation.probe import score_probe
 from clips4.evaluation.records import markdown, provenance, write_json

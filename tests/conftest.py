@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from clips4.config import Config, load_config
+from clips4.data.class_names import load_classes
 from clips4.training import train
-from clips4.vocabulary import load_classes
 
 TINY = [
     "data.crop=64",

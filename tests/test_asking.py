@@ -12,8 +12,8 @@ from torch import Tensor
 from clips4.asking import BANK_NEAREST, Asker, Background, parse_background
 from clips4.checkpoints import Prototypes
 from clips4.config import TeacherConfig
+from clips4.data.class_names import load_classes
 from clips4.errors import UserError
-from clips4.vocabulary import load_classes
 from tests.helpers import FakeTeacher, unit
 
 

@@ -21,9 +21,9 @@ from clips4.checkpoints import (
     save_checkpoint,
 )
 from clips4.config import Config, StudentConfig, load_config
+from clips4.data.class_names import load_classes
 from clips4.errors import UserError
 from clips4.student.embedder import Embedder, empty_student
-from clips4.vocabulary import load_classes
 from tests.helpers import generator, unit
 
 CONFIG = load_config(

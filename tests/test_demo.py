@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from clips4.config import load_config
+from clips4.data.class_names import load_classes
 from clips4.demo import PAGE, run_demo, sample_photographs
 from clips4.errors import UserError
 from clips4.utils.images import load_rgb
 from clips4.utils.listening import Silent
-from clips4.vocabulary import load_classes
 from tests.conftest import TINY
 
 

@@ -12,14 +12,14 @@ from PIL import Image
 from clips4.checkpoints import Prototypes
 from clips4.cli import main
 from clips4.config import TeacherConfig
-from clips4.data.folders import Skipped
+from clips4.data.class_names import load_classes
+from clips4.data.image_folder import Skipped
 from clips4.discovery import discover
 from clips4.errors import UserError
 from clips4.segmenter import Segmenter
 from clips4.unknown_files import describe, page, unknown_files
 from clips4.utils.images import load_rgb
 from clips4.utils.listening import Silent
-from clips4.vocabulary import load_classes
 from tests.conftest import write_broken_pictures
 from tests.helpers import unit
 from tests.test_asking import Words

@@ -13,9 +13,9 @@ import pytest
 
 from clips4.checkpoints import STATE, WEIGHTS, load_checkpoint
 from clips4.config import load_config
+from clips4.data.class_names import load_classes
 from clips4.runlog import LOG, read_log
 from clips4.training import train
-from clips4.vocabulary import load_classes
 from tests.conftest import TINY
 
 SETTINGS = [*TINY, "train.steps=5", "train.save_every=1", "train.ema=0.5"]
@@ -28,7 +28,7 @@ import torch
 torch.set_num_threads(1)
 import clips4.checkpoints, clips4.preparation, clips4.training
 from clips4.config import load_config
-from clips4.vocabulary import load_classes
+from clips4.data.class_names import load_classes
 
 folder, run, moment, *settings = sys.argv[1:]
 module, name, when = moment.split(":")

@@ -11,10 +11,10 @@ from hypothesis import given
 
 from clips4.asking import Asker
 from clips4.config import TeacherConfig
-from clips4.data.sets.registry import semantic_spec
+from clips4.data.benchmarks.registry import semantic_spec
+from clips4.data.class_names import ASSETS, load_classes
 from clips4.naming import name_scores, nouns, suggest_names
 from clips4.segmenter import Segmenter
-from clips4.vocabulary import ASSETS, load_classes
 from tests.helpers import COCO, provable, seeds, unit, with_coco
 from tests.test_asking import RUN, Words, teacher  # noqa: F401  # the fixture
 

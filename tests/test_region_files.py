@@ -64,7 +64,7 @@ def test_levels_of_the_page_are_those_of_the_hierarchy(pictures: Path, tmp_path:
 
 
 def test_without_out_only_the_cache_is_filled_as_training_reads_it(pictures: Path, tmp_path: Path) -> None:
-    from clips4.data.folders import load_photograph
+    from clips4.data.image_folder import load_photograph
 
     settings = RegionConfig(method="gradient-ucm", small_share=0.0123)
     make(sorted(pictures.iterdir()), None, settings, long_side=64)

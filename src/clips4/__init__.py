@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from clips4.config import Config, load_config
+    from clips4.data.class_names import ClassList, load_classes
     from clips4.errors import UserError
     from clips4.hub import push_to_hub, save_pretrained
     from clips4.segmenter import Segmentation, Segmenter
     from clips4.teachers.teacher import Teacher, load_teacher
     from clips4.training import train
-    from clips4.vocabulary import ClassList, load_classes
 
 __version__ = "0.1.0"
 
 # loaded when asked for, so that `import clips4` and `clips4 --help` cost nothing
 _HOME = {
-    "ClassList": "clips4.vocabulary",
+    "ClassList": "clips4.data.class_names",
     "Config": "clips4.config",
     "Segmentation": "clips4.segmenter",
     "Segmenter": "clips4.segmenter",
     "Teacher": "clips4.teachers",
     "UserError": "clips4.errors",
-    "load_classes": "clips4.vocabulary",
+    "load_classes": "clips4.data.class_names",
     "load_config": "clips4.config",
     "load_teacher": "clips4.teachers",
     "push_to_hub": "clips4.hub",

@@ -8,7 +8,8 @@ from statistics import mean, stdev
 
 from clips4.checkpoints import checkpoint_folders
 from clips4.config import Config, known_keys, load_config, parse_config
-from clips4.data.sets.registry import semantic_spec
+from clips4.data.benchmarks.registry import semantic_spec
+from clips4.data.class_names import ClassList, load_classes
 from clips4.errors import UserError
 from clips4.evaluation.evaluate import Record, evaluate_by_language
 from clips4.evaluation.protocols import V1, known_classes
@@ -18,7 +19,6 @@ from clips4.training import train
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import find_images
 from clips4.utils.listening import Listener
-from clips4.vocabulary import ClassList, load_classes
 
 SCORES = "scores.json"
 

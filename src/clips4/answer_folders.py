@@ -24,7 +24,7 @@ from clips4.answer_records import (
 )
 from clips4.answers import Answer, answer_facts, answer_files
 from clips4.coco_files import categories, info
-from clips4.data.folders import Skipped
+from clips4.data.image_folder import Skipped
 from clips4.errors import UserError
 from clips4.gallery import write_gallery
 from clips4.outputs import Kind, output_stems

@@ -24,10 +24,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from clips4.config import Config, parse_config
+from clips4.data.class_names import ClassList
 from clips4.errors import UserError
 from clips4.student.embedder import Embedder, empty_student
 from clips4.utils.atomic_io import remove_folder, whole_folder
-from clips4.vocabulary import ClassList
 
 FOLDER, WEIGHTS, CARD, STATE = "checkpoints", "student.safetensors", "card.json", "state.pt"
 FORMAT = 2

@@ -99,11 +99,11 @@ def train(
     """Train a student on unlabelled pictures. Started by torchrun or Slurm, on many devices."""
     from clips4.commands.bars import bars
     from clips4.config import load_config
-    from clips4.data.sources import find_pictures
+    from clips4.data.class_names import load_classes
+    from clips4.data.image_source import find_pictures
     from clips4.training import Interrupted
     from clips4.training import train as run_training
     from clips4.utils import distributed
-    from clips4.vocabulary import load_classes
     from clips4.watching import make_watcher, open_labelled
 
     chosen = [f"teacher.name={json.dumps(teacher)}"] if teacher else []

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from clips4.checkpoints import checkpoint_folders
 from clips4.config import load_config
+from clips4.data.class_names import load_classes
 from clips4.errors import UserError
 from clips4.report import write_report
 from clips4.training import train
 from clips4.utils.listening import Listener
-from clips4.vocabulary import load_classes
 
 PAGE = "index.html"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clips4.asking import Classes
-from clips4.data.folders import Skipped
+from clips4.data.image_folder import Skipped
 from clips4.errors import UserError
 from clips4.naming import Suggestion, suggest_names
 from clips4.segmentation import Segment, Segmentation

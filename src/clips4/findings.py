@@ -13,8 +13,8 @@ from torch import Tensor
 
 from clips4.checkpoints import Checkpoint, load_checkpoint
 from clips4.config import SegmentConfig
-from clips4.data.folders import Skipped
-from clips4.data.sources import PictureFiles
+from clips4.data.image_folder import Skipped
+from clips4.data.image_source import PictureFiles
 from clips4.errors import UserError
 from clips4.outputs import output_stems
 from clips4.regions.cache import RegionCache

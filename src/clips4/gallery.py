@@ -11,10 +11,10 @@ from string import Template
 from urllib.parse import quote
 
 from clips4.answer_records import Record
+from clips4.data.class_names import ASSETS, UNKNOWN
 from clips4.outputs import percent
 from clips4.utils.atomic_io import whole_file
 from clips4.utils.images import UNKNOWN_COLOUR
-from clips4.vocabulary import ASSETS, UNKNOWN
 
 SHOWN = 6  # classes named below a picture
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from clips4.asking import Asker
 from clips4.checkpoints import Prototypes
-from clips4.vocabulary import ClassList, data_lines
+from clips4.data.class_names import ClassList, data_lines
 
 
 class Suggestion(NamedTuple):

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from clips4.checkpoints import Prototypes
 from clips4.config import Config, SegmentConfig
-from clips4.data.folders import Skipped
-from clips4.data.sources import Source
-from clips4.data.streams import UNKNOWN, seeded
+from clips4.data.class_names import ClassList
+from clips4.data.image_folder import Skipped
+from clips4.data.image_source import Source
+from clips4.data.rng import UNKNOWN, seeded
 from clips4.errors import UserError
 from clips4.prototype_search import PrototypeSearch
 from clips4.prototypes import known_prototypes, sample_unknown, teacher_segments
@@ -30,7 +31,6 @@ from clips4.utils import distributed
 from clips4.utils.atomic_io import whole_folder
 from clips4.utils.cache import settings_key
 from clips4.utils.listening import Listener
-from clips4.vocabulary import ClassList
 
 BANK_SEGMENTS = 4096  # kept with the run at most, of the ``prototypes.sample`` segments drawn at random
 FOLDER, PICTURES, VECTORS = "prepared", "pictures.json", "prototypes.safetensors"

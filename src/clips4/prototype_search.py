@@ -9,7 +9,7 @@ shared out over ranks.
 import torch
 from torch import Tensor
 
-from clips4.data.streams import SAMPLE, seeded
+from clips4.data.rng import SAMPLE, seeded
 from clips4.prototypes import nearest_segments
 from clips4.utils import distributed
 

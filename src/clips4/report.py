@@ -19,12 +19,12 @@ from torch import Tensor
 
 from clips4 import figures, outputs
 from clips4.config import Config
+from clips4.data.class_names import ASSETS
 from clips4.figures import Kind, Mark
 from clips4.findings import SMALL, Findings, Labels, Photograph, gather
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, UNKNOWN_COLOUR, reduce_to
 from clips4.utils.listening import Listener
-from clips4.vocabulary import ASSETS
 
 _LONG_SIDE = 512  # of the pictures on the page
 _VIEW_PIXELS = 60  # per photograph and per network in the two-dimensional view

@@ -10,10 +10,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from clips4.checkpoints import Checkpoint, Prototypes, load_state, save_checkpoint
 from clips4.config import Config
-from clips4.data.sources import PictureShards, Source
+from clips4.data.class_names import ClassList
+from clips4.data.image_source import PictureShards, Source
 from clips4.errors import UserError
 from clips4.student.embedder import Embedder
-from clips4.vocabulary import ClassList
 
 
 @dataclass

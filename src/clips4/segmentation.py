@@ -14,8 +14,8 @@ from scipy import ndimage
 from skimage.measure import label as connected
 from torch import Tensor
 
+from clips4.data.class_names import UNKNOWN
 from clips4.utils.images import RGB
-from clips4.vocabulary import UNKNOWN
 
 if TYPE_CHECKING:
     from clips4.outputs import Kind

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from clips4.checkpoints import Prototypes
 from clips4.config import Config, PrototypeConfig
-from clips4.data.sources import Source
-from clips4.data.streams import SAMPLE, seeded
+from clips4.data.image_source import Source
+from clips4.data.rng import SAMPLE, seeded
 from clips4.preparation import BANK_SEGMENTS, picture_segments
 from clips4.prototypes import known_prototypes, mixture_prototypes, spoken
 from clips4.reading import at_reading_size

@@ -13,11 +13,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from clips4.checkpoints import Prototypes, checkpoint_folders, clear_leftovers, load_checkpoint
 from clips4.config import Config
+from clips4.data.class_names import ClassList, load_templates
 from clips4.data.feed import training_batches
-from clips4.data.folders import Skipped
+from clips4.data.image_folder import Skipped
+from clips4.data.image_source import open_source
 from clips4.data.loader import ItemMaker
-from clips4.data.sources import open_source
-from clips4.data.streams import STEP, seeded
+from clips4.data.rng import STEP, seeded
 from clips4.data.teacher_maps import plan_teacher_maps
 from clips4.errors import UserError
 from clips4.objective import Terms, objective
@@ -36,7 +37,6 @@ from clips4.utils import distributed
 from clips4.utils.devices import make_fabric
 from clips4.utils.interrupts import deferred_interrupt
 from clips4.utils.listening import Listener, Silent
-from clips4.vocabulary import ClassList, load_templates
 
 
 class Interrupted(Exception):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from clips4.data.folders import Skipped
+from clips4.data.image_folder import Skipped
 from clips4.discovery import UnknownClass, discover
 from clips4.outputs import percent
 from clips4.segmenter import Segmenter

@@ -26,7 +26,7 @@ from clips4.answer_records import (
     write_record,
 )
 from clips4.asking import Question
-from clips4.data.folders import Skipped
+from clips4.data.image_folder import Skipped
 from clips4.errors import UserError
 from clips4.outputs import Kind, draw_legend, label_png, legend_entries, overlay
 from clips4.segmenter import Segmentation, Segmenter

@@ -9,9 +9,9 @@ from PIL import Image
 
 from clips4.checkpoints import Prototypes
 from clips4.config import Config
-from clips4.data.labelled import LabelledFolder
-from clips4.data.sets.registry import semantic_spec
-from clips4.data.shards import is_shard
+from clips4.data.benchmarks.registry import semantic_spec
+from clips4.data.segmentation_dataset import LabelledFolder
+from clips4.data.shard_stream import is_shard
 from clips4.errors import UserError
 from clips4.evaluation.language import score_language
 from clips4.figures import pca_colours

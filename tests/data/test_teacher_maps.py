@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from clips4.config import Config, parse_config
-from clips4.data.sources import PictureFiles, PictureShards, open_source, spread
+from clips4.data.image_source import PictureFiles, PictureShards, open_source, spread
 from clips4.data.teacher_maps import estimate_bytes, plan_teacher_maps
 from clips4.errors import UserError
 from clips4.teachers.cache import TeacherMaps

@@ -6,7 +6,7 @@ from hypothesis import given
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, jaccard_score
 
-from clips4.data.labels import IGNORE
+from clips4.data.label_maps import IGNORE
 from clips4.evaluation.confusion import Tally, confusion_matrix, scores
 from tests.helpers import provable, seeds
 

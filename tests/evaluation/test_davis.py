@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from clips4.data.labels import read_labels
+from clips4.data.label_maps import read_labels
 from clips4.evaluation.davis import boundary_map, contour_accuracy, region_similarity, statistics
 from tests.evaluation.shared import shared
 from tests.helpers import provable, seeds

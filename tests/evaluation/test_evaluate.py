@@ -12,12 +12,12 @@ from PIL import Image
 
 from clips4.cli import main
 from clips4.config import Config
-from clips4.data.labels import read_labels
+from clips4.data.label_maps import read_labels
 from clips4.errors import UserError
 from clips4.evaluation.features import KINDS, NAMED, load_features
 from clips4.training import train
 from tests.conftest import TINY, photograph
-from tests.data.sets import miniatures
+from tests.data.benchmarks import miniatures
 from tests.helpers import FakeTeacher, conse
 
 SETTINGS = [part for setting in TINY for part in ("--set", setting)]

@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from clips4.config import TeacherConfig, load_config
-from clips4.data.labelled import LabelledFolder
-from clips4.data.labels import IGNORE
+from clips4.data.class_names import ClassList, load_classes
+from clips4.data.label_maps import IGNORE
+from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.evaluation.language import (
     answer,
     class_query,
@@ -34,7 +35,6 @@ from clips4.regions.cache import RegionCache
 from clips4.segmenter import Segmenter
 from clips4.teachers.cache import TeacherMaps
 from clips4.utils.images import load_rgb, to_tensor
-from clips4.vocabulary import ClassList, load_classes
 from tests.helpers import FakeTeacher, unit, write_images
 
 CLASSES = load_classes("red,green,blue")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from clips4.data.sets.registry import SEMANTIC
+from clips4.data.benchmarks.registry import SEMANTIC
+from clips4.data.class_names import load_classes, load_templates
 from clips4.errors import UserError
 from clips4.evaluation.protocols import (
     PROTOCOLS,
@@ -14,8 +15,7 @@ from clips4.evaluation.protocols import (
     set_truth,
     unknown_classes,
 )
-from clips4.vocabulary import load_classes, load_templates
-from tests.data.sets import miniatures
+from tests.data.benchmarks import miniatures
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

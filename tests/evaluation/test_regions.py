@@ -109,7 +109,7 @@ def test_sizes_that_differ_are_refused() -> None:
 @with_bsds
 def test_published_hierarchies_score_as_published() -> None:
     """gPb-OWT-UCM has covering .59 (ODS, test set); the first 12 train maps at their known best scale are near."""
-    from clips4.data.bsds import load_human_segmented, load_ucm2
+    from clips4.data.benchmarks.bsds_segmentations import load_human_segmented, load_ucm2
     from clips4.regions.ucm import from_ucm2
 
     files = sorted((BSDS / "ucm2/train").glob("*.mat"))[:12]

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from clips4.data.labels import IGNORE
+from clips4.data.label_maps import IGNORE
 from clips4.errors import UserError
 from clips4.evaluation.boundary import boundary_f
 from clips4.evaluation.confusion import confusion_matrix, scores

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from clips4.data.labels import read_labels
+from clips4.data.label_maps import read_labels
 from clips4.errors import UserError
 from clips4.evaluation.davis import statistics
 from clips4.evaluation.records import describe_tracking_report

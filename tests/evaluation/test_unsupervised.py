@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from clips4.data.labelled import LabelledFolder, value_table
-from clips4.data.labels import IGNORE
+from clips4.data.class_names import load_classes
+from clips4.data.label_maps import IGNORE
+from clips4.data.segmentation_dataset import LabelledFolder, value_table
 from clips4.evaluation.neighbours import Index
 from clips4.evaluation.probe import ProbeRecipe, fit_probe, labelled_pixels, score_probe
 from clips4.evaluation.unsupervised import (
@@ -26,7 +27,6 @@ from clips4.evaluation.unsupervised import (
     segment_labels,
 )
 from clips4.utils.images import RGB
-from clips4.vocabulary import load_classes
 from tests.helpers import generator, provable, seeds, unit
 
 CLASSES = load_classes("red,green,blue")

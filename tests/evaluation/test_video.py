@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clips4.data.sets.davis import load_davis
+from clips4.data.benchmarks.davis import load_davis
 from clips4.evaluation.scoring import score_tracking
 from clips4.evaluation.tracking import read_mask
 from clips4.evaluation.video import by_features, held_still, score_videos
 from clips4.tracking import Recipe
-from tests.data.sets import miniatures
+from tests.data.benchmarks import miniatures
 from tests.test_tracking import PLACES, colours, moving
 
 

@@ -116,7 +116,7 @@ def test_an_untrained_network_says_the_same_everywhere_on_black() -> None:
 @with_bsds
 def test_colours_are_in_the_right_order() -> None:
     """People's contours of real photographs stand out, and more so than with red and blue changed over."""
-    from clips4.data.bsds import bsds_split, load_human_segmented
+    from clips4.data.benchmarks.bsds_segmentations import bsds_split, load_human_segmented
 
     contrast = []
     for turned in (1, -1):

@@ -182,7 +182,7 @@ def test_other_shapes_than_the_doubled_grid_are_refused(shape: tuple[int, ...]) 
 
 @with_bsds
 def test_published_maps_are_read_and_written_as_they_are() -> None:
-    from clips4.data.bsds import load_ucm2
+    from clips4.data.benchmarks.bsds_segmentations import load_ucm2
 
     for path in sorted((BSDS / "ucm2/train").glob("*.mat"))[:2]:
         ucm2 = load_ucm2(path)

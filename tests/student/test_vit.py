@@ -24,12 +24,12 @@ from transformers import (
 
 from clips4.checkpoints import load_checkpoint, save_checkpoint
 from clips4.config import Config, StudentConfig, load_config, parse_config
+from clips4.data.class_names import load_classes
 from clips4.errors import UserError
 from clips4.student.backbones.vit import IMAGENET_MEAN, IMAGENET_STD, MODEL_TYPES, DinoViT, empty_vit
 from clips4.student.embedder import Embedder, build_student
 from clips4.student.weights import load_backbone, load_dino
 from clips4.training import train
-from clips4.vocabulary import load_classes
 from tests.helpers import generator
 from tests.test_checkpoints import DIMENSIONS, make_prototypes
 

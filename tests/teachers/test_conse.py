@@ -9,8 +9,8 @@ from skimage import data
 from sklearn.datasets import load_sample_image
 from torch import Tensor
 
+from clips4.data.class_names import imagenet_classes
 from clips4.teachers.conse import ConseTeacher
-from clips4.vocabulary import imagenet_classes
 from tests.helpers import conse, generator
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from clips4.data.class_names import ClassList, class_vectors, load_classes
 from clips4.teachers.text_cache import cached_class_vectors
-from clips4.vocabulary import ClassList, class_vectors, load_classes
 from tests.helpers import FakeTeacher, unit
 
 CLASSES = load_classes(["cat", "person: man, woman"])

@@ -175,7 +175,7 @@ def test_two_ranks_find_the_prototypes_of_one(shares: Shares) -> None:
 
 def test_torchrun_on_two_processes_trains_like_one(pictures: Path, tmp_path: Path) -> None:
     from clips4.config import load_config
-    from clips4.vocabulary import load_classes
+    from clips4.data.class_names import load_classes
 
     # equal rates for many digits: AdamW's first steps blow up what is almost zero
     own = ["data.crop=64", "train.steps=2", "train.save_every=2", "train.clip=1e9", "train.rate=1e-4"]

@@ -40,10 +40,10 @@ def semantic(
 ) -> None:
     """mIoU, pixel accuracy, mean accuracy and boundary F of label PNGs (0..K-1, named as the pictures)."""
     from clips4.commands.bars import bars
+    from clips4.data.class_names import load_classes
     from clips4.evaluation.protocols import SCORE_SEMANTIC, class_file_hash, set_truth
     from clips4.evaluation.records import describe_semantic, markdown, provenance, write_json
     from clips4.evaluation.scoring import folder_truth, score_semantic
-    from clips4.vocabulary import load_classes
 
     if (classes is None) == (dataset is None):
         raise UserError("give --classes (for a folder of label PNGs) or --dataset (for a set), one of the two")

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterator
 
 from clips4.config import Config
+from clips4.data.image_source import PictureFiles, PictureShards, Source
 from clips4.data.loader import Batch, ItemMaker, MapReader, Positions, ShardStream, ViewStream, batches
-from clips4.data.sources import PictureFiles, PictureShards, Source
 
 
 def training_batches(

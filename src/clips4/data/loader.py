@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
 
 from clips4.config import DataConfig
-from clips4.data.folders import load_photograph
-from clips4.data.shards import read_forever
-from clips4.data.sources import decode_sample
-from clips4.data.streams import ORDER, PIXELS, VIEW, seeded
+from clips4.data.image_folder import load_photograph
+from clips4.data.image_source import decode_sample
+from clips4.data.rng import ORDER, PIXELS, VIEW, seeded
+from clips4.data.shard_stream import read_forever
 from clips4.data.views import UnreadViews, Views, make_unread_views, make_views, warp_map
 from clips4.errors import UserError
 from clips4.segments import IGNORED

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clips4.config import Config
-from clips4.data.sources import Source
+from clips4.data.image_source import Source
 from clips4.errors import UserError
 from clips4.teachers.cache import TeacherMaps
 from clips4.teachers.projection import fit_basis

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clips4.data.labels import IGNORE
+from clips4.data.label_maps import IGNORE
 
 
 @dataclass(frozen=True)

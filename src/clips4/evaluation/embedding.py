@@ -5,8 +5,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clips4.data.labelled import LabelledFolder
-from clips4.data.labels import IGNORE
+from clips4.data.label_maps import IGNORE
+from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.segmenter import Segmenter
 from clips4.utils.images import resize_map
 

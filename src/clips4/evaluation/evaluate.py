@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from clips4.checkpoints import load_checkpoint
 from clips4.config import Config
-from clips4.data.labelled import LabelledFolder
-from clips4.data.sets.davis import load_davis
-from clips4.data.sets.registry import semantic_spec
+from clips4.data.benchmarks.davis import load_davis
+from clips4.data.benchmarks.registry import semantic_spec
+from clips4.data.class_names import ClassList, load_classes, load_templates
+from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.errors import UserError
 from clips4.evaluation.embedding import pixels_by_class
 from clips4.evaluation.features import load_features
@@ -46,7 +47,6 @@ from clips4.tracking import Recipe
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB, find_images
 from clips4.utils.listening import Listener
-from clips4.vocabulary import ClassList, load_classes, load_templates
 
 Record = dict[str, Any]
 

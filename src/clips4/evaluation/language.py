@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from clips4.config import Config
-from clips4.data.labelled import LabelledFolder
+from clips4.data.class_names import ClassList, load_templates
+from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.evaluation.confusion import Scores, Tally, confusion_matrix, scores
 from clips4.evaluation.protocols import Background, Protocol
 from clips4.evaluation.unsupervised import SetScores, collect
@@ -24,7 +25,6 @@ from clips4.teachers.teacher import Teacher
 from clips4.teachers.text_cache import cached_class_vectors
 from clips4.utils.images import RGB, load_rgb, reduce_to, resize_map, to_tensor
 from clips4.utils.listening import Listener, Silent
-from clips4.vocabulary import ClassList, load_templates
 
 _LOGIT_BUDGET = 2**26  # values of upsampled cosines held at a time
 

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clips4.data.labels import read_labels
-from clips4.data.sets.davis import Sequence as VideoSequence
+from clips4.data.benchmarks.davis import Sequence as VideoSequence
+from clips4.data.class_names import ClassList, data_lines
+from clips4.data.label_maps import read_labels
 from clips4.errors import UserError
 from clips4.evaluation.davis import region_similarity
 from clips4.segmenter import Segmenter
 from clips4.utils.images import load_rgb
 from clips4.utils.listening import Listener, Silent
-from clips4.vocabulary import ClassList, data_lines
 
 Answers = Callable[[Path, tuple[int, ...]], Iterable[tuple[str, NDArray[np.integer]]]]
 """A frame and the (H, W) of its truth -> the label map (H, W) of each row."""

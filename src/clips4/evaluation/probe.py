@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from clips4.data.labelled import LabelledFolder
-from clips4.data.labels import IGNORE
+from clips4.data.label_maps import IGNORE
+from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.evaluation.confusion import Tally, confusion_matrix
 from clips4.evaluation.unsupervised import Features, SetScores, collect
 from clips4.utils.images import resize_map

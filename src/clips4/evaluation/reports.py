@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from clips4.data.labelled import LabelledFolder
-from clips4.data.labels import IGNORE
+from clips4.data.label_maps import IGNORE
+from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.evaluation.confusion import PictureScore
 from clips4.outputs import draw_legend, legend_font
 from clips4.utils.atomic_io import write_atomically

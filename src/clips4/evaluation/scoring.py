@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clips4.data.labels import IGNORE, apply_table, read_labels
+from clips4.data.label_maps import IGNORE, apply_table, read_labels
 from clips4.errors import UserError
 from clips4.evaluation.boundary import boundary_f
 from clips4.evaluation.confusion import PictureScore, Scores, Tally, confusion_matrix, scores

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clips4.data.labels import IGNORE
+from clips4.data.label_maps import IGNORE
 from clips4.errors import UserError
 from clips4.evaluation.davis import Statistics, contour_accuracy, region_similarity, statistics
 

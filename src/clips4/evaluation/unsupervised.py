@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from clips4.data.labelled import LabelledFolder
-from clips4.data.labels import IGNORE
+from clips4.data.label_maps import IGNORE
+from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.evaluation.confusion import PictureScore, Scores, Tally, confusion_matrix, scores
 from clips4.evaluation.neighbours import Index
 from clips4.segmenter import nearest_class

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clips4.data.sets.davis import Sequence as Video
+from clips4.data.benchmarks.davis import Sequence as Video
 from clips4.evaluation.davis import contour_accuracy, region_similarity
 from clips4.evaluation.tracking import ObjectTrack, Rules, TrackingScores, read_mask, summarise
 from clips4.tracking import Recipe, track

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clips4.data.folders import Skipped
+from clips4.data.image_folder import Skipped
 from clips4.errors import UserError
 from clips4.utils.interrupts import deferred_interrupt
 from clips4.utils.listening import Listener

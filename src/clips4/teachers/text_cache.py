@@ -7,10 +7,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from clips4.data.class_names import ClassList, class_vectors
 from clips4.teachers.teacher import Teacher
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import cache_root, settings_key
-from clips4.vocabulary import ClassList, class_vectors
 
 
 def cached_class_vectors(

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clips4.data.labels import IGNORE
-from clips4.data.sets.registry import SEMANTIC, semantic_spec
+from clips4.data.benchmarks.registry import SEMANTIC, semantic_spec
+from clips4.data.class_names import load_classes
+from clips4.data.label_maps import IGNORE
 from clips4.errors import UserError
 from clips4.evaluation.confusion import confusion_matrix
-from clips4.vocabulary import load_classes
-from tests.data.sets import miniatures
+from tests.data.benchmarks import miniatures
 from tests.evaluation.shared import shared
 
 CASES: list[tuple[str, Callable[[Path], Path], list[str | None]]] = [

@@ -1,6 +1,6 @@
 import torch
 
-from clips4.data.streams import ORDER, PIXELS, UNKNOWN, VIEW, seeded
+from clips4.data.rng import ORDER, PIXELS, UNKNOWN, VIEW, seeded
 
 
 def draw(seed: int, stream: int, place: int = 0) -> tuple[int, ...]:

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clips4.data.folders import Skipped
-from clips4.data.shard_files import (
+from clips4.data.image_folder import Skipped
+from clips4.data.rng import ORDER, seeded
+from clips4.data.shard_reader import (
     OnSkip,
     Sample,
     count_pictures,
@@ -26,7 +27,6 @@ from clips4.data.shard_files import (
     read_shard,
     warn_of,
 )
-from clips4.data.streams import ORDER, seeded
 from clips4.errors import UserError
 
 __all__ = ["OnSkip", "Sample", "expand_shards", "is_shard", "read_forever", "read_once", "warn_of"]

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clips4.data.labelled import LabelledFolder
-from clips4.data.labels import IGNORE
-from clips4.data.sets.bsds import SPLITS as BSDS_SPLITS
-from clips4.data.sets.bsds import load_bsds
-from clips4.data.sets.davis import SPLITS as DAVIS_SPLITS
-from clips4.data.sets.davis import load_davis
-from clips4.data.sets.registry import SEMANTIC
-from clips4.data.sets.spec import SetSpec
+from clips4.data.benchmarks.bsds import SPLITS as BSDS_SPLITS
+from clips4.data.benchmarks.bsds import load_bsds
+from clips4.data.benchmarks.davis import SPLITS as DAVIS_SPLITS
+from clips4.data.benchmarks.davis import load_davis
+from clips4.data.benchmarks.registry import SEMANTIC
+from clips4.data.benchmarks.spec import SetSpec
+from clips4.data.label_maps import IGNORE
+from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.errors import UserError
 from clips4.evaluation.tracking import read_mask
 from clips4.utils.listening import Listener, Silent

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clips4.data.labelled import Pairs, load_label_table, pair_by_stem, value_table
-from clips4.data.labels import IGNORE, read_labels
-from clips4.data.sets.spec import SetSpec, below, listed
+from clips4.data.benchmarks.spec import SetSpec, below, listed
+from clips4.data.class_names import ClassList, load_classes
+from clips4.data.label_maps import IGNORE, read_labels
+from clips4.data.segmentation_dataset import Pairs, load_label_table, pair_by_stem, value_table
 from clips4.errors import UserError
-from clips4.vocabulary import ClassList, load_classes
 
 # ----------------------------------------------------------------------------------------------------- Pascal VOC
 

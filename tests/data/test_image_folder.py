@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clips4.data.folders import MIN_SIDE, load_photograph
+from clips4.data.image_folder import MIN_SIDE, load_photograph
 from clips4.errors import UserError
 from tests.helpers import noise_image
 

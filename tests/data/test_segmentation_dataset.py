@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clips4.data.labelled import coco128, load_label_table
-from clips4.data.labels import IGNORE, read_labels
+from clips4.data.class_names import load_classes
+from clips4.data.label_maps import IGNORE, read_labels
+from clips4.data.segmentation_dataset import coco128, load_label_table
 from clips4.errors import UserError
-from clips4.vocabulary import load_classes
 from tests.helpers import noise_image
 
 CLASSES = load_classes("coco128")

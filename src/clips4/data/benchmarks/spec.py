@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clips4.data.labelled import LabelledFolder, Pairs, Reader
-from clips4.data.labels import read_labels
+from clips4.data.class_names import ClassList, load_classes
+from clips4.data.label_maps import read_labels
+from clips4.data.segmentation_dataset import LabelledFolder, Pairs, Reader
 from clips4.errors import UserError
 from clips4.utils.images import find_images
-from clips4.vocabulary import ClassList, load_classes
 
 Table = Callable[[ClassList], NDArray[np.uint8]]
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from clips4.data.folders import Skipped
+from clips4.data.image_folder import Skipped
 from clips4.errors import UserError
 
 # by preference: a sample with a .jpg and a .png is most often a photograph and its mask

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clips4.data.labels import IGNORE, apply_table, read_labels
+from clips4.data.label_maps import IGNORE, apply_table, read_labels
 from clips4.errors import UserError
 
 

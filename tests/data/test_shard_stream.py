@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import webdataset
 
-from clips4.data import shards as shards_module
-from clips4.data.folders import Skipped
-from clips4.data.shard_files import PICTURE_SUFFIXES, count_pictures, read_shard
-from clips4.data.shards import OnSkip, Sample, expand_shards, is_shard, read_forever, read_once
+from clips4.data import shard_stream as shards_module
+from clips4.data.image_folder import Skipped
+from clips4.data.shard_reader import PICTURE_SUFFIXES, count_pictures, read_shard
+from clips4.data.shard_stream import OnSkip, Sample, expand_shards, is_shard, read_forever, read_once
 from clips4.errors import UserError
 
 Members = Sequence[tuple[str, bytes]]

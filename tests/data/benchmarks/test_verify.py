@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from clips4.data.sets.checks import check_set, checkable, describe_check
+from clips4.data.benchmarks.verify import check_set, checkable, describe_check
 from clips4.errors import UserError
-from tests.data.sets import miniatures
+from tests.data.benchmarks import miniatures
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "voc20": miniatures.voc,

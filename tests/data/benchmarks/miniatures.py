@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import savemat
 
-from clips4.vocabulary import load_classes
+from clips4.data.class_names import load_classes
 from tests.helpers import noise_image
 
 HEIGHT, WIDTH = 12, 16

@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from clips4.errors import UserError
-from clips4.vocabulary import (
+from clips4.data.class_names import (
     UNKNOWN,
     ClassList,
     builtin_class_files,
@@ -16,6 +15,7 @@ from clips4.vocabulary import (
     load_templates,
     parse_classes,
 )
+from clips4.errors import UserError
 from tests.helpers import generator
 
 # --------------------------------------------------------------------------------------------------------- parsing
@@ -211,7 +211,7 @@ def test_every_word_is_asked_in_every_template_once() -> None:
 @pytest.mark.parametrize("limit", [1, 5, 6, 7, 100])
 def test_a_long_list_is_encoded_some_at_a_time_and_the_same(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     whole = class_vectors(FakeEncoder(), THREE, TEMPLATES)
-    monkeypatch.setattr("clips4.vocabulary._PROMPTS_AT_ONCE", limit)
+    monkeypatch.setattr("clips4.data.class_names._PROMPTS_AT_ONCE", limit)
     batches: list[int] = []
 
     class Counting(FakeEncoder):

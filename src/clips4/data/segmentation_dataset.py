@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clips4.data.labels import IGNORE, apply_table, read_labels
+from clips4.data.class_names import ClassList, data_lines
+from clips4.data.label_maps import IGNORE, apply_table, read_labels
 from clips4.errors import UserError
 from clips4.utils.images import RGB, find_images, load_rgb
-from clips4.vocabulary import ClassList, data_lines
 
 Reader = Callable[[Path], NDArray[np.integer]]
 

@@ -1,7 +1,7 @@
 """Published sets, by name."""
 
-from clips4.data.sets.semantic import SPECS
-from clips4.data.sets.spec import SetSpec
+from clips4.data.benchmarks.semantic import SPECS
+from clips4.data.benchmarks.spec import SetSpec
 from clips4.errors import UserError
 
 SEMANTIC: dict[str, SetSpec] = {spec.name: spec for spec in SPECS}

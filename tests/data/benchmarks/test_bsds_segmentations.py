@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from clips4.data.bsds import bsds_split, load_human_segmented, load_ucm2
+from clips4.data.benchmarks.bsds_segmentations import bsds_split, load_human_segmented, load_ucm2
 from clips4.errors import UserError
 from tests.helpers import BSDS, with_bsds
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from clips4.data.sets.davis import load_davis
+from clips4.data.benchmarks.davis import load_davis
 from clips4.errors import UserError
-from tests.data.sets import miniatures
+from tests.data.benchmarks import miniatures
 from tests.evaluation.shared import shared
 
 

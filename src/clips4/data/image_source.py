@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 
 from PIL import Image
 
-from clips4.data.folders import Skipped, fit_photograph, load_photograph
-from clips4.data.shards import Sample, expand_shards, is_shard, read_once
+from clips4.data.image_folder import Skipped, fit_photograph, load_photograph
+from clips4.data.shard_stream import Sample, expand_shards, is_shard, read_once
 from clips4.errors import UserError
 from clips4.utils.cache import content_key, settings_key
 from clips4.utils.images import RGB, decode_rgb, find_images

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clips4.data.sources import PictureFiles, PictureShards, find_pictures, open_source
+from clips4.data.image_source import PictureFiles, PictureShards, find_pictures, open_source
 from clips4.errors import UserError
 from tests.helpers import write_images
 
