@@ -19,9 +19,9 @@ from pycocotools.coco import COCO
 from clips4 import answer_folders
 from clips4.answer_folders import Outcome, answer_pictures
 from clips4.answer_records import FOLDER, all_records
-from clips4.answers import Answer
 from clips4.errors import UserError
-from clips4.outputs import KINDS, Kind
+from clips4.outputs.encode import Answer
+from clips4.outputs.render import KINDS, Kind
 from clips4.segmenter import Segmentation
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import load_rgb

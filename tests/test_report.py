@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from clips4 import figures
 from clips4.config import SegmentConfig
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
 from clips4.findings import Findings, fine_segments, gather
+from clips4.outputs import charts as figures
 from clips4.report import legend, percent, render, write_report
 from clips4.segmenter import UNKNOWN_LABEL, Segmenter
 from clips4.utils.listening import Silent

@@ -22,16 +22,16 @@ from clips4.answer_records import (
     succeeding,
     write_record,
 )
-from clips4.answers import Answer, answer_facts, answer_files
-from clips4.coco_files import categories, info
 from clips4.data.image_folder import Skipped
 from clips4.errors import UserError
 from clips4.gallery import write_gallery
-from clips4.outputs import Kind, output_stems
+from clips4.outputs.coco import categories, info
+from clips4.outputs.encode import Answer, answer_facts, answer_files
+from clips4.outputs.render import Kind, output_stems
+from clips4.outputs.yolo import data_yaml, link_picture
 from clips4.utils.atomic_io import write_atomically, write_json_lists
 from clips4.utils.interrupts import deferred_interrupt
 from clips4.utils.listening import Listener
-from clips4.yolo_files import data_yaml, link_picture
 
 
 @dataclass

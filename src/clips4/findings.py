@@ -16,7 +16,7 @@ from clips4.config import SegmentConfig
 from clips4.data.image_folder import Skipped
 from clips4.data.image_source import PictureFiles
 from clips4.errors import UserError
-from clips4.outputs import output_stems
+from clips4.outputs.render import output_stems
 from clips4.regions.cache import RegionCache
 from clips4.runlog import LOG, read_log
 from clips4.segmenter import Segmenter, nearest_class

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from clips4.answer_records import Record
 from clips4.data.class_names import ASSETS, UNKNOWN
-from clips4.outputs import percent
+from clips4.outputs.render import percent
 from clips4.utils.atomic_io import whole_file
 from clips4.utils.images import UNKNOWN_COLOUR
 

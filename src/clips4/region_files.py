@@ -11,7 +11,7 @@ import numpy as np
 
 from clips4.config import RegionConfig, load_config
 from clips4.errors import UserError
-from clips4.figures import mean_colours, outlined
+from clips4.outputs.charts import mean_colours, outlined
 from clips4.regions.cache import RegionCache, makes_hierarchy
 from clips4.regions.pool import Outcome, for_each_picture
 from clips4.utils.atomic_io import write_atomically
@@ -130,7 +130,7 @@ def region_files(
     Raises:
         UserError: wrong kinds, or something that no picture can do without is missing.
     """
-    from clips4.outputs import output_stems  # not with the module: worker processes do without PyTorch
+    from clips4.outputs.render import output_stems  # not with the module: worker processes do without PyTorch
 
     kinds = parse_kinds(save, settings)
     RegionCache(settings)  # a missing package or folder is told once, not for every picture

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from clips4 import figures, outputs
+import clips4.outputs.charts as figures
+import clips4.outputs.render as outputs
 from clips4.config import Config
 from clips4.data.class_names import ASSETS
-from clips4.figures import Kind, Mark
 from clips4.findings import SMALL, Findings, Labels, Photograph, gather
+from clips4.outputs.charts import Kind, Mark
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, UNKNOWN_COLOUR, reduce_to
 from clips4.utils.listening import Listener

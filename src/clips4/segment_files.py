@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from clips4.answer_folders import Outcome, answer_pictures
-from clips4.answers import Answer
 from clips4.asking import Question, Vectors
 from clips4.checkpoints import CARD, checkpoints_at
 from clips4.config import Config, parse_config
 from clips4.errors import UserError
-from clips4.outputs import output_stems, parse_kinds
+from clips4.outputs.encode import Answer
+from clips4.outputs.render import output_stems, parse_kinds
 from clips4.reading import Edges, ReadingOptions
 from clips4.segmenter import Segmenter
 from clips4.steady import Steadiness

@@ -18,7 +18,7 @@ from clips4.data.class_names import UNKNOWN
 from clips4.utils.images import RGB
 
 if TYPE_CHECKING:
-    from clips4.outputs import Kind
+    from clips4.outputs.render import Kind
 
 UNKNOWN_LABEL = -1
 
@@ -158,7 +158,7 @@ class Segmentation:
 
     def overlay(self, legend: bool = True) -> RGB:
         """(H', W', 3) the picture under its class colours, with a legend; without one at the picture's own size."""
-        from clips4 import outputs
+        from clips4.outputs import render as outputs
 
         return outputs.overlay_with_legend(self) if legend else outputs.overlay(self)
 
@@ -183,14 +183,14 @@ class Segmentation:
         Raises:
             UserError: a kind that does not exist.
         """
-        from clips4 import outputs
+        from clips4.outputs import render as outputs
 
         chosen = outputs.parse_kinds(",".join(kinds))
         return outputs.save_segmentation(self, str(source), Path(folder), stem, chosen)
 
     def to_coco(self, source: str = "picture") -> dict[str, Any]:
         """A COCO document of this picture: images, annotations with RLE masks, categories."""
-        from clips4.coco_files import coco_document
+        from clips4.outputs.coco import coco_document
 
         return coco_document([self], [source])
 

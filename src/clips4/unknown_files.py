@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clips4.data.image_folder import Skipped
 from clips4.discovery import UnknownClass, discover
-from clips4.outputs import percent
+from clips4.outputs.render import percent
 from clips4.segmenter import Segmenter
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import encode_png

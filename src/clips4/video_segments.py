@@ -28,7 +28,7 @@ from clips4.answer_records import (
 from clips4.asking import Question
 from clips4.data.image_folder import Skipped
 from clips4.errors import UserError
-from clips4.outputs import Kind, draw_legend, label_png, legend_entries, overlay
+from clips4.outputs.render import Kind, draw_legend, label_png, legend_entries, overlay
 from clips4.segmenter import Segmentation, Segmenter
 from clips4.steady import Steadiness, SteadyEmbeddings, flicker
 from clips4.utils.atomic_io import whole_file, write_atomically

@@ -14,8 +14,8 @@ from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.data.shard_stream import is_shard
 from clips4.errors import UserError
 from clips4.evaluation.language import score_language
-from clips4.figures import pca_colours
-from clips4.outputs import overlay
+from clips4.outputs.charts import pca_colours
+from clips4.outputs.render import overlay
 from clips4.segmenter import Segmenter
 from clips4.student.embedder import Embedder
 from clips4.training import Watcher

@@ -11,7 +11,7 @@ from torch import Tensor
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.evaluation.confusion import PictureScore
-from clips4.outputs import draw_legend, legend_font
+from clips4.outputs.render import draw_legend, legend_font
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, blend, boundaries, colour_labels, encode_png, load_rgb, palette
 
@@ -121,7 +121,7 @@ def embedding_picture(
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    from clips4.figures import tsne
+    from clips4.outputs.charts import tsne
 
     places = tsne(np.concatenate([part.cpu().float().numpy() for part in (text, teacher, student)]))
     classes, count = len(names), len(labels)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clips4.config import RegionConfig
-from clips4.figures import mean_colours, outlined
+from clips4.outputs.charts import mean_colours, outlined
 from clips4.regions.ucm import Hierarchy
 from clips4.utils.images import RGB, reduce_to
 

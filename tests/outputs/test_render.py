@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from clips4.errors import UserError
-from clips4.outputs import (
+from clips4.outputs.render import (
     describe,
     label_png,
     legend_entries,

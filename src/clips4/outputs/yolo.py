@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from clips4.coco_files import MIN_SHARE, connected_parts
-from clips4.polygons import polygon_of
+from clips4.outputs.coco import MIN_SHARE, connected_parts
+from clips4.outputs.polygons import polygon_of
 from clips4.segmenter import Segmentation
 from clips4.utils.atomic_io import replacing
 

@@ -91,7 +91,7 @@ def mean_colours(image: RGB, labels: NDArray[np.integer]) -> RGB:
 
 def painted(image: RGB, labels: NDArray[np.integer], colours: NDArray[np.uint8], numbered_from: int) -> RGB:
     """(H, W, 3) the picture, in grey, under the colours of its labels; those from ``numbered_from`` bear u1, u2, ..."""
-    from clips4.outputs import legend_font
+    from clips4.outputs.render import legend_font
 
     grey = np.array(Image.fromarray(image).convert("L").convert("RGB"))
     canvas = Image.fromarray(blend(grey, colour_labels(labels, colours), 0.62, boundaries(labels)))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from clips4.rle import counts_of, counts_of_text, decode, encode, text_of
+from clips4.outputs.rle import counts_of, counts_of_text, decode, encode, text_of
 from tests.helpers import provable, seeds
 
 

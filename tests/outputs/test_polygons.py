@@ -10,7 +10,7 @@ from scipy import ndimage
 from skimage.draw import polygon2mask
 from skimage.measure import approximate_polygon
 
-from clips4.polygons import Polygon, outlines, polygon_of, signed_area, simplify
+from clips4.outputs.polygons import Polygon, outlines, polygon_of, signed_area, simplify
 from tests.helpers import provable, seeds
 
 Mask = NDArray[np.bool_]

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clips4.figures import (
+from clips4.outputs.charts import (
     Mark,
     best_crop,
     loss_chart,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import label as connected
 
-from clips4.rle import encode
+from clips4.outputs.rle import encode
 from clips4.segmenter import Segmentation
 from clips4.utils.images import encode_png, palette
 
