@@ -17,7 +17,7 @@ from pathlib import Path
 # before anything is imported that reads them: one worker is one thread here, as each of two is
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
-from clips4.region_files import region_files, region_settings
+from clips4.regions.job import region_files, region_settings
 from clips4.utils.images import find_images
 from clips4.utils.listening import Silent
 

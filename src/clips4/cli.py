@@ -167,7 +167,7 @@ def regions(
 ) -> None:
     """Divide pictures into visually coherent regions: for each a 16-bit label PNG and an overlay."""
     from clips4.commands.bars import bars
-    from clips4.region_files import region_files, region_settings
+    from clips4.regions.job import region_files, region_settings
     from clips4.utils.devices import pick_device
     from clips4.utils.images import find_images
 

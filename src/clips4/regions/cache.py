@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from clips4.config import RegionConfig
 from clips4.errors import UserError
 from clips4.regions.contours import find_contours, find_edge_file
-from clips4.regions.storage import MAX_REGIONS, decode_regions, encode_regions
+from clips4.regions.serialization import MAX_REGIONS, decode_regions, encode_regions
 from clips4.regions.superpixels import choose_implementation, superpixels
 from clips4.regions.ucm import Hierarchy, owt_ucm
 from clips4.utils.atomic_io import write_atomically

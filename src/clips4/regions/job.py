@@ -13,7 +13,7 @@ from clips4.config import RegionConfig, load_config
 from clips4.errors import UserError
 from clips4.outputs.charts import mean_colours, outlined
 from clips4.regions.cache import RegionCache, makes_hierarchy
-from clips4.regions.pool import Outcome, for_each_picture
+from clips4.regions.workers import Outcome, for_each_picture
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import cache_root
 from clips4.utils.images import RGB, encode_png, load_rgb, reduce_to
@@ -57,7 +57,7 @@ class RegionWork:
         if "overlay" in self.kinds:
             write_atomically(self.out / f"{stem}_overlay.png", encode_png(overlay(image, regions)))
         if "page" in self.kinds:
-            from clips4.regions.page import hierarchy_page
+            from clips4.regions.hierarchy_page import hierarchy_page
 
             page = hierarchy_page(image, cache.hierarchy(image, path), regions, path.name, self.settings)
             write_atomically(self.out / f"{stem}.html", page.encode())

@@ -107,7 +107,7 @@ def _context() -> multiprocessing.context.BaseContext:
     """Workers never begin as copies of a process that has threads; where there is a fork server, it imports once."""
     if "forkserver" in multiprocessing.get_all_start_methods():
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["clips4.region_files"])
+        context.set_forkserver_preload(["clips4.regions.job"])
         return context
     return multiprocessing.get_context("spawn")
 

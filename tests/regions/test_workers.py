@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clips4.errors import UserError
-from clips4.regions.pool import for_each_picture
+from clips4.regions.workers import for_each_picture
 from clips4.utils.listening import Silent
 
 

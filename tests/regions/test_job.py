@@ -12,14 +12,14 @@ from PIL import Image
 
 from clips4.config import RegionConfig
 from clips4.errors import UserError
-from clips4.region_files import parse_kinds, region_files, region_settings
 from clips4.regions.cache import RegionCache
 from clips4.regions.contour_map import ContourMap
 from clips4.regions.contours import find_contours
+from clips4.regions.job import parse_kinds, region_files, region_settings
 from clips4.utils.images import RGB, load_rgb
 from clips4.utils.listening import Silent
 from tests.conftest import write_broken_pictures
-from tests.regions.test_pool import Recorder
+from tests.regions.test_workers import Recorder
 
 NESTED = RegionConfig(method="gradient-ucm", count=5)
 
@@ -151,7 +151,7 @@ def test_a_worker_that_cuts_superpixels_does_without_pytorch(pictures: Path, tmp
     picture = sorted(pictures.iterdir())[0]
     program = (
         "import sys; from pathlib import Path; from clips4.config import RegionConfig\n"
-        "from clips4.region_files import RegionWork\n"
+        "from clips4.regions.job import RegionWork\n"
         f"work = RegionWork(RegionConfig(method='gradient-ucm'), None, (), Path({str(tmp_path)!r}))\n"
         f"work(Path({str(picture)!r}), 'a')\n"
         "sys.exit('torch' in sys.modules)"
