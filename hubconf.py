@@ -31,7 +31,7 @@ def student(run: str) -> Any:
     Args:
         run: folder of a run, or hub id ``owner/name[@revision]``.
     """
-    from clips4.checkpoints import load_checkpoint
-    from clips4.hub import fetch_run
+    from clips4.models.checkpoint import load_checkpoint
+    from clips4.models.hub import fetch_run
 
     return load_checkpoint(fetch_run(run)).student

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clips4.checkpoints import checkpoint_folders, load_checkpoint
 from clips4.commands.bars import bars
 from clips4.config import load_config
 from clips4.data.benchmarks.davis import load_davis
 from clips4.data.class_names import load_classes
 from clips4.evaluation.named_objects import object_names, score_named_objects
 from clips4.evaluation.protocols import V1, class_file_hash
+from clips4.models.checkpoint import checkpoint_folders, load_checkpoint
 from clips4.reading import ReadingOptions
 from clips4.segmenter import Segmenter
 from clips4.training import train

@@ -29,14 +29,14 @@ import torch
 from teacher import teacher, vit_b_16
 from torch import Tensor
 
-from clips4.checkpoints import Prototypes
 from clips4.config import load_config
 from clips4.data.class_names import ClassList
-from clips4.export import AskedStudent, to_proto
-from clips4.onnx_backend import OnnxEncoder
-from clips4.quantisation import quantise
+from clips4.models.checkpoint import Prototypes
+from clips4.models.onnx.export import AskedStudent, to_proto
+from clips4.models.onnx.quantize import quantise
+from clips4.models.onnx.runtime import OnnxEncoder
+from clips4.models.student import empty_student
 from clips4.segmenter import Segmenter
-from clips4.student.embedder import empty_student
 
 DIMENSIONS = 512  # of OpenAI's ViT-B/16
 TEACHER = "ViT-B/16, MaskCLIP"

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clips4.checkpoints import STATE, WEIGHTS, checkpoint_folders, load_checkpoint
 from clips4.config import load_config
 from clips4.data.class_names import load_classes
+from clips4.models.checkpoint import STATE, WEIGHTS, checkpoint_folders, load_checkpoint
 from clips4.runlog import LOG, read_log
 from clips4.training import train
 

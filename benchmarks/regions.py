@@ -25,10 +25,10 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from clips4.checkpoints import versions
 from clips4.config import RegionConfig
 from clips4.data.benchmarks.bsds_segmentations import HumanSegmented, bsds_split, load_human_segmented, load_ucm2
 from clips4.evaluation.regions import PROTOCOL, best_scales, covering, merged, overlaps, score
+from clips4.models.checkpoint import versions
 from clips4.regions.contours import find_contours
 from clips4.regions.superpixels import choose_implementation, superpixels
 from clips4.regions.ucm import Hierarchy, from_ucm2, merge_regions

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from clips4.checkpoints import load_checkpoint
 from clips4.config import Config
 from clips4.data.benchmarks.davis import load_davis
 from clips4.data.class_names import load_classes
@@ -28,11 +27,12 @@ from clips4.evaluation.confusion import Tally, confusion_matrix, scores
 from clips4.evaluation.named_objects import object_names, score_answers
 from clips4.evaluation.records import markdown
 from clips4.labelling import nearest_class
+from clips4.models.checkpoint import load_checkpoint
+from clips4.models.teachers.base import load_teacher
+from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.preparation import picture_segments
 from clips4.regions.cache import RegionCache
 from clips4.snapping import region_scores
-from clips4.teachers.cache import TeacherMaps
-from clips4.teachers.teacher import load_teacher
 from clips4.utils.images import RGB, load_rgb, reduce_to
 from clips4.utils.progress import Bars
 

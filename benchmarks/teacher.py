@@ -26,9 +26,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from clips4.config import TeacherConfig
-from clips4.teachers.clip import MEAN, STD, ClipTeacher
-from clips4.teachers.dense_attention import READINGS
-from clips4.teachers.vision_language import Origin
+from clips4.models.teachers.clip import MEAN, STD, ClipTeacher
+from clips4.models.teachers.dense_attention import READINGS
+from clips4.models.teachers.vlm import Origin
 
 Pass = Callable[[Tensor], Any]
 

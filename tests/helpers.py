@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from clips4.teachers.conse import ConseTeacher
+from clips4.models.teachers.conse import ConseTeacher
 
 # the same examples in every run, and no clock
 provable = settings(

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clips4.asking import BANK_NEAREST, Asker, Background, parse_background
-from clips4.checkpoints import Prototypes
 from clips4.config import TeacherConfig
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
+from clips4.models.checkpoint import Prototypes
 from tests.helpers import FakeTeacher, unit
 
 

@@ -7,20 +7,20 @@ from typing import Any
 import pytest
 import torch
 
-from clips4.checkpoints import load_checkpoint
 from clips4.config import Config, TeacherConfig, load_config
 from clips4.data.class_names import class_vectors, load_classes, load_templates
 from clips4.errors import UserError
+from clips4.inference.refine.maskclip import Refinement, confident_classes
+from clips4.models.checkpoint import load_checkpoint
+from clips4.models.teachers.base import load_teacher
 from clips4.runlog import LOG, read_log
 from clips4.segment_files import TeacherOptions, load_segmenter
 from clips4.segmenter import Segmenter
-from clips4.teachers.refinement import Refinement, confident_classes
-from clips4.teachers.teacher import load_teacher
 from clips4.training import train
 from clips4.utils.listening import Silent
 from tests.conftest import TINY, photograph
 from tests.helpers import FakeTeacher, unit
-from tests.teachers.models import write_clip
+from tests.models.teachers.models import write_clip
 from tests.test_cli import SETTINGS, clips4
 
 CLASSES = load_classes(["cat", "cup: cup, mug", "grass"])

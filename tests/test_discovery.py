@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from clips4.checkpoints import Prototypes
 from clips4.cli import main
 from clips4.config import TeacherConfig
 from clips4.data.class_names import load_classes
 from clips4.data.image_folder import Skipped
 from clips4.discovery import discover
 from clips4.errors import UserError
+from clips4.models.checkpoint import Prototypes
 from clips4.segmenter import Segmenter
 from clips4.unknown_files import describe, page, unknown_files
 from clips4.utils.images import load_rgb

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import constants
 
 from clips4 import doctor
-from tests.teachers.hub_server import HubServer
+from tests.models.teachers.hub_server import HubServer
 
 
 def test_report_of_a_whole_installation() -> None:

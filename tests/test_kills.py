@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from clips4.checkpoints import STATE, WEIGHTS, load_checkpoint
 from clips4.config import load_config
 from clips4.data.class_names import load_classes
+from clips4.models.checkpoint import STATE, WEIGHTS, load_checkpoint
 from clips4.runlog import LOG, read_log
 from clips4.training import train
 from tests.conftest import TINY
@@ -26,14 +26,14 @@ import os, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-import clips4.checkpoints, clips4.preparation, clips4.training
+import clips4.models.checkpoint, clips4.preparation, clips4.training
 from clips4.config import load_config
 from clips4.data.class_names import load_classes
 
 folder, run, moment, *settings = sys.argv[1:]
 module, name, when = moment.split(":")
-module = {"checkpoints": clips4.checkpoints, "preparation": clips4.preparation, "training": clips4.training,
-          "shutil": clips4.checkpoints.shutil}[module]
+module = {"checkpoints": clips4.models.checkpoint, "preparation": clips4.preparation, "training": clips4.training,
+          "shutil": clips4.models.checkpoint.shutil}[module]
 honest, calls = getattr(module, name), iter(range(1000))
 
 def fatal(*arguments, **options):

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clips4 import labelling
+from clips4.inference.refine.maskclip import PamrRefiner
 from clips4.labelling import (
     best_class,
     best_probability,
@@ -17,7 +18,6 @@ from clips4.labelling import (
     upsampled_bands,
     upsampled_window,
 )
-from clips4.teachers.refinement import PamrRefiner
 from clips4.utils.images import to_tensor
 from tests.helpers import generator, noise_image, provable, seeds, unit
 

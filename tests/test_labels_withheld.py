@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from clips4.checkpoints import WEIGHTS, checkpoint_folders
 from clips4.cli import app
+from clips4.models.checkpoint import WEIGHTS, checkpoint_folders
 from clips4.runlog import LOG, read_log
 from tests.conftest import TINY, photograph
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clips4.errors import UserError
+from clips4.models.sliding_window import hann, read_in_windows, window_starts
 from clips4.reading import ReadingOptions, at_reading_size, read_pixels
-from clips4.teachers.windows import hann, read_in_windows, window_starts
 from clips4.utils.images import reduce_to, to_tensor
 from tests.helpers import noise_image
 

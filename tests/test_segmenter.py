@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from clips4.asking import BANK_NEAREST, Question, Vectors
-from clips4.checkpoints import Prototypes, load_checkpoint
 from clips4.config import Config, TeacherConfig
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
+from clips4.models.checkpoint import Prototypes, load_checkpoint
 from clips4.prototypes import known_prototypes
 from clips4.segmenter import UNKNOWN_LABEL, ReadingOptions, Segmentation, Segmenter, nearest_class
 from tests.conftest import photograph

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from clips4.checkpoints import Prototypes, checkpoint_folders, load_checkpoint
 from clips4.config import Config, TrainConfig, load_config
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
+from clips4.models.checkpoint import Prototypes, checkpoint_folders, load_checkpoint
+from clips4.models.student import Embedder
 from clips4.optimisation import learning_rate_factor
 from clips4.runlog import LOG, read_log
-from clips4.student.embedder import Embedder
 from clips4.training import Interrupted, train
 from clips4.utils.listening import Silent
 from tests.conftest import TINY, write_broken_pictures

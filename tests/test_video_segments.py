@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from clips4.answer_folders import Outcome
-from clips4.checkpoints import load_checkpoint
 from clips4.errors import UserError
+from clips4.models.checkpoint import load_checkpoint
 from clips4.segment_files import Loaded, TeacherOptions, load_segmenter, segment_files
 from clips4.segmenter import Segmenter
 from clips4.steady import Steadiness, flicker

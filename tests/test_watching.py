@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clips4.checkpoints import load_checkpoint
 from clips4.config import load_config
 from clips4.data.class_names import load_classes
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.errors import UserError
+from clips4.models.checkpoint import load_checkpoint
 from clips4.watching import SAMPLES, LabelledScores, SamplePictures, all_of, open_labelled
 
 

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from clips4.config import Config, load_config
     from clips4.data.class_names import ClassList, load_classes
     from clips4.errors import UserError
-    from clips4.hub import push_to_hub, save_pretrained
+    from clips4.models.hub import push_to_hub, save_pretrained
+    from clips4.models.teachers.base import Teacher, load_teacher
     from clips4.segmenter import Segmentation, Segmenter
-    from clips4.teachers.teacher import Teacher, load_teacher
     from clips4.training import train
 
 __version__ = "0.1.0"
@@ -25,13 +25,13 @@ _HOME = {
     "Config": "clips4.config",
     "Segmentation": "clips4.segmenter",
     "Segmenter": "clips4.segmenter",
-    "Teacher": "clips4.teachers",
+    "Teacher": "clips4.models.teachers",
     "UserError": "clips4.errors",
     "load_classes": "clips4.data.class_names",
     "load_config": "clips4.config",
-    "load_teacher": "clips4.teachers",
-    "push_to_hub": "clips4.hub",
-    "save_pretrained": "clips4.hub",
+    "load_teacher": "clips4.models.teachers",
+    "push_to_hub": "clips4.models.hub",
+    "save_pretrained": "clips4.models.hub",
     "train": "clips4.training",
 }
 

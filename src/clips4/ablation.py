@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-from clips4.checkpoints import checkpoint_folders
 from clips4.config import Config, known_keys, load_config, parse_config
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import ClassList, load_classes
@@ -14,7 +13,8 @@ from clips4.errors import UserError
 from clips4.evaluation.evaluate import Record, evaluate_by_language
 from clips4.evaluation.protocols import V1, known_classes
 from clips4.evaluation.records import markdown, percent, write_json
-from clips4.teachers.teacher import pinned
+from clips4.models.checkpoint import checkpoint_folders
+from clips4.models.teachers.base import pinned
 from clips4.training import train
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import find_images

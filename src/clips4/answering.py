@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from clips4.asking import Background, Question
+from clips4.inference.refine.maskclip import Refinement, refine_scores
 from clips4.labelling import best_class, best_probability, pamr_class
 from clips4.reader import ReadPicture
 from clips4.reading import Edges
 from clips4.segmentation import UNKNOWN_LABEL, Segmentation
-from clips4.teachers.refinement import Refinement, refine_scores
 
 
 @torch.no_grad()

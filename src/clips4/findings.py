@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clips4.checkpoints import Checkpoint, load_checkpoint
 from clips4.config import SegmentConfig
 from clips4.data.image_folder import Skipped
 from clips4.data.image_source import PictureFiles
 from clips4.errors import UserError
+from clips4.models.checkpoint import Checkpoint, load_checkpoint
 from clips4.outputs.render import output_stems
 from clips4.regions.cache import RegionCache
 from clips4.runlog import LOG, read_log

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clips4.teachers.pamr import DILATIONS, ITERATIONS
-from clips4.teachers.refinement import PamrRefiner
+from clips4.inference.refine.maskclip import PamrRefiner
+from clips4.inference.refine.pamr import DILATIONS, ITERATIONS
 from clips4.utils.images import RGB, resize_map, to_tensor
 
 _BAND = 2**18  # upsampled scores in a band: few enough to stay in a processor's cache

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clips4.asking import Asker
-from clips4.checkpoints import Prototypes
 from clips4.data.class_names import ClassList, data_lines
+from clips4.models.checkpoint import Prototypes
 
 
 class Suggestion(NamedTuple):

@@ -3,7 +3,7 @@
 import torch
 
 from clips4.config import TrainConfig
-from clips4.student.embedder import Embedder
+from clips4.models.student import Embedder
 
 
 def build_optimiser(student: Embedder, config: TrainConfig) -> torch.optim.AdamW:

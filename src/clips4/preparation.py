@@ -16,17 +16,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from clips4.checkpoints import Prototypes
 from clips4.config import Config, SegmentConfig
 from clips4.data.class_names import ClassList
 from clips4.data.image_folder import Skipped
 from clips4.data.image_source import Source
 from clips4.data.rng import UNKNOWN, seeded
 from clips4.errors import UserError
+from clips4.models.checkpoint import Prototypes
+from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.prototype_search import PrototypeSearch
 from clips4.prototypes import known_prototypes, sample_unknown, teacher_segments
 from clips4.regions.cache import RegionCache
-from clips4.teachers.cache import TeacherMaps
 from clips4.utils import distributed
 from clips4.utils.atomic_io import whole_folder
 from clips4.utils.cache import settings_key

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from clips4.errors import UserError
-from clips4.teachers.windows import hann, read_in_windows, to_patches
+from clips4.models.sliding_window import hann, read_in_windows, to_patches
 from clips4.utils.images import RGB, reduce_to, resize_map, to_tensor
 
 Edges = Literal["pamr", "regions"]

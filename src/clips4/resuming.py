@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from clips4.checkpoints import Checkpoint, Prototypes, load_state, save_checkpoint
 from clips4.config import Config
 from clips4.data.class_names import ClassList
 from clips4.data.image_source import PictureShards, Source
 from clips4.errors import UserError
-from clips4.student.embedder import Embedder
+from clips4.models.checkpoint import Checkpoint, Prototypes, load_state, save_checkpoint
+from clips4.models.student import Embedder
 
 
 @dataclass

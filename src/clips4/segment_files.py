@@ -7,15 +7,15 @@ from typing import Any, NamedTuple, cast
 
 from clips4.answer_folders import Outcome, answer_pictures
 from clips4.asking import Question, Vectors
-from clips4.checkpoints import CARD, checkpoints_at
 from clips4.config import Config, parse_config
 from clips4.errors import UserError
+from clips4.inference.refine.maskclip import Refinement
+from clips4.models.checkpoint import CARD, checkpoints_at
 from clips4.outputs.encode import Answer
 from clips4.outputs.render import output_stems, parse_kinds
 from clips4.reading import Edges, ReadingOptions
 from clips4.segmenter import Segmenter
 from clips4.steady import Steadiness
-from clips4.teachers.refinement import Refinement
 from clips4.utils.cache import content_key, settings_key
 from clips4.utils.images import find_images
 from clips4.utils.listening import Listener

@@ -15,15 +15,15 @@ from torch import Tensor
 
 from clips4 import answering
 from clips4.asking import Asker, Background, Classes, Question, Vectors, parse_background
-from clips4.checkpoints import Prototypes, load_checkpoint
 from clips4.config import Config, TeacherConfig
 from clips4.errors import UserError
+from clips4.inference.refine.maskclip import Refinement
 from clips4.labelling import nearest_class
+from clips4.models.checkpoint import Prototypes, load_checkpoint
+from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.reader import KeyedEncoder, Precision, Reader, ReadPicture
 from clips4.reading import Edges, PixelEncoder, ReadingOptions
 from clips4.segmentation import UNKNOWN_LABEL, Area, Segmentation
-from clips4.teachers.refinement import Refinement
-from clips4.teachers.teacher import Teacher, load_teacher
 from clips4.utils.devices import pick_device
 from clips4.utils.image_input import Picture, Pictures, is_many, read_picture
 
@@ -123,8 +123,8 @@ class Segmenter:
         Raises:
             UserError: no whole checkpoint there, or one that this backend cannot run.
         """
-        from clips4.hub import fetch_run
-        from clips4.onnx_backend import is_exported, load_onnx
+        from clips4.models.hub import fetch_run
+        from clips4.models.onnx.runtime import is_exported, load_onnx
 
         if backend not in get_args(Backend):
             raise UserError(f"backend {backend!r}: there are {' and '.join(get_args(Backend))}")
@@ -162,7 +162,7 @@ class Segmenter:
         Raises:
             UserError: see ``load`` and ``hub.fetch_run``.
         """
-        from clips4.hub import fetch_run
+        from clips4.models.hub import fetch_run
 
         return cls.load(fetch_run(name, revision), device, precision, options, backend)
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from clips4.checkpoints import Prototypes, checkpoint_folders, clear_leftovers, load_checkpoint
 from clips4.config import Config
 from clips4.data.class_names import ClassList, load_templates
 from clips4.data.feed import training_batches
@@ -21,6 +20,10 @@ from clips4.data.loader import ItemMaker
 from clips4.data.rng import STEP, seeded
 from clips4.data.teacher_maps import plan_teacher_maps
 from clips4.errors import UserError
+from clips4.models.checkpoint import Prototypes, checkpoint_folders, clear_leftovers, load_checkpoint
+from clips4.models.student import Embedder, build_student
+from clips4.models.teachers.base import load_teacher, pinned
+from clips4.models.teachers.text_cache import cached_class_vectors
 from clips4.objective import Terms, objective
 from clips4.optimisation import build_optimiser, set_rates
 from clips4.preparation import prepare
@@ -29,10 +32,7 @@ from clips4.regions.cache import RegionCache
 from clips4.resuming import RunState, check_resumable, run_facts
 from clips4.runlog import LOG, RunLog
 from clips4.stalls import told_of_stalls
-from clips4.student.embedder import Embedder, build_student
 from clips4.student_prototypes import fit_to_student
-from clips4.teachers.teacher import load_teacher, pinned
-from clips4.teachers.text_cache import cached_class_vectors
 from clips4.utils import distributed
 from clips4.utils.devices import make_fabric
 from clips4.utils.interrupts import deferred_interrupt

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clips4.checkpoints import Prototypes
 from clips4.config import Config
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.data.shard_stream import is_shard
 from clips4.errors import UserError
 from clips4.evaluation.language import score_language
+from clips4.models.checkpoint import Prototypes
+from clips4.models.student import Embedder
 from clips4.outputs.charts import pca_colours
 from clips4.outputs.render import overlay
 from clips4.segmenter import Segmenter
-from clips4.student.embedder import Embedder
 from clips4.training import Watcher
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, load_rgb

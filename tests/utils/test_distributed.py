@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from clips4.checkpoints import load_checkpoint
 from clips4.config import ObjectiveConfig, SegmentConfig
 from clips4.data.loader import draw_pixels
+from clips4.models.checkpoint import load_checkpoint
 from clips4.objective import objective
 from clips4.prototype_search import PrototypeSearch
 from clips4.prototypes import known_prototypes, update_unknown

@@ -29,9 +29,9 @@ def export(
     """Write the student as ONNX: any size of picture, and class vectors as an input, so that words can still change."""
     from dataclasses import asdict
 
-    from clips4.checkpoints import load_checkpoint
-    from clips4.export import export_onnx
-    from clips4.onnx_files import SUFFIX
+    from clips4.models.checkpoint import load_checkpoint
+    from clips4.models.onnx.export import export_onnx
+    from clips4.models.onnx.metadata import SUFFIX
     from clips4.utils.images import find_images
 
     if out.suffix != SUFFIX:

@@ -17,7 +17,7 @@ def publish(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Write or upload a run without what only resuming needs, with a model card made from it."""
-    from clips4.hub import push_to_hub, save_pretrained
+    from clips4.models.hub import push_to_hub, save_pretrained
 
     if (out is None) == (to is None):
         raise UserError("give --out FOLDER or --to OWNER/NAME, one of the two")

@@ -9,9 +9,9 @@ from torch import Tensor
 from clips4.config import Config
 from clips4.data.image_source import Source
 from clips4.errors import UserError
-from clips4.teachers.cache import TeacherMaps
-from clips4.teachers.projection import fit_basis
-from clips4.teachers.teacher import Teacher
+from clips4.models.teachers.base import Teacher
+from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.projection import fit_basis
 from clips4.utils.images import to_tensor
 from clips4.utils.listening import Listener
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clips4.checkpoints import load_checkpoint
 from clips4.config import Config
 from clips4.data.benchmarks.davis import load_davis
 from clips4.data.benchmarks.registry import semantic_spec
@@ -40,9 +39,10 @@ from clips4.evaluation.unsupervised import (
     score_retrieval,
 )
 from clips4.evaluation.video import by_features, held_still, score_videos
+from clips4.models.checkpoint import load_checkpoint
+from clips4.models.teachers.base import Teacher, load_teacher
+from clips4.models.teachers.text_cache import cached_class_vectors
 from clips4.segmenter import Segmenter
-from clips4.teachers.teacher import Teacher, load_teacher
-from clips4.teachers.text_cache import cached_class_vectors
 from clips4.tracking import Recipe
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB, find_images

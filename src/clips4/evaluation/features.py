@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from skimage.color import rgb2lab
 from torch import Tensor
 
-from clips4.checkpoints import load_checkpoint
 from clips4.config import StudentConfig
 from clips4.errors import UserError
-from clips4.student.embedder import EMBEDDING, LEVELS, hypercolumn
-from clips4.student.weights import load_backbone
+from clips4.models.checkpoint import load_checkpoint
+from clips4.models.pretrained import load_backbone
+from clips4.models.student import EMBEDDING, LEVELS, hypercolumn
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB, reduce_to, resize_map, to_tensor
 

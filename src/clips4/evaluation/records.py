@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from clips4.checkpoints import versions
 from clips4.evaluation.confusion import PictureScore, Scores
 from clips4.evaluation.scoring import SemanticScores, TrackingReport
 from clips4.evaluation.tracking import TrackingScores
+from clips4.models.checkpoint import versions
 from clips4.utils.atomic_io import write_atomically
 
 

@@ -1,0 +1,88 @@
+"""Refinements for a teacher that answers alone: MaskCLIP's key smoothing and prompt denoising, and PAMR.
+
+Zhou et al., "Extract Free Dense Labels from CLIP" (ECCV 2022), section 3.2. With p_j = softmax(100 x_j . T) the class
+probabilities at position j and k_j its key in the teacher's last attention,
+
+    key smoothing       p_i <- (1 / N) sum_j cos(k_i, k_j) p_j
+    prompt denoising    a class whose probability reaches t = 0.5 nowhere in the picture is not asked
+
+The paper's sum has no 1 / N; it changes no answer and keeps values in [-1, 1].
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from clips4.inference.refine.pamr import pamr_affinity, refine_by_affinity
+
+SHARPNESS = 100.0  # CLIP's trained inverse temperature, and MaskCLIP's
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """Which refinements are applied, in this order.
+
+    Attributes:
+        prompt_denoising: drop classes that are sure of no position.
+        key_smoothing: average answers over positions with like keys.
+        pamr: average answers over like pixels nearby, at the picture's size.
+        threshold: t of prompt denoising.
+    """
+
+    prompt_denoising: bool = False
+    key_smoothing: bool = False
+    pamr: bool = False
+    threshold: float = 0.5
+
+
+def confident_classes(cosines: Tensor, threshold: float) -> Tensor:
+    """Indices of the classes whose probability reaches ``threshold`` somewhere; all where none does.
+
+    Args:
+        cosines: (L, h, w) of one picture.
+        threshold: t in [0, 1].
+
+    Returns:
+        (L',) int64, rising.
+    """
+    sure = (SHARPNESS * cosines).softmax(0).flatten(1).amax(1) >= threshold
+    return sure.nonzero()[:, 0] if sure.any() else torch.arange(len(cosines), device=cosines.device)
+
+
+def smooth_by_keys(probabilities: Tensor, keys: Tensor) -> Tensor:
+    """(L, h, w) probabilities and (W, h, w) unit keys -> (L, h, w); costs N W L, not N^2."""
+    p, k = probabilities.flatten(1), keys.flatten(1).to(probabilities)
+    return ((p @ k.T) @ k / p.shape[1]).view_as(probabilities)
+
+
+def refine_scores(cosines: Tensor, keys: Tensor | None, refinement: Refinement) -> tuple[Tensor, Tensor]:
+    """Prompt denoising and key smoothing of one picture.
+
+    Args:
+        cosines: (L, h, w) with the class vectors.
+        keys: (W, h, w) unit keys of the same positions, for key smoothing.
+        refinement: which of the two.
+
+    Returns:
+        (L', h, w) scores of the classes still asked (cosines, or smoothed probabilities), and (L',) their indices.
+    """
+    asked = torch.arange(len(cosines), device=cosines.device)
+    if refinement.prompt_denoising:
+        asked = confident_classes(cosines, refinement.threshold)
+        cosines = cosines[asked]
+    if not refinement.key_smoothing:
+        return cosines, asked
+    if keys is None:
+        raise ValueError("key smoothing needs the keys of the positions")
+    return smooth_by_keys((SHARPNESS * cosines).softmax(0), keys), asked
+
+
+class PamrRefiner:
+    """PAMR by one picture (3, H, W); takes class scores (C, H, W) of any number of classes at a time."""
+
+    def __init__(self, picture: Tensor):
+        self._affinity = pamr_affinity(picture)
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        return refine_by_affinity(scores, self._affinity)

@@ -1,0 +1,252 @@
+"""Checkpoints of a run: weights and prototypes as safetensors, a JSON card, the optimiser's state beside them.
+
+    RUN/checkpoints/step-00000500/
+        student.safetensors   weights of the student, prototypes and text vectors
+        state.pt              what --resume needs besides: the optimiser and its like; read with weights_only
+        card.json             what made them: configuration, class names, teacher, versions, step; digests of the files
+
+A checkpoint is written as a folder beside and renamed. One that was damaged later is known by the digests, and the one
+before is taken.
+"""
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from clips4.config import Config, parse_config
+from clips4.data.class_names import ClassList
+from clips4.errors import UserError
+from clips4.models.student import Embedder, empty_student
+from clips4.utils.atomic_io import remove_folder, whole_folder
+
+FOLDER, WEIGHTS, CARD, STATE = "checkpoints", "student.safetensors", "card.json", "state.pt"
+FORMAT = 2
+_READABLE = (1, 2)  # format 1 had no digests and another file for the optimiser; its student is the same
+_STUDENT = "student."
+_OPTIONAL = ("bank", "fitted", "student_bank")  # of prototypes; earlier versions kept none
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """Class vectors of a run, unit rows in the teacher's space.
+
+    Attributes:
+        classes: the K known classes.
+        text: (K, D) prompt-ensembled text vectors.
+        known: (K, D) fixed prototypes.
+        unknown: (U, D) prototypes of the unknown classes.
+        bank: (S, D) float16, the teacher's vectors i_s of training segments drawn at random, by which names that the
+            run was not trained with are answered; None for runs that kept none.
+        fitted: (K + U, D) known, then unknown prototypes as the trained student has them; what it is asked with. None
+            before the end of training, and where ``prototypes.rounds`` is 0: then it is asked with the teacher's.
+        student_bank: (S, D) float16, the student's vectors of the segments of ``bank``; None likewise.
+    """
+
+    classes: ClassList
+    text: Tensor
+    known: Tensor
+    unknown: Tensor
+    bank: Tensor | None = None
+    fitted: Tensor | None = None
+    student_bank: Tensor | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """(K,) names of the known classes."""
+        return self.classes.names
+
+    @property
+    def asked_known(self) -> Tensor:
+        """(K, D) what a student's pixels are compared with for the known classes."""
+        return self.known if self.fitted is None else self.fitted[: len(self.known)]
+
+    @property
+    def asked_unknown(self) -> Tensor:
+        """(U, D) the same for the unknown ones."""
+        return self.unknown if self.fitted is None else self.fitted[len(self.known) :]
+
+    def asked(self) -> Tensor:
+        """(K + U, D) known, then unknown, as the student is asked with them."""
+        return torch.cat([self.asked_known, self.asked_unknown])
+
+    def all(self) -> Tensor:
+        """(K + U, D) known, then unknown."""
+        return torch.cat([self.known, self.unknown])
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds, but for what only resuming needs; see ``load_state``."""
+
+    path: Path
+    step: int
+    config: Config
+    card: dict[str, Any]
+    student: Embedder
+    prototypes: Prototypes
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result may depend on."""
+    import platform
+    from importlib.metadata import version
+
+    packages = ("clips4", "torch", "numpy", "scipy", "pillow", "scikit-image", "transformers", "kornia")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def checkpoints_at(run: Path) -> list[Path]:
+    """The checkpoint that ``run`` itself is, or those of a run, oldest first."""
+    return [run] if (run / CARD).is_file() else checkpoint_folders(run)
+
+
+def checkpoint_folders(run: Path) -> list[Path]:
+    """Checkpoints of a run, oldest first."""
+    folders = (run / FOLDER).glob("step-*") if (run / FOLDER).is_dir() else []
+    return sorted(folder for folder in folders if folder.is_dir() and (folder / CARD).is_file())
+
+
+def save_checkpoint(
+    run: Path,
+    step: int,
+    config: Config,
+    student: Embedder,
+    prototypes: Prototypes,
+    state: Mapping[str, Any],
+    keep: int,
+    facts: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the checkpoint of a step, then remove all but the newest ``keep``.
+
+    Args:
+        state: tensors and plain values that resuming needs.
+        facts: plain values for the card that are neither configuration nor classes.
+    """
+    final = run / FOLDER / f"step-{step:08d}"
+    with whole_folder(final) as beside:
+        tensors = {_STUDENT + key: value for key, value in student.state_dict().items()}
+        tensors |= {
+            "prototypes.text": prototypes.text,
+            "prototypes.known": prototypes.known,
+            "prototypes.unknown": prototypes.unknown,
+        }
+        for name in _OPTIONAL:
+            if (values := getattr(prototypes, name)) is not None:
+                tensors[f"prototypes.{name}"] = values
+        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, beside / WEIGHTS)
+        torch.save(dict(state), beside / STATE)
+        card = {
+            "format": FORMAT,
+            "step": step,
+            "classes": dict(zip(prototypes.names, map(list, prototypes.classes.words), strict=True)),
+            "embed_dim": prototypes.known.shape[1],
+            "bank": 0 if prototypes.bank is None else len(prototypes.bank),
+            "backbone": student.backbone.architecture,
+            "config": config.model_dump(mode="json"),
+            "versions": versions(),
+            **(facts or {}),
+            "files": {name: _digest(beside / name) for name in (WEIGHTS, STATE)},
+        }
+        (beside / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    for old in checkpoint_folders(run)[:-keep]:
+        remove_folder(old)
+    return final
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def clear_leftovers(run: Path) -> None:
+    """Remove what a process that was killed while saving left behind."""
+    for leftover in (run / FOLDER).glob(".step-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def load_checkpoint(run: Path, resuming: bool = False, say: Callable[[str], None] = warnings.warn) -> Checkpoint:
+    """The newest whole checkpoint of a run (or the one that ``run`` itself is).
+
+    Args:
+        run: folder of a run, or of one checkpoint.
+        resuming: it has to hold what ``load_state`` reads, too.
+        say: is told of each damaged checkpoint that was passed over.
+
+    Raises:
+        UserError: there is none, or none is whole.
+    """
+    folders = checkpoints_at(run)
+    if not folders:
+        raise UserError(f"{run}: no checkpoint there; give the folder that 'clips4 train --out' wrote")
+    for path in reversed(folders):
+        try:
+            return _read(path, (WEIGHTS, STATE) if resuming else (WEIGHTS,))
+        except UserError as error:
+            if path == folders[0]:
+                raise
+            say(f"{error}; the checkpoint before is taken")
+    raise AssertionError("the loop returns or raises")
+
+
+def _read(path: Path, files: Sequence[str]) -> Checkpoint:
+    try:
+        card = json.loads((path / CARD).read_text(encoding="utf-8"))
+        if card["format"] not in _READABLE:
+            raise UserError(f"{path}: format {card['format']} of another version of clips4; this one reads {FORMAT}")
+        for name in files if "files" in card else ():
+            if _digest(path / name) != card["files"][name]:
+                raise ValueError(f"{name} was changed after it was written")
+        step = int(card["step"])
+        tensors = load_file(path / WEIGHTS)
+        config = parse_config(card["config"], str(path / CARD))
+        student = empty_student(config.student, card["embed_dim"], card.get("backbone"))
+        student.load_state_dict(
+            {key.removeprefix(_STUDENT): value for key, value in tensors.items() if key.startswith(_STUDENT)}
+        )
+        prototypes = prototypes_of(card, tensors)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else ""
+        raise UserError(
+            f"{path}: damaged checkpoint, or one of another version of clips4 ({reason or type(error).__name__})"
+        )
+    return Checkpoint(path, step, config, card, student.eval(), prototypes)
+
+
+def prototypes_of(card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Prototypes:
+    """The class vectors of a card and the tensors beside the student's.
+
+    Raises:
+        KeyError: one is missing.
+    """
+    return Prototypes(
+        ClassList(tuple(card["classes"]), tuple(map(tuple, card["classes"].values()))),
+        tensors["prototypes.text"],
+        tensors["prototypes.known"],
+        tensors["prototypes.unknown"],
+        *(tensors.get(f"prototypes.{name}") for name in _OPTIONAL),
+    )
+
+
+def load_state(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What ``save_checkpoint`` was given as ``state``.
+
+    Raises:
+        UserError: it is not there or not readable.
+    """
+    path = checkpoint.path / STATE
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        raise UserError(f"{path}: cannot be resumed from ({type(error).__name__}); start anew with another --out")

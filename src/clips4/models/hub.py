@@ -1,0 +1,176 @@
+"""Runs on the hub and off it: ``save_pretrained``, ``push_to_hub``, and the folder of a hub id.
+
+A published run is one checkpoint without what only resuming needs:
+
+    card.json             configuration, class names, teacher, versions; no path of the machine it was trained on
+    student.safetensors   weights of the student, class vectors
+    README.md             the model card
+    scores/*.json         records of ``clips4 evaluate``, where some lay in the run's folder
+
+Nothing else is ever fetched, and nothing that is fetched can run code.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from clips4.errors import UserError
+from clips4.models.checkpoint import CARD, STATE, WEIGHTS, load_checkpoint
+from clips4.models.model_card import write_model_card
+from clips4.utils.atomic_io import whole_folder
+from clips4.utils.hub import NoSuchFileError, Repository, is_connection_error, is_hub_id
+
+SCORES = "scores"
+
+
+def fetch_run(name: str | Path, revision: str | None = None) -> Path:
+    """The local folder of a run: the path itself, or of a hub id the files of a commit, downloaded once.
+
+    Args:
+        name: a path; or ``owner/name``, ``owner/name@revision``.
+        revision: branch, tag or commit; not together with ``@``.
+
+    Raises:
+        UserError: the hub has no such run or no such revision of it, access is not granted, or it is out of reach and
+            the run is not in its cache. A path that does not exist is given back as it is.
+    """
+    path = Path(name).expanduser()
+    given = str(name)
+    # runs/pets beside a folder runs is a path that was mistyped, and no business of the hub's
+    if path.exists() or not is_hub_id(given) or Path(given.partition("/")[0]).is_dir():
+        return path
+    repository_name, at, pinned = given.partition("@")
+    if at and revision is not None:
+        raise UserError(f"run {given}: give the revision after @ or as revision={revision!r}, not both")
+    otherwise = "run it once with a network, or give the path of a run's folder"
+    repository = Repository(repository_name, "run", otherwise)
+    try:
+        commit = repository.commit(pinned or revision or "main", CARD)
+    except NoSuchFileError:
+        raise UserError(f"run {repository_name}: has no {CARD}, so it is no run that clips4 published")
+    files = {file: repository.fetch(commit, file) for file in (CARD, WEIGHTS)}
+    if missing := [file for file, found in files.items() if found is None]:
+        raise UserError(f"run {repository_name}@{commit}: has no {missing[0]}, so it is no run that clips4 published")
+    card = files[CARD]
+    assert card is not None
+    return card.parent
+
+
+def save_pretrained(run: str | Path, folder: str | Path, repository: str | None = None) -> Path:
+    """Write a run as it is published: a folder that ``Segmenter.load`` takes and ``push_to_hub`` uploads.
+
+    Args:
+        run: a run's folder; its newest whole checkpoint is taken.
+        folder: to be written; it must not exist, or be empty, or hold what this function wrote before.
+        repository: ``owner/name`` for the model card's examples.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: no checkpoint there, or other files in the folder.
+    """
+    run, folder = Path(run), Path(folder)
+    checkpoint = load_checkpoint(run)
+    if folder.resolve() in (run.resolve(), checkpoint.path.resolve()):
+        raise UserError(f"{folder}: is the run itself; give another folder")
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / CARD).is_file()):
+        raise UserError(f"{folder}: holds other files; give a new folder")
+    scores = dict(_scores(run))
+    card = _public_card(checkpoint.card)
+    with whole_folder(folder) as beside:
+        (beside / SCORES).mkdir()
+        shutil.copyfile(checkpoint.path / WEIGHTS, beside / WEIGHTS)
+        (beside / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        for name, record in scores.items():
+            (beside / SCORES / name).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        if not scores:
+            (beside / SCORES).rmdir()
+        write_model_card(beside / "README.md", card, scores, repository, _pictures(run))
+    return folder
+
+
+def push_to_hub(run: str | Path, repository: str, private: bool = True, token: str | None = None) -> str:
+    """Publish a run: create the repository where it is missing and upload what ``save_pretrained`` writes.
+
+    Args:
+        run: a run's folder.
+        repository: ``owner/name``.
+        private: of a repository that is new.
+        token: the hub's; the one of ``hf auth login`` by default.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        UserError: no such run, no right to write there, or the hub cannot be reached.
+    """
+    import tempfile
+
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    if not is_hub_id(repository) or "@" in repository:
+        raise UserError(f"{repository!r}: give a repository as owner/name")
+    with tempfile.TemporaryDirectory() as folder:
+        whole = save_pretrained(run, Path(folder) / "run", repository)
+        api = HfApi(token=token)
+        try:
+            api.create_repo(repository, private=private, exist_ok=True)
+            done = api.upload_folder(repo_id=repository, folder_path=whole, commit_message="Publish a run of clips4")
+        except (LocalTokenNotFoundError, HFValidationError) as error:
+            raise UserError(f"{repository}: {_first_line(error)}; log in by 'hf auth login', and look at the name")
+        except HfHubHTTPError as error:
+            status = getattr(error.response, "status_code", None)
+            raise UserError(
+                f"{repository}: the hub refused ({status or type(error).__name__}); log in by 'hf auth login' as one "
+                "who may write there"
+            )
+        except Exception as error:
+            if not is_connection_error(error):
+                raise
+            raise UserError(f"{repository}: the hub cannot be reached ({_first_line(error)}); try again with a network")
+    return str(done.commit_url)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _public_card(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The card without paths of this machine and without the digest of a file that is not published."""
+    public = json.loads(json.dumps(card))
+    public["files"] = {name: digest for name, digest in public.get("files", {}).items() if name != STATE}
+    config = public["config"]
+    for section, key in (("teacher", "name"), ("student", "weights"), ("regions", "edges")):
+        config[section][key] = _without_folder(config[section][key])
+    config["teacher"]["templates"] = _without_folder(config["teacher"]["templates"])
+    return dict(public)
+
+
+def _without_folder(name: str | None) -> str | None:
+    """The last part of a local path; hub ids and names as they are."""
+    if name is None or not (Path(name).is_absolute() or name.startswith((".", "~", "\\")) or Path(name).exists()):
+        return name
+    return Path(name).name
+
+
+def _pictures(run: Path) -> int | None:
+    """How many pictures the run was trained on, where it still says so."""
+    try:
+        return int(json.loads((run / "prepared" / "pictures.json").read_text("utf-8"))["pictures"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _scores(run: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Records of ``clips4 evaluate`` in a run's folder (RUN/*.json, RUN/scores/*.json), without paths."""
+    for path in sorted([*run.glob("*.json"), *(run / SCORES).glob("*.json")]):
+        try:
+            record = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, dict) and {"protocol", "dataset", "rows"} <= record.keys():
+            yield path.name, {key: value for key, value in record.items() if key not in ("command", "run", "per_image")}

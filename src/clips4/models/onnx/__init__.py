@@ -1,0 +1,1 @@
+"""The student as an ONNX file: writing, reading back, running, quantizing."""

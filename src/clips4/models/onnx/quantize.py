@@ -1,0 +1,108 @@
+"""int8 students: static quantisation by ONNX Runtime, calibrated on pictures, with the loss of agreement it costs."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clips4.errors import UserError
+from clips4.models.checkpoint import Prototypes
+from clips4.models.onnx.export import Agreement
+from clips4.models.onnx.metadata import import_onnxruntime
+from clips4.utils.images import load_rgb, reduce_to, to_tensor
+
+MAX_PICTURES = 64  # read at most; ranges settle after a few dozen
+_HELD_OUT = 4  # every fourth picture is kept for measuring the agreement
+
+
+def quantise(proto: Any, pictures: Sequence[Path], long_side: int, prototypes: Prototypes) -> tuple[Any, Agreement]:
+    """An int8 version of a student's graph, and how far it agrees with the float one.
+
+    Convolutions get int8 weights by channel and uint8 activations, whose ranges are those seen on the calibration
+    pictures. What follows the head's last convolution stays in float32.
+
+    Args:
+        proto: float32 ``ModelProto``, as ``export.to_proto`` makes it.
+        pictures: some dozens, like those to come; evenly taken, at most ``MAX_PICTURES``. Every fourth is held out and
+            used for the agreement (with fewer than four, all are used for both, and the agreement says so).
+        long_side: they are reduced to this.
+        prototypes: of the run; the agreement compares nearest classes.
+
+    Raises:
+        UserError: none of the pictures can be read.
+    """
+    ort = import_onnxruntime()
+    import onnx
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    read = _read(pictures, long_side)
+    held_out = read[_HELD_OUT - 1 :: _HELD_OUT]
+    calibrating = [each for number, each in enumerate(read) if number % _HELD_OUT != _HELD_OUT - 1] or read
+    embed_dim = prototypes.known.shape[1]
+    with tempfile.TemporaryDirectory() as folder:
+        whole, folded, small = (Path(folder) / name for name in ("float.onnx", "folded.onnx", "int8.onnx"))
+        onnx.save(proto, whole)
+        # folds batch norms into convolutions; shapes are open, so they cannot all be inferred
+        quant_pre_process(whole, folded, skip_symbolic_shape=True)
+        quantize_static(
+            folded,
+            small,
+            _Calibration(calibrating, embed_dim),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+        result = onnx.load(small)
+        exact, quantised = (ort.InferenceSession(path, providers=["CPUExecutionProvider"]) for path in (whole, small))
+        return result, measure_agreement(exact, quantised, held_out or read, prototypes, bool(held_out))
+
+
+def measure_agreement(
+    exact: Any, small: Any, images: Sequence[NDArray[np.float32]], prototypes: Prototypes, held_out: bool
+) -> Agreement:
+    """Both sessions on pictures (1, 3, H, W): shares of same nearest classes (known and unknown), mean cosine."""
+    vectors = prototypes.asked().float().numpy()
+    same = total = 0
+    cosine = 0.0
+    for image in images:
+        (za, ca), (zb, cb) = (s.run(["z", "cosines"], {"images": image, "vectors": vectors}) for s in (exact, small))
+        same += int((ca.argmax(1) == cb.argmax(1)).sum())
+        cosine += float((za * zb).sum())
+        total += za.shape[2] * za.shape[3]
+    return Agreement(len(images), held_out, same / total, cosine / total)
+
+
+class _Calibration:
+    """What ``quantize_static`` reads its pictures from (a ``CalibrationDataReader``, which is only a protocol)."""
+
+    def __init__(self, images: Sequence[NDArray[np.float32]], embed_dim: int):
+        self._images = iter(images)
+        self._vectors = np.eye(1, embed_dim, dtype=np.float32)
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        image = next(self._images, None)
+        return None if image is None else {"images": image, "vectors": self._vectors}
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        raise NotImplementedError("pictures are read in one go")
+
+
+def _read(pictures: Sequence[Path], long_side: int) -> list[NDArray[np.float32]]:
+    """(1, 3, H, W) each, of those that can be read."""
+    chosen = [pictures[i] for i in np.unique(np.linspace(0, len(pictures) - 1, MAX_PICTURES).round().astype(int))]
+    read, reasons = [], []
+    for path in chosen:
+        try:
+            read.append(to_tensor(reduce_to(load_rgb(path), long_side))[None].to(torch.float32).numpy())
+        except UserError as error:
+            reasons.append(str(error))
+    if not read:
+        raise UserError(f"none of {len(chosen)} calibration pictures can be read; the first: {reasons[0]}")
+    return read

@@ -1,0 +1,114 @@
+"""The Teacher protocol and the table of teachers."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from clips4.config import TeacherConfig
+from clips4.errors import UserError
+from clips4.models.teachers.model_files import ModelFiles, find_model, is_model_name
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """A frozen vision-language model: text and pixels in one joint space of D dimensions.
+
+    Implementations are in eval mode and never pass a gradient.
+
+    Attributes:
+        name: what ``load_teacher`` takes; with ``settings`` it identifies the teacher's outputs.
+        settings: what else its outputs depend on, as JSON-ready values (caches are keyed by it).
+        embed_dim: D.
+        patch_stride: pixels of the given image per position of the pixel map.
+    """
+
+    name: str
+    settings: dict[str, object]
+    embed_dim: int
+    patch_stride: int
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """K prompts -> (K, D) unit rows."""
+        ...
+
+    def encode_pixels(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> (B, D, h, w), unit vectors along D."""
+        ...
+
+    def to(self, device: torch.device) -> "Teacher":
+        """Move to a device, in place."""
+        ...
+
+
+def _conse(settings: TeacherConfig) -> Teacher:
+    from clips4.models.teachers.conse import ConseTeacher
+
+    if settings.reading is not None:
+        raise UserError(f"teacher.reading = {settings.reading}: conse has none; readings are CLIP's")
+    return ConseTeacher(doubt=settings.doubt)
+
+
+def _clip(files: ModelFiles, settings: TeacherConfig) -> Teacher:
+    from clips4.models.teachers.clip import load_clip
+
+    return load_clip(files, settings)
+
+
+def _siglip(files: ModelFiles, settings: TeacherConfig) -> Teacher:
+    from clips4.models.teachers.siglip import load_siglip
+
+    return load_siglip(files, settings)
+
+
+_TEACHERS: dict[str, Callable[[TeacherConfig], Teacher]] = {"conse": _conse}
+_MODEL_TYPES: dict[str, Callable[[ModelFiles, TeacherConfig], Teacher]] = {"clip": _clip, "siglip": _siglip}
+_REFUSED = {
+    "clip_text_model": "has no vision tower; take the whole CLIP model",
+    "clip_vision_model": "has no text tower; take the whole CLIP model",
+    "siglip2": "is a NaFlex SigLIP 2, which takes pictures cut into patches; take one of fixed resolution",
+    "metaclip_2": "is a MetaCLIP 2, whose tokenizer is not CLIP's; take a MetaCLIP of the first kind",
+}
+
+
+def teacher_names() -> list[str]:
+    """Names of the built-in teachers; ``load_teacher`` takes folders and hub ids besides."""
+    return sorted(_TEACHERS)
+
+
+def load_teacher(teacher: str | TeacherConfig) -> Teacher:
+    """The teacher of that name, frozen.
+
+    Args:
+        teacher: a built-in name, a folder that ``save_pretrained`` wrote, or a hub id ``owner/name[@revision]``; or the
+            settings that hold one of these and how to read it. CLIP and SigLIP 2 models are known.
+
+    Raises:
+        UserError: no such teacher, or its weights or tokenizer are not there, or not what they should be.
+    """
+    settings = TeacherConfig(name=teacher) if isinstance(teacher, str) else teacher
+    name = settings.name
+    if name in _TEACHERS:
+        return _TEACHERS[name](settings)
+    if not is_model_name(name):
+        known = ", ".join(teacher_names())
+        raise UserError(f"unknown teacher {name!r}; there is {known}, a saved model's folder, or a hub id owner/name")
+    files = find_model(name)
+    kind = files.config.get("model_type")
+    if kind not in _MODEL_TYPES:
+        why = _REFUSED.get(str(kind), f"is a {kind!r}, no CLIP; a teacher's model_type is clip or siglip")
+        raise UserError(f"teacher {name}: {why}")
+    return _MODEL_TYPES[kind](files, settings)
+
+
+def pinned(given: TeacherConfig, saved: TeacherConfig) -> TeacherConfig:
+    """The given settings with the saved name where that is the given one pinned: a run goes on with its own weights.
+
+    A hub id is pinned to the commit that it meant when the run began, even where it means another now; a folder to its
+    whole path.
+    """
+    repository, _, commit = saved.name.partition("@")
+    same = (commit and given.name == repository) or str(Path(given.name).resolve()) == saved.name
+    return given.model_copy(update={"name": saved.name}) if same else given

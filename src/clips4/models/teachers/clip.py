@@ -1,0 +1,66 @@
+"""CLIP as a dense teacher: any checkpoint that transformers' CLIPModel reads, read as ``dense_attention.py`` says.
+
+Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (ICML 2021). The activation
+(OpenAI's QuickGELU, or GELU) is the one that the checkpoint's config names.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from clips4.config import TeacherConfig
+from clips4.errors import UserError
+from clips4.models.teachers.dense_attention import Reading, last_keys, read_last_block, tokens_before_last
+from clips4.models.teachers.model_files import ModelFiles
+from clips4.models.teachers.tokenizer import clip_tokens, load_clip_tokenizer
+from clips4.models.teachers.vlm import Origin, VisionLanguageTeacher, load_whole
+
+# of CLIP's own preprocessing, which transformers takes too where a folder does not say
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+class ClipTeacher(VisionLanguageTeacher):
+    """A frozen CLIP, its last block read densely.
+
+    Args:
+        model: a ``CLIPModel``.
+        tokenizer: CLIP's.
+        settings: which reading, precision and windows.
+        origin: where the model comes from.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, settings: TeacherConfig, origin: Origin):
+        self._reading: Reading = settings.reading or "maskclip"
+        patch_size, embed_dim = model.config.vision_config.patch_size, model.config.projection_dim
+        super().__init__(model, settings, origin, self._reading, patch_size, embed_dim)
+        self._tokenizer = tokenizer
+
+    def _tokens(self, pixels: Tensor, with_keys: bool = False) -> tuple[Tensor, Tensor | None]:
+        vision = self.model.vision_model
+        layer, x = vision.encoder.layers[-1], tokens_before_last(vision, pixels)
+        tokens = read_last_block(layer, x, self._reading, self._grid(pixels))
+        tokens = self.model.visual_projection(vision.post_layernorm(tokens))
+        return tokens, last_keys(layer, x) if with_keys else None
+
+    def _tokenise(self, prompts: Sequence[str]) -> list[list[int]]:
+        return clip_tokens(self._tokenizer, prompts, self.model.config.text_config.max_position_embeddings)
+
+    def _text_features(self, ids: Tensor) -> Tensor:
+        # attention is causal and the first end mark is taken, so padding after it changes nothing
+        return self.model.text_projection(self.model.text_model(input_ids=ids).pooler_output)
+
+
+def load_clip(files: ModelFiles, settings: TeacherConfig) -> ClipTeacher:
+    """The teacher in a CLIP model's folder.
+
+    Raises:
+        UserError: a tower or the tokenizer is missing or wrong.
+    """
+    from transformers import CLIPModel
+
+    for tower in ("vision", "text"):
+        if not any(files.config.get(key) for key in (f"{tower}_config", f"{tower}_config_dict")):
+            raise UserError(f"teacher {files.name}: its config has no {tower} tower; take a model with both")
+    tokenizer = load_clip_tokenizer(files.folder, files.name)
+    return ClipTeacher(load_whole(CLIPModel, files), tokenizer, settings, Origin.of(files, MEAN, STD))

@@ -1,0 +1,82 @@
+"""The teacher's pixel maps: each picture is read once, un-augmented, and kept on disk in half precision.
+
+Where the maps of all pictures would be too large, a picture is read again whenever its map is asked for.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from clips4.models.teachers.base import Teacher
+from clips4.utils.atomic_io import write_atomically
+from clips4.utils.cache import cache_root, content_key, picture_key, settings_key
+from clips4.utils.images import RGB, to_tensor
+
+
+class TeacherMaps:
+    """Pixel maps of a teacher.
+
+    Args:
+        teacher: what reads the pictures; its name and settings name the cache.
+        device: where it computes.
+        root: cache folder; ``caching.cache_root()`` by default.
+        basis: (d, D) orthonormal rows; what is kept on disk is the d coordinates, what is given is D-dimensional again.
+        keep: whether maps are kept on disk.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        device: torch.device | str = "cpu",
+        root: Path | None = None,
+        basis: Tensor | None = None,
+        keep: bool = True,
+    ):
+        self._teacher, self._device, self._basis, self.keep = teacher, device, basis, keep
+        settings = {"name": teacher.name, **teacher.settings}
+        if basis is not None:
+            settings["basis"] = content_key(basis.numpy().tobytes())
+        self.folder = (root or cache_root()) / "teacher" / settings_key(settings)
+
+    def path(self, image: RGB) -> Path:
+        """The file that holds this picture's map, there or not."""
+        return self.folder / f"{picture_key(image)}.safetensors"
+
+    def __call__(self, image: RGB) -> Tensor:
+        """(H, W, 3) uint8 -> (D, h, w) float16, unit vectors but for rounding and what a basis drops."""
+        if not self.keep:
+            return self.compute(to_tensor(image)).cpu()
+        path = self.path(image)
+        kept = self._read(path)
+        if kept is None:
+            kept = self._project(self.compute(to_tensor(image)).cpu())
+            write_atomically(path, save({"map": kept}))
+        return self._restore(kept)
+
+    def compute(self, image: Tensor) -> Tensor:
+        """Read a picture now: (3, H, W) in [0, 1] -> (D, h, w) float16 on the teacher's device."""
+        return self._teacher.encode_pixels(image[None].to(self._device))[0].half().contiguous()
+
+    def _project(self, pixel_map: Tensor) -> Tensor:
+        if self._basis is None:
+            return pixel_map
+        return torch.einsum("Dhw,dD->dhw", pixel_map.float(), self._basis).half().contiguous()
+
+    def _restore(self, kept: Tensor) -> Tensor:
+        if self._basis is None:
+            return kept
+        return torch.einsum("dhw,dD->Dhw", kept.float(), self._basis).half().contiguous()
+
+    def _read(self, path: Path) -> Tensor | None:
+        """What the file holds; None where it is missing or damaged, so that it is made anew."""
+        if not path.is_file():
+            return None
+        try:
+            kept = load_file(path)["map"]
+        except (SafetensorError, KeyError, OSError):
+            return None
+        dims = self._teacher.embed_dim if self._basis is None else len(self._basis)
+        return kept if kept.ndim == 3 and kept.shape[0] == dims else None

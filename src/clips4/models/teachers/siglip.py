@@ -1,0 +1,107 @@
+"""SigLIP 2 as a dense teacher.
+
+Tschannen et al., "SigLIP 2" (2025). SigLIP has no class token: a head pools the patches by attention from a learned
+probe, and only what leaves that head lies in the space of the texts. The one dense reading that keeps every trained
+part on the way into that space is MaskCLIP's idea, applied to the head instead of the last block: the head's attention
+output is replaced by its own value path at each patch, residual and MLP kept,
+
+    y = O W_v h,        z = y + MLP(LN y)        with h the patches after the tower's final norm,
+
+which is what the head would answer if the probe looked at that patch alone. sclip, clearclip and naclip change the self
+attention that feeds CLIP's class token, and vanilla tokens never pass the head: for SigLIP they are refused.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from clips4.config import TeacherConfig
+from clips4.errors import UserError
+from clips4.models.teachers.model_files import ModelFiles
+from clips4.models.teachers.vlm import Origin, VisionLanguageTeacher, load_whole
+
+MEAN = STD = (0.5, 0.5, 0.5)
+_SIGLIP_1_VOCABULARY = 32000
+
+
+class SiglipTeacher(VisionLanguageTeacher):
+    """A frozen SigLIP 2 of fixed resolution, its pooling head read at every patch.
+
+    Args:
+        model: a ``SiglipModel`` with a pooling head.
+        tokenizer: its tokenizer.
+        settings: precision and windows; the reading is maskclip.
+        origin: where the model comes from.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, settings: TeacherConfig, origin: Origin):
+        vision = model.config.vision_config
+        super().__init__(model, settings, origin, "maskclip", vision.patch_size, vision.hidden_size)
+        self._tokenizer = tokenizer
+
+    def _tokens(self, pixels: Tensor, with_keys: bool = False) -> tuple[Tensor, Tensor | None]:
+        vision = self.model.vision_model
+        h = vision(pixels, interpolate_pos_encoding=True).last_hidden_state
+        return read_head(vision.head, h), _part(vision.head.attention, h, 1) if with_keys else None
+
+    def _tokenise(self, prompts: Sequence[str]) -> list[list[int]]:
+        length = self.model.config.text_config.max_position_embeddings
+        return self._tokenizer(
+            [prompt.lower() for prompt in prompts], padding="max_length", truncation=True, max_length=length
+        )["input_ids"]
+
+    def _text_features(self, ids: Tensor) -> Tensor:
+        return self.model.text_model(input_ids=ids).pooler_output
+
+
+def load_siglip(files: ModelFiles, settings: TeacherConfig) -> SiglipTeacher:
+    """The teacher in a SigLIP 2 model's folder.
+
+    Raises:
+        UserError: another reading than maskclip, a SigLIP 1, no pooling head, or a tokenizer that is not the model's.
+    """
+    from transformers import SiglipModel
+
+    if settings.reading not in (None, "maskclip"):
+        raise UserError(
+            f"teacher.reading = {settings.reading}: SigLIP has no class token, so of the readings only maskclip makes "
+            "sense for it"
+        )
+    model = load_whole(SiglipModel, files)
+    if model.config.text_config.vocab_size == _SIGLIP_1_VOCABULARY:
+        raise UserError(f"teacher {files.name}: is a SigLIP 1, whose tokenizer is not read here; take a SigLIP 2")
+    if not hasattr(model.vision_model, "head"):
+        raise UserError(f"teacher {files.name}: has no pooling head, so its patches do not lie in the texts' space")
+    tokenizer = _load_tokenizer(files, model.config.text_config.vocab_size)
+    return SiglipTeacher(model, tokenizer, settings, Origin.of(files, MEAN, STD))
+
+
+def read_head(head: Any, h: Tensor) -> Tensor:
+    """The pooling head's answer were each patch the only one: (B, N, W) -> (B, N, W)."""
+    y = head.attention.out_proj(_part(head.attention, h, 2))
+    return y + head.mlp(head.layernorm(y))
+
+
+def _part(attention: Any, h: Tensor, part: int) -> Tensor:
+    """Query (0), key (1) or value (2) of a ``torch.nn.MultiheadAttention``, all heads side by side."""
+    weight, bias = attention.in_proj_weight.chunk(3)[part], attention.in_proj_bias.chunk(3)[part]
+    return F.linear(h, weight, bias)
+
+
+def _load_tokenizer(files: ModelFiles, vocabulary: int) -> Any:
+    from transformers import AutoTokenizer
+
+    mend = "copy or download the folder again"
+    if not (files.folder / "tokenizer.json").is_file():
+        raise UserError(f"teacher {files.name}: no tokenizer.json there; {mend}")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(files.folder), local_files_only=True)
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        raise UserError(f"teacher {files.name}: its tokenizer cannot be read ({type(error).__name__}); {mend}")
+    if len(tokenizer) != vocabulary:
+        raise UserError(
+            f"teacher {files.name}: its tokenizer knows {len(tokenizer)} tokens, its text tower {vocabulary}; {mend}"
+        )
+    return tokenizer

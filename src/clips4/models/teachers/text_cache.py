@@ -1,0 +1,48 @@
+"""Class vectors on disk: a list of classes is put into words and encoded once per teacher."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from clips4.data.class_names import ClassList, class_vectors
+from clips4.models.teachers.base import Teacher
+from clips4.utils.atomic_io import write_atomically
+from clips4.utils.cache import cache_root, settings_key
+
+
+def cached_class_vectors(
+    teacher: Teacher, classes: ClassList, templates: Sequence[str], root: Path | None = None
+) -> Tensor:
+    """``vocabulary.class_vectors``, kept in a file named by what it depends on.
+
+    That is the teacher's weights, the words of all classes in their order, and the templates; not the classes' names,
+    and not how pictures are read. A damaged file is made anew.
+
+    Args:
+        teacher: encodes what is not there yet.
+        classes: K classes.
+        templates: strings with one ``{}``.
+        root: cache folder; ``caching.cache_root()`` by default.
+
+    Returns:
+        (K, D) float32 unit rows on the CPU.
+    """
+    settings = getattr(teacher, "text_settings", teacher.settings)
+    key = settings_key(
+        {"name": teacher.name, **settings, "words": classes.words, "templates": list(templates), "format": 1}
+    )
+    path = (root or cache_root()) / "text" / f"{key}.safetensors"
+    shape = (len(classes), teacher.embed_dim)
+    if path.is_file():
+        try:
+            vectors = load_file(path)["text"]
+        except (SafetensorError, KeyError, OSError):
+            vectors = None
+        if vectors is not None and vectors.shape == shape:
+            return vectors
+    vectors = class_vectors(teacher, classes, templates).float().cpu().contiguous()
+    write_atomically(path, save({"text": vectors}))
+    return vectors

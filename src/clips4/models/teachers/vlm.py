@@ -1,0 +1,186 @@
+"""What the CLIP and SigLIP teachers share: normalised pictures in windows, texts in batches."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clips4.config import TeacherConfig
+from clips4.errors import UserError
+from clips4.models.sliding_window import read_in_windows, to_patches
+from clips4.models.teachers.model_files import PREPROCESSING, ModelFiles
+
+_TEXT_BATCH = 256
+_DTYPES = {"32-true": torch.float32, "bf16-true": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model comes from, and how it wants pictures.
+
+    Attributes:
+        name: what ``load_teacher`` takes to get it again.
+        fingerprint: of its weights, see ``hub.ModelFiles``.
+        mean, std: of the pictures' channels.
+    """
+
+    name: str
+    fingerprint: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, files: ModelFiles, mean: Sequence[float], std: Sequence[float]) -> "Origin":
+        """Of a folder; ``mean`` and ``std`` are the architecture's own, for where the folder does not say."""
+        preprocessing = files.read_json(PREPROCESSING)
+        mean, std = preprocessing.get("image_mean", mean), preprocessing.get("image_std", std)
+        return cls(files.name, files.fingerprint, tuple(mean), tuple(std))
+
+
+class VisionLanguageTeacher(nn.Module):
+    """A frozen model with a text tower and a vision transformer (a Teacher).
+
+    Args:
+        model: transformers' model, weights loaded.
+        settings: ``precision``, ``window`` and ``overlap`` are used here.
+        origin: where the model comes from.
+        reading: name of the dense reading.
+        patch_size: pixels per patch side.
+        embed_dim: D.
+
+    Attributes:
+        text_settings: the part of ``settings`` that text vectors depend on.
+    """
+
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(
+        self, model: Any, settings: TeacherConfig, origin: Origin, reading: str, patch_size: int, embed_dim: int
+    ):
+        super().__init__()
+        self.name, self.embed_dim, self.patch_stride = origin.name, embed_dim, patch_size
+        self._dtype = _DTYPES[settings.precision]
+        self._window, self._overlap = settings.window, settings.overlap
+        self.model = model.to(self._dtype)
+        self.register_buffer("_mean", torch.tensor(origin.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(origin.std).view(1, 3, 1, 1), persistent=False)
+        self.text_settings: dict[str, object] = {"model": origin.fingerprint, "precision": settings.precision}
+        self.settings: dict[str, object] = {
+            **self.text_settings,
+            "reading": reading,
+            "window": settings.window,
+            "overlap": settings.overlap,
+            "mean": list(origin.mean),
+            "std": list(origin.std),
+        }
+        self.eval().requires_grad_(False)
+
+    # ------------------------------------------------------------------------------------------------------- pixels
+
+    @torch.no_grad()
+    def encode_pixels(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> (B, D, h, w) float32, unit vectors along D.
+
+        Sides are resized to the nearest multiple of the patch; h and w are how many patches that are. Pictures with a
+        side longer than ``window`` are read in overlapping windows, whose unit vectors are averaged.
+        """
+        return F.normalize(self._in_windows(images, self._read), dim=1)
+
+    @torch.no_grad()
+    def encode_pixels_and_keys(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """``encode_pixels``, and the unit keys (B, W, h, w) of the same positions, for key smoothing."""
+        both = self._in_windows(images, self._read_with_keys)
+        pixel_map, keys = both.split([self.embed_dim, both.shape[1] - self.embed_dim], dim=1)
+        return F.normalize(pixel_map, dim=1), F.normalize(keys, dim=1)
+
+    def _in_windows(self, images: Tensor, read: Any) -> Tensor:
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"expected images (B, 3, H, W), got {tuple(images.shape)}")
+        pixels = ((to_patches(images.float(), self.patch_stride) - self._mean) / self._std).to(self._dtype)
+        return read_in_windows(pixels, read, self.patch_stride, self._window, self._overlap)
+
+    def _read(self, pixels: Tensor) -> Tensor:
+        return self._as_map(pixels, F.normalize(self._tokens(pixels)[0].float(), dim=-1))
+
+    def _read_with_keys(self, pixels: Tensor) -> Tensor:
+        tokens, keys = self._tokens(pixels, with_keys=True)
+        assert keys is not None
+        return self._as_map(pixels, torch.cat([F.normalize(part.float(), dim=-1) for part in (tokens, keys)], dim=-1))
+
+    def _as_map(self, pixels: Tensor, tokens: Tensor) -> Tensor:
+        """(B, N, C) -> (B, C, h, w)."""
+        return tokens.transpose(1, 2).unflatten(2, self._grid(pixels))
+
+    def _grid(self, pixels: Tensor) -> tuple[int, int]:
+        height, width = pixels.shape[-2:]
+        return height // self.patch_stride, width // self.patch_stride
+
+    @abstractmethod
+    def _tokens(self, pixels: Tensor, with_keys: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Normalised pixels (B, 3, H, W) -> patch tokens in the joint space (B, N, D), and keys (B, N, W) if wanted."""
+
+    # --------------------------------------------------------------------------------------------------------- text
+
+    @torch.no_grad()
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """K prompts -> (K, D) float32 unit rows; encoded in batches of like length."""
+        if not len(prompts):
+            return self._mean.new_zeros(0, self.embed_dim)
+        tokens = self._tokenise(prompts)
+        order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
+        rows: Tensor = self._mean.new_empty(len(tokens), self.embed_dim)
+        for start in range(0, len(order), _TEXT_BATCH):
+            chosen = order[start : start + _TEXT_BATCH]
+            longest = len(tokens[chosen[-1]])
+            padded = [tokens[index] + [tokens[index][-1]] * (longest - len(tokens[index])) for index in chosen]
+            ids = torch.tensor(padded, device=self._mean.device)
+            rows[chosen] = F.normalize(self._text_features(ids).float(), dim=1)
+        return rows
+
+    @abstractmethod
+    def _tokenise(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each prompt; shorter ones are padded by their last."""
+
+    @abstractmethod
+    def _text_features(self, ids: Tensor) -> Tensor:
+        """(B, T) token ids -> (B, D)."""
+
+
+def load_whole(model_class: Any, files: ModelFiles) -> Any:
+    """transformers' model with every weight from the folder's safetensors.
+
+    Raises:
+        UserError: damaged or missing weights; transformers alone would draw missing ones at random.
+    """
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # what it warns of is an error here
+    logging.disable_progress_bar()
+    try:
+        model, report = model_class.from_pretrained(
+            str(files.folder), use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = next(iter(str(error).splitlines()), "")
+        raise UserError(
+            f"teacher {files.name}: its weights cannot be loaded ({type(error).__name__}: {reason}); "
+            "copy or download the folder again"
+        )
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+    if missing := sorted(report["missing_keys"]):
+        towers = {"vision_model": "no vision tower", "text_model": "no text tower"}
+        lacks = towers.get(missing[0].split(".")[0], "not all of its weights")
+        raise UserError(
+            f"teacher {files.name}: has {lacks} ({missing[0]}, {len(missing)} in all); take a model with both"
+        )
+    return model

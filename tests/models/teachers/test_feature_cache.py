@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from clips4.models.teachers.feature_cache import TeacherMaps
+from tests.helpers import FakeTeacher, noise_image
+
+
+def maps(root: Path, teacher: FakeTeacher) -> TeacherMaps:
+    return TeacherMaps(teacher, root=root)
+
+
+def test_first_reading_asks_the_teacher_and_the_second_the_disk(tmp_path: Path) -> None:
+    teacher = FakeTeacher()
+    first = maps(tmp_path, teacher)(noise_image(48, 64))
+    second = maps(tmp_path, teacher)(noise_image(48, 64))
+    assert teacher.calls == 1
+    assert torch.equal(first, second)
+
+
+def test_map_is_the_teachers_in_half_precision(tmp_path: Path) -> None:
+    image = noise_image(48, 64)
+    pixel_map = maps(tmp_path, FakeTeacher())(image)
+    images = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    assert pixel_map.dtype == torch.float16
+    assert torch.equal(pixel_map, FakeTeacher().encode_pixels(images)[0].half())
+    torch.testing.assert_close(pixel_map.float().norm(dim=0), torch.ones(6, 8), rtol=0, atol=2e-3)
+
+
+def test_another_picture_has_another_file(tmp_path: Path) -> None:
+    teacher = FakeTeacher()
+    cache = maps(tmp_path, teacher)
+    image = noise_image(48, 64)
+    changed = image.copy()
+    changed[10, 10, 0] ^= 1
+    paths = {cache.path(picture) for picture in (image, changed, image.reshape(64, 48, 3))}
+    assert len(paths) == 3
+    cache(image)
+    cache(changed)
+    assert teacher.calls == 2
+
+
+def test_a_picture_in_another_memory_order_has_the_same_file(tmp_path: Path) -> None:
+    image, cache = noise_image(48, 64), maps(tmp_path, FakeTeacher())
+    assert cache.path(image) == cache.path(np.asfortranarray(image))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        FakeTeacher("other", {"top_k": 10}),
+        FakeTeacher("fake", {"top_k": 11}),
+        FakeTeacher("fake", {"top_k": 10, "upsample": 1.5}),
+        FakeTeacher("fake"),
+    ],
+)
+def test_another_teacher_or_setting_has_another_folder(tmp_path: Path, other: FakeTeacher) -> None:
+    teacher = FakeTeacher("fake", {"top_k": 10})
+    assert maps(tmp_path, teacher).folder != maps(tmp_path, other).folder
+    maps(tmp_path, teacher)(noise_image(48, 64))
+    maps(tmp_path, other)(noise_image(48, 64))
+    assert other.calls == 1
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "half", "other tensors", "other width", "other rank"])
+def test_a_damaged_file_is_made_anew(tmp_path: Path, damage: str) -> None:
+    teacher, image = FakeTeacher(), noise_image(48, 64)
+    cache = maps(tmp_path, teacher)
+    whole = cache(image)
+    path = cache.path(image)
+    if damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "text":
+        path.write_text("not a tensor")
+    elif damage == "half":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif damage == "other tensors":
+        save_file({"other": whole}, path)
+    elif damage == "other width":
+        save_file({"map": whole[:3].contiguous()}, path)
+    else:
+        save_file({"map": whole[..., None]}, path)
+    assert torch.equal(cache(image), whole)
+    assert teacher.calls == 2
+    assert torch.equal(load_file(path)["map"], whole)
+
+
+def test_a_file_cut_at_any_byte_is_made_anew(tmp_path: Path) -> None:
+    teacher, image = FakeTeacher(), noise_image(16, 16)
+    cache = maps(tmp_path, teacher)
+    whole = cache(image)
+    path = cache.path(image)
+    data = path.read_bytes()
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        assert torch.equal(cache(image), whole), f"cut at byte {length}"
+    assert teacher.calls == 1 + len(data)
+
+
+def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        maps(tmp_path, FakeTeacher())(noise_image(48, 64))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_the_default_folder_is_that_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPS4_CACHE", str(tmp_path / "own"))
+    assert TeacherMaps(FakeTeacher()).folder.is_relative_to(tmp_path / "own")
+    monkeypatch.delenv("CLIPS4_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert TeacherMaps(FakeTeacher()).folder.is_relative_to(tmp_path / "xdg" / "clips4")

@@ -1,0 +1,142 @@
+"""CLIP's tokenizer against the published byte pairs, and every wrong one refused."""
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clips4.errors import UserError
+from clips4.models.teachers.tokenizer import VOCABULARY, clean, clip_tokens, load_clip_tokenizer
+from tests.helpers import provable
+from tests.models.teachers.models import stand_in_merges, write_tokenizer
+from tests.reference import byte_pairs
+
+DATA = Path(os.environ.get("CLIPS4_DATA", Path(__file__).parents[4] / "shared/data"))
+PUBLISHED = DATA / "clip_vocabulary/bpe_simple_vocab_16e6.txt.gz"
+
+AWKWARD = [
+    "a photo of a cat.",
+    "A Photo of a CAT",
+    "",
+    " ",
+    "  spaces\tand\nlines   between  ",
+    "non\u00a0breaking\u2003and\u3000wide spaces",
+    "don't we'll they've I'm he'd it's you're",
+    "DON'T 'S''s 's' 'tis ''' rock'n'roll",
+    "hyphen-ated under_scored slash/ed",
+    "1234567890 3.14 1,000 ½ ² ٣ Ⅷ",
+    "naïve café Ångström Straße ÉCOLE İstanbul ΣΊΣΥΦΟΣ",
+    "e\u0301 and é, composed or not",
+    "日本語の写真 한국어 русский עברית العربية हिन्दी",
+    "emoji 😀👩‍👩‍👧🏽 flags 🇫🇷 ❤️",
+    "&lt;b&gt; &amp;amp; &#39;quoted&#39; &eacute; &notanentity;",
+    "“curly” ‘quotes’ — dashes… ﬁligree ﬂow",
+    "ｆｕｌｌ ｗｉｄｔｈ！",
+    "schÃ¶n mojibake â€” mended",
+    "<|startoftext|> inside <|endoftext|> text <|endoftext|>",
+    "<start_of_text> is no mark",
+    "!!! ... ?!? $$$ #hashtag @name 100% a+b=c {}[]()<>|\\^~`",
+    "zero\u200bwidth\u200dand\ufeffmarks \x00\x07control",
+    "supercalifragilisticexpialidocious antidisestablishmentarianism",
+    "x" * 500,
+    "word " * 100,
+    "😀" * 60,
+]
+
+
+@cache
+def tokenizer_of(merges: tuple[tuple[str, str], ...]) -> Any:
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
+        write_tokenizer(Path(folder), merges)
+        return load_clip_tokenizer(Path(folder), "test")
+
+
+@cache
+def published() -> tuple[tuple[str, str], ...]:
+    if not PUBLISHED.is_file():
+        pytest.skip(f"NOT TESTED: the published vocabulary is not at {PUBLISHED}")
+    return byte_pairs.read_merges(PUBLISHED)
+
+
+@pytest.mark.parametrize("text", AWKWARD)
+def test_tokens_equal_the_published_vocabularys(text: str) -> None:
+    merges = published()
+    assert clip_tokens(tokenizer_of(merges), [text], 77) == [byte_pairs.encode(text, merges, 77)]
+
+
+def test_known_tokens_of_the_published_vocabulary() -> None:
+    tokens = clip_tokens(tokenizer_of(published()), ["a photo of a cat", "hello world!"], 77)
+    assert tokens == [[49406, 320, 1125, 539, 320, 2368, 49407], [49406, 3306, 1002, 256, 49407]]
+
+
+@provable
+@given(st.text(max_size=60))
+def test_any_text_has_the_tokens_of_the_literal_version(text: str) -> None:
+    merges = stand_in_merges()
+    assert clip_tokens(tokenizer_of(merges), [text], 77) == [byte_pairs.encode(text, merges, 77)]
+
+
+def test_a_long_text_keeps_its_end_mark() -> None:
+    (tokens,) = clip_tokens(tokenizer_of(stand_in_merges()), ["cat " * 200], 77)
+    assert len(tokens) == 77
+    assert (tokens[0], tokens[-1]) == (49406, 49407)
+    assert set(tokens[1:-1]) == {2368}
+
+
+def test_cleaning() -> None:
+    assert clean("  Caf&eacute;\n &amp;amp; “Bar” ") == 'café & "bar"'
+
+
+def damage_two_tokens(folder: Path) -> None:
+    (folder / "vocab.json").write_text(json.dumps({"<|startoftext|>": 0, "<|endoftext|>": 1}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+
+
+def damage_order(folder: Path) -> None:
+    vocabulary = json.loads((folder / "vocab.json").read_text())
+    (folder / "vocab.json").write_text(json.dumps({token: VOCABULARY - 1 - i for token, i in vocabulary.items()}))
+
+
+def damage_no_merges(folder: Path) -> None:
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+
+
+def damage_text(folder: Path) -> None:
+    (folder / "vocab.json").write_text("no vocabulary")
+
+
+def damage_json(folder: Path) -> None:
+    (folder / "vocab.json").unlink()
+    (folder / "tokenizer.json").write_text("{}")
+
+
+def damage_nothing_there(folder: Path) -> None:
+    for file in ("vocab.json", "merges.txt"):
+        (folder / file).unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (damage_two_tokens, r"knows \d tokens, CLIP's 49408"),
+        (damage_order, "its tokenizer says"),
+        (damage_no_merges, "its tokenizer says"),
+        (damage_text, "cannot be read"),
+        (damage_json, "its tokenizer"),
+        (damage_nothing_there, "no tokenizer there"),
+    ],
+)
+def test_a_tokenizer_that_is_not_clips_is_refused_in_one_line(tmp_path: Path, damage: Any, words: str) -> None:
+    write_tokenizer(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(UserError, match=words) as caught:
+        load_clip_tokenizer(tmp_path, "mine")
+    assert "\n" not in str(caught.value)
+    assert "teacher mine: " in str(caught.value)
