@@ -30,7 +30,7 @@ def prototypes(count: int, folder: Path) -> None:
     """The prototype pass over ``count`` pictures, all of a few kinds of segments."""
     import torch.nn.functional as F
 
-    from clips4.prototype_search import PrototypeSearch
+    from clips4.method.prototype_search import PrototypeSearch
 
     draw = torch.Generator().manual_seed(0)
     search = PrototypeSearch(F.normalize(torch.randn(92, 384, generator=draw), dim=1), 32, 4096, 0)

@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clips4.config import ObjectiveConfig, SegmentConfig
-from clips4.losses.contrastive import pixel_segment_contrast
-from clips4.objective import objective
-from clips4.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
+from clips4.method.losses.contrastive import pixel_segment_contrast
+from clips4.method.objective import objective
+from clips4.method.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.reference import full_matrices

@@ -25,15 +25,15 @@ from torch import Tensor
 
 from clips4.config import Config, load_config
 from clips4.data.loader import ItemMaker, Positions, ViewStream, batches
-from clips4.losses.contrastive import pixel_segment_contrast
-from clips4.losses.embedding_consistency import embedding_consistency
-from clips4.losses.semantic_consistency import semantic_consistency
+from clips4.method.losses.contrastive import pixel_segment_contrast
+from clips4.method.losses.embedding_consistency import embedding_consistency
+from clips4.method.losses.semantic_consistency import semantic_consistency
+from clips4.method.objective import objective
+from clips4.method.prototypes import update_unknown
+from clips4.method.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
 from clips4.models.student import build_student
-from clips4.objective import objective
 from clips4.optimisation import build_optimiser
-from clips4.prototypes import update_unknown
 from clips4.regions.cache import RegionCache
-from clips4.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
 from clips4.utils.devices import make_fabric
 
 OWN = ("k-means and pooling", "losses", "losses, backward", "prototypes")

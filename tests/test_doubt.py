@@ -10,8 +10,8 @@ from skimage import data
 from typer.testing import CliRunner
 
 from clips4.cli import app
+from clips4.method.prototypes import spoken
 from clips4.models.checkpoint import load_checkpoint
-from clips4.prototypes import spoken
 from clips4.segmenter import Segmenter
 from tests.conftest import TINY, photograph
 

@@ -19,8 +19,8 @@ from clips4.asking import BANK_NEAREST, Question, Vectors
 from clips4.config import Config, TeacherConfig
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
+from clips4.method.prototypes import known_prototypes
 from clips4.models.checkpoint import Prototypes, load_checkpoint
-from clips4.prototypes import known_prototypes
 from clips4.segmenter import UNKNOWN_LABEL, ReadingOptions, Segmentation, Segmenter, nearest_class
 from tests.conftest import photograph
 from tests.helpers import conse, unit

@@ -10,10 +10,10 @@ import clips4.student_prototypes
 from clips4.config import load_config
 from clips4.data.class_names import ClassList
 from clips4.data.image_source import PictureFiles
+from clips4.method.prototypes import known_prototypes, mixture_prototypes
 from clips4.models.checkpoint import Prototypes, load_checkpoint
 from clips4.models.teachers.base import load_teacher
 from clips4.models.teachers.feature_cache import TeacherMaps
-from clips4.prototypes import known_prototypes, mixture_prototypes
 from clips4.regions.cache import RegionCache
 from clips4.segmenter import Segmenter
 from clips4.student_prototypes import fit_to_student

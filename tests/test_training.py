@@ -143,9 +143,9 @@ def test_known_prototypes_stay_and_unknown_ones_move(pictures: Path, tmp_path: P
 
 def spoil(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
     """Make the objective NaN at some steps, counted from 0."""
-    import clips4.objective
+    import clips4.method.objective
 
-    honest, calls = clips4.objective.objective, iter(range(10**6))
+    honest, calls = clips4.method.objective.objective, iter(range(10**6))
 
     def spoilt(*arguments: object, **options: object) -> object:
         terms = honest(*arguments, **options)  # type: ignore[arg-type]

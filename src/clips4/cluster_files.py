@@ -17,11 +17,11 @@ from clips4.answer_folders import Outcome, answer_pictures, plan
 from clips4.answer_records import stamp_of
 from clips4.clustering import BUDGET, cluster_question
 from clips4.errors import UserError
+from clips4.method.minibatch_kmeans import nearest, sample_rows, spherical_kmeans_of_set
 from clips4.outputs.encode import Answer
 from clips4.outputs.render import parse_kinds
 from clips4.segment_files import Loaded
 from clips4.segmenter import Segmenter
-from clips4.set_kmeans import nearest, sample_rows, spherical_kmeans_of_set
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import content_key, settings_key
 from clips4.utils.listening import Listener

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from clips4.asking import Question
 from clips4.errors import UserError
-from clips4.set_kmeans import sample_rows, spherical_kmeans_of_set
+from clips4.method.minibatch_kmeans import sample_rows, spherical_kmeans_of_set
 
 BUDGET = 2**17  # pixel embeddings that k-means sees, drawn evenly from all pictures
 

@@ -22,10 +22,10 @@ from clips4.data.image_folder import Skipped
 from clips4.data.image_source import Source
 from clips4.data.rng import UNKNOWN, seeded
 from clips4.errors import UserError
+from clips4.method.prototype_search import PrototypeSearch
+from clips4.method.prototypes import known_prototypes, sample_unknown, teacher_segments
 from clips4.models.checkpoint import Prototypes
 from clips4.models.teachers.feature_cache import TeacherMaps
-from clips4.prototype_search import PrototypeSearch
-from clips4.prototypes import known_prototypes, sample_unknown, teacher_segments
 from clips4.regions.cache import RegionCache
 from clips4.utils import distributed
 from clips4.utils.atomic_io import whole_folder

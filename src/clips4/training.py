@@ -20,14 +20,14 @@ from clips4.data.loader import ItemMaker
 from clips4.data.rng import STEP, seeded
 from clips4.data.teacher_maps import plan_teacher_maps
 from clips4.errors import UserError
+from clips4.method.objective import Terms, objective
+from clips4.method.prototypes import update_unknown
 from clips4.models.checkpoint import Prototypes, checkpoint_folders, clear_leftovers, load_checkpoint
 from clips4.models.student import Embedder, build_student
 from clips4.models.teachers.base import load_teacher, pinned
 from clips4.models.teachers.text_cache import cached_class_vectors
-from clips4.objective import Terms, objective
 from clips4.optimisation import build_optimiser, set_rates
 from clips4.preparation import prepare
-from clips4.prototypes import update_unknown
 from clips4.regions.cache import RegionCache
 from clips4.resuming import RunState, check_resumable, run_facts
 from clips4.runlog import LOG, RunLog

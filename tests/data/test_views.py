@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clips4.config import DataConfig
 from clips4.data.views import make_views, photometric, sample_crop, warp_image, warp_map, warp_regions
-from clips4.segments import IGNORED
+from clips4.method.segments import IGNORED
 from tests.helpers import generator, provable, seeds, unit
 
 HEIGHT, WIDTH, CROP, STRIDE = 60, 96, 32, 8

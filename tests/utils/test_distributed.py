@@ -12,11 +12,11 @@ from torch import Tensor
 
 from clips4.config import ObjectiveConfig, SegmentConfig
 from clips4.data.loader import draw_pixels
+from clips4.method.objective import objective
+from clips4.method.prototype_search import PrototypeSearch
+from clips4.method.prototypes import known_prototypes, update_unknown
+from clips4.method.segments import IGNORED
 from clips4.models.checkpoint import load_checkpoint
-from clips4.objective import objective
-from clips4.prototype_search import PrototypeSearch
-from clips4.prototypes import known_prototypes, update_unknown
-from clips4.segments import IGNORED
 from clips4.training import train
 from clips4.utils import distributed
 from tests.conftest import TINY

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from clips4.losses.reduction import Reduction, reduce
+from clips4.method.losses.reduction import Reduction, reduce
 
 
 def embedding_consistency(v: Tensor, guidance: Tensor, reduction: Reduction = "mean") -> Tensor:

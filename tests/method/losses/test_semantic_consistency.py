@@ -4,8 +4,8 @@ import pytest
 import torch
 from hypothesis import given
 
-from clips4.losses.reduction import Reduction
-from clips4.losses.semantic_consistency import semantic_consistency
+from clips4.method.losses.reduction import Reduction
+from clips4.method.losses.semantic_consistency import semantic_consistency
 from tests.helpers import generator, provable, rotation, same_gradients, seeds, unit
 from tests.reference import losses as reference
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from torch import Tensor
 
-from clips4.segments import (
+from clips4.method.segments import (
     IGNORED,
     cut_by_regions,
     flatten_pixels,

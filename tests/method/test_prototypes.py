@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clips4.prototypes import (
+from clips4.method.prototypes import (
     assign,
     assign_in_context,
     known_prototypes,
@@ -14,7 +14,7 @@ from clips4.prototypes import (
     teacher_segments,
     update_unknown,
 )
-from clips4.segments import IGNORED
+from clips4.method.segments import IGNORED
 from tests.helpers import generator, provable, rotation, seeds, unit
 from tests.reference import prototypes as reference
 from tests.reference import segments as reference_segments
@@ -293,7 +293,7 @@ def test_the_mixture_does_not_depend_on_the_order_of_pixels_nor_on_blocks(monkey
     whole = mixture_prototypes(start, z, picture, 5, 0.1, 3)
     order = torch.randperm(40, generator=generator(3))
     torch.testing.assert_close(mixture_prototypes(start, z[order], picture[order], 5, 0.1, 3), whole)
-    monkeypatch.setattr("clips4.prototypes._PIXELS", 7)
+    monkeypatch.setattr("clips4.method.prototypes._PIXELS", 7)
     torch.testing.assert_close(mixture_prototypes(start, z, picture, 5, 0.1, 3), whole)
 
 

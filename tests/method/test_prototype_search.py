@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 
-import clips4.prototype_search
-from clips4.prototype_search import PrototypeSearch
-from clips4.prototypes import known_prototypes
+import clips4.method.prototype_search
+from clips4.method.prototype_search import PrototypeSearch
+from clips4.method.prototypes import known_prototypes
 from tests.helpers import unit
 
 CLASSES, DIMENSIONS, M = 3, 6, 4
@@ -26,7 +26,7 @@ def search(segments: dict[int, Tensor], sample: int = 5, seed: int = 0) -> tuple
 def test_prototypes_are_those_of_all_segments_held_at_once(
     count: int, buffer: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clips4.prototype_search, "_BUFFER", buffer)
+    monkeypatch.setattr(clips4.method.prototype_search, "_BUFFER", buffer)
     text, all_pictures = unit(CLASSES, DIMENSIONS, seed=1), pictures(count)
     near, _ = search(dict(enumerate(all_pictures)))
     assert len(near) <= CLASSES * M
@@ -36,7 +36,7 @@ def test_prototypes_are_those_of_all_segments_held_at_once(
 def test_neither_order_nor_buffer_changes_what_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     segments = dict(enumerate(pictures(20)))
     near, drawn = search(segments)
-    monkeypatch.setattr(clips4.prototype_search, "_BUFFER", 15)
+    monkeypatch.setattr(clips4.method.prototype_search, "_BUFFER", 15)
     for order in (sorted(segments), sorted(segments, reverse=True)):
         other_near, other_drawn = search({number: segments[number] for number in order})
         assert torch.equal(near, other_near)
@@ -44,7 +44,7 @@ def test_neither_order_nor_buffer_changes_what_is_found(monkeypatch: pytest.Monk
 
 
 def test_memory_does_not_grow_with_the_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clips4.prototype_search, "_BUFFER", 20)
+    monkeypatch.setattr(clips4.method.prototype_search, "_BUFFER", 20)
     found = PrototypeSearch(unit(CLASSES, DIMENSIONS, seed=1), M, 5, 0)
     for number, vectors in enumerate(pictures(60)):
         found.add(vectors, number)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clips4.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
+from clips4.method.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
 from clips4.utils import distributed
 
 _TINY = 1e-12

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clips4.losses.contrastive import pixel_segment_contrast
-from clips4.losses.reduction import Reduction
-from clips4.segments import IGNORED
+from clips4.method.losses.contrastive import pixel_segment_contrast
+from clips4.method.losses.reduction import Reduction
+from clips4.method.segments import IGNORED
 from tests.helpers import generator, provable, rotation, same_gradients, seeds, unit
 from tests.reference import losses as reference
 
@@ -354,7 +354,7 @@ def test_blocks_of_any_size_give_the_same(budget: int, exclude_own: bool) -> Non
 
 @pytest.mark.parametrize("budget", [1, 5000, 15000])
 def test_no_block_is_larger_than_the_budget(budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    import clips4.losses.contrastive as module
+    import clips4.method.losses.contrastive as module
 
     honest, sizes = module._logits, []
 

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from clips4.config import ObjectiveConfig, SegmentConfig
 from clips4.data.views import VIEWS
-from clips4.losses.contrastive import pixel_segment_contrast
-from clips4.losses.embedding_consistency import embedding_consistency
-from clips4.losses.pseudo_labels import maskclip_plus
-from clips4.losses.semantic_consistency import semantic_consistency
-from clips4.prototypes import assign, assign_in_context
-from clips4.segments import IGNORED, cut_by_regions, flatten_pixels, pool, spherical_kmeans
+from clips4.method.losses.contrastive import pixel_segment_contrast
+from clips4.method.losses.embedding_consistency import embedding_consistency
+from clips4.method.losses.maskclip_plus import maskclip_plus
+from clips4.method.losses.semantic_consistency import semantic_consistency
+from clips4.method.prototypes import assign, assign_in_context
+from clips4.method.segments import IGNORED, cut_by_regions, flatten_pixels, pool, spherical_kmeans
 from clips4.utils import distributed
 
 

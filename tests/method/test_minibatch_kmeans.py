@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clips4.set_kmeans import nearest, plus_plus, sample_rows, spherical_kmeans_of_set
+from clips4.method.minibatch_kmeans import nearest, plus_plus, sample_rows, spherical_kmeans_of_set
 from tests.helpers import generator, unit
 
 

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clips4.losses.reduction import Reduction, reduce
-from clips4.prototypes import assign
+from clips4.method.losses.reduction import Reduction, reduce
+from clips4.method.prototypes import assign
 
 
 def semantic_consistency(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clips4.data.rng import SAMPLE, seeded
-from clips4.prototypes import nearest_segments
+from clips4.method.prototypes import nearest_segments
 from clips4.utils import distributed
 
 _BUFFER = 8192  # segments that wait until the classes look through them together
