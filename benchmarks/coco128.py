@@ -28,7 +28,7 @@ from clips4.inference.refine.maskclip import Refinement
 from clips4.models.checkpoint import checkpoint_folders, load_checkpoint, versions
 from clips4.reading import ReadingOptions
 from clips4.segmenter import Segmenter
-from clips4.training import train
+from clips4.training.loop import train
 from clips4.utils.images import find_images
 from clips4.utils.progress import Bars
 

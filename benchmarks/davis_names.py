@@ -26,7 +26,7 @@ from clips4.evaluation.protocols import V1, class_file_hash
 from clips4.models.checkpoint import checkpoint_folders, load_checkpoint
 from clips4.reading import ReadingOptions
 from clips4.segmenter import Segmenter
-from clips4.training import train
+from clips4.training.loop import train
 
 READINGS = {"": None, ", at three sizes and mirrored": ReadingOptions(scales=(0.7, 1, 1.4), flip=True)}
 

@@ -77,7 +77,7 @@ def training(steps: int, folder: Path) -> None:
 
     from clips4.config import load_config
     from clips4.data.class_names import load_classes
-    from clips4.training import train
+    from clips4.training.loop import train
     from clips4.utils.listening import Silent
 
     os.environ["CLIPS4_CACHE"] = str(folder / "cache")

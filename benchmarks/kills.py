@@ -24,8 +24,8 @@ from PIL import Image
 from clips4.config import load_config
 from clips4.data.class_names import load_classes
 from clips4.models.checkpoint import STATE, WEIGHTS, checkpoint_folders, load_checkpoint
-from clips4.runlog import LOG, read_log
-from clips4.training import train
+from clips4.training.log import LOG, read_log
+from clips4.training.loop import train
 
 STEPS = 60
 SETTINGS = [

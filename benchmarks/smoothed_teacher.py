@@ -30,9 +30,9 @@ from clips4.labelling import nearest_class
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.teachers.base import load_teacher
 from clips4.models.teachers.feature_cache import TeacherMaps
-from clips4.preparation import picture_segments
 from clips4.regions.cache import RegionCache
 from clips4.snapping import region_scores
+from clips4.training.precompute import picture_segments
 from clips4.utils.images import RGB, load_rgb, reduce_to
 from clips4.utils.progress import Bars
 

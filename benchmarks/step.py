@@ -32,8 +32,8 @@ from clips4.method.objective import objective
 from clips4.method.prototypes import update_unknown
 from clips4.method.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
 from clips4.models.student import build_student
-from clips4.optimisation import build_optimiser
 from clips4.regions.cache import RegionCache
+from clips4.training.optim import build_optimiser
 from clips4.utils.devices import make_fabric
 
 OWN = ("k-means and pooling", "losses", "losses, backward", "prototypes")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from clips4.config import Config, load_config
 from clips4.data.class_names import load_classes
-from clips4.training import train
+from clips4.training.loop import train
 
 TINY = [
     "data.crop=64",

@@ -14,8 +14,8 @@ import pytest
 from clips4.config import load_config
 from clips4.data.class_names import load_classes
 from clips4.models.checkpoint import STATE, WEIGHTS, load_checkpoint
-from clips4.runlog import LOG, read_log
-from clips4.training import train
+from clips4.training.log import LOG, read_log
+from clips4.training.loop import train
 from tests.conftest import TINY
 
 SETTINGS = [*TINY, "train.steps=5", "train.save_every=1", "train.ema=0.5"]
@@ -26,13 +26,13 @@ import os, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-import clips4.models.checkpoint, clips4.preparation, clips4.training
+import clips4.models.checkpoint, clips4.training.precompute, clips4.training.loop
 from clips4.config import load_config
 from clips4.data.class_names import load_classes
 
 folder, run, moment, *settings = sys.argv[1:]
 module, name, when = moment.split(":")
-module = {"checkpoints": clips4.models.checkpoint, "preparation": clips4.preparation, "training": clips4.training,
+module = {"checkpoints": clips4.models.checkpoint, "preparation": clips4.training.precompute, "training": clips4.training.loop,
           "shutil": clips4.models.checkpoint.shutil}[module]
 honest, calls = getattr(module, name), iter(range(1000))
 
@@ -42,7 +42,7 @@ def fatal(*arguments, **options):
     return honest(*arguments, **options)
 
 setattr(module, name, fatal)
-clips4.training.train(sorted(Path(folder).iterdir()), load_classes("cat,cup,grass"), load_config("cpu", settings),
+clips4.training.loop.train(sorted(Path(folder).iterdir()), load_classes("cat,cup,grass"), load_config("cpu", settings),
                       Path(run), resume=True, device="cpu")
 """
 

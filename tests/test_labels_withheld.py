@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from clips4.cli import app
 from clips4.models.checkpoint import WEIGHTS, checkpoint_folders
-from clips4.runlog import LOG, read_log
+from clips4.training.log import LOG, read_log
 from tests.conftest import TINY, photograph
 
 CLASSES = "coco128"

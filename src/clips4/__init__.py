@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from clips4.models.hub import push_to_hub, save_pretrained
     from clips4.models.teachers.base import Teacher, load_teacher
     from clips4.segmenter import Segmentation, Segmenter
-    from clips4.training import train
+    from clips4.training.loop import train
 
 __version__ = "0.1.0"
 
@@ -32,7 +32,7 @@ _HOME = {
     "load_teacher": "clips4.models.teachers",
     "push_to_hub": "clips4.models.hub",
     "save_pretrained": "clips4.models.hub",
-    "train": "clips4.training",
+    "train": "clips4.training.loop",
 }
 
 __all__ = [

@@ -15,7 +15,7 @@ from clips4.evaluation.protocols import V1, known_classes
 from clips4.evaluation.records import markdown, percent, write_json
 from clips4.models.checkpoint import checkpoint_folders
 from clips4.models.teachers.base import pinned
-from clips4.training import train
+from clips4.training.loop import train
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import find_images
 from clips4.utils.listening import Listener

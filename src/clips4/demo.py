@@ -9,7 +9,7 @@ from clips4.data.class_names import load_classes
 from clips4.errors import UserError
 from clips4.models.checkpoint import checkpoint_folders
 from clips4.report import write_report
-from clips4.training import train
+from clips4.training.loop import train
 from clips4.utils.listening import Listener
 
 PAGE = "index.html"

@@ -19,8 +19,8 @@ from clips4.method.segments import cut_by_regions, locations, pool, spherical_km
 from clips4.models.checkpoint import Checkpoint, load_checkpoint
 from clips4.outputs.render import output_stems
 from clips4.regions.cache import RegionCache
-from clips4.runlog import LOG, read_log
 from clips4.segmenter import Segmenter, nearest_class
+from clips4.training.log import LOG, read_log
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB, palette
 from clips4.utils.listening import Listener

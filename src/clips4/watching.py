@@ -18,7 +18,7 @@ from clips4.models.student import Embedder
 from clips4.outputs.charts import pca_colours
 from clips4.outputs.render import overlay
 from clips4.segmenter import Segmenter
-from clips4.training import Watcher
+from clips4.training.loop import Watcher
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, load_rgb
 

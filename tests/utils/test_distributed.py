@@ -17,7 +17,7 @@ from clips4.method.prototype_search import PrototypeSearch
 from clips4.method.prototypes import known_prototypes, update_unknown
 from clips4.method.segments import IGNORED
 from clips4.models.checkpoint import load_checkpoint
-from clips4.training import train
+from clips4.training.loop import train
 from clips4.utils import distributed
 from tests.conftest import TINY
 from tests.helpers import generator, unit

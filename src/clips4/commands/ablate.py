@@ -43,7 +43,7 @@ def ablate(
     from clips4.ablation import ablate as run_ablation
     from clips4.commands.bars import bars
     from clips4.errors import UserError
-    from clips4.training import Interrupted
+    from clips4.training.loop import Interrupted
 
     chosen = [*(overrides or []), *([f"teacher.name={json.dumps(teacher)}"] if teacher else [])]
     if not re.fullmatch(r"(\d+(,\d+)*)?", seeds):

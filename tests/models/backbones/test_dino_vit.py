@@ -29,7 +29,7 @@ from clips4.models.backbones.dino_vit import IMAGENET_MEAN, IMAGENET_STD, MODEL_
 from clips4.models.checkpoint import load_checkpoint, save_checkpoint
 from clips4.models.pretrained import load_backbone, load_dino
 from clips4.models.student import Embedder, build_student
-from clips4.training import train
+from clips4.training.loop import train
 from tests.helpers import generator
 from tests.models.test_checkpoint import DIMENSIONS, make_prototypes
 

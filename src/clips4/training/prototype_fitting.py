@@ -23,9 +23,9 @@ from clips4.method.segments import flatten_pixels, pool
 from clips4.models.checkpoint import Prototypes
 from clips4.models.student import Embedder
 from clips4.models.teachers.feature_cache import TeacherMaps
-from clips4.preparation import BANK_SEGMENTS, picture_segments
 from clips4.reading import at_reading_size
 from clips4.regions.cache import RegionCache
+from clips4.training.precompute import BANK_SEGMENTS, picture_segments
 from clips4.utils import distributed
 from clips4.utils.images import RGB
 from clips4.utils.listening import Listener

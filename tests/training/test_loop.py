@@ -14,9 +14,9 @@ from clips4.data.class_names import load_classes
 from clips4.errors import UserError
 from clips4.models.checkpoint import Prototypes, checkpoint_folders, load_checkpoint
 from clips4.models.student import Embedder
-from clips4.optimisation import learning_rate_factor
-from clips4.runlog import LOG, read_log
-from clips4.training import Interrupted, train
+from clips4.training.log import LOG, read_log
+from clips4.training.loop import Interrupted, train
+from clips4.training.optim import learning_rate_factor
 from clips4.utils.listening import Silent
 from tests.conftest import TINY, write_broken_pictures
 
@@ -151,7 +151,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
         terms = honest(*arguments, **options)  # type: ignore[arg-type]
         return terms._replace(total=terms.total * (math.nan if next(calls) in steps else 1))
 
-    monkeypatch.setattr("clips4.training.objective", spoilt)
+    monkeypatch.setattr("clips4.training.loop.objective", spoilt)
 
 
 def test_losses_that_stay_not_finite_stop_with_the_reason_and_the_pictures(

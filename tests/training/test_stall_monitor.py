@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from clips4.stalls import told_of_stalls
+from clips4.training.stall_monitor import told_of_stalls
 
 
 def test_items_pass_in_silence_where_nothing_stalls() -> None:

@@ -18,7 +18,6 @@ from clips4.data.image_folder import Skipped
 from clips4.data.image_source import open_source
 from clips4.data.loader import ItemMaker
 from clips4.data.rng import STEP, seeded
-from clips4.data.teacher_maps import plan_teacher_maps
 from clips4.errors import UserError
 from clips4.method.objective import Terms, objective
 from clips4.method.prototypes import update_unknown
@@ -26,13 +25,14 @@ from clips4.models.checkpoint import Prototypes, checkpoint_folders, clear_lefto
 from clips4.models.student import Embedder, build_student
 from clips4.models.teachers.base import load_teacher, pinned
 from clips4.models.teachers.text_cache import cached_class_vectors
-from clips4.optimisation import build_optimiser, set_rates
-from clips4.preparation import prepare
 from clips4.regions.cache import RegionCache
-from clips4.resuming import RunState, check_resumable, run_facts
-from clips4.runlog import LOG, RunLog
-from clips4.stalls import told_of_stalls
-from clips4.student_prototypes import fit_to_student
+from clips4.training.log import LOG, RunLog
+from clips4.training.optim import build_optimiser, set_rates
+from clips4.training.precompute import prepare
+from clips4.training.prototype_fitting import fit_to_student
+from clips4.training.stall_monitor import told_of_stalls
+from clips4.training.state import RunState, check_resumable, run_facts
+from clips4.training.teacher_cache import plan_teacher_maps
 from clips4.utils import distributed
 from clips4.utils.devices import make_fabric
 from clips4.utils.interrupts import deferred_interrupt

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import clips4.student_prototypes
+import clips4.training.prototype_fitting
 from clips4.config import load_config
 from clips4.data.class_names import ClassList
 from clips4.data.image_source import PictureFiles
@@ -16,7 +16,7 @@ from clips4.models.teachers.base import load_teacher
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
 from clips4.segmenter import Segmenter
-from clips4.student_prototypes import fit_to_student
+from clips4.training.prototype_fitting import fit_to_student
 from clips4.utils.listening import Silent
 from tests.helpers import unit
 
@@ -171,7 +171,7 @@ def test_no_more_pictures_are_held_than_the_limit(
     teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = fit(teacher, pictures, prototypes, torch.eye(384))
-    monkeypatch.setattr(clips4.student_prototypes, "PICTURES", 1)
+    monkeypatch.setattr(clips4.training.prototype_fitting, "PICTURES", 1)
     part = fit(teacher, pictures, prototypes, torch.eye(384))
     assert whole.bank is not None
     assert part.bank is not None

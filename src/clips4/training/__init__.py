@@ -1,0 +1,1 @@
+"""The training loop and what it keeps; nothing here is needed to use a trained model."""
