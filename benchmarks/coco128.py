@@ -25,9 +25,9 @@ from clips4.evaluation.confusion import Scores
 from clips4.evaluation.language import score_language
 from clips4.evaluation.protocols import V1, class_file_hash
 from clips4.inference.refine.maskclip import Refinement
+from clips4.inference.segmenter import Segmenter
+from clips4.inference.tta import ReadingOptions
 from clips4.models.checkpoint import checkpoint_folders, load_checkpoint, versions
-from clips4.reading import ReadingOptions
-from clips4.segmenter import Segmenter
 from clips4.training.loop import train
 from clips4.utils.images import find_images
 from clips4.utils.progress import Bars

@@ -23,9 +23,9 @@ from clips4.data.benchmarks.davis import load_davis
 from clips4.data.class_names import load_classes
 from clips4.evaluation.named_objects import object_names, score_named_objects
 from clips4.evaluation.protocols import V1, class_file_hash
+from clips4.inference.segmenter import Segmenter
+from clips4.inference.tta import ReadingOptions
 from clips4.models.checkpoint import checkpoint_folders, load_checkpoint
-from clips4.reading import ReadingOptions
-from clips4.segmenter import Segmenter
 from clips4.training.loop import train
 
 READINGS = {"": None, ", at three sizes and mirrored": ReadingOptions(scales=(0.7, 1, 1.4), flip=True)}

@@ -16,7 +16,7 @@ import numpy as np
 from clips4 import Segmenter
 from clips4.data.benchmarks.davis import load_davis
 from clips4.evaluation.tracking import read_mask
-from clips4.steady import Steadiness, SteadyEmbeddings, flicker
+from clips4.inference.video.temporal_smoothing import Steadiness, SteadyEmbeddings, flicker
 from clips4.utils.images import load_rgb
 
 NAMED = {  # what is marked in a sequence, as coco128 names it

@@ -31,12 +31,12 @@ from torch import Tensor
 
 from clips4.config import load_config
 from clips4.data.class_names import ClassList
+from clips4.inference.segmenter import Segmenter
 from clips4.models.checkpoint import Prototypes
 from clips4.models.onnx.export import AskedStudent, to_proto
 from clips4.models.onnx.quantize import quantise
 from clips4.models.onnx.runtime import OnnxEncoder
 from clips4.models.student import empty_student
-from clips4.segmenter import Segmenter
 
 DIMENSIONS = 512  # of OpenAI's ViT-B/16
 TEACHER = "ViT-B/16, MaskCLIP"

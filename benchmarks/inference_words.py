@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clips4.naming import nouns
+from clips4.inference.name_suggestion import nouns
 from clips4.utils.images import load_rgb
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as cache:
         os.environ["CLIPS4_CACHE"] = cache
-        from clips4.segmenter import Segmenter
+        from clips4.inference.segmenter import Segmenter
 
         segmenter = Segmenter.load(arguments.run, "cpu")
         width, height = map(int, arguments.size.split("x"))

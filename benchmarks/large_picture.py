@@ -43,7 +43,7 @@ def measure(arguments: argparse.Namespace) -> None:
     """One way, in this process; prints JSON."""
     import torch
 
-    from clips4.segmenter import ReadingOptions, Segmenter
+    from clips4.inference.segmenter import ReadingOptions, Segmenter
 
     torch.set_num_threads(arguments.threads)
     options = ReadingOptions(**WAYS[arguments.way])  # type: ignore[arg-type]

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clips4.answer_folders import answer_pictures
+from clips4.inference.jobs.folder import answer_pictures
+from clips4.inference.segmenter import Segmentation
 from clips4.outputs.encode import Answer, answer_facts, answer_files
 from clips4.outputs.render import KINDS
-from clips4.segmenter import Segmentation
 from clips4.utils.images import load_rgb, resize_map
 from clips4.utils.listening import Silent
 

@@ -26,7 +26,7 @@ from clips4.evaluation import unsupervised
 from clips4.evaluation.language import class_query, evaluate_language
 from clips4.evaluation.protocols import Protocol
 from clips4.evaluation.records import describe_scores, picture_records
-from clips4.segmenter import Segmenter
+from clips4.inference.segmenter import Segmenter
 from clips4.utils.images import RGB
 from clips4.utils.listening import Silent
 

@@ -19,8 +19,8 @@ from clips4.data.class_names import load_classes
 from clips4.data.segmentation_dataset import coco128
 from clips4.evaluation.language import score_language
 from clips4.evaluation.protocols import V1
+from clips4.inference.segmenter import Segmenter
 from clips4.models.checkpoint import checkpoint_folders, versions
-from clips4.segmenter import Segmenter
 from clips4.training.loop import train
 from clips4.utils.images import find_images
 from clips4.utils.progress import Bars

@@ -26,12 +26,12 @@ from clips4.data.segmentation_dataset import coco128
 from clips4.evaluation.confusion import Tally, confusion_matrix, scores
 from clips4.evaluation.named_objects import object_names, score_answers
 from clips4.evaluation.records import markdown
-from clips4.labelling import nearest_class
+from clips4.inference.refine.superpixels import region_scores
+from clips4.inference.upsample import nearest_class
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.teachers.base import load_teacher
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
-from clips4.snapping import region_scores
 from clips4.training.precompute import picture_segments
 from clips4.utils.images import RGB, load_rgb, reduce_to
 from clips4.utils.progress import Bars

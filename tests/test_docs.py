@@ -149,7 +149,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     api = (tmp_path / "site/api/index.html").read_text("utf-8")
-    assert "clips4.segmenter.Segmenter.segment" in api
+    assert "clips4.inference.segmenter.Segmenter.segment" in api
     for page in (tmp_path / "site").rglob("*.html"):
         text = page.read_text("utf-8")
         assert not re.search(r'<(script|link)[^>]+(src|href)="https?://', text), f"{page} fetches something"

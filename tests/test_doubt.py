@@ -10,9 +10,9 @@ from skimage import data
 from typer.testing import CliRunner
 
 from clips4.cli import app
+from clips4.inference.segmenter import Segmenter
 from clips4.method.prototypes import spoken
 from clips4.models.checkpoint import load_checkpoint
-from clips4.segmenter import Segmenter
 from tests.conftest import TINY, photograph
 
 

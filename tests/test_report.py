@@ -17,9 +17,9 @@ from clips4.config import SegmentConfig
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
 from clips4.findings import Findings, fine_segments, gather
+from clips4.inference.segmenter import UNKNOWN_LABEL, Segmenter
 from clips4.outputs import charts as figures
 from clips4.report import legend, percent, render, write_report
-from clips4.segmenter import UNKNOWN_LABEL, Segmenter
 from clips4.utils.listening import Silent
 from tests.conftest import write_broken_pictures
 from tests.helpers import conse, unit
@@ -78,7 +78,7 @@ class Counting(Silent):
 def one_teacher() -> Iterator[None]:
     """The teacher is loaded once for all tests."""
     patch = pytest.MonkeyPatch()
-    patch.setattr("clips4.segmenter.load_teacher", lambda name: conse())
+    patch.setattr("clips4.inference.segmenter.load_teacher", lambda name: conse())
     yield
     patch.undo()
 

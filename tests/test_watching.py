@@ -33,7 +33,7 @@ def test_a_sheet_shows_each_picture_its_embedding_and_the_answer(
 
 def test_scores_on_a_labelled_set(pictures: Path, tiny_run: Path, tmp_path: Path) -> None:
     checkpoint, paths = load_checkpoint(tiny_run), sorted(pictures.iterdir())
-    from clips4.segmenter import Segmenter
+    from clips4.inference.segmenter import Segmenter
 
     # the student's own answers as truth, but for a corner that counts as wrong
     masks = []

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from clips4.config import Config, load_config
     from clips4.data.class_names import ClassList, load_classes
     from clips4.errors import UserError
+    from clips4.inference.segmenter import Segmentation, Segmenter
     from clips4.models.hub import push_to_hub, save_pretrained
     from clips4.models.teachers.base import Teacher, load_teacher
-    from clips4.segmenter import Segmentation, Segmenter
     from clips4.training.loop import train
 
 __version__ = "0.1.0"
@@ -23,8 +23,8 @@ __version__ = "0.1.0"
 _HOME = {
     "ClassList": "clips4.data.class_names",
     "Config": "clips4.config",
-    "Segmentation": "clips4.segmenter",
-    "Segmenter": "clips4.segmenter",
+    "Segmentation": "clips4.inference.segmenter",
+    "Segmenter": "clips4.inference.segmenter",
     "Teacher": "clips4.models.teachers",
     "UserError": "clips4.errors",
     "load_classes": "clips4.data.class_names",

@@ -15,11 +15,11 @@ from clips4.config import SegmentConfig
 from clips4.data.image_folder import Skipped
 from clips4.data.image_source import PictureFiles
 from clips4.errors import UserError
+from clips4.inference.segmenter import Segmenter, nearest_class
 from clips4.method.segments import cut_by_regions, locations, pool, spherical_kmeans
 from clips4.models.checkpoint import Checkpoint, load_checkpoint
 from clips4.outputs.render import output_stems
 from clips4.regions.cache import RegionCache
-from clips4.segmenter import Segmenter, nearest_class
 from clips4.training.log import LOG, read_log
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB, palette

@@ -13,11 +13,11 @@ from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.data.shard_stream import is_shard
 from clips4.errors import UserError
 from clips4.evaluation.language import score_language
+from clips4.inference.segmenter import Segmenter
 from clips4.models.checkpoint import Prototypes
 from clips4.models.student import Embedder
 from clips4.outputs.charts import pca_colours
 from clips4.outputs.render import overlay
-from clips4.segmenter import Segmenter
 from clips4.training.loop import Watcher
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, load_rgb

@@ -14,7 +14,7 @@ from clips4.cli import main
 from clips4.config import Config
 from clips4.data.label_maps import read_labels
 from clips4.errors import UserError
-from clips4.evaluation.features import KINDS, NAMED, load_features
+from clips4.inference.features import KINDS, NAMED, load_features
 from clips4.training.loop import train
 from tests.conftest import TINY, photograph
 from tests.data.benchmarks import miniatures
@@ -45,7 +45,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
-HOMES = ("clips4.evaluation.evaluate", "clips4.segmenter", "clips4.training.loop")
+HOMES = ("clips4.evaluation.evaluate", "clips4.inference.segmenter", "clips4.training.loop")
 
 
 @pytest.fixture(autouse=True)

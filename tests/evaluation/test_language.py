@@ -29,10 +29,10 @@ from clips4.evaluation.language import (
 )
 from clips4.evaluation.protocols import Background, Protocol, class_file_hash
 from clips4.evaluation.records import describe_scores
+from clips4.inference.segmenter import Segmenter
 from clips4.method.prototypes import known_prototypes
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
-from clips4.segmenter import Segmenter
 from clips4.training.precompute import picture_segments
 from clips4.utils.images import load_rgb, to_tensor
 from tests.helpers import FakeTeacher, unit, write_images

@@ -11,7 +11,7 @@ from clips4.data.benchmarks.davis import Sequence
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
 from clips4.evaluation.named_objects import object_names, score_named_objects
-from clips4.segmenter import Segmenter
+from clips4.inference.segmenter import Segmenter
 
 
 def encode_colour(images: Tensor) -> Tensor:

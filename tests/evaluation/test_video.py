@@ -9,9 +9,9 @@ from clips4.data.benchmarks.davis import load_davis
 from clips4.evaluation.scoring import score_tracking
 from clips4.evaluation.tracking import read_mask
 from clips4.evaluation.video import by_features, held_still, score_videos
-from clips4.tracking import Recipe
+from clips4.inference.video.label_propagation import Recipe
 from tests.data.benchmarks import miniatures
-from tests.test_tracking import PLACES, colours, moving
+from tests.inference.video.test_label_propagation import PLACES, colours, moving
 
 
 def sequence(root: Path) -> Path:

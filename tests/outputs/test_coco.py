@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from clips4.inference.segmenter import Segmentation
 from clips4.outputs.coco import coco_document, connected_parts, panoptic_png, segments_info
-from clips4.segmenter import Segmentation
 
 NAMES = ("cat", "cup", "grass")
 

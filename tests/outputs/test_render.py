@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from clips4.errors import UserError
+from clips4.inference.segmenter import Segmentation
 from clips4.outputs.render import (
     describe,
     label_png,
@@ -19,7 +20,6 @@ from clips4.outputs.render import (
     parse_kinds,
     save_segmentation,
 )
-from clips4.segmenter import Segmentation
 from clips4.utils.images import UNKNOWN_COLOUR, palette
 
 

@@ -29,10 +29,10 @@ def cluster(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Divide pictures into k clusters of like pixels, the same k for all: label PNG, overlay, JSON for each."""
-    from clips4.cluster_files import cluster_files
     from clips4.commands.bars import bars
     from clips4.commands.segment import report
-    from clips4.segment_files import TeacherOptions, load_segmenter
+    from clips4.inference.jobs.cluster import cluster_files
+    from clips4.inference.jobs.segment import TeacherOptions, load_segmenter
 
     with bars() as listener:
         loaded = load_segmenter([run, *images], None, device, TeacherOptions())

@@ -145,7 +145,7 @@ def tracking(
     """The first mask travels by similarity of features; J and F by the rules of DAVIS."""
     from clips4.commands.bars import bars
     from clips4.evaluation.evaluate import evaluate_tracking
-    from clips4.tracking import Recipe
+    from clips4.inference.video.label_propagation import Recipe
 
     with bars() as listener:
         record = evaluate_tracking(

@@ -10,7 +10,7 @@ from clips4.commands.speaking import listed, remark, summarise
 from clips4.errors import UserError
 
 if TYPE_CHECKING:
-    from clips4.answer_folders import Outcome
+    from clips4.inference.jobs.folder import Outcome
 
 
 def segment(
@@ -69,8 +69,8 @@ def segment(
 ) -> None:
     """Name the pixels of pictures: for each a label PNG, an overlay with a legend, and JSON; COCO, YOLO, a gallery."""
     from clips4.commands.bars import bars
-    from clips4.segment_files import TeacherOptions, load_segmenter, parse_reading, segment_files
-    from clips4.steady import Steadiness
+    from clips4.inference.jobs.segment import TeacherOptions, load_segmenter, parse_reading, segment_files
+    from clips4.inference.video.temporal_smoothing import Steadiness
 
     options = TeacherOptions(reading, templates, key_smoothing, prompt_denoising)
     how = parse_reading(scales, flip, window, overlap, refine)

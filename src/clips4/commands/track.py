@@ -38,10 +38,10 @@ def track(
     from dataclasses import asdict
 
     from clips4.commands.bars import bars
-    from clips4.evaluation.features import load_features
     from clips4.evaluation.records import write_json
-    from clips4.track_files import track_files
-    from clips4.tracking import Recipe
+    from clips4.inference.features import load_features
+    from clips4.inference.jobs.track import track_files
+    from clips4.inference.video.label_propagation import Recipe
     from clips4.utils.video import open_frames, require_av
 
     if video:

@@ -27,8 +27,8 @@ def unknown(
 ) -> None:
     """Show the unknown classes that a run discovered: how much of pictures, where, and what they may be called."""
     from clips4.commands.bars import bars
-    from clips4.segmenter import Segmenter
-    from clips4.unknown_files import DOCUMENT, PAGE, unknown_files
+    from clips4.inference.jobs.discover import DOCUMENT, PAGE, unknown_files
+    from clips4.inference.segmenter import Segmenter
     from clips4.utils.images import find_images
 
     paths = find_images(images)

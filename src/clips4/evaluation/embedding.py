@@ -7,7 +7,7 @@ from torch import Tensor
 
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder
-from clips4.segmenter import Segmenter
+from clips4.inference.segmenter import Segmenter
 from clips4.utils.images import resize_map
 
 

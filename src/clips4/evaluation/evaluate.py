@@ -16,7 +16,6 @@ from clips4.data.class_names import ClassList, load_classes, load_templates
 from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.errors import UserError
 from clips4.evaluation.embedding import pixels_by_class
-from clips4.evaluation.features import load_features
 from clips4.evaluation.language import Query as LanguageQuery
 from clips4.evaluation.language import (
     answer,
@@ -39,11 +38,12 @@ from clips4.evaluation.unsupervised import (
     score_retrieval,
 )
 from clips4.evaluation.video import by_features, held_still, score_videos
+from clips4.inference.features import load_features
+from clips4.inference.segmenter import Segmenter
+from clips4.inference.video.label_propagation import Recipe
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.models.teachers.text_cache import cached_class_vectors
-from clips4.segmenter import Segmenter
-from clips4.tracking import Recipe
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB, find_images
 from clips4.utils.listening import Listener

@@ -14,14 +14,14 @@ from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.evaluation.confusion import Scores, Tally, confusion_matrix, scores
 from clips4.evaluation.protocols import Background, Protocol
 from clips4.evaluation.unsupervised import SetScores, collect
-from clips4.labelling import best_class
+from clips4.inference.segmenter import Segmenter
+from clips4.inference.upsample import best_class
 from clips4.method.prototype_search import PrototypeSearch
 from clips4.method.prototypes import known_prototypes
 from clips4.models.teachers.base import Teacher
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.models.teachers.text_cache import cached_class_vectors
 from clips4.regions.cache import RegionCache
-from clips4.segmenter import Segmenter
 from clips4.training.precompute import picture_segments
 from clips4.utils.images import RGB, load_rgb, reduce_to, resize_map, to_tensor
 from clips4.utils.listening import Listener, Silent

@@ -18,9 +18,9 @@ from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.evaluation.confusion import PictureScore, Scores, Tally, confusion_matrix, scores
 from clips4.evaluation.neighbours import Index
+from clips4.inference.segmenter import nearest_class
 from clips4.method.minibatch_kmeans import sample_rows, spherical_kmeans_of_set
 from clips4.method.segments import flatten_pixels, pool, spherical_kmeans
-from clips4.segmenter import nearest_class
 from clips4.utils.images import RGB, load_rgb, resize_map
 from clips4.utils.listening import Listener, Silent
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import label as connected
 
+from clips4.inference.segmenter import Segmentation
 from clips4.outputs.rle import encode
-from clips4.segmenter import Segmentation
 from clips4.utils.images import encode_png, palette
 
 MIN_SHARE = 0.0002  # connected parts of less than this share of the picture are left out: 61 pixels of 640 x 480

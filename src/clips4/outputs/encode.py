@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from clips4.inference.segmenter import Segmentation
 from clips4.outputs.coco import annotations, panoptic_png, segments_info
 from clips4.outputs.geotiff import files_beside, place_of
 from clips4.outputs.render import Kind, describe, overlay, segmentation_files
 from clips4.outputs.yolo import yolo_lines
-from clips4.segmenter import Segmentation
 from clips4.utils.images import RGB, reduce_to
 
 THUMBNAIL = 512  # long side of the gallery's pictures

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from clips4.errors import UserError
-from clips4.segmenter import UNKNOWN_LABEL, Segmentation
+from clips4.inference.segmenter import UNKNOWN_LABEL, Segmentation
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, UNKNOWN_COLOUR, blend, boundaries, colour_labels, encode_png, palette
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from clips4.inference.segmenter import Segmentation
 from clips4.outputs.coco import MIN_SHARE, connected_parts
 from clips4.outputs.polygons import polygon_of
-from clips4.segmenter import Segmentation
 from clips4.utils.atomic_io import replacing
 
 TOLERANCE = 0.5  # pixels that an outline may move by when it is simplified

@@ -18,12 +18,12 @@ from torch import Tensor
 from clips4.config import Config, PrototypeConfig
 from clips4.data.image_source import Source
 from clips4.data.rng import SAMPLE, seeded
+from clips4.inference.tta import at_reading_size
 from clips4.method.prototypes import known_prototypes, mixture_prototypes, spoken
 from clips4.method.segments import flatten_pixels, pool
 from clips4.models.checkpoint import Prototypes
 from clips4.models.student import Embedder
 from clips4.models.teachers.feature_cache import TeacherMaps
-from clips4.reading import at_reading_size
 from clips4.regions.cache import RegionCache
 from clips4.training.precompute import BANK_SEGMENTS, picture_segments
 from clips4.utils import distributed

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from clips4.errors import UserError
+from clips4.inference.segmenter import Segmenter
 from clips4.models.backbones.dino_vit import IMAGENET_MEAN, IMAGENET_STD, DinoViT
 from clips4.models.backbones.resnet import ResNet50
 from clips4.models.checkpoint import load_checkpoint
@@ -22,7 +23,6 @@ from clips4.models.onnx.export import TOLERANCE, AskedStudent, export_onnx, to_p
 from clips4.models.onnx.metadata import open_exported
 from clips4.models.onnx.runtime import load_onnx
 from clips4.models.student import Embedder
-from clips4.segmenter import Segmenter
 from tests.conftest import photograph
 from tests.helpers import generator
 from tests.models.backbones.test_dino_vit import make_model

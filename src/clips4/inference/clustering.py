@@ -1,0 +1,31 @@
+"""Pictures segmented without words: k-means of their pixel embeddings."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from clips4.errors import UserError
+from clips4.inference.classifier import Question
+from clips4.method.minibatch_kmeans import sample_rows, spherical_kmeans_of_set
+
+BUDGET = 2**17  # pixel embeddings that k-means sees, drawn evenly from all pictures
+
+
+def cluster_centres(maps: Sequence[Tensor], k: int, seed: int = 0) -> Tensor:
+    """(k, D) centres of spherical k-means over the pixel embeddings (D, h, w) of some pictures.
+
+    Raises:
+        UserError: k is not positive, or there are fewer pixel embeddings.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rows = sample_rows(maps, len(maps), BUDGET, generator)
+    if not 1 <= k <= len(rows):
+        raise UserError(f"k = {k}: give a number of clusters from 1 to {len(rows)}, the pixel embeddings there are")
+    return spherical_kmeans_of_set(rows, k, generator)
+
+
+def cluster_question(centres: Tensor) -> Question:
+    """Which centre is nearest, as a question to pixels."""
+    names = tuple(f"cluster {number + 1}" for number in range(len(centres)))
+    return Question(names, centres, torch.arange(len(centres)), ())

@@ -1,0 +1,1 @@
+"""What needs more than one frame: label propagation and temporal smoothing."""

@@ -1,0 +1,231 @@
+"""Tracking from files into files: what is written, several objects, late ones, and what is told."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from clips4.errors import UserError
+from clips4.evaluation.tracking import davis_palette
+from clips4.inference.jobs.track import Tracked, painted, read_masks, track_files
+from clips4.inference.video.label_propagation import Recipe
+from clips4.utils.images import RGB, to_tensor
+from clips4.utils.listening import Silent
+from clips4.utils.video import VideoWriter, open_frames
+from tests.test_cli import Fails, clips4, fails  # noqa: F401  # a fixture
+
+PLACES = [(8, 8), (8, 16), (12, 24), (16, 32), (16, 40)]
+
+
+def colours(picture: RGB) -> Tensor:
+    """Features that see colour alone, one per 4 x 4 block."""
+    return F.normalize(F.avg_pool2d(to_tensor(picture)[None], 4)[0] + 1e-3, dim=0)
+
+
+def scene(index: int) -> tuple[RGB, NDArray[np.uint8]]:
+    """A red square that moves, and from the third frame on a green one; blue ground."""
+    frame, truth = np.zeros((64, 80, 3), np.uint8), np.zeros((64, 80), np.uint8)
+    frame[..., 2] = 255
+    y, x = PLACES[index]
+    frame[y : y + 16, x : x + 16], truth[y : y + 16, x : x + 16] = (255, 0, 0), 7
+    if index >= 2:
+        frame[44:60, 60:76], truth[44:60, 60:76] = (0, 255, 0), 3
+    return frame, truth
+
+
+def save_mask(path: Path, mask: NDArray[np.uint8]) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    picture = Image.fromarray(mask).convert("L")
+    picture.putpalette(davis_palette().ravel().tolist())
+    picture.save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for index in range(5):
+        Image.fromarray(scene(index)[0]).save(folder / f"f{index + 8}.png")
+    return folder
+
+
+def run(frames: Path, masks: Path, out: Path, video: bool = False) -> Tracked:
+    return track_files(open_frames(frames), masks, out, colours, Recipe(radius=4), video, Silent())
+
+
+def read(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as picture:
+        assert picture.mode == "P"
+        assert picture.getpalette() == davis_palette().ravel().tolist()
+        return np.array(picture)
+
+
+def overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+def test_objects_keep_their_numbers_and_one_appears_later(folder: Path, tmp_path: Path) -> None:
+    masks = tmp_path / "masks"
+    for index in range(5):  # full annotations: only where an object is new do they count
+        wrong_later = scene(index)[1] if index < 3 else np.full((64, 80), 7, np.uint8)
+        save_mask(masks / f"f{index + 8}.png", wrong_later)
+    tracked = run(folder, masks, tmp_path / "out", video=True)
+    assert tracked.objects == [3, 7]
+    assert [frame["frame"] for frame in tracked.frames] == [f"f{index}" for index in range(8, 13)]
+    for index, frame in enumerate(tracked.frames):
+        mask, truth = read(tmp_path / f"out/{frame['frame']}.png"), scene(index)[1]
+        assert frame["areas"] == {"3": (mask == 3).sum(), "7": (mask == 7).sum()}
+        assert set(np.unique(mask)) <= {0, 3, 7}
+        assert overlap(mask == 7, truth == 7) > 0.7
+        assert not (mask == 3).any() if index < 2 else overlap(mask == 3, truth == 3) > 0.7
+    np.testing.assert_array_equal(read(tmp_path / "out/f8.png"), scene(0)[1])
+    with av.open(str(tmp_path / "out/overlay.mp4")) as container:
+        shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(shown) == 5
+    expected = painted(scene(4)[0], read(tmp_path / "out/f12.png"))
+    assert np.abs(shown[4].astype(int) - expected).mean() < 6
+
+
+def test_a_video_and_a_mask_of_one_object_as_0_and_255(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "clip.mp4", Fraction(10)) as writer:
+        for index in range(5):
+            writer.write(scene(index)[0])
+    mask = save_mask(tmp_path / "first.png", np.where(scene(0)[1] > 0, 255, 0).astype(np.uint8))
+    tracked = run(tmp_path / "clip.mp4", mask, tmp_path / "out", video=True)
+    assert tracked.objects == [1]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [*(f"{i:05d}.png" for i in range(5)), "overlay.mp4"]
+    assert overlap(read(tmp_path / "out/00004.png") == 1, scene(4)[1] == 7) > 0.7
+    assert open_frames(tmp_path / "out/overlay.mp4").rate == 10
+
+
+def test_painting_leaves_the_rest_as_it_is() -> None:
+    frame, truth = scene(0)
+    shown = painted(frame, truth)
+    outside = np.ones_like(truth, bool)
+    outside[7:25, 7:25] = False
+    np.testing.assert_array_equal(shown[outside], frame[outside])
+    inside = (frame[16, 16].astype(int) + davis_palette()[7]) / 2
+    assert np.abs(shown[16, 16] - inside).max() <= 1
+
+
+def _mask_of_another_size(tmp: Path, folder: Path) -> tuple[Path, Path]:
+    return folder, save_mask(tmp / "m.png", np.ones((32, 40), np.uint8))
+
+
+def _empty_mask(tmp: Path, folder: Path) -> tuple[Path, Path]:
+    return folder, save_mask(tmp / "m.png", np.zeros((64, 80), np.uint8))
+
+
+def _no_mask(tmp: Path, folder: Path) -> tuple[Path, Path]:
+    return folder, tmp / "nowhere.png"
+
+
+def _broken_mask(tmp: Path, folder: Path) -> tuple[Path, Path]:
+    (tmp / "m.png").write_text("no mask")
+    return folder, tmp / "m.png"
+
+
+def _masks_without_the_first(tmp: Path, folder: Path) -> tuple[Path, Path]:
+    save_mask(tmp / "masks/f9.png", scene(1)[1])
+    return folder, tmp / "masks"
+
+
+def _mask_of_no_frame(tmp: Path, folder: Path) -> tuple[Path, Path]:
+    save_mask(tmp / "masks/f8.png", scene(0)[1])
+    save_mask(tmp / "masks/f99.png", scene(2)[1])
+    return folder, tmp / "masks"
+
+
+def _broken_frame(tmp: Path, folder: Path) -> tuple[Path, Path]:
+    (folder / "f10.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    return folder, save_mask(tmp / "m.png", scene(0)[1])
+
+
+def _frame_of_another_size(tmp: Path, folder: Path) -> tuple[Path, Path]:
+    Image.new("RGB", (40, 40)).save(folder / "f10.png")
+    return folder, save_mask(tmp / "m.png", scene(0)[1])
+
+
+@pytest.mark.parametrize(
+    ("make", "words", "written"),
+    [
+        (_mask_of_another_size, r"m\.png: 40 x 32 pixels, but the frames of .* have 80 x 64", 0),
+        (_empty_mask, r"m\.png: no object in this mask", 0),
+        (_no_mask, r"nowhere\.png: no such mask", 0),
+        (_broken_mask, r"m\.png: not a readable mask", 0),
+        (_masks_without_the_first, r"masks: no f8\.png there", 0),
+        (_mask_of_no_frame, r"f99\.png: no frame is called f99", 0),
+        (_broken_frame, r"f10\.png: (damaged|not a) picture", 2),
+        (_frame_of_another_size, r"frame f10: 40 x 40 pixels, but those before have 80 x 64", 2),
+    ],
+)
+def test_what_is_wrong_is_told_and_what_was_done_stays(
+    folder: Path, tmp_path: Path, make: Callable[[Path, Path], tuple[Path, Path]], words: str, written: int
+) -> None:
+    frames, masks = make(tmp_path, folder)
+    with pytest.raises(UserError, match=words):
+        run(frames, masks, tmp_path / "out", video=True)
+    assert len(list((tmp_path / "out").glob("*"))) == written, "masks before it; no half video"
+
+
+def test_nothing_that_is_read_is_written_over(folder: Path, tmp_path: Path) -> None:
+    mask = save_mask(tmp_path / "out/f8.png", scene(0)[1])
+    for out in (folder, tmp_path / "out"):
+        with pytest.raises(UserError, match="would be overwritten"):
+            run(folder, mask, out)
+    with pytest.raises(UserError, match="is a file; give a folder"):
+        run(folder, mask, mask)
+
+
+def test_ctrl_c_ends_with_the_frame(folder: Path, tmp_path: Path) -> None:
+    def pressing(picture: RGB) -> Tensor:
+        if (picture == scene(1)[0]).all():
+            os.kill(os.getpid(), signal.SIGINT)
+        return colours(picture)
+
+    mask = save_mask(tmp_path / "m.png", scene(0)[1])
+    tracked = track_files(open_frames(folder), mask, tmp_path / "out", pressing, Recipe(radius=4), True, Silent())
+    assert tracked.interrupted
+    assert len(tracked.frames) == 2
+    assert len(list(open_frames(tmp_path / "out/overlay.mp4"))) == 2
+
+
+def test_objects_are_numbered_without_gaps_and_back(tmp_path: Path) -> None:
+    mask = np.zeros((64, 80), np.uint8)
+    mask[:9], mask[20:30] = 200, 5
+    given = read_masks(save_mask(tmp_path / "m.png", mask), "first")
+    assert given.numbers.tolist() == [0, 5, 200]
+    np.testing.assert_array_equal(given.numbers[given.by_frame["first"]], mask)
+
+
+def test_the_command(tiny_run: Path, folder: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811
+    mask = save_mask(tmp_path / "m.png", scene(0)[1])
+    out, record = tmp_path / "out", tmp_path / "areas.json"
+    options = ("--side", "80", "--radius", "4", "--device", "cpu", "--json", record)
+    done = clips4("track", tiny_run, folder, "--mask", mask, "--out", out, *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"Tracked 1 object in 5 frames into {out}.\n"
+    areas = json.loads(record.read_text())
+    assert areas["objects"] == [7]
+    assert areas["frames"][0] == {"frame": "f8", "areas": {"7": 256}}
+    assert len(list(out.glob("*.png"))) == 5
+
+    letter = tmp_path / "letter.mp4"
+    letter.write_text("no video")
+    track = ("--mask", mask, "--out", tmp_path / "none")
+    assert "not a video that can be read" in fails("track", tiny_run, letter, *track)
+    assert "no such file or folder" in fails("track", tiny_run, tmp_path / "nowhere", *track)
+    assert "no checkpoint there" in fails("track", folder, folder, *track)
+    assert "features 'hog'" in fails("track", tiny_run, folder, *track, "--features", "hog")
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,172 @@
+"""The discovered unknown classes: shares, examples, what is written of them, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from clips4.cli import main
+from clips4.config import TeacherConfig
+from clips4.data.class_names import load_classes
+from clips4.data.image_folder import Skipped
+from clips4.errors import UserError
+from clips4.inference.discovery import discover
+from clips4.inference.jobs.discover import describe, page, unknown_files
+from clips4.inference.segmenter import Segmenter
+from clips4.models.checkpoint import Prototypes
+from clips4.utils.images import load_rgb
+from clips4.utils.listening import Silent
+from tests.conftest import write_broken_pictures
+from tests.helpers import unit
+from tests.inference.test_classifier import Words
+from tests.test_cli import Fails, fails  # noqa: F401  # the fixture
+
+RED, GREEN, BLUE, GREY = (250, 10, 10), (10, 250, 10), (10, 10, 250), (128, 128, 128)
+
+
+def colour(images: torch.Tensor) -> torch.Tensor:
+    """Six dimensions: how far each colour is above and below the middle."""
+    means = F.avg_pool2d(images, 8) - 0.5
+    return F.normalize(torch.cat([means.clamp(min=0), (-means).clamp(min=0)], 1) + 1e-3, dim=1)
+
+
+def vector_of(value: tuple[int, int, int]) -> torch.Tensor:
+    return colour(torch.tensor(value).view(1, 3, 1, 1).expand(1, 3, 8, 8) / 255)[0, :, 0, 0]
+
+
+@pytest.fixture
+def segmenter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Segmenter:
+    """Knows green; has discovered blue (0), something that is nowhere (1), and red (2)."""
+    monkeypatch.setenv("CLIPS4_CACHE", str(tmp_path / "cache"))
+    unknown = torch.stack([vector_of(BLUE), vector_of((250, 250, 250)), vector_of(RED)])
+    known = vector_of(GREEN)[None]
+    prototypes = Prototypes(
+        load_classes("green"), known, known, unknown, unit(9, 6, seed=4, dtype=torch.float32).half()
+    )
+    encoder = colour
+    return Segmenter(encoder, TeacherConfig(), 256, torch.device("cpu"), prototypes, Words(), stride=8)
+
+
+def picture(boxes: dict[tuple[int, int, int, int], tuple[int, int, int]]) -> np.ndarray:
+    image = np.full((96, 128, 3), GREEN, np.uint8)
+    for (left, top, width, height), value in boxes.items():
+        image[top : top + height, left : left + width] = value
+    return image
+
+
+def test_shares_places_and_order(segmenter: Segmenter) -> None:
+    first = picture({(0, 0, 64, 48): RED, (96, 64, 16, 16): RED})
+    second = picture({(64, 32, 32, 32): RED, (0, 64, 32, 32): BLUE})
+    found = segmenter.discover([first, second])
+    assert [each.number for each in found] == [2, 0, 1]
+    red, blue, nowhere = found
+    assert red.share == pytest.approx((64 * 48 + 16 * 16 + 32 * 32) / (2 * 96 * 128), rel=0.1)
+    assert (red.pictures, blue.pictures, nowhere.pictures) == (2, 1, 0)
+    assert nowhere.share == 0
+    assert nowhere.examples == ()
+    assert [example.source for example in red.examples] == ["picture 1", "picture 2"]
+    left, top, width, height = red.examples[0].box
+    assert (left, top) == (0, 0)
+    assert (width, height) == pytest.approx((64, 48), abs=4)
+    assert red.examples[0].similarity > 0.9
+
+
+def test_examples_are_cut_out_and_the_rest_is_pale(segmenter: Segmenter) -> None:
+    shown = segmenter.discover(picture({(32, 32, 32, 32): BLUE}))[0].examples[0]
+    _, _, width, height = shown.box
+    assert shown.crop.shape[0] > height
+    assert shown.crop.shape[1] > width
+    middle, corner = shown.crop[shown.crop.shape[0] // 2, shown.crop.shape[1] // 2], shown.crop[0, 0]
+    assert tuple(middle) == BLUE
+    assert tuple(corner) == pytest.approx(tuple(0.4 * value + 0.6 * 255 for value in GREEN), abs=1)
+
+
+def test_the_best_examples_are_kept(segmenter: Segmenter) -> None:
+    sizes = [16, 48, 32, 64, 24]
+    pictures = [picture({(0, 0, size, size): BLUE}) for size in sizes]
+    found = segmenter.discover(pictures, examples=3)[0]
+    assert [example.source for example in found.examples] == ["picture 4", "picture 2", "picture 3"]
+    assert segmenter.discover(pictures, examples=0)[0].examples == ()
+
+
+def test_names_are_suggested_and_none_is_known(segmenter: Segmenter) -> None:
+    found = segmenter.discover(picture({(32, 32, 32, 32): BLUE}), names=7)
+    assert all(len(each.names) == 7 for each in found)
+    assert all(name != "green" for each in found for name, _ in each.names)
+
+
+def test_broken_pictures_are_left_out_or_told(segmenter: Segmenter, tmp_path: Path) -> None:
+    broken = write_broken_pictures(tmp_path / "broken")["cut.jpg"]
+    good = picture({(0, 0, 32, 32): BLUE})
+    with pytest.raises(UserError, match=r"cut\.jpg"):
+        discover(segmenter, [good, broken])
+    skipped: list[Skipped] = []
+    found = discover(segmenter, [broken, good], skipped=skipped)
+    assert [each.path for each in skipped] == [broken]
+    assert found[0].share == pytest.approx(32 * 32 / (96 * 128), rel=0.3), "of the pictures that were read"
+
+
+def test_where_nothing_can_be_unknown(segmenter: Segmenter) -> None:
+    without = Segmenter(colour, TeacherConfig(), 64, torch.device("cpu"))
+    with pytest.raises(UserError, match="nothing is unknown here"):
+        without.discover(picture({}))
+    with pytest.raises(UserError, match="empty list"):
+        segmenter.discover([])
+
+
+# ------------------------------------------------------------------------------------------------------------ files
+
+
+def test_files_of_the_unknown(segmenter: Segmenter, tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a <b>.png", "c.png")]
+    Image.fromarray(picture({(0, 0, 64, 48): RED})).save(paths[0])
+    Image.fromarray(picture({(0, 0, 48, 48): RED, (64, 0, 32, 32): BLUE})).save(paths[1])
+    found, skipped = unknown_files(segmenter, paths, tmp_path / "out", 3, 2, None, Silent())
+    assert not skipped
+    document = json.loads((tmp_path / "out/unknown.json").read_text("utf-8"))
+    assert document["pictures"] == 2
+    assert [each["unknown"] for each in document["classes"]] == [3, 1, 2]
+    red = document["classes"][0]
+    assert red["examples"][0]["file"] == str(paths[0])
+    for shown, example in zip(red["examples"], found[0].examples, strict=True):
+        np.testing.assert_array_equal(load_rgb(tmp_path / "out" / shown["crop"]), example.crop)
+    html = (tmp_path / "out/index.html").read_text("utf-8")
+    assert "a &lt;b&gt;.png" in html
+    assert html.count("<section>") == 2
+    assert "1 more unknown classes occur in none" in html
+    assert page(found, 2) == html
+    assert describe(found[0]) == red
+
+
+def test_the_command(
+    tiny_run: Path,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(
+        "clips4.inference.name_suggestion.nouns", lambda: ["cat", "disc", "ground", "ball"]
+    )  # the whole takes a while
+    arguments = ["clips4", "unknown", tiny_run, pictures, "--out", tmp_path / "out", "--json", "--device", "cpu"]
+    monkeypatch.setattr("sys.argv", list(map(str, arguments)))
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["pictures"] == 3
+    assert {each["name"] for each in document["classes"][0]["names"]} == {"disc", "ground", "ball"}
+    assert (tmp_path / "out/index.html").is_file()
+
+
+def test_bad_input_of_the_command(tiny_run: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811
+    broken = write_broken_pictures(tmp_path / "broken")
+    out = ("--out", tmp_path / "out", "--device", "cpu")
+    assert "no such file or folder" in fails("unknown", tiny_run, tmp_path / "nowhere", *out)
+    assert "no checkpoint" in fails("unknown", tmp_path, broken["cut.jpg"], *out)
+    assert "none of 1 pictures could be read" in fails("unknown", tiny_run, broken["cut.jpg"], *out)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,60 @@
+from threading import Thread
+
+import torch
+
+from clips4.inference.embedding_cache import EmbeddingCache, Reading
+
+
+def reading(value: float, count: int = 10) -> Reading:
+    return Reading(torch.full((count,), float(value)), None)
+
+
+def test_the_least_used_goes_first() -> None:
+    cache = EmbeddingCache(limit=3 * 40)
+    for key in "abc":
+        cache.put(key, reading(ord(key)))
+    assert cache.get("a") is not None
+    cache.put("d", reading(1))
+    assert [key for key in "abcd" if cache.get(key)] == ["a", "c", "d"]
+
+
+def test_bytes_are_bounded_and_what_is_too_large_is_not_held() -> None:
+    cache = EmbeddingCache(limit=100)
+    cache.put("large", reading(0, 26))
+    assert cache.get("large") is None
+    cache.put("small", reading(0, 25))
+    assert cache.get("small") is not None
+    cache.put("keys", Reading(torch.zeros(10), torch.zeros(10)))
+    assert cache.get("small") is None
+    assert len(cache) == 1
+
+
+def test_putting_the_same_again_counts_once() -> None:
+    cache = EmbeddingCache(limit=80)
+    for _ in range(5):
+        cache.put("a", reading(1))
+    cache.put("b", reading(2))
+    assert len(cache) == 2
+
+
+def test_many_threads() -> None:
+    cache = EmbeddingCache(limit=40 * 5)
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        for step in range(300):
+            key = (seed * 7 + step) % 11
+            found = cache.get(key)
+            if found is None:
+                cache.put(key, reading(key))
+            elif not bool((found.z == key).all()):
+                wrong.append(key)
+
+    threads = [Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert len(cache) == 5
+    assert cache._bytes == 40 * 5

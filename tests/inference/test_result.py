@@ -1,0 +1,134 @@
+"""The result: its areas, its connected parts with their embeddings, and the three ways out."""
+
+import json
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from clips4.errors import UserError
+from clips4.inference.result import Segmentation, pool_parts
+from clips4.utils.images import load_rgb
+from tests.helpers import generator, noise_image, provable, seeds, unit
+
+
+def result(labels: list[list[int]], unknown: list[list[int]] | None = None, names: int = 2) -> Segmentation:
+    values = np.array(labels, np.int16)
+    height, width = values.shape
+    similarity = (np.arange(values.size) / values.size).astype(np.float32).reshape(values.shape)
+    unknown_labels = None if unknown is None else np.array(unknown, np.int16)
+    z = unit(3, 2, 3, dim=0, dtype=torch.float32)
+    return Segmentation(
+        noise_image(height, width), values, similarity, ("cat", "cup", "sofa")[:names], unknown_labels, z=z
+    )
+
+
+LABELS = [[0, 0, 1, -1, -1], [0, 1, 1, -1, -1], [0, 0, 0, -1, 0]]
+UNKNOWN = [[-1, -1, -1, 4, 4], [-1, -1, -1, 4, 2], [-1, -1, -1, 2, -1]]
+
+
+def test_parts_are_connected_and_of_one_answer() -> None:
+    found = [(each.name, each.unknown, each.pixels, each.box) for each in result(LABELS, UNKNOWN).segments]
+    assert sorted(found, key=str) == sorted(
+        [
+            ("cat", None, 6, (0, 0, 3, 3)),
+            ("cat", None, 1, (4, 2, 1, 1)),
+            ("cup", None, 3, (1, 0, 2, 2)),
+            ("unknown", 4, 3, (3, 0, 2, 2)),
+            ("unknown", 2, 1, (4, 1, 1, 1)),
+            ("unknown", 2, 1, (3, 2, 1, 1)),
+        ],
+        key=str,
+    )
+    assert [each.pixels for each in result(LABELS, UNKNOWN).segments] == [6, 3, 3, 1, 1, 1]
+
+
+def test_without_discovered_classes_the_unknown_is_one() -> None:
+    found = [(each.name, each.unknown, each.pixels) for each in result(LABELS).segments]
+    assert ("unknown", None, 5) in found
+    assert result(LABELS).unknown_areas() == []
+
+
+def test_unknown_areas() -> None:
+    areas = result(LABELS, UNKNOWN).unknown_areas()
+    assert [(area.name, area.label, area.pixels) for area in areas] == [("unknown 5", 4, 3), ("unknown 3", 2, 2)]
+    assert sum(area.share for area in areas) == pytest.approx(result(LABELS, UNKNOWN).unknown_share)
+
+
+@provable
+@given(seeds, st.integers(1, 12), st.integers(1, 12))
+def test_parts_make_up_the_picture(seed: int, height: int, width: int) -> None:
+    """Each pixel is in exactly one part, whose mask, score and name are those of its pixels."""
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(-1, 2, (height, width)).astype(np.int16)
+    similarity = draw.random((height, width)).astype(np.float32)
+    answer = Segmentation(noise_image(height, width), labels, similarity, ("cat", "cup"))
+    covered = np.zeros((height, width), int)
+    for part in answer.segments:
+        left, top, across, down = part.box
+        window = np.s_[top : top + down, left : left + across]
+        covered[window] += part.mask
+        assert part.mask.any(0).all()
+        assert part.mask.any(1).all()
+        assert (labels[window][part.mask] == part.label).all()
+        assert part.pixels == part.mask.sum()
+        assert part.score == pytest.approx(similarity[window][part.mask].mean(), abs=1e-5)
+        assert part.v is None
+    assert (covered == 1).all()
+
+
+@provable
+@given(seeds, st.integers(1, 9), st.integers(1, 9), st.integers(1, 20), st.integers(1, 20))
+def test_embeddings_of_parts_pixel_by_pixel(seed: int, rows: int, columns: int, height: int, width: int) -> None:
+    z = unit(4, rows, columns, seed=seed, dim=0)
+    parts: NDArray[np.int32] = torch.randint(0, 3, (height, width), generator=generator(seed)).int().numpy()
+    sums = torch.zeros(3, 4, dtype=torch.float64)
+    for y, x in product(range(height), range(width)):
+        sums[parts[y, x]] += z[:, y * rows // height, x * columns // width]
+    expected = F.normalize(sums, dim=1).numpy()
+    np.testing.assert_allclose(pool_parts(z, parts, 3), expected, atol=1e-5)
+
+
+def test_a_part_of_equal_embeddings_has_that_embedding() -> None:
+    answer = result(LABELS, UNKNOWN)
+    assert answer.z is not None
+    answer.z[:] = F.normalize(torch.tensor([1.0, 2.0, 3.0]), dim=0)[:, None, None]
+    for part in answer.segments:
+        assert part.v is not None
+        np.testing.assert_allclose(part.v, answer.z[:, 0, 0].numpy(), atol=1e-6)
+
+
+def test_overlay_and_files(tmp_path: Path) -> None:
+    answer = result(LABELS, UNKNOWN)
+    assert answer.overlay(legend=False).shape == answer.image.shape
+    assert answer.overlay().shape != answer.image.shape
+    written = answer.save(tmp_path / "new", "a", ["png", "overlay"])
+    assert [path.name for path in written] == ["a.png", "a_overlay.png"]
+    np.testing.assert_array_equal(load_rgb(written[1]), answer.overlay())
+    with pytest.raises(UserError, match="jpeg2000"):
+        answer.save(tmp_path, "a", ["jpeg2000"])  # type: ignore[list-item]
+
+
+def test_coco_of_a_result_is_read_by_pycocotools(tmp_path: Path) -> None:
+    coco = pytest.importorskip("pycocotools.coco")
+    labels = np.zeros((40, 60), np.int16)
+    labels[5:30, 10:40] = 1
+    answer = Segmentation(noise_image(40, 60), labels, np.ones((40, 60), np.float32), ("cat", "cup"))
+    (tmp_path / "coco.json").write_text(json.dumps(answer.to_coco("photo.jpg")))
+    read = coco.COCO(str(tmp_path / "coco.json"))
+    masks = {read.cats[each["category_id"]]["name"]: read.annToMask(each) for each in read.anns.values()}
+    np.testing.assert_array_equal(masks["cup"], labels == 1)
+    np.testing.assert_array_equal(masks["cat"], labels == 0)
+
+
+def test_what_was_answered_from_text_alone() -> None:
+    answer = Segmentation(
+        noise_image(2, 2), np.zeros((2, 2), np.int16), np.zeros((2, 2), np.float32), ("a", "b"), None, ("bank", "text")
+    )
+    assert answer.from_text_alone == ("b",)

@@ -1,0 +1,366 @@
+"""Segmenter: any form of picture, any words, the same answers by every way."""
+
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from clips4.config import Config, TeacherConfig
+from clips4.data.class_names import load_classes
+from clips4.errors import UserError
+from clips4.inference.classifier import BANK_NEAREST, Question, Vectors
+from clips4.inference.segmenter import UNKNOWN_LABEL, ReadingOptions, Segmentation, Segmenter, nearest_class
+from clips4.method.prototypes import known_prototypes
+from clips4.models.checkpoint import Prototypes, load_checkpoint
+from tests.conftest import photograph
+from tests.helpers import conse, unit
+
+
+@pytest.fixture(scope="module")
+def segmenter(tiny_run: Path) -> Segmenter:
+    return Segmenter.load(tiny_run, device="cpu")
+
+
+def test_one_and_several_pictures(segmenter: Segmenter) -> None:
+    pictures = [photograph(seed=0), photograph(60, 40, seed=1)]
+    several = segmenter.segment(pictures)
+    assert [result.labels.shape for result in several] == [(72, 96), (60, 40)]
+    np.testing.assert_array_equal(several[1].labels, segmenter.segment(pictures[1]).labels)
+    z = segmenter.embed(pictures[0])
+    torch.testing.assert_close(z.norm(dim=0), torch.ones(z.shape[1:]))
+    assert torch.equal(segmenter.embed(pictures)[0], z)
+
+
+def test_the_runs_own_classes_by_prototypes_and_by_text(segmenter: Segmenter) -> None:
+    assert segmenter.prototypes is not None
+    names, known = segmenter.class_vectors()
+    assert names == ("cat", "cup", "grass")
+    assert torch.equal(known, segmenter.prototypes.asked_known)
+    assert torch.equal(segmenter.class_vectors(None, "text")[1], segmenter.prototypes.text)
+
+
+def test_known_names_by_prototypes_and_new_names_by_text(segmenter: Segmenter) -> None:
+    assert segmenter.prototypes is not None
+    names, vectors = segmenter.class_vectors("grass,sofa", "text")
+    assert names == ("grass", "sofa")
+    assert torch.equal(vectors[0], segmenter.prototypes.text[2])
+    alone = Segmenter.from_teacher("conse", device="cpu").class_vectors("sofa")[1]
+    torch.testing.assert_close(vectors[1:], alone)
+
+
+def test_pixels_nearest_an_unknown_prototype_are_unknown(segmenter: Segmenter) -> None:
+    assert segmenter.prototypes is not None
+    picture = photograph()
+    z = segmenter.embed(picture)
+    everything = segmenter.prototypes.asked()
+    labels = nearest_class(z, everything, (72, 96))[0].numpy()
+    result = segmenter.segment(picture)
+    np.testing.assert_array_equal(result.labels == UNKNOWN_LABEL, labels >= 3)
+    assert result.unknown_share == (labels >= 3).mean()
+    assert not (segmenter.segment(picture, unknown=False).labels == UNKNOWN_LABEL).any()
+
+
+def test_areas_are_sorted_and_make_up_the_picture() -> None:
+    labels = np.array([[0, 1, 1], [1, -1, -1]], np.int16)
+    result = Segmentation(np.zeros((2, 3, 3), np.uint8), labels, np.zeros((2, 3), np.float32), ("cat", "cup"))
+    assert [(area.name, area.label, area.pixels) for area in result.areas()] == [
+        ("cup", 1, 3),
+        ("cat", 0, 1),
+        ("unknown", -1, 2),
+    ]
+    assert sum(area.share for area in result.areas()) == pytest.approx(1)
+    assert result.unknown_share == pytest.approx(1 / 3)
+
+
+def test_a_teacher_alone_needs_words(pictures: Path) -> None:
+    teacher = Segmenter.from_teacher("conse", Config(), device="cpu")
+    with pytest.raises(UserError, match="give --classes"):
+        teacher.segment(photograph())
+    assert teacher.segment(photograph(), "cat,cup").unknown_share == 0
+
+
+def test_very_small_and_very_long_pictures(segmenter: Segmenter) -> None:
+    for size in ((1, 1), (1, 700), (3, 2)):
+        assert segmenter.segment(Image.new("RGB", size[::-1])).labels.shape == size
+
+
+def test_a_damaged_checkpoint_is_told(copied_run: Path) -> None:
+    newest = sorted((copied_run / "checkpoints").iterdir())[-1] / "student.safetensors"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="damaged checkpoint.*the checkpoint before is taken"):
+        Segmenter.load(copied_run, device="cpu")
+    shutil.rmtree(sorted((copied_run / "checkpoints").iterdir())[0])
+    with pytest.raises(UserError, match="damaged checkpoint"):
+        Segmenter.load(copied_run, device="cpu")
+
+
+# ------------------------------------------------------------------------------------------- read once, ask often
+
+
+class Counting:
+    """A network of 4 dimensions that counts how many pictures it reads."""
+
+    stride = 8
+
+    def __init__(self) -> None:
+        self.pictures = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        with self._lock:
+            self.pictures += len(images)
+        colours = F.avg_pool2d(images, 8)
+        return F.normalize(torch.cat([colours, torch.ones_like(colours[:, :1])], 1), dim=1)
+
+
+def small_segmenter(encoder: Counting, known: torch.Tensor | None = None) -> Segmenter:
+    known = unit(2, 4, seed=1).float() if known is None else known
+    prototypes = Prototypes(load_classes("red,green"), unit(2, 4).float(), known, unit(3, 4, seed=2).float())
+    return Segmenter(encoder, TeacherConfig(), 96, torch.device("cpu"), prototypes)
+
+
+def test_a_picture_is_read_once_for_any_number_of_questions(tmp_path: Path) -> None:
+    encoder = Counting()
+    segmenter = small_segmenter(encoder)
+    photograph().save(tmp_path / "a.png")
+    segmenter.set_image(tmp_path / "a.png")
+    answers = [segmenter.segment(classes="red"), segmenter.segment(classes="green,red"), segmenter.segment()]
+    segmenter.embed()
+    segmenter.cluster(k=2)
+    segmenter.segment(photograph())  # the same picture in another form
+    assert encoder.pictures == 1
+    assert [answer.names for answer in answers] == [("red",), ("green", "red"), ("red", "green")]
+    np.testing.assert_array_equal(answers[2].labels, segmenter.segment(tmp_path / "a.png").labels)
+    segmenter.segment(options=ReadingOptions(flip=True))
+    segmenter.segment(tmp_path / "a.png", options=ReadingOptions(flip=True))
+    assert encoder.pictures == 3, "read otherwise it is read anew, mirrored as well"
+
+
+def test_a_set_picture_is_the_one_that_is_asked(segmenter: Segmenter) -> None:
+    first, second = photograph(seed=5), photograph(60, 44, seed=6)
+    segmenter.set_image(first)
+    segmenter.set_image(second)
+    np.testing.assert_array_equal(segmenter.segment().labels, segmenter.segment(second).labels)
+    assert torch.equal(segmenter.embed(), segmenter.embed(second))
+
+
+def test_what_embed_gives_may_be_changed(segmenter: Segmenter) -> None:
+    z = segmenter.embed(photograph())
+    expected = z.clone()
+    z.zero_()
+    assert torch.equal(segmenter.embed(photograph()), expected)
+
+
+def test_pictures_of_one_size_go_through_the_network_together() -> None:
+    pictures = [photograph(seed=seed) for seed in range(11)]
+    pictures[4] = photograph(40, 64)
+    encoder = Counting()
+    batches: list[int] = []
+    segmenter = small_segmenter(encoder)
+    original = Counting.__call__
+
+    def note(self: Counting, images: torch.Tensor) -> torch.Tensor:
+        batches.append(len(images))
+        return original(self, images)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Counting, "__call__", note)
+        several = segmenter.segment([*pictures, pictures[0]])
+    assert sum(batches) == 11, "the picture given twice is read once"
+    assert sorted(batches) == [1, 3, 7]
+    for picture, answer in zip(pictures, several, strict=False):
+        np.testing.assert_array_equal(answer.labels, segmenter.segment(picture).labels)
+
+
+def test_many_threads_get_the_answers_of_one(segmenter: Segmenter, tiny_run: Path) -> None:
+    """Readings, words and answers of eight threads are those of one after the other."""
+    pictures = [photograph(seed=seed) for seed in range(4)]
+    words = [["cat", "cup"], ["grass"], ["sofa", "cat"], ["lamp", "cup", "sofa"]]
+    work = [(picture, classes) for picture in pictures for classes in words] * 2
+    student = load_checkpoint(tiny_run).student
+    one, fresh = (
+        Segmenter(student, TeacherConfig(), 320, torch.device("cpu"), segmenter.prototypes, conse()) for _ in range(2)
+    )
+    expected = [one.segment(*each) for each in work]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda each: fresh.segment(*each), work))
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours.labels, theirs.labels)
+        assert ours.names == theirs.names
+
+
+# ----------------------------------------------------------------------------------------------- what is answered
+
+
+def test_each_unknown_pixel_has_its_discovered_class(segmenter: Segmenter) -> None:
+    assert segmenter.prototypes is not None
+    picture = photograph()
+    everything = segmenter.prototypes.asked()
+    labels = nearest_class(segmenter.embed(picture), everything, (72, 96))[0].numpy()
+    result = segmenter.segment(picture)
+    assert result.unknown_labels is not None
+    np.testing.assert_array_equal(result.unknown_labels, np.where(labels >= 3, labels - 3, -1))
+    assert segmenter.segment(picture, unknown=False).unknown_labels is None
+
+
+def test_text_is_asked_beside_the_unknown_that_it_was_trained_against(tiny_run: Path) -> None:
+    segmenter, picture = Segmenter.load(tiny_run, device="cpu"), photograph()
+    prototypes = segmenter.prototypes
+    assert prototypes is not None
+    fitted = torch.cat(
+        [prototypes.asked_known, prototypes.unknown.flip(0)]
+    )  # as if the fit had made them change places
+    segmenter.prototypes = replace(prototypes, fitted=fitted)
+    pairs: list[tuple[Vectors, Tensor]] = [
+        ("text", torch.cat([prototypes.text, prototypes.unknown])),
+        ("prototypes", fitted),
+    ]
+    for vectors, everything in pairs:
+        labels = nearest_class(segmenter.embed(picture), everything, (72, 96))[0].numpy()
+        unknown = segmenter.segment(picture, vectors=vectors).unknown_labels
+        np.testing.assert_array_equal(unknown, np.where(labels >= 3, labels - 3, -1))
+
+
+def test_new_words_are_found_in_the_bank_and_said_to_be(segmenter: Segmenter) -> None:
+    assert segmenter.prototypes is not None
+    assert segmenter.prototypes.bank is not None
+    assert segmenter.prototypes.student_bank is not None
+    result = segmenter.segment(photograph(), ["cat", "sofa"])
+    assert result.sources == ("prototype", "bank")
+    assert result.from_text_alone == ()
+    text = segmenter.class_vectors("sofa", "text")[1]
+    seen = segmenter.prototypes.student_bank.float()
+    expected = known_prototypes(text, segmenter.prototypes.bank.float(), BANK_NEAREST, seen)
+    torch.testing.assert_close(segmenter.class_vectors("sofa")[1], expected)
+    assert segmenter.segment(photograph(), ["sofa"], vectors="text").from_text_alone == ("sofa",)
+
+
+def test_background_words_are_one_class() -> None:
+    segmenter = small_segmenter(Counting())
+    picture = photograph(seed=3)
+    apart = segmenter.segment(picture, "red,green", unknown=False)
+    result = segmenter.segment(picture, ["red"], background=["green"], unknown=False)
+    assert result.names == ("red", "background")
+    np.testing.assert_array_equal(result.labels, apart.labels)
+    assert result.owner is not None
+    assert result.owner.tolist() == [0, 1]
+
+
+def test_a_background_threshold_takes_the_doubtful() -> None:
+    segmenter = small_segmenter(Counting())
+    picture = photograph(seed=3)
+    plain = segmenter.segment(picture)
+    middle = float(np.median(plain.similarity))
+    result = segmenter.segment(picture, background=f"cosine {middle}")
+    doubtful = (plain.similarity < middle) & (plain.labels >= 0)
+    assert doubtful.any()
+    np.testing.assert_array_equal(result.labels == 2, doubtful)
+    np.testing.assert_array_equal(result.labels == UNKNOWN_LABEL, plain.labels == UNKNOWN_LABEL)
+    assert result.names == ("red", "green", "background")
+
+
+def test_a_background_probability_is_among_the_asked_classes() -> None:
+    segmenter = small_segmenter(Counting())
+    picture = photograph(seed=3)
+    z = segmenter.embed(picture)
+    known = torch.stack([z[:, 1, 1], z[:, 4, 6]])  # so alike that the softmax is not always sure
+    segmenter = small_segmenter(Counting(), known)
+    cosines = F.interpolate(torch.einsum("dhw,ld->lhw", z, known)[None], (72, 96), mode="bilinear")[0]
+    probability = (40 * cosines).softmax(0).amax(0).numpy()
+    limit = float(np.median(probability))
+    result = segmenter.segment(picture, background=limit, unknown=False)
+    clear = np.abs(probability - limit) > 1e-5
+    np.testing.assert_array_equal((result.labels == 2)[clear], (probability < limit)[clear])
+
+
+def test_clusters_are_the_nearest_centres() -> None:
+    segmenter = small_segmenter(Counting())
+    pictures = [photograph(seed=seed) for seed in range(3)]
+    several = segmenter.cluster(pictures, k=4)
+    assert all(result.names == ("cluster 1", "cluster 2", "cluster 3", "cluster 4") for result in several)
+    centres = several[0].vectors
+    assert centres is not None
+    assert centres.shape == (4, 4)
+    for picture, result in zip(pictures, several, strict=True):
+        assert torch.equal(result.vectors, centres)  # type: ignore[arg-type]
+        labels, cosine = nearest_class(segmenter.embed(picture), centres, (72, 96))
+        np.testing.assert_array_equal(result.labels, labels.numpy())
+        np.testing.assert_array_equal(result.similarity, cosine.numpy())
+        assert result.unknown_share == 0
+    again = segmenter.cluster(pictures, k=4)
+    np.testing.assert_array_equal(several[2].labels, again[2].labels)
+    assert len(np.unique(segmenter.cluster(pictures[0], k=2).labels)) == 2
+
+
+@pytest.mark.parametrize("refine", ["pamr", "regions"])
+def test_refined_answers_follow_the_pictures_edges(refine: Literal["pamr", "regions"]) -> None:
+    """A square on a plain ground, read at a stride of 27 pixels: refined, its outline is nearer to where it is."""
+    y, x = np.mgrid[:240, :320]
+    disc = (abs(y - 120) < 57) & (abs(x - 160) < 83)
+    picture = np.where(disc[..., None], np.array([220, 40, 40]), np.array([40, 40, 200])).astype(np.uint8)
+    segmenter = small_segmenter(Counting())
+    red, blue = segmenter.embed(picture)[:, 4, 5], segmenter.embed(picture)[:, 0, 0]
+    question = Question(("ground", "disc"), torch.stack([blue, red]), torch.arange(2), ())
+    wrong = {}
+    for how in (None, refine):
+        options = ReadingOptions(refine=how)
+        labels = segmenter.answer(segmenter.read(picture, options), question, False, options).labels
+        wrong[how] = float((labels != disc).mean())
+    assert wrong[refine] < 0.8 * wrong[None], wrong
+
+
+def test_half_precision_gives_nearly_the_same_embeddings(tiny_run: Path) -> None:
+    exact = Segmenter.load(tiny_run, "cpu").embed(photograph())
+    half = Segmenter.load(tiny_run, "cpu", precision="bfloat16").embed(photograph())
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, exact)
+    assert float((half * exact).sum(0).min()) > 0.98
+    assert torch.equal(Segmenter.load(tiny_run, "cpu", precision="float32").embed(photograph()), exact)
+
+
+# ----------------------------------------------------------------------------------------------- what is refused
+
+
+def test_what_cannot_be_asked_is_told_in_one_line(segmenter: Segmenter, tiny_run: Path, tmp_path: Path) -> None:
+    photograph().save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_text("no picture")
+    fresh = Segmenter.load(tiny_run, "cpu")
+    cases: list[tuple[Callable[[], object], str]] = [
+        (lambda: fresh.segment(), "no picture: give one, or set one with set_image"),
+        (lambda: fresh.embed(), "no picture"),
+        (lambda: fresh.cluster(), "no picture"),
+        (lambda: segmenter.segment([]), "empty list"),
+        (lambda: segmenter.embed(()), "empty list"),
+        (lambda: segmenter.cluster([], 3), "empty list"),
+        (lambda: segmenter.segment([tmp_path / "good.png", tmp_path / "bad.png"]), "bad.png"),
+        (lambda: segmenter.segment([photograph(), np.zeros((2, 2, 7))]), "picture 2: an array picture"),
+        (lambda: segmenter.segment("ftp://a.org/b.png"), "not fetched"),
+        (lambda: segmenter.segment(photograph(), []), "no class names"),
+        (lambda: segmenter.segment(photograph(), ["cat", "Cat"]), "there twice"),
+        (lambda: segmenter.segment(photograph(), ["unknown"]), "is kept for"),
+        (lambda: segmenter.segment(photograph(), tmp_path / "names.txt"), "no such class file"),
+        (lambda: segmenter.segment(photograph(), vectors="pictures"), "not 'pictures'"),  # type: ignore[call-overload]
+        (lambda: segmenter.segment(photograph(), background=2), "background"),
+        (lambda: segmenter.cluster(photograph(), 0), "k = 0"),
+        (lambda: segmenter.cluster(photograph(), 10**6), "k = 1000000"),
+        (lambda: segmenter.segment(photograph(), options=ReadingOptions(window=320)), "changes nothing"),
+        (lambda: Segmenter.load(tiny_run, "cpu", precision="int8"), "precision 'int8'"),  # type: ignore[arg-type]
+        (lambda: Segmenter.load(tiny_run, "gpu9"), "not available"),
+        (lambda: Segmenter.load(tmp_path / "nowhere"), "no checkpoint"),
+        (lambda: Segmenter.from_teacher("nobody"), "unknown teacher"),
+    ]
+    for case, words in cases:
+        with pytest.raises(UserError) as caught:
+            case()
+        assert words in str(caught.value)
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,128 @@
+"""Label propagation against the literal version, and what it must do whatever the features are."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from clips4.errors import UserError
+from clips4.inference.video.label_propagation import Recipe, harden, propagate, source_blocks, track
+from clips4.utils.images import RGB
+from tests.helpers import provable, seeds, unit
+from tests.reference import propagation as literal
+
+
+def soft(classes: int, height: int, width: int, seed: int) -> Tensor:
+    return torch.randn(classes, height, width, generator=torch.Generator().manual_seed(seed)).softmax(0)
+
+
+@provable
+@given(seeds, st.sampled_from([(5, 7), (12, 12), (13, 25), (1, 3), (26, 9)]), st.integers(0, 4), st.integers(1, 6))
+def test_equal_to_the_literal_version(seed: int, size: tuple[int, int], radius: int, top: int) -> None:
+    z = unit(6, *size, seed=seed, dim=0)
+    sources = [unit(6, *size, seed=seed + i + 1, dim=0) for i in range(2)]
+    labels = [soft(3, *size, seed + i).double() for i in range(2)]
+    recipe = Recipe(radius=radius, top=top, temperature=0.2)
+    fast = propagate(z, [source_blocks(source, radius) for source in sources], labels, recipe)
+    slow = torch.tensor(literal.propagate(z, sources, labels, radius, top, 0.2), dtype=torch.float64)
+    torch.testing.assert_close(fast, slow, rtol=0, atol=1e-10)
+
+
+def test_labels_still_sum_to_one() -> None:
+    z, labels = unit(8, 20, 31, dim=0), [soft(4, 20, 31, 1).double()]
+    mixed = propagate(z, [source_blocks(z, 3)], labels, Recipe(radius=3))
+    torch.testing.assert_close(mixed.sum(0), torch.ones(20, 31, dtype=torch.float64))
+
+
+def test_a_pixel_beyond_the_radius_gives_nothing() -> None:
+    z = torch.zeros(2, 1, 20)
+    z[0] = 1
+    z[:, 0, 0] = torch.tensor([0.0, 1.0])  # the first pixel alone is of another kind
+    moved = z.flip(2)  # now it is the last one
+    label = torch.zeros(2, 1, 20)
+    label[0], label[:, 0, 0] = 1, torch.tensor([0.0, 1.0])
+    near = propagate(moved, [source_blocks(z, 19)], [label], Recipe(radius=19, top=1))
+    far = propagate(moved, [source_blocks(z, 18)], [label], Recipe(radius=18, top=1))
+    assert near[1, 0, 19] == 1
+    assert far[1].max() == 0
+
+
+def colours(picture: RGB) -> Tensor:
+    """Features that see colour alone, one per 4 x 4 block."""
+    images = torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+    return F.normalize(F.avg_pool2d(images[None], 4)[0] + 1e-3, dim=0)
+
+
+def moving(places: list[tuple[int, int]], second: bool = False) -> Iterator[RGB]:
+    """A red square on blue ground at each place; a green one stands below it."""
+    for y, x in places:
+        frame = np.zeros((64, 80, 3), np.uint8)
+        frame[..., 2] = 255
+        frame[y : y + 16, x : x + 16] = (255, 0, 0)
+        if second:
+            frame[44:56, 60:72] = (0, 255, 0)
+        yield frame
+
+
+PLACES = [(8, 8), (8, 16), (12, 24), (16, 32), (16, 40)]
+
+
+def test_two_objects_are_followed() -> None:
+    first = np.zeros((64, 80), np.uint8)
+    first[8:24, 8:24], first[44:56, 60:72] = 1, 2
+    masks = list(track(moving(PLACES, second=True), first, colours, Recipe(radius=4)))
+    assert np.array_equal(masks[0], first)
+    for mask, (y, x) in zip(masks, PLACES, strict=True):
+        truth = np.zeros_like(first)
+        truth[y : y + 16, x : x + 16], truth[44:56, 60:72] = 1, 2
+        assert (mask == truth).mean() > 0.96
+        for number in (1, 2):
+            overlap = ((mask == number) & (truth == number)).sum() / ((mask == number) | (truth == number)).sum()
+            assert overlap > 0.7
+
+
+def test_any_size_of_frames() -> None:
+    frames = [np.zeros((37, 53, 3), np.uint8)] * 3
+    first = np.zeros((37, 53), np.uint8)
+    first[5:20, 5:20] = 1
+    assert [mask.shape for mask in track(frames, first, colours)] == [(37, 53)] * 3
+
+
+def test_only_so_many_frames_before_are_kept() -> None:
+    """With no frame before, all comes from the first: a frame in between that is different changes nothing."""
+    first = np.zeros((64, 80), np.uint8)
+    first[8:24, 8:24] = 1
+    frames = list(moving([(8, 8), (8, 12)]))
+    odd = [frames[0], np.zeros_like(frames[0]), frames[1]]
+    with_odd = list(track(odd, first, colours, Recipe(before=0, radius=4)))[-1]
+    without = list(track(frames, first, colours, Recipe(before=0, radius=4)))[-1]
+    assert np.array_equal(with_odd, without)
+
+
+def test_stretching_saves_a_faded_object() -> None:
+    labels = torch.zeros(2, 4, 4)
+    labels[0], labels[1] = 0.9, 0.1
+    labels[:, 1, 1] = torch.tensor([0.6, 0.4])  # never the largest, but the object's peak
+    mask = harden(labels, (4, 4))
+    assert mask[1, 1] == 1
+    assert mask.sum() == 1
+
+
+@pytest.mark.parametrize("count", [0, 255])
+def test_masks_without_objects_or_with_too_many_are_refused(count: int) -> None:
+    first = np.full((8, 8), count, np.int64)
+    with pytest.raises(UserError, match=f"{count} objects"):
+        next(track([np.zeros((8, 8, 3), np.uint8)], first, colours))
+
+
+def test_frames_of_another_size_are_refused() -> None:
+    first = np.ones((8, 8), np.uint8)
+    with pytest.raises(UserError, match=r"frame 1: .* is not the size"):
+        list(track([np.zeros((8, 12, 3), np.uint8)], first, colours))
+    with pytest.raises(UserError, match="temperature above 0"):
+        Recipe(temperature=0)
