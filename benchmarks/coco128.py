@@ -21,8 +21,8 @@ from rich.console import Console
 from clips4.config import load_config
 from clips4.data.class_names import load_classes
 from clips4.data.segmentation_dataset import coco128
-from clips4.evaluation.confusion import Scores
-from clips4.evaluation.language import score_language
+from clips4.evaluation.metrics.confusion import Scores
+from clips4.evaluation.open_vocabulary import score_language
 from clips4.evaluation.protocols import V1, class_file_hash
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.segmenter import Segmenter

@@ -23,9 +23,9 @@ from clips4.config import TeacherConfig
 from clips4.data.class_names import ClassList
 from clips4.data.segmentation_dataset import LabelledFolder, value_table
 from clips4.evaluation import unsupervised
-from clips4.evaluation.language import class_query, evaluate_language
+from clips4.evaluation.open_vocabulary import class_query, evaluate_language
 from clips4.evaluation.protocols import Protocol
-from clips4.evaluation.records import describe_scores, picture_records
+from clips4.evaluation.record import describe_scores, picture_records
 from clips4.inference.segmenter import Segmenter
 from clips4.utils.images import RGB
 from clips4.utils.listening import Silent

@@ -17,7 +17,7 @@ from rich.console import Console
 from clips4.config import load_config
 from clips4.data.class_names import load_classes
 from clips4.data.segmentation_dataset import coco128
-from clips4.evaluation.language import score_language
+from clips4.evaluation.open_vocabulary import score_language
 from clips4.evaluation.protocols import V1
 from clips4.inference.segmenter import Segmenter
 from clips4.models.checkpoint import checkpoint_folders, versions

@@ -27,7 +27,7 @@ from rich.console import Console
 
 from clips4.config import RegionConfig
 from clips4.data.benchmarks.bsds_segmentations import HumanSegmented, bsds_split, load_human_segmented, load_ucm2
-from clips4.evaluation.regions import PROTOCOL, best_scales, covering, merged, overlaps, score
+from clips4.evaluation.metrics.regions import PROTOCOL, best_scales, covering, merged, overlaps, score
 from clips4.models.checkpoint import versions
 from clips4.regions.contours import find_contours
 from clips4.regions.superpixels import choose_implementation, superpixels

@@ -23,9 +23,9 @@ from clips4.config import Config
 from clips4.data.benchmarks.davis import load_davis
 from clips4.data.class_names import load_classes
 from clips4.data.segmentation_dataset import coco128
-from clips4.evaluation.confusion import Tally, confusion_matrix, scores
+from clips4.evaluation.metrics.confusion import Tally, confusion_matrix, scores
 from clips4.evaluation.named_objects import object_names, score_answers
-from clips4.evaluation.records import markdown
+from clips4.evaluation.record import markdown
 from clips4.inference.refine.superpixels import region_scores
 from clips4.inference.upsample import nearest_class
 from clips4.models.checkpoint import load_checkpoint

@@ -101,10 +101,10 @@ def train(
     from clips4.config import load_config
     from clips4.data.class_names import load_classes
     from clips4.data.image_source import find_pictures
+    from clips4.evaluation.callbacks import make_watcher, open_labelled
     from clips4.training.loop import Interrupted
     from clips4.training.loop import train as run_training
     from clips4.utils import distributed
-    from clips4.watching import make_watcher, open_labelled
 
     chosen = [f"teacher.name={json.dumps(teacher)}"] if teacher else []
     config = load_config(preset, [*chosen, *(overrides or [])])

@@ -7,8 +7,8 @@ from pathlib import Path
 from clips4.config import load_config
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
+from clips4.evaluation.report.page import write_report
 from clips4.models.checkpoint import checkpoint_folders
-from clips4.report import write_report
 from clips4.training.loop import train
 from clips4.utils.listening import Listener
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from clips4.data.class_names import load_classes
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder, value_table
-from clips4.evaluation.neighbours import Index
-from clips4.evaluation.probe import ProbeRecipe, fit_probe, labelled_pixels, score_probe
+from clips4.evaluation.knn import Index
+from clips4.evaluation.linear_probe import ProbeRecipe, fit_probe, labelled_pixels, score_probe
 from clips4.evaluation.unsupervised import (
     ClusterRecipe,
     RetrievalRecipe,
@@ -152,7 +152,7 @@ def test_neighbours_are_the_largest_cosines_with_and_without_faiss() -> None:
 
 
 def test_chunks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from clips4.evaluation import neighbours
+    from clips4.evaluation import knn as neighbours
 
     rows, queries = unit(50, 4, dtype=torch.float32), unit(30, 4, seed=1, dtype=torch.float32)
     whole = Index(rows, use_faiss=False).nearest(queries, 3)

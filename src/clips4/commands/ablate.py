@@ -40,9 +40,9 @@ def ablate(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Train and score a run for every setting: losses, number of unknown prototypes, m, text or prototypes."""
-    from clips4.ablation import ablate as run_ablation
     from clips4.commands.bars import bars
     from clips4.errors import UserError
+    from clips4.evaluation.ablation import ablate as run_ablation
     from clips4.training.loop import Interrupted
 
     chosen = [*(overrides or []), *([f"teacher.name={json.dumps(teacher)}"] if teacher else [])]

@@ -58,7 +58,7 @@ def language(
 ) -> None:
     """Name every pixel by words; mIoU of known, unknown and all classes."""
     from clips4.commands.bars import bars
-    from clips4.evaluation.evaluate import evaluate_by_language
+    from clips4.evaluation.run import evaluate_by_language
 
     with bars() as listener:
         record = evaluate_by_language(
@@ -99,8 +99,8 @@ def unsupervised(
 ) -> None:
     """Clusters matched to the truth, nearest labelled neighbours, or a linear probe: three different numbers."""
     from clips4.commands.bars import bars
-    from clips4.evaluation.evaluate import evaluate_unsupervised
-    from clips4.evaluation.probe import ProbeRecipe
+    from clips4.evaluation.linear_probe import ProbeRecipe
+    from clips4.evaluation.run import evaluate_unsupervised
     from clips4.evaluation.unsupervised import ClusterRecipe, RetrievalRecipe
 
     with bars() as listener:
@@ -144,7 +144,7 @@ def tracking(
 ) -> None:
     """The first mask travels by similarity of features; J and F by the rules of DAVIS."""
     from clips4.commands.bars import bars
-    from clips4.evaluation.evaluate import evaluate_tracking
+    from clips4.evaluation.run import evaluate_tracking
     from clips4.inference.video.label_propagation import Recipe
 
     with bars() as listener:
@@ -161,7 +161,7 @@ def _words(text: str) -> list[str]:
 
 
 def _say(record: dict[str, Any], columns: dict[str, str], json_file: Path | None) -> None:
-    from clips4.evaluation.records import markdown, write_json
+    from clips4.evaluation.record import markdown, write_json
 
     rows = {row["row"]: row for row in record["rows"]}
     typer.echo(markdown(rows, columns))

@@ -41,9 +41,9 @@ def semantic(
     """mIoU, pixel accuracy, mean accuracy and boundary F of label PNGs (0..K-1, named as the pictures)."""
     from clips4.commands.bars import bars
     from clips4.data.class_names import load_classes
+    from clips4.evaluation.predictions import folder_truth, score_semantic
     from clips4.evaluation.protocols import SCORE_SEMANTIC, class_file_hash, set_truth
-    from clips4.evaluation.records import describe_semantic, markdown, provenance, write_json
-    from clips4.evaluation.scoring import folder_truth, score_semantic
+    from clips4.evaluation.record import describe_semantic, markdown, provenance, write_json
 
     if (classes is None) == (dataset is None):
         raise UserError("give --classes (for a folder of label PNGs) or --dataset (for a set), one of the two")
@@ -82,9 +82,9 @@ def tracking(
 ) -> None:
     """J and F (mean, recall, decay) of masks PRED/SEQUENCE/FRAME.png by the rules of DAVIS."""
     from clips4.commands.bars import bars
+    from clips4.evaluation.predictions import score_tracking
     from clips4.evaluation.protocols import SCORE_TRACKING
-    from clips4.evaluation.records import describe_tracking_report, percent, provenance, write_json
-    from clips4.evaluation.scoring import score_tracking
+    from clips4.evaluation.record import describe_tracking_report, percent, provenance, write_json
 
     if rules not in (None, "davis16", "davis17"):
         raise UserError(f"--rules {rules!r}: give davis16 or davis17")

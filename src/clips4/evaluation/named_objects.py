@@ -16,7 +16,7 @@ from clips4.data.benchmarks.davis import Sequence as VideoSequence
 from clips4.data.class_names import ClassList, data_lines
 from clips4.data.label_maps import read_labels
 from clips4.errors import UserError
-from clips4.evaluation.davis import region_similarity
+from clips4.evaluation.metrics.davis import region_similarity
 from clips4.inference.segmenter import Segmenter
 from clips4.utils.images import load_rgb
 from clips4.utils.listening import Listener, Silent

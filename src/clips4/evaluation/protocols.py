@@ -24,7 +24,7 @@ from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import ClassList, data_lines, load_classes
 from clips4.data.label_maps import IGNORE
 from clips4.errors import UserError
-from clips4.evaluation.scoring import Truth
+from clips4.evaluation.predictions import Truth
 
 V1, SCLIP, TCL = "clips4-v1", "sclip", "tcl"
 PROTOCOLS = (V1, SCLIP, TCL)

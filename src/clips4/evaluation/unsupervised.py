@@ -16,8 +16,8 @@ from torch import Tensor
 
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder
-from clips4.evaluation.confusion import PictureScore, Scores, Tally, confusion_matrix, scores
-from clips4.evaluation.neighbours import Index
+from clips4.evaluation.knn import Index
+from clips4.evaluation.metrics.confusion import PictureScore, Scores, Tally, confusion_matrix, scores
 from clips4.inference.segmenter import nearest_class
 from clips4.method.minibatch_kmeans import sample_rows, spherical_kmeans_of_set
 from clips4.method.segments import flatten_pixels, pool, spherical_kmeans

@@ -10,7 +10,7 @@ from clips4.data.benchmarks.registry import SEMANTIC, semantic_spec
 from clips4.data.class_names import load_classes
 from clips4.data.label_maps import IGNORE
 from clips4.errors import UserError
-from clips4.evaluation.confusion import confusion_matrix
+from clips4.evaluation.metrics.confusion import confusion_matrix
 from tests.data.benchmarks import miniatures
 from tests.evaluation.shared import shared
 

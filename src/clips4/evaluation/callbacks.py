@@ -12,7 +12,7 @@ from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.data.shard_stream import is_shard
 from clips4.errors import UserError
-from clips4.evaluation.language import score_language
+from clips4.evaluation.open_vocabulary import score_language
 from clips4.inference.segmenter import Segmenter
 from clips4.models.checkpoint import Prototypes
 from clips4.models.student import Embedder

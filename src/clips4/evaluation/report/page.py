@@ -21,7 +21,7 @@ import clips4.outputs.charts as figures
 import clips4.outputs.render as outputs
 from clips4.config import Config
 from clips4.data.class_names import ASSETS
-from clips4.findings import SMALL, Findings, Labels, Photograph, gather
+from clips4.evaluation.report.collect import SMALL, Findings, Labels, Photograph, gather
 from clips4.outputs.charts import Kind, Mark
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, UNKNOWN_COLOUR, reduce_to

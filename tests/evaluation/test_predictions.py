@@ -12,10 +12,10 @@ from PIL import Image
 
 from clips4.data.label_maps import IGNORE
 from clips4.errors import UserError
-from clips4.evaluation.boundary import boundary_f
-from clips4.evaluation.confusion import confusion_matrix, scores
-from clips4.evaluation.records import describe_semantic
-from clips4.evaluation.scoring import folder_truth, score_semantic
+from clips4.evaluation.metrics.boundary_f import boundary_f
+from clips4.evaluation.metrics.confusion import confusion_matrix, scores
+from clips4.evaluation.predictions import folder_truth, score_semantic
+from clips4.evaluation.record import describe_semantic
 from tests.reference import davis as literal
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from clips4.config import Config
 from clips4.data.class_names import ClassList, load_templates
 from clips4.data.segmentation_dataset import LabelledFolder
-from clips4.evaluation.confusion import Scores, Tally, confusion_matrix, scores
+from clips4.evaluation.metrics.confusion import Scores, Tally, confusion_matrix, scores
 from clips4.evaluation.protocols import Background, Protocol
 from clips4.evaluation.unsupervised import SetScores, collect
 from clips4.inference.segmenter import Segmenter

@@ -15,9 +15,9 @@ from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import ClassList, load_classes, load_templates
 from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.errors import UserError
-from clips4.evaluation.embedding import pixels_by_class
-from clips4.evaluation.language import Query as LanguageQuery
-from clips4.evaluation.language import (
+from clips4.evaluation.linear_probe import ProbeRecipe, score_probe
+from clips4.evaluation.open_vocabulary import Query as LanguageQuery
+from clips4.evaluation.open_vocabulary import (
     answer,
     class_query,
     cosines,
@@ -26,10 +26,10 @@ from clips4.evaluation.language import (
     foreground,
     text_query,
 )
-from clips4.evaluation.probe import ProbeRecipe, score_probe
 from clips4.evaluation.protocols import Protocol, class_file_hash, language_protocol, unknown_classes
-from clips4.evaluation.records import describe_scores, describe_tracking, picture_records, provenance
-from clips4.evaluation.reports import confusion_picture, embedding_picture, worst_pictures
+from clips4.evaluation.record import describe_scores, describe_tracking, picture_records, provenance
+from clips4.evaluation.report.class_pixels import pixels_by_class
+from clips4.evaluation.report.plots import confusion_picture, embedding_picture, worst_pictures
 from clips4.evaluation.unsupervised import (
     ClusterRecipe,
     RetrievalRecipe,
@@ -37,7 +37,7 @@ from clips4.evaluation.unsupervised import (
     score_clusters,
     score_retrieval,
 )
-from clips4.evaluation.video import by_features, held_still, score_videos
+from clips4.evaluation.vos import by_features, held_still, score_videos
 from clips4.inference.features import load_features
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.video.label_propagation import Recipe

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder
-from clips4.evaluation.confusion import Tally, confusion_matrix
+from clips4.evaluation.metrics.confusion import Tally, confusion_matrix
 from clips4.evaluation.unsupervised import Features, SetScores, collect
 from clips4.utils.images import resize_map
 from clips4.utils.listening import Listener, Silent

@@ -9,8 +9,8 @@ from clips4.data.class_names import load_classes
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.errors import UserError
+from clips4.evaluation.callbacks import SAMPLES, LabelledScores, SamplePictures, all_of, open_labelled
 from clips4.models.checkpoint import load_checkpoint
-from clips4.watching import SAMPLES, LabelledScores, SamplePictures, all_of, open_labelled
 
 
 def test_a_sheet_shows_each_picture_its_embedding_and_the_answer(

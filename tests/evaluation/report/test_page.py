@@ -16,10 +16,10 @@ from PIL import Image
 from clips4.config import SegmentConfig
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
-from clips4.findings import Findings, fine_segments, gather
+from clips4.evaluation.report.collect import Findings, fine_segments, gather
+from clips4.evaluation.report.page import legend, percent, render, write_report
 from clips4.inference.segmenter import UNKNOWN_LABEL, Segmenter
 from clips4.outputs import charts as figures
-from clips4.report import legend, percent, render, write_report
 from clips4.utils.listening import Silent
 from tests.conftest import write_broken_pictures
 from tests.helpers import conse, unit

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from clips4.data.label_maps import IGNORE, apply_table, read_labels
 from clips4.errors import UserError
-from clips4.evaluation.boundary import boundary_f
-from clips4.evaluation.confusion import PictureScore, Scores, Tally, confusion_matrix, scores
-from clips4.evaluation.tracking import ObjectTrack, Rules, TrackingScores, guess_rules, score_sequence, summarise
+from clips4.evaluation.metrics.boundary_f import boundary_f
+from clips4.evaluation.metrics.confusion import PictureScore, Scores, Tally, confusion_matrix, scores
+from clips4.evaluation.saved_masks import ObjectTrack, Rules, TrackingScores, guess_rules, score_sequence, summarise
 from clips4.utils.listening import Listener
 from clips4.utils.parallel import each
 

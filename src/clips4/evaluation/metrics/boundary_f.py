@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clips4.data.label_maps import IGNORE
-from clips4.evaluation.davis import contour_accuracy
+from clips4.evaluation.metrics.davis import contour_accuracy
 
 BOUND = 0.0075  # tolerance as a share of the diagonal, as in Csurka et al.
 

@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image
 
 from clips4.data.benchmarks.davis import load_davis
-from clips4.evaluation.scoring import score_tracking
-from clips4.evaluation.tracking import read_mask
-from clips4.evaluation.video import by_features, held_still, score_videos
+from clips4.evaluation.predictions import score_tracking
+from clips4.evaluation.saved_masks import read_mask
+from clips4.evaluation.vos import by_features, held_still, score_videos
 from clips4.inference.video.label_propagation import Recipe
 from tests.data.benchmarks import miniatures
 from tests.inference.video.test_label_propagation import PLACES, colours, moving

@@ -10,12 +10,12 @@ from PIL import Image
 
 from clips4.data.label_maps import read_labels
 from clips4.errors import UserError
-from clips4.evaluation.davis import statistics
-from clips4.evaluation.records import describe_tracking_report
-from clips4.evaluation.scoring import score_tracking
-from clips4.evaluation.tracking import davis_palette, guess_rules, read_mask, summarise
+from clips4.evaluation.metrics.davis import statistics
+from clips4.evaluation.predictions import score_tracking
+from clips4.evaluation.record import describe_tracking_report
+from clips4.evaluation.saved_masks import davis_palette, guess_rules, read_mask, summarise
+from tests.evaluation.metrics.test_davis import blob, shifted
 from tests.evaluation.shared import shared
-from tests.evaluation.test_davis import blob, shifted
 from tests.reference import davis as literal
 
 

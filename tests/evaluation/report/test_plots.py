@@ -10,9 +10,9 @@ from PIL import Image
 from clips4.data.class_names import load_classes
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder, value_table
-from clips4.evaluation.confusion import Tally, confusion_matrix, scores
-from clips4.evaluation.records import describe_scores, markdown, picture_records, provenance
-from clips4.evaluation.reports import confusion_picture, embedding_picture, side_by_side, worst_pictures
+from clips4.evaluation.metrics.confusion import Tally, confusion_matrix, scores
+from clips4.evaluation.record import describe_scores, markdown, picture_records, provenance
+from clips4.evaluation.report.plots import confusion_picture, embedding_picture, side_by_side, worst_pictures
 from clips4.utils.images import RGB
 from tests.helpers import unit, write_images
 

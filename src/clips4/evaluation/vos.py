@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clips4.data.benchmarks.davis import Sequence as Video
-from clips4.evaluation.davis import contour_accuracy, region_similarity
-from clips4.evaluation.tracking import ObjectTrack, Rules, TrackingScores, read_mask, summarise
+from clips4.evaluation.metrics.davis import contour_accuracy, region_similarity
+from clips4.evaluation.saved_masks import ObjectTrack, Rules, TrackingScores, read_mask, summarise
 from clips4.inference.video.label_propagation import Recipe, track
 from clips4.utils.images import RGB, load_rgb
 from clips4.utils.listening import Listener, Silent

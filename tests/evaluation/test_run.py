@@ -45,7 +45,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
-HOMES = ("clips4.evaluation.evaluate", "clips4.inference.segmenter", "clips4.training.loop")
+HOMES = ("clips4.evaluation.run", "clips4.inference.segmenter", "clips4.training.loop")
 
 
 @pytest.fixture(autouse=True)
@@ -210,7 +210,7 @@ def test_ablation_is_one_table_and_goes_on_where_it_stopped(
         trained.append(run)
         return train(paths, classes, config, run, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("clips4.ablation.train", counted)
+    monkeypatch.setattr("clips4.evaluation.ablation.train", counted)
     (out / "l_t+l_e/scores.json").unlink()
     assert runs(*arguments) == table
     assert trained == [out / "l_t+l_e"], "what was scored is not trained again"

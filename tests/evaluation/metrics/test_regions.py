@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from clips4.evaluation.regions import (
+from clips4.evaluation.metrics.regions import (
     best_scales,
     boundary_matches,
     covering,

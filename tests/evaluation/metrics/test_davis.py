@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from clips4.data.label_maps import read_labels
-from clips4.evaluation.davis import boundary_map, contour_accuracy, region_similarity, statistics
+from clips4.evaluation.metrics.davis import boundary_map, contour_accuracy, region_similarity, statistics
 from tests.evaluation.shared import shared
 from tests.helpers import provable, seeds
 from tests.reference import davis as literal

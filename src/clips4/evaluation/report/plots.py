@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder
-from clips4.evaluation.confusion import PictureScore
+from clips4.evaluation.metrics.confusion import PictureScore
 from clips4.outputs.render import draw_legend, legend_font
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, blend, boundaries, colour_labels, encode_png, load_rgb, palette

@@ -15,7 +15,7 @@ from clips4.config import TeacherConfig, load_config
 from clips4.data.class_names import ClassList, load_classes
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder
-from clips4.evaluation.language import (
+from clips4.evaluation.open_vocabulary import (
     answer,
     class_query,
     cosines,
@@ -28,7 +28,7 @@ from clips4.evaluation.language import (
     text_query,
 )
 from clips4.evaluation.protocols import Background, Protocol, class_file_hash
-from clips4.evaluation.records import describe_scores
+from clips4.evaluation.record import describe_scores
 from clips4.inference.segmenter import Segmenter
 from clips4.method.prototypes import known_prototypes
 from clips4.models.teachers.feature_cache import TeacherMaps
@@ -192,7 +192,7 @@ def test_words_compete_and_small_areas_are_no_answer() -> None:
 
 
 def test_classes_a_few_at_a_time_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from clips4.evaluation import language
+    from clips4.evaluation import open_vocabulary as language
 
     logits, owner = torch.randn(11, 4, 5, generator=torch.Generator().manual_seed(0)), torch.arange(11)
     rule = Background(threshold=0.2, scale=3, asked=True, area=0.1)

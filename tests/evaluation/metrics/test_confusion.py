@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, jaccard_score
 
 from clips4.data.label_maps import IGNORE
-from clips4.evaluation.confusion import Tally, confusion_matrix, scores
+from clips4.evaluation.metrics.confusion import Tally, confusion_matrix, scores
 from tests.helpers import provable, seeds
 
 TRUTH = np.array([[0, 0, 1], [1, 2, IGNORE]])

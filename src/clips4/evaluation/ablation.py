@@ -10,9 +10,9 @@ from clips4.config import Config, known_keys, load_config, parse_config
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import ClassList, load_classes
 from clips4.errors import UserError
-from clips4.evaluation.evaluate import Record, evaluate_by_language
 from clips4.evaluation.protocols import V1, known_classes
-from clips4.evaluation.records import markdown, percent, write_json
+from clips4.evaluation.record import markdown, percent, write_json
+from clips4.evaluation.run import Record, evaluate_by_language
 from clips4.models.checkpoint import checkpoint_folders
 from clips4.models.teachers.base import pinned
 from clips4.training.loop import train

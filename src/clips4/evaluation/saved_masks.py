@@ -11,7 +11,7 @@ from PIL import Image
 
 from clips4.data.label_maps import IGNORE
 from clips4.errors import UserError
-from clips4.evaluation.davis import Statistics, contour_accuracy, region_similarity, statistics
+from clips4.evaluation.metrics.davis import Statistics, contour_accuracy, region_similarity, statistics
 
 Rules = Literal["davis16", "davis17"]
 

@@ -1,0 +1,1 @@
+"""Figures from arrays alone; no model, no torch."""

@@ -1,0 +1,1 @@
+"""What a run learned, collected once and drawn as one page."""
