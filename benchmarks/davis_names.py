@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clips4.commands.bars import bars
+from clips4.cli.bars import bars
 from clips4.config import load_config
 from clips4.data.benchmarks.davis import load_davis
 from clips4.data.class_names import load_classes

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from clips4.demo import sample_photographs
+from clips4.cli.demo import sample_photographs
 from clips4.evaluation.report.collect import gather
 from clips4.outputs import charts as figures
 from clips4.outputs.render import draw_legend, legend_font

@@ -30,7 +30,7 @@ def check_command_line(line: str) -> list[str]:
     Returns:
         The command's name, in words.
     """
-    from clips4.cli import app
+    from clips4.cli.app import app
 
     arguments = clips4_arguments(line.split(" | ")[-1])
     assert arguments is not None, f"no clips4 in {line!r}"
@@ -47,7 +47,7 @@ def check_command_line(line: str) -> list[str]:
         arguments = arguments[1:]
     with pytest.MonkeyPatch.context() as patch:
         # patterns and lists are of files that the reader has
-        patch.setattr("clips4.commands.arguments._expand", lambda path: [Path(path)])
+        patch.setattr("clips4.cli.arguments._expand", lambda path: [Path(path)])
         try:
             command.make_context(" ".join(words), list(arguments))
         except Exception as error:

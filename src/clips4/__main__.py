@@ -1,5 +1,5 @@
 """``python -m clips4`` is the command ``clips4``."""
 
-from clips4.cli import main
+from clips4.cli.app import main
 
 main()

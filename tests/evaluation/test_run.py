@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clips4.cli import main
+from clips4.cli.app import main
 from clips4.config import Config
 from clips4.data.label_maps import read_labels
 from clips4.errors import UserError

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from clips4.cli import main
+from clips4.cli.app import main
 from clips4.config import TeacherConfig
 from clips4.data.class_names import load_classes
 from clips4.data.image_folder import Skipped
@@ -20,10 +20,10 @@ from clips4.inference.segmenter import Segmenter
 from clips4.models.checkpoint import Prototypes
 from clips4.utils.images import load_rgb
 from clips4.utils.listening import Silent
+from tests.cli.test_app import Fails, fails  # noqa: F401  # the fixture
 from tests.conftest import write_broken_pictures
 from tests.helpers import unit
 from tests.inference.test_classifier import Words
-from tests.test_cli import Fails, fails  # noqa: F401  # the fixture
 
 RED, GREEN, BLUE, GREY = (250, 10, 10), (10, 250, 10), (10, 10, 250), (128, 128, 128)
 

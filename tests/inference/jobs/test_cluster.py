@@ -14,8 +14,8 @@ from clips4.inference.jobs.cluster import CENTRES, cluster_files, read_centres
 from clips4.inference.jobs.segment import Loaded, TeacherOptions, load_segmenter
 from clips4.inference.segmenter import nearest_class
 from clips4.utils.listening import Silent
+from tests.cli.test_app import Fails, clips4, fails  # noqa: F401  # a fixture
 from tests.conftest import write_broken_pictures
-from tests.test_cli import Fails, clips4, fails  # noqa: F401  # a fixture
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from clips4.inference.video.label_propagation import Recipe
 from clips4.utils.images import RGB, to_tensor
 from clips4.utils.listening import Silent
 from clips4.utils.video import VideoWriter, open_frames
-from tests.test_cli import Fails, clips4, fails  # noqa: F401  # a fixture
+from tests.cli.test_app import Fails, clips4, fails  # noqa: F401  # a fixture
 
 PLACES = [(8, 8), (8, 16), (12, 24), (16, 32), (16, 40)]
 

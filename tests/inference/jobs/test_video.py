@@ -22,8 +22,8 @@ from clips4.inference.video.temporal_smoothing import Steadiness, flicker
 from clips4.models.checkpoint import load_checkpoint
 from clips4.utils.listening import Silent
 from clips4.utils.video import VideoWriter
+from tests.cli.test_app import Fails, clips4, fails  # noqa: F401  # a fixture
 from tests.conftest import photograph
-from tests.test_cli import Fails, clips4, fails  # noqa: F401  # a fixture
 
 
 @pytest.fixture(scope="module")

@@ -7,19 +7,19 @@ from typing import Annotated
 
 import typer
 
-from clips4.commands.ablate import ablate
-from clips4.commands.arguments import expand_paths
-from clips4.commands.cluster import cluster
-from clips4.commands.evaluate import app as evaluate_app
-from clips4.commands.export import export
-from clips4.commands.publish import publish
-from clips4.commands.score import app as score_app
-from clips4.commands.segment import segment
-from clips4.commands.speaking import listed, remark, summarise
-from clips4.commands.track import track
-from clips4.commands.unknown import unknown
+from clips4.cli.arguments import expand_paths
+from clips4.cli.commands.ablate import ablate
+from clips4.cli.commands.cluster import cluster
+from clips4.cli.commands.evaluate import app as evaluate_app
+from clips4.cli.commands.export import export
+from clips4.cli.commands.publish import publish
+from clips4.cli.commands.score import app as score_app
+from clips4.cli.commands.segment import segment
+from clips4.cli.commands.track import track
+from clips4.cli.commands.unknown import unknown
+from clips4.cli.console import listed, remark, summarise
+from clips4.cli.shell import run
 from clips4.errors import UserError
-from clips4.shell import run
 
 app = typer.Typer(
     name="clips4",
@@ -64,8 +64,8 @@ def demo(
     device: Device = "auto",
 ) -> None:
     """Train on sample photographs, offline, and write a page that shows what was learned."""
-    from clips4.commands.bars import bars
-    from clips4.demo import run_demo
+    from clips4.cli.bars import bars
+    from clips4.cli.demo import run_demo
 
     with bars() as listener:
         page = run_demo(out, overrides or [], device, listener)
@@ -97,7 +97,7 @@ def train(
     device: Device = "auto",
 ) -> None:
     """Train a student on unlabelled pictures. Started by torchrun or Slurm, on many devices."""
-    from clips4.commands.bars import bars
+    from clips4.cli.bars import bars
     from clips4.config import load_config
     from clips4.data.class_names import load_classes
     from clips4.data.image_source import find_pictures
@@ -166,7 +166,7 @@ def regions(
     as_json: Annotated[bool, typer.Option("--json", help="Say for machines what was done.")] = False,
 ) -> None:
     """Divide pictures into visually coherent regions: for each a 16-bit label PNG and an overlay."""
-    from clips4.commands.bars import bars
+    from clips4.cli.bars import bars
     from clips4.regions.job import region_files, region_settings
     from clips4.utils.devices import pick_device
     from clips4.utils.images import find_images
@@ -194,10 +194,10 @@ def doctor(
     split: Annotated[str | None, typer.Option("--split", help="Its split; the validation part.")] = None,
 ) -> None:
     """Say versions, devices, weights found, and what is missing for which command; or check a copy of a set."""
-    from clips4.doctor import describe, diagnose
+    from clips4.cli.doctor import describe, diagnose
 
     if data is not None or dataset is not None:
-        from clips4.commands.check import check_copy
+        from clips4.cli.check import check_copy
 
         check_copy(data, dataset, split, as_json)
         return

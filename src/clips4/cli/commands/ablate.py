@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from clips4.commands.arguments import expand_paths
-from clips4.commands.speaking import remark
+from clips4.cli.arguments import expand_paths
+from clips4.cli.console import remark
 
 
 def ablate(
@@ -40,7 +40,7 @@ def ablate(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Train and score a run for every setting: losses, number of unknown prototypes, m, text or prototypes."""
-    from clips4.commands.bars import bars
+    from clips4.cli.bars import bars
     from clips4.errors import UserError
     from clips4.evaluation.ablation import ablate as run_ablation
     from clips4.training.loop import Interrupted

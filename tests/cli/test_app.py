@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clips4.cli import main
+from clips4.cli.app import main
 from tests.conftest import TINY, photograph, write_broken_pictures, write_odd_pictures
 
 SETTINGS = [part for setting in TINY for part in ("--set", setting)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from clips4 import doctor
+from clips4.cli import doctor
 from tests.models.teachers.hub_server import HubServer
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from skimage import data
 from typer.testing import CliRunner
 
-from clips4.cli import app
+from clips4.cli.app import app
 from clips4.inference.segmenter import Segmenter
 from clips4.method.prototypes import spoken
 from clips4.models.checkpoint import load_checkpoint

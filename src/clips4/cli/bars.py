@@ -1,6 +1,6 @@
 """Progress bars of commands, on the error stream."""
 
-from clips4.commands.speaking import is_quiet
+from clips4.cli.console import is_quiet
 from clips4.utils.progress import Bars
 
 

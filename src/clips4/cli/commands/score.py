@@ -39,7 +39,7 @@ def semantic(
     workers: Workers = 1,
 ) -> None:
     """mIoU, pixel accuracy, mean accuracy and boundary F of label PNGs (0..K-1, named as the pictures)."""
-    from clips4.commands.bars import bars
+    from clips4.cli.bars import bars
     from clips4.data.class_names import load_classes
     from clips4.evaluation.predictions import folder_truth, score_semantic
     from clips4.evaluation.protocols import SCORE_SEMANTIC, class_file_hash, set_truth
@@ -81,7 +81,7 @@ def tracking(
     workers: Workers = 1,
 ) -> None:
     """J and F (mean, recall, decay) of masks PRED/SEQUENCE/FRAME.png by the rules of DAVIS."""
-    from clips4.commands.bars import bars
+    from clips4.cli.bars import bars
     from clips4.evaluation.predictions import score_tracking
     from clips4.evaluation.protocols import SCORE_TRACKING
     from clips4.evaluation.record import describe_tracking_report, percent, provenance, write_json

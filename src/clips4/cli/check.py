@@ -11,7 +11,7 @@ from clips4.errors import UserError
 
 def check_copy(data: Path | None, dataset: str | None, split: str | None, as_json: bool) -> None:
     """Print what was found; exit code 1 where the copy has a problem."""
-    from clips4.commands.bars import bars
+    from clips4.cli.bars import bars
     from clips4.data.benchmarks.verify import check_set, checkable, describe_check
 
     if data is None or dataset is None:

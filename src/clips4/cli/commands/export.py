@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from clips4.commands.arguments import expand_paths
-from clips4.commands.speaking import summarise
+from clips4.cli.arguments import expand_paths
+from clips4.cli.console import summarise
 from clips4.errors import UserError
 
 

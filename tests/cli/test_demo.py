@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from clips4.cli.demo import PAGE, run_demo, sample_photographs
 from clips4.config import load_config
 from clips4.data.class_names import load_classes
-from clips4.demo import PAGE, run_demo, sample_photographs
 from clips4.errors import UserError
 from clips4.utils.images import load_rgb
 from clips4.utils.listening import Silent
@@ -24,7 +24,7 @@ def test_the_sample_photographs_are_there_and_can_be_read() -> None:
 
 
 def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clips4.demo.find_spec", lambda _: None)
+    monkeypatch.setattr("clips4.cli.demo.find_spec", lambda _: None)
     with pytest.raises(UserError, match="pip install"):
         sample_photographs()
 

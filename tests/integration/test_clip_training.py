@@ -18,10 +18,10 @@ from clips4.models.teachers.base import load_teacher
 from clips4.training.log import LOG, read_log
 from clips4.training.loop import train
 from clips4.utils.listening import Silent
+from tests.cli.test_app import SETTINGS, clips4
 from tests.conftest import TINY, photograph
 from tests.helpers import FakeTeacher, unit
 from tests.models.teachers.models import write_clip
-from tests.test_cli import SETTINGS, clips4
 
 CLASSES = load_classes(["cat", "cup: cup, mug", "grass"])
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clips4.commands.speaking import summarise
+from clips4.cli.console import summarise
 
 
 def track(
@@ -37,7 +37,7 @@ def track(
     """Follow the objects of a first mask through the frames, by similarity of the student's features."""
     from dataclasses import asdict
 
-    from clips4.commands.bars import bars
+    from clips4.cli.bars import bars
     from clips4.evaluation.record import write_json
     from clips4.inference.features import load_features
     from clips4.inference.jobs.track import track_files

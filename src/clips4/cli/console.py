@@ -12,7 +12,7 @@ from typing import Protocol
 
 import typer
 
-from clips4.shell import QUIET
+from clips4.cli.shell import QUIET
 
 
 class _Worked(Protocol):

@@ -57,7 +57,7 @@ def language(
     device: Device = "auto",
 ) -> None:
     """Name every pixel by words; mIoU of known, unknown and all classes."""
-    from clips4.commands.bars import bars
+    from clips4.cli.bars import bars
     from clips4.evaluation.run import evaluate_by_language
 
     with bars() as listener:
@@ -98,7 +98,7 @@ def unsupervised(
     device: Device = "auto",
 ) -> None:
     """Clusters matched to the truth, nearest labelled neighbours, or a linear probe: three different numbers."""
-    from clips4.commands.bars import bars
+    from clips4.cli.bars import bars
     from clips4.evaluation.linear_probe import ProbeRecipe
     from clips4.evaluation.run import evaluate_unsupervised
     from clips4.evaluation.unsupervised import ClusterRecipe, RetrievalRecipe
@@ -143,7 +143,7 @@ def tracking(
     device: Device = "auto",
 ) -> None:
     """The first mask travels by similarity of features; J and F by the rules of DAVIS."""
-    from clips4.commands.bars import bars
+    from clips4.cli.bars import bars
     from clips4.evaluation.run import evaluate_tracking
     from clips4.inference.video.label_propagation import Recipe
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clips4.commands.arguments import expand_paths
+from clips4.cli.arguments import expand_paths
 
 
 def cluster(
@@ -29,8 +29,8 @@ def cluster(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Divide pictures into k clusters of like pixels, the same k for all: label PNG, overlay, JSON for each."""
-    from clips4.commands.bars import bars
-    from clips4.commands.segment import report
+    from clips4.cli.bars import bars
+    from clips4.cli.commands.segment import report
     from clips4.inference.jobs.cluster import cluster_files
     from clips4.inference.jobs.segment import TeacherOptions, load_segmenter
 

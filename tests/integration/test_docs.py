@@ -18,7 +18,7 @@ import pytest
 from tests.command_lines import check_command_line, clips4_arguments, logical_lines
 from tests.conftest import photograph
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # words that begin a line which is no command of ours, and what is to be true of it
 _OTHERS = {"pip", "make", "find", "python"}

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from clips4.commands.arguments import expand_paths
+from clips4.cli.arguments import expand_paths
+from clips4.cli.shell import describe, global_flags_first, run
 from clips4.errors import UserError
-from clips4.shell import describe, global_flags_first, run
-from tests.test_cli import SETTINGS, clips4
+from tests.cli.test_app import SETTINGS, clips4
 
 
 def test_global_flags_stand_anywhere_but_after_two_dashes() -> None:
@@ -95,7 +95,7 @@ def test_wrong_usage_is_one_line(arguments: list[str], words: str) -> None:
 
 def commands() -> list[list[str]]:
     """Every command and command of a command, as words."""
-    from clips4.cli import app
+    from clips4.cli.app import app
 
     found = []
 
@@ -112,7 +112,7 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_every_commands_help_has_an_example_that_parses(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    from clips4.cli import app
+    from clips4.cli.app import app
     from tests.command_lines import check_command_line
 
     assert run(app, [*words, "--help"]) == 0
@@ -239,6 +239,6 @@ def test_importing_clips4_and_asking_for_help_import_nothing_heavy() -> None:
     code = "import sys; sys.argv = ['clips4', '--help']\ntry:\n import clips4.__main__\nexcept SystemExit: pass\n"
     code += "print(*sys.modules, file=sys.stderr)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr.split()
-    assert "clips4.cli" in loaded
+    assert "clips4.cli.app" in loaded
     heavy = {"torch", "numpy", "scipy", "skimage", "transformers", "kornia", "pydantic", "PIL", "huggingface_hub"}
     assert not heavy & set(loaded)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clips4.commands.speaking import summarise
+from clips4.cli.console import summarise
 from clips4.errors import UserError
 
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clips4.commands.arguments import expand_paths
-from clips4.commands.speaking import listed, remark, summarise
+from clips4.cli.arguments import expand_paths
+from clips4.cli.console import listed, remark, summarise
 from clips4.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def segment(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Name the pixels of pictures: for each a label PNG, an overlay with a legend, and JSON; COCO, YOLO, a gallery."""
-    from clips4.commands.bars import bars
+    from clips4.cli.bars import bars
     from clips4.inference.jobs.segment import TeacherOptions, load_segmenter, parse_reading, segment_files
     from clips4.inference.video.temporal_smoothing import Steadiness
 

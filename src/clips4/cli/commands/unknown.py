@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from clips4.commands.arguments import expand_paths
-from clips4.commands.speaking import remark, summarise
+from clips4.cli.arguments import expand_paths
+from clips4.cli.console import remark, summarise
 
 
 def unknown(
@@ -26,7 +26,7 @@ def unknown(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Show the unknown classes that a run discovered: how much of pictures, where, and what they may be called."""
-    from clips4.commands.bars import bars
+    from clips4.cli.bars import bars
     from clips4.inference.jobs.discover import DOCUMENT, PAGE, unknown_files
     from clips4.inference.segmenter import Segmenter
     from clips4.utils.images import find_images

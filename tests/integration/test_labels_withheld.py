@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from clips4.cli import app
+from clips4.cli.app import app
 from clips4.models.checkpoint import WEIGHTS, checkpoint_folders
 from clips4.training.log import LOG, read_log
 from tests.conftest import TINY, photograph
