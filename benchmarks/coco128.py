@@ -26,13 +26,13 @@ from clips4.evaluation.open_vocabulary import score_language
 from clips4.evaluation.protocols import V1, class_file_hash
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.segmenter import Segmenter
-from clips4.inference.tta import ReadingOptions
+from clips4.inference.tta import InferenceOptions
 from clips4.models.checkpoint import checkpoint_folders, load_checkpoint, versions
 from clips4.training.loop import train
 from clips4.utils.images import find_images
-from clips4.utils.progress import Bars
+from clips4.utils.progress import ProgressBars
 
-READINGS = {"": None, ", at three sizes and mirrored": ReadingOptions(scales=(0.7, 1, 1.4), flip=True)}
+READINGS = {"": None, ", at three sizes and mirrored": InferenceOptions(scales=(0.7, 1, 1.4), flip=True)}
 
 
 def main() -> None:
@@ -50,16 +50,16 @@ def main() -> None:
     config, classes = load_config(arguments.preset, arguments.set), load_classes("coco128")
     dataset = coco128(arguments.data, classes)
     started = time.perf_counter()
-    with Bars(Console(stderr=True)) as bars:
+    with ProgressBars(Console(stderr=True)) as bars:
         photographs = find_images(arguments.data / "images")
-        train(photographs, classes, config, arguments.out, bool(checkpoint_folders(arguments.out)), listener=bars)
+        train(photographs, classes, config, arguments.out, bool(checkpoint_folders(arguments.out)), progress=bars)
         minutes = (time.perf_counter() - started) / 60
         refinement = Refinement(arguments.prompt_denoising, arguments.key_smoothing, arguments.pamr)
         prototypes = load_checkpoint(arguments.out).prototypes
         for_teacher = {"text": prototypes.text, "prototypes": prototypes.known}
         for_student = {
             **for_teacher,
-            "prototypes": prototypes.asked_known,
+            "prototypes": prototypes.query_known,
             "the teacher's prototypes": prototypes.known,
         }
         rows: dict[str, Scores] = {}

@@ -24,11 +24,11 @@ from clips4.data.class_names import load_classes
 from clips4.evaluation.named_objects import object_names, score_named_objects
 from clips4.evaluation.protocols import V1, class_file_hash
 from clips4.inference.segmenter import Segmenter
-from clips4.inference.tta import ReadingOptions
+from clips4.inference.tta import InferenceOptions
 from clips4.models.checkpoint import checkpoint_folders, load_checkpoint
 from clips4.training.loop import train
 
-READINGS = {"": None, ", at three sizes and mirrored": ReadingOptions(scales=(0.7, 1, 1.4), flip=True)}
+READINGS = {"": None, ", at three sizes and mirrored": InferenceOptions(scales=(0.7, 1, 1.4), flip=True)}
 
 
 def rows_of(how: str, known: Tensor, unknown: Tensor) -> dict[str, Tensor]:
@@ -51,14 +51,14 @@ def main() -> None:
     config, classes = load_config(arguments.preset, arguments.set), load_classes("davis16-names")
     videos, objects = load_davis(arguments.data), object_names(classes)
     started = time.perf_counter()
-    with bars() as listener:
+    with bars() as progress:
         frames = [frame for video in videos for frame in video.frames[:: arguments.every]]
-        train(frames, classes, config, arguments.out, bool(checkpoint_folders(arguments.out)), listener=listener)
+        train(frames, classes, config, arguments.out, bool(checkpoint_folders(arguments.out)), progress=progress)
         minutes = (time.perf_counter() - started) / 60
         prototypes = load_checkpoint(arguments.out).prototypes
         by_text = rows_of("text", prototypes.text, prototypes.unknown)
         for_teacher = by_text | rows_of("prototypes", prototypes.known, prototypes.unknown)
-        for_student = by_text | rows_of("prototypes", prototypes.asked_known, prototypes.asked_unknown)
+        for_student = by_text | rows_of("prototypes", prototypes.query_known, prototypes.query_unknown)
         rows: dict[str, dict[str, float]] = {}
         for reading, options in ({"": None} if arguments.once else READINGS).items():
             asked = []
@@ -67,7 +67,7 @@ def main() -> None:
                 asked.append(("teacher", teacher, for_teacher))
             asked.append(("student", Segmenter.load(arguments.out, options=options), for_student))
             for who, segmenter, vectors in asked:
-                ious = score_named_objects(segmenter, videos, objects, vectors, arguments.every, listener)
+                ious = score_named_objects(segmenter, videos, objects, vectors, arguments.every, progress)
                 rows |= {f"{who} by {how}{reading}": found for how, found in ious.items()}
     names = [video.name for video in videos]
     print("| | mean | " + " | ".join(names) + " |\n|---|" + "---:|" * (1 + len(names)))

@@ -31,12 +31,12 @@ NAMED = {  # what is marked in a sequence, as coco128 names it
 
 def measure(segmenter: Segmenter, frames: list, masks: list, label: int, classes: str, how: Steadiness) -> list[float]:  # type: ignore[type-arg]
     """Flicker, recall and IoU of the named object, seconds per frame."""
-    question, steady, before = segmenter.question(classes), SteadyEmbeddings(how), None
+    query, steady, before = segmenter.query(classes), SteadyEmbeddings(how), None
     changes, recalls, overlaps = [], [], []
     start = time.perf_counter()
     for frame, mask in zip(frames, masks, strict=True):
         read = segmenter.read(frame)
-        labels = segmenter.answer(read._replace(z=steady(read.z)), question, unknown=False).labels
+        labels = segmenter.answer(read._replace(z=steady(read.z)), query, unknown=False).labels
         if before is not None:
             changes.append(flicker(before, labels))
         before, own = labels, labels == label
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--low", type=float, default=0.5)
     given = parser.parse_args()
     segmenter = Segmenter.load(given.run, device="cpu")
-    names = segmenter.question(given.classes).names
+    names = segmenter.query(given.classes).names
     rows: dict[float, list[list[float]]] = {float(weight): [] for weight in given.weights.split(",")}
     for video in load_davis(given.davis):
         if video.name not in NAMED:

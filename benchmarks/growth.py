@@ -36,9 +36,9 @@ def prototypes(count: int, folder: Path) -> None:
     search = PrototypeSearch(F.normalize(torch.randn(92, 384, generator=draw), dim=1), 32, 4096, 0)
     before, started = resident(), time.perf_counter()
     highest = before
-    for picture in range(count):
-        search.add(F.normalize(torch.randn(64, 384, generator=draw), dim=1), picture)
-        if picture % 500 == 0:
+    for image in range(count):
+        search.add(F.normalize(torch.randn(64, 384, generator=draw), dim=1), image)
+        if image % 500 == 0:
             highest = max(highest, resident())
     near, drawn = search.candidates()
     print(
@@ -78,12 +78,12 @@ def training(steps: int, folder: Path) -> None:
     from clips4.config import load_config
     from clips4.data.class_names import load_classes
     from clips4.training.loop import train
-    from clips4.utils.listening import Silent
+    from clips4.utils.progress import NoProgress
 
     os.environ["CLIPS4_CACHE"] = str(folder / "cache")
     marks: list[str] = []
 
-    class Memory(Silent):
+    class Memory(NoProgress):
         def __init__(self) -> None:
             self.step = 0
 
@@ -96,7 +96,7 @@ def training(steps: int, folder: Path) -> None:
     config = load_config("cpu", [*SETTINGS, f"train.steps={steps}", f"train.save_every={steps}"])
     started = time.perf_counter()
     paths = make_pictures(folder / "pictures", 16)
-    train(paths, load_classes("cat,cup,grass"), config, folder / "run", device="cpu", listener=Memory())
+    train(paths, load_classes("cat,cup,grass"), config, folder / "run", device="cpu", progress=Memory())
     print(f"training, {steps} steps: {time.perf_counter() - started:.0f} s, MiB at each tenth: {' '.join(marks)}")
 
 

@@ -33,8 +33,8 @@ from clips4.config import load_config
 from clips4.data.class_names import ClassList
 from clips4.inference.segmenter import Segmenter
 from clips4.models.checkpoint import Prototypes
-from clips4.models.onnx.export import AskedStudent, to_proto
-from clips4.models.onnx.quantize import quantise
+from clips4.models.onnx.export import StudentWithClassifier, to_proto
+from clips4.models.onnx.quantize import quantize
 from clips4.models.onnx.runtime import OnnxEncoder
 from clips4.models.student import empty_student
 
@@ -83,7 +83,7 @@ def ways(backbone: str, side: int, without: list[str]) -> dict[str, Pass]:
         found[f"{backbone}, compiled"] = torch.compile(student)
     if "onnx" in without and "int8" in without:
         return found
-    proto = to_proto(AskedStudent(student), DIMENSIONS)
+    proto = to_proto(StudentWithClassifier(student), DIMENSIONS)
     if "onnx" not in without:
         found[f"{backbone}, ONNX Runtime"] = OnnxEncoder(session(proto), DIMENSIONS, student.stride)
     if "int8" not in without:
@@ -92,9 +92,9 @@ def ways(backbone: str, side: int, without: list[str]) -> dict[str, Pass]:
 
             noise = np.random.default_rng(0).integers(0, 256, (4, side, side, 3), np.uint8)
             paths = [Path(folder) / f"{number}.png" for number in range(len(noise))]
-            for path, picture in zip(paths, noise, strict=True):
-                Image.fromarray(picture).save(path)
-            small, _ = quantise(proto, paths, side, any_prototypes())
+            for path, image in zip(paths, noise, strict=True):
+                Image.fromarray(image).save(path)
+            small, _ = quantize(proto, paths, side, any_prototypes())
         found[f"{backbone}, ONNX Runtime int8"] = OnnxEncoder(session(small), DIMENSIONS, student.stride)
     return found
 
@@ -149,8 +149,8 @@ def asking(classes: int = 20, rounds: int = 15) -> dict[str, Any]:
     config = load_config("cpu")
     student = empty_student(config.student, DIMENSIONS).eval()
     segmenter = Segmenter(student, config.teacher, config.data.inference_side, torch.device("cpu"), any_prototypes())
-    picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
-    read = segmenter.read(picture)
+    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    read = segmenter.read(image)
     seconds = []
     for number in range(rounds):
         draw = torch.Generator().manual_seed(number)

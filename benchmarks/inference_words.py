@@ -52,25 +52,25 @@ def main() -> None:
         width, height = map(int, arguments.size.split("x"))
         draw = np.random.default_rng(0)
         coarse = [Image.fromarray(draw.integers(0, 256, (9, 12, 3), np.uint8)) for _ in range(arguments.rounds + 2)]
-        pictures = [np.asarray(each.resize((width, height), Image.Resampling.BICUBIC)) for each in coarse]
-        if arguments.picture:
-            pictures[0] = load_rgb(arguments.picture)
-            height, width = pictures[0].shape[:2]
+        images = [np.asarray(each.resize((width, height), Image.Resampling.BICUBIC)) for each in coarse]
+        if arguments.image:
+            images[0] = load_rgb(arguments.image)
+            height, width = images[0].shape[:2]
         words, count = nouns(), arguments.words
         fixed = words[:count]
-        segmenter.segment(pictures[0], fixed)  # loads the teacher
-        segmenter.set_image(pictures[0])
+        segmenter.segment(images[0], fixed)  # loads the teacher
+        segmenter.set_image(images[0])
         met = [words[1000 + n * count : 1000 + (n + 1) * count] for n in range(arguments.rounds + 2)]
         new = [words[2000 + n * count : 2000 + (n + 1) * count] for n in range(arguments.rounds + 2)]
         for each in met:
-            segmenter.question(each)
+            segmenter.query(each)
         unknown = len(segmenter.prototypes.unknown) if segmenter.prototypes else 0
         print(f"{width} x {height}, {count} words and {unknown} unknown classes, {arguments.threads} threads")
         for name, work in {
             "the same words": lambda _: segmenter.segment(classes=fixed),
             "other words": lambda n: segmenter.segment(classes=met[n]),
             "new words": lambda n: segmenter.segment(classes=new[n]),
-            "another picture": lambda n: segmenter.segment(pictures[n], fixed),
+            "another picture": lambda n: segmenter.segment(images[n], fixed),
         }.items():
             median, slowest, busy = timed(work, arguments.rounds)
             print(f"{name:16} {median:8.1f} ms   slowest {slowest:8.1f} ms   processor {busy:8.1f} ms", flush=True)

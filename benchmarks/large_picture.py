@@ -43,13 +43,13 @@ def measure(arguments: argparse.Namespace) -> None:
     """One way, in this process; prints JSON."""
     import torch
 
-    from clips4.inference.segmenter import ReadingOptions, Segmenter
+    from clips4.inference.segmenter import InferenceOptions, Segmenter
 
     torch.set_num_threads(arguments.threads)
-    options = ReadingOptions(**WAYS[arguments.way])  # type: ignore[arg-type]
+    options = InferenceOptions(**WAYS[arguments.way])  # type: ignore[arg-type]
     segmenter = Segmenter.load(arguments.run, "cpu", options=options)
     began = time.perf_counter()
-    result = segmenter.segment(arguments.picture, arguments.classes)
+    result = segmenter.segment(arguments.image, arguments.classes)
     seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
     print(json.dumps({"seconds": round(seconds, 1), "peak_gib": round(peak, 2), "size": result.labels.shape}))
@@ -69,12 +69,12 @@ def main() -> None:
         measure(arguments)
         return
     with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder) / "large.jpg"
+        image = Path(folder) / "large.jpg"
         width, height = map(int, arguments.size.split("x"))
-        photograph(width, height).save(picture, quality=92)
-        print(f"{width} x {height}, {picture.stat().st_size / 2**20:.1f} MiB on disk")
+        photograph(width, height).save(image, quality=92)
+        print(f"{width} x {height}, {image.stat().st_size / 2**20:.1f} MiB on disk")
         for way in [arguments.only] if arguments.only else WAYS:
-            command = [sys.executable, __file__, *sys.argv[1:], "--way", way, "--picture", str(picture)]
+            command = [sys.executable, __file__, *sys.argv[1:], "--way", way, "--picture", str(image)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             found = json.loads(done.stdout.splitlines()[-1])
             print(f"{way:45} {found['seconds']:8.1f} s   peak {found['peak_gib']:.2f} GiB", flush=True)

@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clips4.inference.jobs.folder import answer_pictures
+from clips4.inference.jobs.folder import predict_folder
 from clips4.inference.segmenter import Segmentation
-from clips4.outputs.encode import Answer, answer_facts, answer_files
+from clips4.outputs.encode import ImagePrediction, image_facts, image_files
 from clips4.outputs.render import KINDS
 from clips4.utils.images import load_rgb, resize_map
-from clips4.utils.listening import Silent
+from clips4.utils.progress import NoProgress
 
 NAMES = tuple(f"class {index}" for index in range(20))
 
 
-def made_up(path: Path, stem: str) -> Answer:
+def made_up(path: Path, stem: str) -> ImagePrediction:
     """A smooth map of 20 classes, by the picture's name."""
     image = load_rgb(path)
     generator = torch.Generator().manual_seed(int(path.stem))
@@ -35,7 +35,7 @@ def made_up(path: Path, stem: str) -> Answer:
     result = Segmentation(
         image, labels.short().numpy(), scores.numpy(), NAMES, z=z, vectors=torch.eye(20, 32), owner=torch.arange(20)
     )
-    return Answer(result, path, stem)
+    return ImagePrediction(result, path, stem)
 
 
 def rss() -> int:
@@ -43,7 +43,7 @@ def rss() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def pictures(folder: Path, count: int, size: tuple[int, int]) -> list[Path]:
+def images(folder: Path, count: int, size: tuple[int, int]) -> list[Path]:
     """JPEG files of noise."""
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -60,21 +60,21 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        answers = [made_up(path, path.stem) for path in pictures(folder / "large", 10, (640, 480))]
+        answers = [made_up(path, path.stem) for path in images(folder / "large", 10, (640, 480))]
         for kind in KINDS:
             start = time.perf_counter()
-            sizes = [sum(map(len, answer_files(each, [kind]).values())) for each in answers]
+            sizes = [sum(map(len, image_files(each, [kind]).values())) for each in answers]
             if kind in ("coco", "panoptic"):
                 for each in answers:
-                    answer_facts(each, [kind])
+                    image_facts(each, [kind])
             seconds = (time.perf_counter() - start) / len(answers)
             print(f"{kind:9} {1000 * seconds:6.1f} ms a picture of 640 x 480, {np.mean(sizes) / 1024:6.0f} KiB")
-        small = pictures(folder / "small", given.pictures, (160, 120))
-        for count in (given.pictures // 10, given.pictures):
+        small = images(folder / "small", given.images, (160, 120))
+        for count in (given.images // 10, given.images):
             for again in ("first", "repeated"):
                 start = time.perf_counter()
-                outcome = answer_pictures(
-                    small[:count], folder / "out", KINDS, NAMES, "bench", made_up, False, Silent()
+                outcome = predict_folder(
+                    small[:count], folder / "out", KINDS, NAMES, "bench", made_up, False, NoProgress()
                 )
                 print(
                     f"{count} pictures, {again}: {time.perf_counter() - start:.1f} s, {len(outcome.done)} done, "

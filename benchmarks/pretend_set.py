@@ -25,10 +25,10 @@ from clips4.data.segmentation_dataset import LabelledFolder, value_table
 from clips4.evaluation import unsupervised
 from clips4.evaluation.open_vocabulary import class_query, evaluate_language
 from clips4.evaluation.protocols import Protocol
-from clips4.evaluation.record import describe_scores, picture_records
+from clips4.evaluation.record import describe_scores, image_records
 from clips4.inference.segmenter import Segmenter
 from clips4.utils.images import RGB
-from clips4.utils.listening import Silent
+from clips4.utils.progress import NoProgress
 
 CLASSES = 150
 COLOURS = np.random.default_rng(0).integers(20, 236, (CLASSES, 3)).astype(np.uint8)
@@ -57,7 +57,7 @@ class PretendSet(LabelledFolder):
             yield path, *make(index, self.side)
 
 
-class Meter(Silent):
+class Meter(NoProgress):
     """A Listener that notes resident memory at every tenth of a stage."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ def resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def colour(images: Tensor) -> Tensor:
+def color(images: Tensor) -> Tensor:
     """(B, 3, H, W) -> (B, 3, H / 8, W / 8) unit."""
     return torch.nn.functional.normalize(torch.nn.functional.avg_pool2d(images, 8) - 0.5, dim=1)
 
@@ -104,7 +104,7 @@ def main() -> None:
     paths = tuple(Path(f"{index:05d}.png") for index in range(arguments.images))
     dataset = PretendSet(paths, paths, classes, value_table(range(CLASSES)), side=arguments.side)
     vectors = torch.nn.functional.normalize(torch.from_numpy(COLOURS / 255 - 0.5).float(), dim=1)
-    segmenter = Segmenter(colour, TeacherConfig(), arguments.side, torch.device("cpu"))
+    segmenter = Segmenter(color, TeacherConfig(), arguments.side, torch.device("cpu"))
     protocol = Protocol("clips4-v1", None, None, None, "", "", "mean", None)
     meter = Meter()
     found = evaluate_language(segmenter, dataset, {"colour": class_query(vectors)}, protocol, meter)["colour"]
@@ -117,7 +117,7 @@ def main() -> None:
 
 def tell(task: str, found: unsupervised.SetScores, names: tuple[str, ...]) -> None:
     """The score, and what its record weighs."""
-    record = describe_scores(found.scores, names), picture_records(found.names, found.pictures)
+    record = describe_scores(found.scores, names), image_records(found.names, found.images)
     print(f"{task}: mIoU {100 * found.scores.miou:.1f} %, {len(record[1])} per-image lines, {resident()} MB resident")
 
 

@@ -16,8 +16,8 @@ from clips4.evaluation.report.collect import gather
 from clips4.outputs import charts as figures
 from clips4.outputs.render import draw_legend, legend_font
 from clips4.utils.atomic_io import write_atomically
-from clips4.utils.images import RGB, UNKNOWN_COLOUR
-from clips4.utils.listening import Silent
+from clips4.utils.images import RGB, UNKNOWN_COLOR
+from clips4.utils.progress import NoProgress
 
 SHOWN = ("chelsea", "coffee", "motorcycle left", "china")
 COLUMNS = ("photograph", "teacher", "student", "embedding")
@@ -31,25 +31,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/figure.jpg"))
     arguments = parser.parse_args()
 
-    findings = gather(arguments.run, sample_photographs(), "auto", Silent())
-    embeddings = figures.pca_colours([photograph.z for photograph in findings.photographs])
+    findings = gather(arguments.run, sample_photographs(), "auto", NoProgress())
+    embeddings = figures.pca_colors([photograph.z for photograph in findings.photographs])
     canvas = Image.new("RGB", (4 * WIDTH + 5 * GAP, HEAD + len(SHOWN) * (HEIGHT + GAP)), "white")
     draw = ImageDraw.Draw(canvas)
     for column, title in enumerate(COLUMNS):
-        centre = GAP + column * (WIDTH + GAP) + WIDTH / 2
-        draw.text((centre, HEAD / 2), title, fill="black", font=legend_font(18), anchor="mm")
+        center = GAP + column * (WIDTH + GAP) + WIDTH / 2
+        draw.text((center, HEAD / 2), title, fill="black", font=legend_font(18), anchor="mm")
     rows = [(p, e) for p, e in zip(findings.photographs, embeddings, strict=True) if p.title in SHOWN]
     seen: set[int] = set()
     for row, (photograph, embedding) in enumerate(rows):
         answers = [np.where(a < findings.known, a, findings.known) for a in (photograph.teacher, photograph.student)]
         seen |= {int(label) for answer in answers for label in np.unique(answer)}
-        colours = np.concatenate([findings.colours[: findings.known], [UNKNOWN_COLOUR]]).astype(np.uint8)
-        painted = [figures.painted(photograph.image, answer, colours, len(colours)) for answer in answers]
-        for column, picture in enumerate((photograph.image, *painted, embedding)):
+        colors = np.concatenate([findings.colors[: findings.known], [UNKNOWN_COLOR]]).astype(np.uint8)
+        painted = [figures.painted(photograph.image, answer, colors, len(colors)) for answer in answers]
+        for column, image in enumerate((photograph.image, *painted, embedding)):
             place = (GAP + column * (WIDTH + GAP), HEAD + row * (HEIGHT + GAP))
-            canvas.paste(fitted(picture), place)
+            canvas.paste(fitted(image), place)
     names = (*findings.names[: findings.known], "unknown")
-    entries = [(names[label], rgb(colours[label])) for label in sorted(seen)]
+    entries = [(names[label], rgb(colors[label])) for label in sorted(seen)]
     legend = draw_legend(entries, canvas.width, beside=False, size=18)
     buffer = io.BytesIO()
     whole = Image.fromarray(np.concatenate([np.array(canvas), legend[:, : canvas.width]]))
@@ -57,9 +57,9 @@ def main() -> None:
     write_atomically(arguments.out, buffer.getvalue())
 
 
-def rgb(colour: NDArray[np.uint8]) -> tuple[int, int, int]:
+def rgb(color: NDArray[np.uint8]) -> tuple[int, int, int]:
     """(3,) -> a tuple."""
-    return int(colour[0]), int(colour[1]), int(colour[2])
+    return int(color[0]), int(color[1]), int(color[2])
 
 
 def fitted(picture: RGB) -> Image.Image:

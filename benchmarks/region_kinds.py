@@ -23,7 +23,7 @@ from clips4.inference.segmenter import Segmenter
 from clips4.models.checkpoint import checkpoint_folders, versions
 from clips4.training.loop import train
 from clips4.utils.images import find_images
-from clips4.utils.progress import Bars
+from clips4.utils.progress import ProgressBars
 
 KINDS = {
     "slic": ["regions.method=slic"],
@@ -59,12 +59,12 @@ def measure(kind: str, data: Path, out: Path, overrides: list[str]) -> dict[str,
     config, classes = load_config("cpu", [*overrides, *KINDS[kind]]), load_classes("coco128")
     run = out / "".join(letter if letter.isalnum() else "-" for letter in kind)
     started = time.perf_counter()
-    with Bars(Console(stderr=True)) as bars:
-        train(find_images(data / "images"), classes, config, run, bool(checkpoint_folders(run)), listener=bars)
+    with ProgressBars(Console(stderr=True)) as bars:
+        train(find_images(data / "images"), classes, config, run, bool(checkpoint_folders(run)), progress=bars)
         minutes = (time.perf_counter() - started) / 60
         student = Segmenter.load(run)
         assert student.prototypes is not None
-        vectors = {"text": student.prototypes.text, "prototypes": student.prototypes.asked_known}
+        vectors = {"text": student.prototypes.text, "prototypes": student.prototypes.query_known}
         scores = score_language(student, coco128(data, classes), vectors, bars)
     figures = {how: {"miou_present": s.miou_present, "pixel_accuracy": s.pixel_accuracy} for how, s in scores.items()}
     return {"minutes": round(minutes, 2), "config": config.model_dump(mode="json"), **figures}

@@ -19,7 +19,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THR
 
 from clips4.regions.job import region_files, region_settings
 from clips4.utils.images import find_images
-from clips4.utils.listening import Silent
+from clips4.utils.progress import NoProgress
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["CLIPS4_CACHE"] = folder
             started = time.perf_counter()
-            outcome = region_files(paths, settings, None, "png", workers, arguments.long_side, "cpu", Silent())
+            outcome = region_files(paths, settings, None, "png", workers, arguments.long_side, "cpu", NoProgress())
             seconds.append(time.perf_counter() - started)
             assert len(outcome.done) == len(paths)
     print(

@@ -34,7 +34,7 @@ from clips4.regions.superpixels import choose_implementation, superpixels
 from clips4.regions.ucm import Hierarchy, from_ucm2, merge_regions
 from clips4.regions.watershed import oriented_watershed
 from clips4.utils.images import RGB
-from clips4.utils.progress import Bars
+from clips4.utils.progress import ProgressBars
 
 COUNTS = (20, 48, 100)
 _MORE_COUNTS = (3, 5, 8, 12)  # where SLIC and Felzenszwalb look for their best scale too
@@ -63,7 +63,7 @@ def main() -> None:
     before = json.loads(file.read_text()) if file.is_file() else {"rows": [], "seconds": {}}
     rows: list[Row] = [each for each in before["rows"] if each["method"] not in arguments.methods]
     seconds: dict[str, dict[str, float]] = before["seconds"]
-    with Bars(Console(stderr=True)) as bars:
+    with ProgressBars(Console(stderr=True)) as bars:
         for method in arguments.methods:
             if method == PUBLISHED:
                 rows += score_published(arguments.data, arguments.first, bars)
@@ -96,7 +96,7 @@ def main() -> None:
     (arguments.out / "regions.md").write_text(text + "\n")
 
 
-def score_published(data: Path, first: int | None, bars: Bars) -> list[Row]:
+def score_published(data: Path, first: int | None, bars: ProgressBars) -> list[Row]:
     """The rows of the published hierarchies."""
     files = sorted((data / "ucm2" / "train").glob("*.mat"))[:first]
     photographs = [load_human_segmented(data, data / "images" / "train" / f"{file.stem}.jpg") for file in files]
@@ -152,7 +152,7 @@ def score_hierarchies(
     ]
 
 
-def score_superpixels(method: str, photographs: Sequence[HumanSegmented], bars: Bars) -> list[Row]:
+def score_superpixels(method: str, photographs: Sequence[HumanSegmented], bars: ProgressBars) -> list[Row]:
     """A row for each number of regions; ODS and OIS over numbers of regions."""
     scales = sorted({*COUNTS, *_MORE_COUNTS})
     partitions: dict[int, list[NDArray[np.int32]]] = {}

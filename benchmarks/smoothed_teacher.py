@@ -24,7 +24,7 @@ from clips4.data.benchmarks.davis import load_davis
 from clips4.data.class_names import load_classes
 from clips4.data.segmentation_dataset import coco128
 from clips4.evaluation.metrics.confusion import Tally, confusion_matrix, scores
-from clips4.evaluation.named_objects import object_names, score_answers
+from clips4.evaluation.named_objects import object_names, score_predictions
 from clips4.evaluation.record import markdown
 from clips4.inference.refine.superpixels import region_scores
 from clips4.inference.upsample import nearest_class
@@ -32,9 +32,9 @@ from clips4.models.checkpoint import load_checkpoint
 from clips4.models.teachers.base import load_teacher
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
-from clips4.training.precompute import picture_segments
+from clips4.training.precompute import image_segments
 from clips4.utils.images import RGB, load_rgb, reduce_to
-from clips4.utils.progress import Bars
+from clips4.utils.progress import ProgressBars
 
 
 def main() -> None:
@@ -59,10 +59,10 @@ def score_coco128(data: Path, run: Path) -> None:
     maps = TeacherMaps(load_teacher(checkpoint.config.teacher))
     dataset = coco128(data, classes)
     tallies: dict[str, Tally] = {}
-    with Bars(Console(stderr=True)) as bars:
+    with ProgressBars(Console(stderr=True)) as bars:
         bars.stage("scoring", len(dataset))
-        for path, picture, truth in dataset:
-            for row, labels in answers(picture, path, truth.shape, vectors, checkpoint.config, regions, maps):
+        for path, image, truth in dataset:
+            for row, labels in answers(image, path, truth.shape, vectors, checkpoint.config, regions, maps):
                 counts = confusion_matrix(truth, labels, len(classes))
                 tallies.setdefault(row, Tally(len(classes))).add(counts)
             bars.advance({})
@@ -83,14 +83,14 @@ def score_davis(data: Path, run: Path, every: int) -> None:
     def of_frame(frame: Path, size: tuple[int, ...]) -> Iterator[tuple[str, NDArray[np.integer]]]:
         return answers(load_rgb(frame), frame, size, vectors, checkpoint.config, regions, maps)
 
-    with Bars(Console(stderr=True)) as bars:
-        found = score_answers(of_frame, load_davis(data), objects, every, bars)
+    with ProgressBars(Console(stderr=True)) as bars:
+        found = score_predictions(of_frame, load_davis(data), objects, every, bars)
     rows = {row: {"iou": float(np.mean(list(found[row].values())))} for row in sorted(found, reverse=True)}
     print(markdown(rows, {"iou": "mean IoU"}))
 
 
 def answers(
-    picture: RGB,
+    image: RGB,
     path: Path,
     size: tuple[int, ...],
     vectors: dict[str, Tensor],
@@ -99,9 +99,9 @@ def answers(
     maps: TeacherMaps,
 ) -> Iterator[tuple[str, NDArray[np.integer]]]:
     """The labels (H, W) of one picture by every row."""
-    shown = reduce_to(picture, config.data.long_side)
+    shown = reduce_to(image, config.data.long_side)
     pixel_map, at_picture = maps(shown).float(), torch.from_numpy(regions(shown, path))
-    segments, labels = picture_segments(pixel_map, at_picture, config.segments)
+    segments, labels = image_segments(pixel_map, at_picture, config.segments)
     by_segment = segments[labels].permute(2, 0, 1)
     for how, matrix in vectors.items():
         yield f"teacher by {how}", nearest_class(pixel_map, matrix, size)[0].numpy()

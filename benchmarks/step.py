@@ -33,7 +33,7 @@ from clips4.method.prototypes import update_unknown
 from clips4.method.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
 from clips4.models.student import build_student
 from clips4.regions.cache import RegionCache
-from clips4.training.optim import build_optimiser
+from clips4.training.optim import build_optimizer
 from clips4.utils.devices import make_fabric
 
 OWN = ("k-means and pooling", "losses", "losses, backward", "prototypes")
@@ -80,9 +80,9 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
     torch.manual_seed(0)
     student = build_student(config.student, embed_dim)
     student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = build_optimiser(student, config.train)
+    optimizer = build_optimizer(student, config.train)
     parameters = sum(p.numel() for p in student.parameters())
-    model, fabric_optimiser = fabric.setup(student, optimiser)
+    model, fabric_optimiser = fabric.setup(student, optimizer)
     model.train()
     known = F.normalize(torch.randn(92, embed_dim), dim=1).to(where)
     words = F.normalize(torch.randn(92, embed_dim), dim=1).to(where)

@@ -17,7 +17,7 @@ from clips4.evaluation.record import describe_tracking, percent, provenance, wri
 from clips4.evaluation.vos import Tracker, by_features, held_still, score_videos
 from clips4.inference.features import load_features
 from clips4.inference.video.label_propagation import Recipe
-from clips4.utils.progress import Bars
+from clips4.utils.progress import ProgressBars
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
         flush=True,
     )
     rows: dict[str, object] = {}
-    with Bars(Console(stderr=True)) as bars:
+    with ProgressBars(Console(stderr=True)) as bars:
         for kind in arguments.rows.split(","):
             started = time.perf_counter()
             tracker: Tracker = held_still

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.segmentation_dataset import LabelledFolder
-from clips4.evaluation.linear_probe import score_probe
+from clips4.evaluation.linear_probe import score_linear_probe
 from clips4.evaluation.record import markdown, provenance, write_json
 from clips4.evaluation.unsupervised import score_clusters, score_retrieval
 from clips4.inference.features import PixelFeatures, load_features
-from clips4.utils.cache import picture_key
+from clips4.utils.cache import image_key
 from clips4.utils.images import RGB
-from clips4.utils.progress import Bars
+from clips4.utils.progress import ProgressBars
 
 
 def main() -> None:
@@ -44,18 +44,18 @@ def main() -> None:
     val = _thin(spec.load(arguments.data, "val"), arguments.every)
     train = _thin(spec.load(arguments.data, "train"), arguments.train_every)
     table: dict[str, dict[str, object]] = {}
-    with Bars(Console(stderr=True)) as bars:
+    with ProgressBars(Console(stderr=True)) as bars:
         for kind in arguments.rows.split(","):
             features = _remembered(load_features(kind, arguments.run, arguments.side, "cpu"))
             row: dict[str, object] = {}
             for task in arguments.tasks.split(","):
                 started = time.perf_counter()
                 if task == "clusters":
-                    found = score_clusters(features, val, listener=bars)
+                    found = score_clusters(features, val, progress=bars)
                 elif task == "neighbours":
-                    found = score_retrieval(features, train, val, listener=bars)
+                    found = score_retrieval(features, train, val, progress=bars)
                 else:
-                    found = score_probe(features, train, val, listener=bars)
+                    found = score_linear_probe(features, train, val, progress=bars)
                 row[task], row[f"{task}_accuracy"] = found.scores.miou_present, found.scores.pixel_accuracy
                 row[f"{task}_seconds"] = round(time.perf_counter() - started)
             table[kind] = row
@@ -78,10 +78,10 @@ def _remembered(features: PixelFeatures) -> Callable[[RGB], Tensor]:
     """The same features, each picture read once for all three tasks (some 2 GB)."""
     known: dict[str, Tensor] = {}
 
-    def read(picture: RGB) -> Tensor:
-        key = picture_key(picture)
+    def read(image: RGB) -> Tensor:
+        key = image_key(image)
         if key not in known:
-            known[key] = features(picture)
+            known[key] = features(image)
         return known[key]
 
     return read

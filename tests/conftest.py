@@ -57,7 +57,7 @@ def photograph(height: int = 72, width: int = 96, seed: int = 0) -> Image.Image:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of three good pictures."""
     folder = tmp_path_factory.mktemp("pictures")
     for index in range(3):
@@ -71,10 +71,10 @@ def tiny_config() -> Config:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(pictures: Path, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_run(images: Path, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps on three small pictures; read only."""
     run = tmp_path_factory.mktemp("runs") / "tiny"
-    train(sorted(pictures.iterdir()), load_classes("cat,cup,grass"), tiny_config, run, device="cpu")
+    train(sorted(images.iterdir()), load_classes("cat,cup,grass"), tiny_config, run, device="cpu")
     return run
 
 

@@ -94,8 +94,8 @@ class FakeTeacher:
 
     def encode_pixels(self, images: Tensor) -> Tensor:
         self.calls += 1
-        colours = torch.nn.functional.avg_pool2d(images, 8)
-        return torch.nn.functional.normalize(torch.cat([colours, torch.ones_like(colours[:, :1])], 1), dim=1)
+        colors = torch.nn.functional.avg_pool2d(images, 8)
+        return torch.nn.functional.normalize(torch.cat([colors, torch.ones_like(colors[:, :1])], 1), dim=1)
 
     def to(self, device: torch.device) -> "FakeTeacher":
         return self

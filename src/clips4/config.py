@@ -47,7 +47,7 @@ class DataConfig(_Section):
         (0.4, 0.4, 0.4, 0.1), description="brightness, contrast, saturation, hue"
     )
     jitter_probability: float = Field(0.8, ge=0, le=1)
-    grey: float = Field(0.2, ge=0, le=1, description="probability of a grey view")
+    gray: float = Field(0.2, ge=0, le=1, description="probability of a grey view")
     workers: int = Field(0, ge=0, description="loader processes; the result does not depend on it")
 
 

@@ -110,39 +110,39 @@ def test_segment_by_a_teacher_alone(tmp_path: Path) -> None:
     assert set(np.unique(np.array(Image.open(tmp_path / "o/a.png")))) <= {0, 1}
 
 
-def test_wrong_names_and_places_are_one_line(fails: Fails, tmp_path: Path, pictures: Path, tiny_run: Path) -> None:
+def test_wrong_names_and_places_are_one_line(fails: Fails, tmp_path: Path, images: Path, tiny_run: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     run = ("--out", tmp_path / "run")
     assert "no picture found" in fails("train", empty, "--classes", "cat", *run)
     assert "no such file or folder" in fails("train", tmp_path / "nowhere", "--classes", "cat", *run)
-    assert "'cat' is there twice" in fails("train", pictures, "--classes", "cat,dog,Cat", *run)
+    assert "'cat' is there twice" in fails("train", images, "--classes", "cat,dog,Cat", *run)
     assert "unknown teacher 'clop'; there is conse" in fails(
-        "train", pictures, "--classes", "cat", "--teacher", "clop", *run
+        "train", images, "--classes", "cat", "--teacher", "clop", *run
     )
-    assert "did you mean train.steps?" in fails("train", pictures, "--classes", "cat", "--set", "train.step=3", *run)
-    assert "unknown preset" in fails("train", pictures, "--classes", "cat", "--preset", "huge", *run)
-    assert "there is a run already" in fails("train", pictures, "--classes", "cat", "--out", tiny_run)
-    assert "device 'cuda:9'" in fails("segment", tiny_run, pictures, "--device", "cuda:9", "--out", tmp_path / "o")
-    assert "--device" in fails("train", pictures, "--classes", "cat", "--device", "abacus", *run)
+    assert "did you mean train.steps?" in fails("train", images, "--classes", "cat", "--set", "train.step=3", *run)
+    assert "unknown preset" in fails("train", images, "--classes", "cat", "--preset", "huge", *run)
+    assert "there is a run already" in fails("train", images, "--classes", "cat", "--out", tiny_run)
+    assert "device 'cuda:9'" in fails("segment", tiny_run, images, "--device", "cuda:9", "--out", tmp_path / "o")
+    assert "--device" in fails("train", images, "--classes", "cat", "--device", "abacus", *run)
     assert not (tmp_path / "run").exists(), "nothing is left behind"
 
     a_file = tmp_path / "file"
     a_file.touch()
-    assert "is a file; give a folder" in fails("train", pictures, "--classes", "cat", "--out", a_file)
-    assert "is a file; give a folder" in fails("segment", tiny_run, pictures, "--out", a_file)
+    assert "is a file; give a folder" in fails("train", images, "--classes", "cat", "--out", a_file)
+    assert "is a file; give a folder" in fails("segment", tiny_run, images, "--out", a_file)
     assert "input should be 'efficientnet-lite0', 'resnet50', 'resnet101' or 'dino'" in fails(
-        "train", pictures, "--classes", "cat", "--set", "student.backbone=vgg", *run
+        "train", images, "--classes", "cat", "--set", "student.backbone=vgg", *run
     )
 
     out = ("--out", tmp_path / "out")
-    assert "no checkpoint there" in fails("segment", pictures, pictures, *out)
+    assert "no checkpoint there" in fails("segment", images, images, *out)
     assert "got only" in fails("segment", tiny_run, *out)
-    assert "--save 'jpeg'" in fails("segment", tiny_run, pictures, "--save", "jpeg", *out)
-    assert "would be overwritten" in fails("segment", tiny_run, pictures, "--out", pictures)
-    assert "'prototypes' or 'text'" in fails("segment", tiny_run, pictures, "--vectors", "words", *out)
-    assert "unknown teacher" in fails("segment", "--teacher-only", "clop", pictures, "--classes", "cat", *out)
-    assert "give --classes" in fails("segment", "--teacher-only", "conse", pictures, *out)
+    assert "--save 'jpeg'" in fails("segment", tiny_run, images, "--save", "jpeg", *out)
+    assert "would be overwritten" in fails("segment", tiny_run, images, "--out", images)
+    assert "'prototypes' or 'text'" in fails("segment", tiny_run, images, "--vectors", "words", *out)
+    assert "unknown teacher" in fails("segment", "--teacher-only", "clop", images, "--classes", "cat", *out)
+    assert "give --classes" in fails("segment", "--teacher-only", "conse", images, *out)
     assert not (tmp_path / "out").exists()
 
 
@@ -163,18 +163,18 @@ def test_regions_with_broken_and_odd_pictures_among_good_ones(tmp_path: Path) ->
     assert not list((tmp_path / "out").glob(".*"))
 
 
-def test_regions_tells_what_is_wrong(fails: Fails, tmp_path: Path, pictures: Path) -> None:
+def test_regions_tells_what_is_wrong(fails: Fails, tmp_path: Path, images: Path) -> None:
     out = ("--out", tmp_path / "out")
-    assert "regions.method = 'watershed'" in fails("regions", pictures, "--method", "watershed", *out)
-    assert "give their folder with --edges" in fails("regions", pictures, "--method", "edges-ucm", *out)
+    assert "regions.method = 'watershed'" in fails("regions", images, "--method", "watershed", *out)
+    assert "give their folder with --edges" in fails("regions", images, "--method", "edges-ucm", *out)
     assert "no such folder of edge maps" in fails(
-        "regions", pictures, "--method", "edges-ucm", "--edges", tmp_path / "none", *out
+        "regions", images, "--method", "edges-ucm", "--edges", tmp_path / "none", *out
     )
-    assert "--save 'jpeg'" in fails("regions", pictures, "--save", "jpeg", *out)
-    assert "makes none" in fails("regions", pictures, "--save", "page", *out)
+    assert "--save 'jpeg'" in fails("regions", images, "--save", "jpeg", *out)
+    assert "makes none" in fails("regions", images, "--save", "page", *out)
     assert not (tmp_path / "out").exists()
     edges = ("--method", "edges-ucm", "--edges", tmp_path)
-    assert "none of 3 pictures could be used" in fails("regions", pictures, *edges, *out)
+    assert "none of 3 pictures could be used" in fails("regions", images, *edges, *out)
 
 
 def test_nothing_but_broken_pictures_is_an_error(fails: Fails, tmp_path: Path, tiny_run: Path) -> None:
@@ -185,8 +185,8 @@ def test_nothing_but_broken_pictures_is_an_error(fails: Fails, tmp_path: Path, t
     assert "none of 3 pictures could be read" in line
 
 
-def test_a_missing_option_is_told_with_exit_code_2(pictures: Path) -> None:
-    result = clips4("train", pictures)
+def test_a_missing_option_is_told_with_exit_code_2(images: Path) -> None:
+    result = clips4("train", images)
     assert result.returncode == 2
     assert "--classes" in result.stderr
 

@@ -9,7 +9,7 @@ from clips4.config import load_config
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
 from clips4.utils.images import load_rgb
-from clips4.utils.listening import Silent
+from clips4.utils.progress import NoProgress
 from tests.conftest import TINY
 
 
@@ -35,11 +35,11 @@ def test_the_preset_leaves_objects_unnamed_for_unknown_classes_to_find() -> None
 
 
 def test_demo_trains_and_writes_a_page_and_a_second_call_only_shows(tmp_path: Path) -> None:
-    page = run_demo(tmp_path / "demo", TINY, "cpu", Silent())
+    page = run_demo(tmp_path / "demo", TINY, "cpu", NoProgress())
     assert page == tmp_path / "demo" / PAGE
     text = page.read_text("utf-8")
     assert "stand-in" in text
     checkpoints = sorted((tmp_path / "demo" / "checkpoints").iterdir())
     times = [path.stat().st_mtime_ns for path in checkpoints]
-    run_demo(tmp_path / "demo", TINY, "cpu", Silent())
+    run_demo(tmp_path / "demo", TINY, "cpu", NoProgress())
     assert [path.stat().st_mtime_ns for path in checkpoints] == times

@@ -154,9 +154,9 @@ def test_patterns_that_no_shell_expanded(tmp_path: Path, monkeypatch: pytest.Mon
         expand_paths([Path("*.png")])
 
 
-def test_what_became_of_pictures_for_machines(pictures: Path, tiny_run: Path, tmp_path: Path) -> None:
+def test_what_became_of_pictures_for_machines(images: Path, tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    chosen = [str(sorted(pictures.iterdir())[0]), str(tmp_path / "broken.png")]
+    chosen = [str(sorted(images.iterdir())[0]), str(tmp_path / "broken.png")]
     out = str(tmp_path / "out")
     for command in (["segment", str(tiny_run), *chosen], ["regions", *chosen, "--count", "6"]):
         done = clips4(*command, "--out", out, "--save", "png", "--json")
@@ -167,18 +167,18 @@ def test_what_became_of_pictures_for_machines(pictures: Path, tiny_run: Path, tm
         assert record["out"] == out
 
 
-def test_quiet_and_json(pictures: Path, tmp_path: Path) -> None:
+def test_quiet_and_json(images: Path, tmp_path: Path) -> None:
     options = ("--classes", "cat", "--device", "cpu", *SETTINGS, "--set", "train.steps=1", "--json", "--quiet")
     (tmp_path / "more").mkdir()
     (tmp_path / "more/broken.png").touch()
-    trained = clips4("train", pictures / "*.png", tmp_path / "more", *options, "--out", tmp_path / "a")
+    trained = clips4("train", images / "*.png", tmp_path / "more", *options, "--out", tmp_path / "a")
     assert (trained.returncode, trained.stderr) == (0, "")
     record = json.loads(trained.stdout)
     assert (record["run"], record["pictures"], record["steps"]) == (str(tmp_path / "a"), 3, 1)
     assert list(record["skipped"]) == [str(tmp_path / "more/broken.png")]
 
     command = [sys.executable, "-m", "clips4", "segment", "-q", str(tmp_path / "a"), "-", "--out", str(tmp_path / "o")]
-    listed = "\n".join(map(str, [*sorted(pictures.iterdir())[:2], tmp_path / "more/broken.png"]))
+    listed = "\n".join(map(str, [*sorted(images.iterdir())[:2], tmp_path / "more/broken.png"]))
     done = subprocess.run(command, input=listed, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert len(list((tmp_path / "o").glob("photo?.png"))) == 2

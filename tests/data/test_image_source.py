@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clips4.data.image_source import PictureFiles, PictureShards, find_pictures, open_source
+from clips4.data.image_source import ImageFiles, ImageShards, find_training_images, open_source
 from clips4.errors import UserError
 from tests.helpers import write_images
 
@@ -12,11 +12,11 @@ from tests.helpers import write_images
 @pytest.fixture
 def shards(tmp_path: Path) -> list[Path]:
     """Two shards of three pictures, one of them broken."""
-    pictures = write_images(tmp_path / "pictures", 6)
-    pictures[4].write_bytes(b"no picture")
+    images = write_images(tmp_path / "pictures", 6)
+    images[4].write_bytes(b"no picture")
     for number in range(2):
         with tarfile.open(tmp_path / f"{number}.tar", "w") as tar:
-            for path in pictures[3 * number : 3 * number + 3]:
+            for path in images[3 * number : 3 * number + 3]:
                 tar.add(path, path.name)
     return sorted(tmp_path.glob("*.tar"))
 
@@ -24,7 +24,7 @@ def shards(tmp_path: Path) -> list[Path]:
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_each_picture_is_seen_once_over_the_ranks(shards: list[Path], tmp_path: Path, world: int) -> None:
     files = sorted((tmp_path / "pictures").iterdir())
-    for source in (PictureFiles(files), PictureShards(list(map(str, shards)))):
+    for source in (ImageFiles(files), ImageShards(list(map(str, shards)))):
         seen = [each for rank in range(world) for each in source.once(64, rank, world)]
         assert sorted(each.path.name for each in seen) == sorted(path.name for path in files)
         assert len({each.number for each in seen}) == 6
@@ -40,7 +40,7 @@ def test_files_come_in_the_order_given_reduced_and_each_unusable_one_with_its_re
     broken, astray = tmp_path / "broken.jpg", tmp_path / "astray.png"
     broken.write_text("no picture")
     astray.symlink_to("nowhere.png")
-    seen = list(PictureFiles([good[2], broken, good[0], astray, good[1]]).once(50, 0, 1))
+    seen = list(ImageFiles([good[2], broken, good[0], astray, good[1]]).once(50, 0, 1))
     assert [each.path for each in seen] == [good[2], broken, good[0], astray, good[1]]
     assert [each.number for each in seen] == [0, 1, 2, 3, 4]
     assert all(not isinstance(seen[n].image, str) and max(np.shape(seen[n].image)) == 50 for n in (0, 2, 4))
@@ -50,23 +50,23 @@ def test_files_come_in_the_order_given_reduced_and_each_unusable_one_with_its_re
 
 
 def test_what_is_found_and_opened(shards: list[Path], tmp_path: Path) -> None:
-    assert find_pictures([tmp_path / "{0..1}.tar"]) == shards
-    assert isinstance(open_source(shards), PictureShards)
-    pictures = find_pictures([tmp_path / "pictures"])
-    assert len(pictures) == 6
-    assert isinstance(open_source(pictures), PictureFiles)
+    assert find_training_images([tmp_path / "{0..1}.tar"]) == shards
+    assert isinstance(open_source(shards), ImageShards)
+    images = find_training_images([tmp_path / "pictures"])
+    assert len(images) == 6
+    assert isinstance(open_source(images), ImageFiles)
     with pytest.raises(UserError, match="either tar shards or pictures"):
-        find_pictures([*shards, tmp_path / "pictures"])
+        find_training_images([*shards, tmp_path / "pictures"])
     with pytest.raises(UserError, match="no picture was given"):
         open_source([])
 
 
 def test_the_digest_tells_sets_apart_but_not_where_they_lie(shards: list[Path], tmp_path: Path) -> None:
     files = sorted((tmp_path / "pictures").iterdir())
-    digest = PictureFiles(files).digest
+    digest = ImageFiles(files).digest
     moved = tmp_path / "moved"
     (tmp_path / "pictures").rename(moved)
-    assert PictureFiles(sorted(moved.iterdir())).digest == digest
-    assert PictureFiles(sorted(moved.iterdir())[:5]).digest != digest
+    assert ImageFiles(sorted(moved.iterdir())).digest == digest
+    assert ImageFiles(sorted(moved.iterdir())[:5]).digest != digest
     (moved / files[0].name).write_bytes(b"another")
-    assert PictureFiles(sorted(moved.iterdir())).digest != digest
+    assert ImageFiles(sorted(moved.iterdir())).digest != digest

@@ -24,14 +24,14 @@ def quarters(image: RGB, source: Path) -> NDArray[np.integer]:
     return ((np.arange(height) * 2 // height)[:, None] * 2 + (np.arange(width) * 2 // width)).astype(np.int32)
 
 
-def colours(image: RGB) -> Tensor:
+def colors(image: RGB) -> Tensor:
     """(3, 6, 8) the picture itself, small."""
     small = torch.from_numpy(image[::8, ::8].copy()).permute(2, 0, 1).half()
     return small / small.norm(dim=0).clamp(min=1)
 
 
 def make_stream(folder: Path, count: int = 5, seed: int = 0, draw: int = 6) -> ViewStream:
-    return ViewStream(write_images(folder, count), ItemMaker(quarters, colours, CONFIG, 8, seed, draw))
+    return ViewStream(write_images(folder, count), ItemMaker(quarters, colors, CONFIG, 8, seed, draw))
 
 
 def same(a: Any, b: Any) -> bool:
@@ -50,13 +50,13 @@ def steps(first: int, last: int, batch: int, parts: int = 1, rank: int = 0, worl
 
 def test_every_epoch_shows_every_picture_once_in_an_order_of_its_own(tmp_path: Path) -> None:
     stream = make_stream(tmp_path, count=7)
-    epochs = [[stream.picture(epoch * 7 + index) for index in range(7)] for epoch in range(4)]
+    epochs = [[stream.image(epoch * 7 + index) for index in range(7)] for epoch in range(4)]
     assert all(len(set(epoch)) == 7 for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
 def test_order_and_views_depend_on_the_seed(tmp_path: Path) -> None:
-    orders = [[make_stream(tmp_path, 7, seed).picture(p) for p in range(7)] for seed in (0, 1)]
+    orders = [[make_stream(tmp_path, 7, seed).image(p) for p in range(7)] for seed in (0, 1)]
     assert orders[0] != orders[1]
     streams = [make_stream(tmp_path, 1, seed) for seed in (0, 1)]
     assert not torch.equal(streams[0][0].views.images, streams[1][0].views.images)
@@ -72,7 +72,7 @@ def test_a_position_gives_the_same_views_whenever_it_is_asked(tmp_path: Path) ->
 
 def test_a_picture_is_seen_otherwise_in_the_next_epoch(tmp_path: Path) -> None:
     stream = make_stream(tmp_path, count=1)
-    assert stream.picture(0) == stream.picture(1)
+    assert stream.image(0) == stream.image(1)
     assert not same(stream[0], stream[1])
 
 
@@ -81,16 +81,16 @@ def test_views_belong_to_the_picture_of_the_position(tmp_path: Path) -> None:
     seen: list[RGB] = []
 
     def remember(image: RGB, source: Path) -> NDArray[np.integer]:
-        assert source == stream.picture(0)
+        assert source == stream.image(0)
         seen.append(image)
         return quarters(image, source)
 
-    stream = ViewStream(paths, ItemMaker(remember, colours, CONFIG, 8, 0))
+    stream = ViewStream(paths, ItemMaker(remember, colors, CONFIG, 8, 0))
     views, _, name = stream[0]
-    assert name == str(stream.picture(0))
+    assert name == str(stream.image(0))
     from clips4.utils.images import load_rgb
 
-    assert np.array_equal(seen[0], load_rgb(stream.picture(0)))
+    assert np.array_equal(seen[0], load_rgb(stream.image(0)))
     assert views.images.shape == (2, 3, 32, 32)
     assert views.regions.shape == (2, 4, 4)
     assert isinstance(views, Views)
@@ -205,13 +205,13 @@ def write_shards(folder: Path, sizes: list[int]) -> list[str]:
     import tarfile
 
     folder.mkdir(parents=True, exist_ok=True)
-    pictures, shards = write_images(folder / "pictures", sum(sizes)), []
-    pictures[1].write_bytes(b"no picture")
+    images, shards = write_images(folder / "pictures", sum(sizes)), []
+    images[1].write_bytes(b"no picture")
     for number, size in enumerate(sizes):
         shards.append(str(folder / f"{number}.tar"))
         with tarfile.open(shards[-1], "w") as tar:
             for _ in range(size):
-                path = pictures.pop(0)
+                path = images.pop(0)
                 tar.add(path, f"{path.stem}.png")
     return shards
 
@@ -219,7 +219,7 @@ def write_shards(folder: Path, sizes: list[int]) -> list[str]:
 def from_shards(
     shards: list[str], first_batch: int, workers: int, count: int, rank: int = 0, world: int = 1
 ) -> list[Batch]:
-    stream = ShardStream(shards, ItemMaker(quarters, colours, CONFIG, 8, 0, 6), 2, first_batch, rank, world)
+    stream = ShardStream(shards, ItemMaker(quarters, colors, CONFIG, 8, 0, 6), 2, first_batch, rank, world)
     return list(islice(batches(stream, None, 2, workers), count))
 
 

@@ -32,9 +32,9 @@ def miniature(root: Path, size: tuple[int, int] = (6, 8)) -> Path:
 def test_labels_become_class_indices_and_the_rest_is_ignored(tmp_path: Path) -> None:
     dataset = coco128(miniature(tmp_path), CLASSES)
     assert len(dataset) == 1
-    ((path, picture, truth),) = dataset
+    ((path, image, truth),) = dataset
     assert path.name == "a.jpg"
-    assert picture.shape == (6, 8, 3)
+    assert image.shape == (6, 8, 3)
     assert [CLASSES.names[label] for label in truth[0, :3]] == ["person", "sky", "toothbrush"]
     assert (truth[1:] == IGNORE).all()
     assert (truth[0, 3:] == IGNORE).all()

@@ -12,7 +12,7 @@ import webdataset
 
 from clips4.data import shard_stream as shards_module
 from clips4.data.image_folder import Skipped
-from clips4.data.shard_reader import PICTURE_SUFFIXES, count_pictures, read_shard
+from clips4.data.shard_reader import IMAGE_SUFFIXES, count_images, read_shard
 from clips4.data.shard_stream import OnSkip, Sample, expand_shards, is_shard, read_forever, read_once
 from clips4.errors import UserError
 
@@ -151,7 +151,7 @@ def test_shards_written_by_webdataset_itself(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("suffix", [*PICTURE_SUFFIXES, "JPG", "Png"])
+@pytest.mark.parametrize("suffix", [*IMAGE_SUFFIXES, "JPG", "Png"])
 def test_every_kind_of_picture_is_taken(tmp_path: Path, suffix: str) -> None:
     path = write_tar(tmp_path / "a.tar", [("7.json", b"{}"), (f"7.{suffix}", b"picture")])
     assert list(read_once([path], 0, 1, no_skips)) == [Sample(f"{path}/7.{suffix}", b"picture")]
@@ -165,7 +165,7 @@ def test_the_photograph_is_taken_before_the_mask(tmp_path: Path) -> None:
 def test_a_compressed_shard_is_read_and_counted(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", [(f"{index}.jpg", bytes([index])) for index in range(9)], "w:gz")
     assert [sample.data for sample in read_once([path], 0, 1, no_skips)] == [bytes([index]) for index in range(9)]
-    assert count_pictures(path) == 9
+    assert count_images(path) == 9
 
 
 def test_what_is_no_sample_is_left_out(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_what_is_no_sample_is_left_out(tmp_path: Path) -> None:
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
     assert list(read_once([path], 0, 1, no_skips)) == [Sample(f"{path}/7.jpg", b"picture")]
-    assert count_pictures(path) == 1
+    assert count_images(path) == 1
 
 
 # ---------------------------------------------------------------------------------------------------------- damage
@@ -206,7 +206,7 @@ def test_of_two_members_of_one_name_the_first_is_taken(tmp_path: Path) -> None:
     assert [sample.data for sample in read_once([path], 0, 1, skipped.append)] == [b"first", b"two"]
     assert len(skipped) == 1
     assert "duplicate file name" in skipped[0].reason
-    assert count_pictures(path) == 2
+    assert count_images(path) == 2
 
 
 def test_a_shard_cut_anywhere_gives_what_is_whole_and_is_told_once(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_shard_cut_anywhere_gives_what_is_whole_and_is_told_once(tmp_path: Pat
         skipped: list[Skipped] = []
         data = [sample.data for sample in read_shard(str(cut), skipped.append)]
         assert data == expected[: len(data)]
-        assert count_pictures(str(cut)) == len(data)
+        assert count_images(str(cut)) == len(data)
         assert [skip.path for skip in skipped] in ([], [cut])
         assert all("\n" not in skip.reason and "damaged shard" in skip.reason for skip in skipped)
         if size < end:
@@ -244,7 +244,7 @@ def test_a_spoilt_header_in_the_midst_is_told(tmp_path: Path) -> None:
     content[start : start + 512] = b"\xff" * 512
     path.write_bytes(content)
     skipped: list[Skipped] = []
-    assert len(list(read_once([str(path)], 0, 1, skipped.append))) == 4 == count_pictures(str(path))
+    assert len(list(read_once([str(path)], 0, 1, skipped.append))) == 4 == count_images(str(path))
     assert [skip.path for skip in skipped] == [path]
     assert "a header in its midst is spoilt" in skipped[0].reason
 
@@ -413,7 +413,7 @@ def test_skip_reads_only_the_shards_it_needs(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_shard_replaced_while_it_is_passed_over_is_told(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards_module, "count_pictures", lambda shard: count_pictures(shard) + 1)
+    monkeypatch.setattr(shards_module, "count_images", lambda shard: count_images(shard) + 1)
     with pytest.raises(UserError, match=r"has \d+ pictures, and had \d+ a moment ago; was it replaced"):
         list(islice(forever(paths, skip=2), 30))
 

@@ -12,7 +12,7 @@ from clips4.method.segments import IGNORED
 from tests.helpers import generator, provable, seeds, unit
 
 HEIGHT, WIDTH, CROP, STRIDE = 60, 96, 32, 8
-PLAIN = DataConfig(crop=CROP, jitter_probability=0, grey=0)
+PLAIN = DataConfig(crop=CROP, jitter_probability=0, gray=0)
 WHOLE = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
@@ -55,10 +55,10 @@ def test_crops_of_a_narrow_picture_are_cut_to_it(seed: int) -> None:
 
 def test_crops_reach_all_over_the_picture() -> None:
     config = DataConfig(scale=(0.05, 0.1), flip=0)
-    centres = torch.stack([sample_crop(100, 100, config, generator(seed))[:, 2] for seed in range(300)])
-    assert (centres.min(0).values < -0.5).all()
-    assert (centres.max(0).values > 0.5).all()
-    assert centres.mean(0).abs().max() < 0.1
+    centers = torch.stack([sample_crop(100, 100, config, generator(seed))[:, 2] for seed in range(300)])
+    assert (centers.min(0).values < -0.5).all()
+    assert (centers.max(0).values > 0.5).all()
+    assert centers.mean(0).abs().max() < 0.1
 
 
 @pytest.mark.parametrize(("probability", "low", "high"), [(0.0, 0, 0), (1.0, 200, 200), (0.5, 70, 130)])
@@ -246,13 +246,13 @@ def test_photometric_of_no_probability_changes_nothing() -> None:
 
 def test_grey_makes_channels_equal() -> None:
     images = torch.rand(2, 3, 16, 16, generator=generator(0))
-    grey = photometric(images, DataConfig(jitter_probability=0, grey=1), generator(0))
-    torch.testing.assert_close(grey[:, 0], grey[:, 1])
-    torch.testing.assert_close(grey[:, 1], grey[:, 2])
-    assert grey.std() > 0.05
+    gray = photometric(images, DataConfig(jitter_probability=0, gray=1), generator(0))
+    torch.testing.assert_close(gray[:, 0], gray[:, 1])
+    torch.testing.assert_close(gray[:, 1], gray[:, 2])
+    assert gray.std() > 0.05
 
 
 def test_each_view_is_jittered_on_its_own() -> None:
     image = torch.rand(3, 16, 16, generator=generator(0))
-    changed = photometric(torch.stack([image, image]), DataConfig(jitter_probability=1, grey=0), generator(0))
+    changed = photometric(torch.stack([image, image]), DataConfig(jitter_probability=1, gray=0), generator(0))
     assert (changed[0] - changed[1]).abs().mean() > 0.01

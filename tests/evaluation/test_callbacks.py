@@ -9,15 +9,13 @@ from clips4.data.class_names import load_classes
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.errors import UserError
-from clips4.evaluation.callbacks import SAMPLES, LabelledScores, SamplePictures, all_of, open_labelled
+from clips4.evaluation.callbacks import SAMPLES, LabelledScores, SampleImages, all_of, open_labelled
 from clips4.models.checkpoint import load_checkpoint
 
 
-def test_a_sheet_shows_each_picture_its_embedding_and_the_answer(
-    pictures: Path, tiny_run: Path, tmp_path: Path
-) -> None:
-    checkpoint, paths = load_checkpoint(tiny_run), sorted(pictures.iterdir())[:2]
-    watch = SamplePictures(tmp_path, paths, checkpoint.config)
+def test_a_sheet_shows_each_picture_its_embedding_and_the_answer(images: Path, tiny_run: Path, tmp_path: Path) -> None:
+    checkpoint, paths = load_checkpoint(tiny_run), sorted(images.iterdir())[:2]
+    watch = SampleImages(tmp_path, paths, checkpoint.config)
     assert watch(12, checkpoint.student, checkpoint.prototypes) == {}
     (sheet,) = (tmp_path / SAMPLES).iterdir()
     assert sheet.name == "step-00000012.jpg"
@@ -31,8 +29,8 @@ def test_a_sheet_shows_each_picture_its_embedding_and_the_answer(
         assert abs(middle - shown).mean() > 10
 
 
-def test_scores_on_a_labelled_set(pictures: Path, tiny_run: Path, tmp_path: Path) -> None:
-    checkpoint, paths = load_checkpoint(tiny_run), sorted(pictures.iterdir())
+def test_scores_on_a_labelled_set(images: Path, tiny_run: Path, tmp_path: Path) -> None:
+    checkpoint, paths = load_checkpoint(tiny_run), sorted(images.iterdir())
     from clips4.inference.segmenter import Segmenter
 
     # the student's own answers as truth, but for a corner that counts as wrong
@@ -45,7 +43,7 @@ def test_scores_on_a_labelled_set(pictures: Path, tiny_run: Path, tmp_path: Path
     table = np.full(256, IGNORE, np.uint8)
     table[:3] = range(3)
     dataset = LabelledFolder(tuple(paths), tuple(masks), load_classes("cat,cup,grass"), table)
-    watch = all_of([LabelledScores(dataset, checkpoint.config), SamplePictures(tmp_path, paths, checkpoint.config)])
+    watch = all_of([LabelledScores(dataset, checkpoint.config), SampleImages(tmp_path, paths, checkpoint.config)])
     figures = watch(1, checkpoint.student.eval(), checkpoint.prototypes)
     assert figures["pixel_accuracy"] == pytest.approx(1 - 100 / (72 * 96))
     assert 0 < figures["miou"] < 1

@@ -24,11 +24,11 @@ def make_video(root: Path, name: str, reds: list[int]) -> Sequence:
     frames: list[Path] = []
     masks: list[Path] = []
     for number, columns in enumerate(reds):
-        picture, truth = np.zeros((32, 40, 3), np.uint8), np.zeros((32, 40), np.uint8)
-        picture[..., 1] = 255
-        picture[:, :columns] = (255, 0, 0)
+        image, truth = np.zeros((32, 40, 3), np.uint8), np.zeros((32, 40), np.uint8)
+        image[..., 1] = 255
+        image[:, :columns] = (255, 0, 0)
         truth[:, :20] = 255 if number else 0
-        for folder, array, found in (("frames", picture, frames), ("masks", truth, masks)):
+        for folder, array, found in (("frames", image, frames), ("masks", truth, masks)):
             path = root / name / folder / f"{number:05d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(path)

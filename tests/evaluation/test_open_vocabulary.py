@@ -33,7 +33,7 @@ from clips4.inference.segmenter import Segmenter
 from clips4.method.prototypes import known_prototypes
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
-from clips4.training.precompute import picture_segments
+from clips4.training.precompute import image_segments
 from clips4.utils.images import load_rgb, to_tensor
 from tests.helpers import FakeTeacher, unit, write_images
 
@@ -148,7 +148,7 @@ def test_trap_2_one_matrix_over_the_set_and_absent_classes_counted(segmenter: Se
     both = LabelledFolder(one.images + two.images, one.masks + two.masks, CLASSES, one.table)
     found = evaluate_language(segmenter, both, {"eye": class_query(torch.eye(3))}, protocol())["eye"]
     assert found.scores.miou == pytest.approx((1 / 2 + 2 / 3) / 2)
-    own = [picture.miou for picture in found.pictures]
+    own = [image.miou for image in found.images]
     assert found.scores.miou != pytest.approx(np.mean(own))
     record = describe_scores(found.scores, CLASSES.names)
     assert (record["classes_in_truth"], record["classes_in_neither"]) == (2, 1)
@@ -227,10 +227,10 @@ def test_windows_equal_the_literal_accumulation(segmenter: Segmenter) -> None:
 
 
 def test_short_sides_are_met_up_and_down() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
-    assert resize_short(picture, 30).shape == (3, 30, 45)
-    assert resize_short(picture, 120).shape == (3, 120, 180)
-    assert torch.equal(resize_short(picture, 60), to_tensor(picture))
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    assert resize_short(image, 30).shape == (3, 30, 45)
+    assert resize_short(image, 120).shape == (3, 120, 180)
+    assert torch.equal(resize_short(image, 60), to_tensor(image))
 
 
 def test_a_vector_per_class_or_per_word() -> None:
@@ -251,7 +251,7 @@ def test_prototypes_found_at_test_time_are_those_of_training(tmp_path: Path) -> 
     regions, maps = RegionCache(config.regions), TeacherMaps(teacher, "cpu")
     everything = torch.cat(
         [
-            picture_segments(maps(load_rgb(path)), torch.from_numpy(regions(load_rgb(path))), config.segments)[0]
+            image_segments(maps(load_rgb(path)), torch.from_numpy(regions(load_rgb(path))), config.segments)[0]
             for path in paths
         ]
     )

@@ -16,7 +16,7 @@ from clips4.data.class_names import load_classes
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder, value_table
 from clips4.evaluation.knn import Index
-from clips4.evaluation.linear_probe import ProbeRecipe, fit_probe, labelled_pixels, score_probe
+from clips4.evaluation.linear_probe import LinearProbeRecipe, fit_linear_probe, labelled_pixels, score_linear_probe
 from clips4.evaluation.unsupervised import (
     ClusterRecipe,
     RetrievalRecipe,
@@ -32,9 +32,9 @@ from tests.helpers import generator, provable, seeds, unit
 CLASSES = load_classes("red,green,blue")
 
 
-def colours(picture: RGB) -> Tensor:
+def colors(image: RGB) -> Tensor:
     """(H, W, 3) -> (3, H / 4, W / 4) unit."""
-    images = torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+    images = torch.from_numpy(image).permute(2, 0, 1).float() / 255
     return F.normalize(F.avg_pool2d(images[None], 4)[0] + 1e-3, dim=0)
 
 
@@ -84,12 +84,12 @@ def test_trap_5_one_matching_over_the_whole_set(tmp_path: Path) -> None:
     """Where one picture's colours are named otherwise than the others', one matching cannot be right for both; a
     matching per picture would call all perfect."""
     usual, odd = painted_set(tmp_path / "a", 3), painted_set(tmp_path / "b", 1, shift=1)
-    alone = score_clusters(colours, odd).scores.miou
+    alone = score_clusters(colors, odd).scores.miou
     both = LabelledFolder((*usual.images, *odd.images), (*usual.masks, *odd.masks), CLASSES, usual.table)
-    together = score_clusters(colours, both)
+    together = score_clusters(colors, both)
     assert alone > 0.9
     assert together.scores.pixel_accuracy < 0.85
-    assert together.pictures[3].pixel_accuracy < 0.2, "the odd picture is wrong throughout"
+    assert together.images[3].pixel_accuracy < 0.2, "the odd picture is wrong throughout"
 
 
 # ------------------------------------------------------------------------------------------------------- the tasks
@@ -98,18 +98,18 @@ def test_trap_5_one_matching_over_the_whole_set(tmp_path: Path) -> None:
 def test_all_three_tasks_are_near_perfect_where_colour_is_class(tmp_path: Path) -> None:
     train, val = painted_set(tmp_path / "train", 4), painted_set(tmp_path / "val", 3)
     for found in (
-        score_clusters(colours, val),
-        score_retrieval(colours, train, val),
-        score_probe(colours, train, val),
+        score_clusters(colors, val),
+        score_retrieval(colors, train, val),
+        score_linear_probe(colors, train, val),
     ):
         assert found.scores.miou > 0.9
         assert found.scores.pixels == 3 * (32 * 48 - 16), "void is not scored, and the truth is at its own size"
         assert found.names == ("0", "1", "2")
-        assert sum(picture.pixels for picture in found.pictures) == found.confusion.sum()
+        assert sum(image.pixels for image in found.images) == found.confusion.sum()
 
 
 def test_k_may_exceed_the_number_of_classes(tmp_path: Path) -> None:
-    found = score_clusters(colours, painted_set(tmp_path), ClusterRecipe(k=9))
+    found = score_clusters(colors, painted_set(tmp_path), ClusterRecipe(k=9))
     assert found.matching is not None
     assert len(found.matching) == 9
     assert found.scores.miou > 0.8
@@ -132,9 +132,9 @@ def test_retrieval_is_decided_by_the_vote_of_neighbours(tmp_path: Path) -> None:
         painted_set(tmp_path / "v", 1),
     )
     mixed = LabelledFolder((*right.images, *wrong.images), (*right.masks, *wrong.masks), CLASSES, right.table)
-    few, many = RetrievalRecipe(segments=9, neighbours=2), RetrievalRecipe(segments=9, neighbours=12)
-    assert score_retrieval(colours, right, val, few).scores.pixel_accuracy > 0.9
-    assert score_retrieval(colours, mixed, val, many).scores.pixel_accuracy < 0.3
+    few, many = RetrievalRecipe(segments=9, neighbors=2), RetrievalRecipe(segments=9, neighbors=12)
+    assert score_retrieval(colors, right, val, few).scores.pixel_accuracy > 0.9
+    assert score_retrieval(colors, mixed, val, many).scores.pixel_accuracy < 0.3
 
 
 # -------------------------------------------------------------------------------------------------------- neighbours
@@ -152,11 +152,11 @@ def test_neighbours_are_the_largest_cosines_with_and_without_faiss() -> None:
 
 
 def test_chunks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from clips4.evaluation import knn as neighbours
+    from clips4.evaluation import knn as neighbors
 
     rows, queries = unit(50, 4, dtype=torch.float32), unit(30, 4, seed=1, dtype=torch.float32)
     whole = Index(rows, use_faiss=False).nearest(queries, 3)
-    monkeypatch.setattr(neighbours, "_BUDGET", 100)
+    monkeypatch.setattr(neighbors, "_BUDGET", 100)
     assert torch.equal(Index(rows, use_faiss=False).nearest(queries, 3), whole)
 
 
@@ -170,8 +170,8 @@ def test_the_probe_is_the_optimum_of_logistic_regression() -> None:
     labels = (
         rows @ torch.randn(4, 3, generator=generator(1)) + 0.8 * torch.randn(300, 3, generator=generator(2))
     ).argmax(1)
-    recipe = ProbeRecipe(penalty=0.01, iterations=300)
-    layer = fit_probe(rows, labels, 3, recipe)
+    recipe = LinearProbeRecipe(penalty=0.01, iterations=300)
+    layer = fit_linear_probe(rows, labels, 3, recipe)
     standard = ((rows - rows.mean(0)) / rows.std(0, unbiased=False)).numpy()
     oracle = LogisticRegression(C=1 / (0.01 * 300), tol=1e-8, max_iter=2000).fit(standard, labels.numpy())
     ours = layer(rows).softmax(1).numpy()
@@ -180,10 +180,10 @@ def test_the_probe_is_the_optimum_of_logistic_regression() -> None:
 
 def test_the_probe_bears_channels_that_never_change() -> None:
     rows = torch.cat([torch.randn(50, 2, generator=generator(0)), torch.ones(50, 1)], 1)
-    layer = fit_probe(rows, (rows[:, 0] > 0).long(), 2, ProbeRecipe())
+    layer = fit_linear_probe(rows, (rows[:, 0] > 0).long(), 2, LinearProbeRecipe())
     assert torch.isfinite(layer(rows)).all()
     with pytest.raises(ValueError, match="no labelled pixel"):
-        fit_probe(rows[:0], torch.zeros(0, dtype=torch.long), 2, ProbeRecipe())
+        fit_linear_probe(rows[:0], torch.zeros(0, dtype=torch.long), 2, LinearProbeRecipe())
 
 
 def test_training_pixels_have_the_label_at_their_centre() -> None:

@@ -11,24 +11,24 @@ from clips4.evaluation.saved_masks import read_mask
 from clips4.evaluation.vos import by_features, held_still, score_videos
 from clips4.inference.video.label_propagation import Recipe
 from tests.data.benchmarks import miniatures
-from tests.inference.video.test_label_propagation import PLACES, colours, moving
+from tests.inference.video.test_label_propagation import PLACES, colors, moving
 
 
 def sequence(root: Path) -> Path:
     for index, (frame, (y, x)) in enumerate(zip(moving(PLACES, second=True), PLACES, strict=True)):
         mask = np.zeros((64, 80), np.uint8)
         mask[y : y + 16, x : x + 16], mask[44:56, 60:72] = 1, 2
-        for folder, picture, suffix in (("JPEGImages", frame, "jpg"), ("Annotations", mask, "png")):
+        for folder, image, suffix in (("JPEGImages", frame, "jpg"), ("Annotations", mask, "png")):
             path = root / folder / "480p/square" / f"{index:05d}.{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(path, quality=95)
+            Image.fromarray(image).save(path, quality=95)
     return root
 
 
 def test_equal_to_scoring_saved_masks(tmp_path: Path) -> None:
     root = sequence(tmp_path / "davis")
     (video,) = load_davis(root, "davis17")
-    tracker = by_features(colours, Recipe(radius=4))
+    tracker = by_features(colors, Recipe(radius=4))
     for index, mask in enumerate(tracker(video.frames, read_mask(video.masks[0], "davis17"))):
         path = tmp_path / "pred/square" / f"{index:05d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

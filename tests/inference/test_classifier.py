@@ -12,7 +12,7 @@ from torch import Tensor
 from clips4.config import TeacherConfig
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
-from clips4.inference.classifier import BANK_NEAREST, Asker, Background, parse_background
+from clips4.inference.classifier import BANK_NEAREST, Background, ZeroShotClassifier, parse_background
 from clips4.models.checkpoint import Prototypes
 from tests.helpers import FakeTeacher, unit
 
@@ -51,8 +51,8 @@ def teacher(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     return Words()
 
 
-def asker(teacher: Words, prototypes: Prototypes | None = RUN) -> Asker:
-    return Asker(TeacherConfig(), prototypes, teacher)
+def classifier(teacher: Words, prototypes: Prototypes | None = RUN) -> ZeroShotClassifier:
+    return ZeroShotClassifier(TeacherConfig(), prototypes, teacher)
 
 
 def by_bank(text: Tensor) -> Tensor:
@@ -63,73 +63,73 @@ def by_bank(text: Tensor) -> Tensor:
 
 
 def test_known_by_prototype_new_by_bank(teacher: Words) -> None:
-    question = asker(teacher).question("cat, dog")
-    assert question.names == ("cat", "dog")
-    assert question.sources == ("prototype", "bank")
-    assert torch.equal(question.vectors[0], RUN.known[0])
-    torch.testing.assert_close(question.vectors[1], by_bank(teacher.vector("dog")))
+    query = classifier(teacher).query("cat, dog")
+    assert query.names == ("cat", "dog")
+    assert query.sources == ("prototype", "bank")
+    assert torch.equal(query.vectors[0], RUN.known[0])
+    torch.testing.assert_close(query.vectors[1], by_bank(teacher.vector("dog")))
 
 
 def test_without_a_bank_new_words_are_text_and_say_so(teacher: Words) -> None:
     for prototypes in (replace(RUN, bank=None), replace(RUN, bank=BANK[:0]), None):
-        question = asker(teacher, prototypes).question("dog")
-        assert question.sources == ("text",)
-        torch.testing.assert_close(question.vectors[0], teacher.vector("dog"))
+        query = classifier(teacher, prototypes).query("dog")
+        assert query.sources == ("text",)
+        torch.testing.assert_close(query.vectors[0], teacher.vector("dog"))
 
 
 def test_all_by_text(teacher: Words) -> None:
-    question = asker(teacher).question("dog,cat", "text")
-    assert question.sources == ("text", "text")
-    torch.testing.assert_close(question.vectors, torch.stack([teacher.vector("dog"), RUN.text[0]]))
+    query = classifier(teacher).query("dog,cat", "text")
+    assert query.sources == ("text", "text")
+    torch.testing.assert_close(query.vectors, torch.stack([teacher.vector("dog"), RUN.text[0]]))
 
 
 def test_the_runs_own_classes_need_no_teacher() -> None:
-    own = Asker(TeacherConfig(name="/nowhere"), RUN)
-    assert torch.equal(own.question().vectors, RUN.known)
-    assert own.question().sources == ("prototype", "prototype")
-    assert torch.equal(own.question(None, "text").vectors, RUN.text)
+    own = ZeroShotClassifier(TeacherConfig(name="/nowhere"), RUN)
+    assert torch.equal(own.query().vectors, RUN.known)
+    assert own.query().sources == ("prototype", "prototype")
+    assert torch.equal(own.query(None, "text").vectors, RUN.text)
     with pytest.raises(UserError, match="/nowhere"):
-        own.question("dog")
+        own.query("dog")
 
 
 def test_a_name_with_other_words_is_another_class(teacher: Words) -> None:
-    ask = asker(teacher)
-    assert ask.question(["person"]).sources == ("prototype",)
-    assert ask.question(["Person: Woman, man"]).sources == ("prototype",)
-    assert ask.question(["cat"]).vectors.equal(ask.question(["CAT"]).vectors)
-    question = ask.question(["person: man"])
-    assert question.sources == ("bank",)
-    torch.testing.assert_close(question.vectors[0], by_bank(teacher.vector("man")))
+    ask = classifier(teacher)
+    assert ask.query(["person"]).sources == ("prototype",)
+    assert ask.query(["Person: Woman, man"]).sources == ("prototype",)
+    assert ask.query(["cat"]).vectors.equal(ask.query(["CAT"]).vectors)
+    query = ask.query(["person: man"])
+    assert query.sources == ("bank",)
+    torch.testing.assert_close(query.vectors[0], by_bank(teacher.vector("man")))
 
 
 def test_aliases_are_averaged(teacher: Words) -> None:
-    vectors = asker(teacher, None).question(["pet: dog, hamster"]).vectors
+    vectors = classifier(teacher, None).query(["pet: dog, hamster"]).vectors
     torch.testing.assert_close(vectors[0], teacher.vector("dog", "hamster"))
 
 
 def test_words_met_before_are_not_encoded_again(teacher: Words) -> None:
-    ask = asker(teacher)
-    ask.question("dog, sofa")
-    ask.question("sofa, dog, lamp")
-    ask.question("lamp")
+    ask = classifier(teacher)
+    ask.query("dog, sofa")
+    ask.query("sofa, dog, lamp")
+    ask.query("lamp")
     assert sorted(teacher.prompts) == [f"a photo of a {word}." for word in ("dog", "lamp", "sofa")]
 
 
 def test_memory_of_words_is_bounded(teacher: Words, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clips4.inference.classifier._CACHED_WORDS", 3)
-    ask = asker(teacher, None)
-    first = ask.question("a1,a2,a3").vectors
-    ask.question("b1,b2")
+    ask = classifier(teacher, None)
+    first = ask.query("a1,a2,a3").vectors
+    ask.query("b1,b2")
     assert len(ask._rows) <= 3
-    torch.testing.assert_close(ask.question("a1,a2,a3").vectors, first)
-    assert len(ask.question("c1,c2,c3,c4,c5").vectors) == 5
+    torch.testing.assert_close(ask.query("a1,a2,a3").vectors, first)
+    assert len(ask.query("c1,c2,c3,c4,c5").vectors) == 5
 
 
 def test_threads_get_the_same_vectors(teacher: Words) -> None:
-    ask = asker(teacher)
+    ask = classifier(teacher)
     lists = [[f"word{(n + k) % 7}" for k in range(3)] for n in range(24)]
     found: dict[int, Tensor] = {}
-    threads = [Thread(target=lambda n=n: found.update({n: ask.question(lists[n]).vectors})) for n in range(24)]
+    threads = [Thread(target=lambda n=n: found.update({n: ask.query(lists[n]).vectors})) for n in range(24)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -144,21 +144,21 @@ def test_threads_get_the_same_vectors(teacher: Words) -> None:
 
 
 def test_background_words_are_one_answer(teacher: Words) -> None:
-    question = asker(teacher).question("cat,dog", background=parse_background("wall, person"))
-    assert question.names == ("cat", "dog", "background")
-    assert question.owner.tolist() == [0, 1, 2, 2]
-    torch.testing.assert_close(question.vectors[2], by_bank(teacher.vector("wall")))
-    assert torch.equal(question.vectors[3], RUN.known[1]), "a background word may be a class of the run"
-    assert question.sources == ("prototype", "bank", "bank")
-    assert question.background_label == 2
+    query = classifier(teacher).query("cat,dog", background=parse_background("wall, person"))
+    assert query.names == ("cat", "dog", "background")
+    assert query.owner.tolist() == [0, 1, 2, 2]
+    torch.testing.assert_close(query.vectors[2], by_bank(teacher.vector("wall")))
+    assert torch.equal(query.vectors[3], RUN.known[1]), "a background word may be a class of the run"
+    assert query.sources == ("prototype", "bank", "bank")
+    assert query.background_label == 2
 
 
 def test_a_class_called_background_is_the_background(teacher: Words) -> None:
-    question = asker(teacher).question("background,cat,dog", background=Background(probability=0.4))
-    assert question.names == ("background", "cat", "dog")
-    assert question.background_label == 0
-    question = asker(teacher).question(["background: wall", "cat"], background=parse_background("sky"))
-    assert question.owner.tolist() == [0, 1, 0]
+    query = classifier(teacher).query("background,cat,dog", background=Background(probability=0.4))
+    assert query.names == ("background", "cat", "dog")
+    assert query.background_label == 0
+    query = classifier(teacher).query(["background: wall", "cat"], background=parse_background("sky"))
+    assert query.owner.tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -189,16 +189,16 @@ def test_backgrounds_that_say_nothing_are_told(given: object) -> None:
 
 def test_backgrounds_that_cannot_be_are_told(teacher: Words) -> None:
     with pytest.raises(UserError, match="always certain"):
-        asker(teacher).question("cat", background=Background(probability=0.5))
+        classifier(teacher).query("cat", background=Background(probability=0.5))
     with pytest.raises(UserError, match="'cat' is asked for as a class, too"):
-        asker(teacher).question("cat,dog", background=Background(("Cat",)))
+        classifier(teacher).query("cat,dog", background=Background(("Cat",)))
     with pytest.raises(UserError, match="no classes of its own"):
-        asker(teacher, None).question()
+        classifier(teacher, None).query()
     with pytest.raises(UserError, match="'prototypes' or 'text'"):
-        asker(teacher).question("cat", "pictures")  # type: ignore[arg-type]
+        classifier(teacher).query("cat", "pictures")  # type: ignore[arg-type]
 
 
 def test_a_sole_class_may_have_a_cosine_threshold(teacher: Words) -> None:
-    question = asker(teacher).question("cat", background=Background(cosine=0.25))
-    assert question.names == ("cat", "background")
-    assert question.sources == ("prototype", "rule")
+    query = classifier(teacher).query("cat", background=Background(cosine=0.25))
+    assert query.names == ("cat", "background")
+    assert query.sources == ("prototype", "rule")

@@ -19,7 +19,7 @@ from clips4.inference.jobs.discover import describe, page, unknown_files
 from clips4.inference.segmenter import Segmenter
 from clips4.models.checkpoint import Prototypes
 from clips4.utils.images import load_rgb
-from clips4.utils.listening import Silent
+from clips4.utils.progress import NoProgress
 from tests.cli.test_app import Fails, fails  # noqa: F401  # the fixture
 from tests.conftest import write_broken_pictures
 from tests.helpers import unit
@@ -28,14 +28,14 @@ from tests.inference.test_classifier import Words
 RED, GREEN, BLUE, GREY = (250, 10, 10), (10, 250, 10), (10, 10, 250), (128, 128, 128)
 
 
-def colour(images: torch.Tensor) -> torch.Tensor:
+def color(images: torch.Tensor) -> torch.Tensor:
     """Six dimensions: how far each colour is above and below the middle."""
     means = F.avg_pool2d(images, 8) - 0.5
     return F.normalize(torch.cat([means.clamp(min=0), (-means).clamp(min=0)], 1) + 1e-3, dim=1)
 
 
 def vector_of(value: tuple[int, int, int]) -> torch.Tensor:
-    return colour(torch.tensor(value).view(1, 3, 1, 1).expand(1, 3, 8, 8) / 255)[0, :, 0, 0]
+    return color(torch.tensor(value).view(1, 3, 1, 1).expand(1, 3, 8, 8) / 255)[0, :, 0, 0]
 
 
 @pytest.fixture
@@ -47,11 +47,11 @@ def segmenter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Segmenter:
     prototypes = Prototypes(
         load_classes("green"), known, known, unknown, unit(9, 6, seed=4, dtype=torch.float32).half()
     )
-    encoder = colour
+    encoder = color
     return Segmenter(encoder, TeacherConfig(), 256, torch.device("cpu"), prototypes, Words(), stride=8)
 
 
-def picture(boxes: dict[tuple[int, int, int, int], tuple[int, int, int]]) -> np.ndarray:
+def image(boxes: dict[tuple[int, int, int, int], tuple[int, int, int]]) -> np.ndarray:
     image = np.full((96, 128, 3), GREEN, np.uint8)
     for (left, top, width, height), value in boxes.items():
         image[top : top + height, left : left + width] = value
@@ -59,13 +59,13 @@ def picture(boxes: dict[tuple[int, int, int, int], tuple[int, int, int]]) -> np.
 
 
 def test_shares_places_and_order(segmenter: Segmenter) -> None:
-    first = picture({(0, 0, 64, 48): RED, (96, 64, 16, 16): RED})
-    second = picture({(64, 32, 32, 32): RED, (0, 64, 32, 32): BLUE})
+    first = image({(0, 0, 64, 48): RED, (96, 64, 16, 16): RED})
+    second = image({(64, 32, 32, 32): RED, (0, 64, 32, 32): BLUE})
     found = segmenter.discover([first, second])
     assert [each.number for each in found] == [2, 0, 1]
     red, blue, nowhere = found
     assert red.share == pytest.approx((64 * 48 + 16 * 16 + 32 * 32) / (2 * 96 * 128), rel=0.1)
-    assert (red.pictures, blue.pictures, nowhere.pictures) == (2, 1, 0)
+    assert (red.images, blue.images, nowhere.images) == (2, 1, 0)
     assert nowhere.share == 0
     assert nowhere.examples == ()
     assert [example.source for example in red.examples] == ["picture 1", "picture 2"]
@@ -76,7 +76,7 @@ def test_shares_places_and_order(segmenter: Segmenter) -> None:
 
 
 def test_examples_are_cut_out_and_the_rest_is_pale(segmenter: Segmenter) -> None:
-    shown = segmenter.discover(picture({(32, 32, 32, 32): BLUE}))[0].examples[0]
+    shown = segmenter.discover(image({(32, 32, 32, 32): BLUE}))[0].examples[0]
     _, _, width, height = shown.box
     assert shown.crop.shape[0] > height
     assert shown.crop.shape[1] > width
@@ -87,21 +87,21 @@ def test_examples_are_cut_out_and_the_rest_is_pale(segmenter: Segmenter) -> None
 
 def test_the_best_examples_are_kept(segmenter: Segmenter) -> None:
     sizes = [16, 48, 32, 64, 24]
-    pictures = [picture({(0, 0, size, size): BLUE}) for size in sizes]
-    found = segmenter.discover(pictures, examples=3)[0]
+    images = [image({(0, 0, size, size): BLUE}) for size in sizes]
+    found = segmenter.discover(images, examples=3)[0]
     assert [example.source for example in found.examples] == ["picture 4", "picture 2", "picture 3"]
-    assert segmenter.discover(pictures, examples=0)[0].examples == ()
+    assert segmenter.discover(images, examples=0)[0].examples == ()
 
 
 def test_names_are_suggested_and_none_is_known(segmenter: Segmenter) -> None:
-    found = segmenter.discover(picture({(32, 32, 32, 32): BLUE}), names=7)
+    found = segmenter.discover(image({(32, 32, 32, 32): BLUE}), names=7)
     assert all(len(each.names) == 7 for each in found)
     assert all(name != "green" for each in found for name, _ in each.names)
 
 
 def test_broken_pictures_are_left_out_or_told(segmenter: Segmenter, tmp_path: Path) -> None:
     broken = write_broken_pictures(tmp_path / "broken")["cut.jpg"]
-    good = picture({(0, 0, 32, 32): BLUE})
+    good = image({(0, 0, 32, 32): BLUE})
     with pytest.raises(UserError, match=r"cut\.jpg"):
         discover(segmenter, [good, broken])
     skipped: list[Skipped] = []
@@ -111,9 +111,9 @@ def test_broken_pictures_are_left_out_or_told(segmenter: Segmenter, tmp_path: Pa
 
 
 def test_where_nothing_can_be_unknown(segmenter: Segmenter) -> None:
-    without = Segmenter(colour, TeacherConfig(), 64, torch.device("cpu"))
+    without = Segmenter(color, TeacherConfig(), 64, torch.device("cpu"))
     with pytest.raises(UserError, match="nothing is unknown here"):
-        without.discover(picture({}))
+        without.discover(image({}))
     with pytest.raises(UserError, match="empty list"):
         segmenter.discover([])
 
@@ -123,9 +123,9 @@ def test_where_nothing_can_be_unknown(segmenter: Segmenter) -> None:
 
 def test_files_of_the_unknown(segmenter: Segmenter, tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("a <b>.png", "c.png")]
-    Image.fromarray(picture({(0, 0, 64, 48): RED})).save(paths[0])
-    Image.fromarray(picture({(0, 0, 48, 48): RED, (64, 0, 32, 32): BLUE})).save(paths[1])
-    found, skipped = unknown_files(segmenter, paths, tmp_path / "out", 3, 2, None, Silent())
+    Image.fromarray(image({(0, 0, 64, 48): RED})).save(paths[0])
+    Image.fromarray(image({(0, 0, 48, 48): RED, (64, 0, 32, 32): BLUE})).save(paths[1])
+    found, skipped = unknown_files(segmenter, paths, tmp_path / "out", 3, 2, None, NoProgress())
     assert not skipped
     document = json.loads((tmp_path / "out/unknown.json").read_text("utf-8"))
     assert document["pictures"] == 2
@@ -144,7 +144,7 @@ def test_files_of_the_unknown(segmenter: Segmenter, tmp_path: Path) -> None:
 
 def test_the_command(
     tiny_run: Path,
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -152,7 +152,7 @@ def test_the_command(
     monkeypatch.setattr(
         "clips4.inference.name_suggestion.nouns", lambda: ["cat", "disc", "ground", "ball"]
     )  # the whole takes a while
-    arguments = ["clips4", "unknown", tiny_run, pictures, "--out", tmp_path / "out", "--json", "--device", "cpu"]
+    arguments = ["clips4", "unknown", tiny_run, images, "--out", tmp_path / "out", "--json", "--device", "cpu"]
     monkeypatch.setattr("sys.argv", list(map(str, arguments)))
     with pytest.raises(SystemExit) as stopped:
         main()

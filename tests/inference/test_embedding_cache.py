@@ -2,11 +2,11 @@ from threading import Thread
 
 import torch
 
-from clips4.inference.embedding_cache import EmbeddingCache, Reading
+from clips4.inference.embedding_cache import CachedEmbedding, EmbeddingCache
 
 
-def reading(value: float, count: int = 10) -> Reading:
-    return Reading(torch.full((count,), float(value)), None)
+def reading(value: float, count: int = 10) -> CachedEmbedding:
+    return CachedEmbedding(torch.full((count,), float(value)), None)
 
 
 def test_the_least_used_goes_first() -> None:
@@ -24,7 +24,7 @@ def test_bytes_are_bounded_and_what_is_too_large_is_not_held() -> None:
     assert cache.get("large") is None
     cache.put("small", reading(0, 25))
     assert cache.get("small") is not None
-    cache.put("keys", Reading(torch.zeros(10), torch.zeros(10)))
+    cache.put("keys", CachedEmbedding(torch.zeros(10), torch.zeros(10)))
     assert cache.get("small") is None
     assert len(cache) == 1
 

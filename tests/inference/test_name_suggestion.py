@@ -12,7 +12,7 @@ from hypothesis import given
 from clips4.config import TeacherConfig
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import ASSETS, load_classes
-from clips4.inference.classifier import Asker
+from clips4.inference.classifier import ZeroShotClassifier
 from clips4.inference.name_suggestion import name_scores, nouns, suggest_names
 from clips4.inference.segmenter import Segmenter
 from tests.helpers import COCO, provable, seeds, unit, with_coco
@@ -23,12 +23,12 @@ from tests.inference.test_classifier import RUN, Words, teacher  # noqa: F401  #
 @given(seeds)
 def test_a_gap_between_words_and_pixels_changes_no_name(seed: int) -> None:
     """Words and pixels that agree but for a shift of all words, and one of all pixels, are named as without it."""
-    centres = unit(12, 16, seed=seed)
-    scores = name_scores(centres, centres, centres)
+    centers = unit(12, 16, seed=seed)
+    scores = name_scores(centers, centers, centers)
     assert torch.equal(scores.argmax(1), torch.arange(12))
     torch.testing.assert_close(scores.diagonal(), torch.ones(12, dtype=torch.float64))
     here, there = 3 * unit(16, seed=seed + 1), 3 * unit(16, seed=seed + 2)
-    shifted = name_scores(centres + here, centres + there, centres + here)
+    shifted = name_scores(centers + here, centers + there, centers + here)
     torch.testing.assert_close(shifted, scores)
 
 
@@ -43,19 +43,19 @@ def test_plain_cosines_fail_across_a_gap() -> None:
 
 
 def test_suggestions_are_sorted_and_never_a_known_word(teacher: Words) -> None:  # noqa: F811
-    asker = Asker(TeacherConfig(), RUN, teacher)
-    found = suggest_names(asker, RUN, 3, ["Cat", "man", "person", "dog", "sofa", "lamp", "dog"])
+    classifier = ZeroShotClassifier(TeacherConfig(), RUN, teacher)
+    found = suggest_names(classifier, RUN, 3, ["Cat", "man", "person", "dog", "sofa", "lamp", "dog"])
     assert len(found) == len(RUN.unknown)
     for names in found:
         assert sorted(name for name, _ in names) == ["dog", "lamp", "sofa"]
         assert [score for _, score in names] == sorted((score for _, score in names), reverse=True)
         assert all(-1 <= score <= 1 for _, score in names)
-    assert [len(names) for names in suggest_names(asker, RUN, 9, ["cat", "dog"])] == [1, 1, 1]
+    assert [len(names) for names in suggest_names(classifier, RUN, 9, ["cat", "dog"])] == [1, 1, 1]
 
 
 def test_without_a_bank_the_prototypes_stand_for_the_pixels(teacher: Words) -> None:  # noqa: F811
     without = replace(RUN, bank=None)
-    found = suggest_names(Asker(TeacherConfig(), without, teacher), without, 1, ["dog", "sofa", "lamp"])
+    found = suggest_names(ZeroShotClassifier(TeacherConfig(), without, teacher), without, 1, ["dog", "sofa", "lamp"])
     assert [len(names) for names in found] == [1, 1, 1]
 
 
@@ -94,7 +94,7 @@ def test_names_of_classes_on_photographs_are_far_better_than_chance() -> None:
         sums.index_add_(0, small[named], z.flatten(1).T[named])
         every.append(z.flatten(1).T)
     words = [*dict.fromkeys([*dataset.classes.names, *nouns()[::12]])][:400]
-    text = reader.asker.text(load_classes(words))
+    text = reader.classifier.text(load_classes(words))
     present = [index for index in range(len(sums)) if sums[index].any()]
     scores = name_scores(F.normalize(sums[present], dim=1), text, torch.cat(every))
     hits = [index in best for index, best in zip(present, scores.topk(5).indices.tolist(), strict=True)]

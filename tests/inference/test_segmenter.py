@@ -18,8 +18,8 @@ from torch import Tensor
 from clips4.config import Config, TeacherConfig
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
-from clips4.inference.classifier import BANK_NEAREST, Question, Vectors
-from clips4.inference.segmenter import UNKNOWN_LABEL, ReadingOptions, Segmentation, Segmenter, nearest_class
+from clips4.inference.classifier import BANK_NEAREST, Query, Vectors
+from clips4.inference.segmenter import UNKNOWN_LABEL, InferenceOptions, Segmentation, Segmenter, nearest_class
 from clips4.method.prototypes import known_prototypes
 from clips4.models.checkpoint import Prototypes, load_checkpoint
 from tests.conftest import photograph
@@ -32,20 +32,20 @@ def segmenter(tiny_run: Path) -> Segmenter:
 
 
 def test_one_and_several_pictures(segmenter: Segmenter) -> None:
-    pictures = [photograph(seed=0), photograph(60, 40, seed=1)]
-    several = segmenter.segment(pictures)
+    images = [photograph(seed=0), photograph(60, 40, seed=1)]
+    several = segmenter.segment(images)
     assert [result.labels.shape for result in several] == [(72, 96), (60, 40)]
-    np.testing.assert_array_equal(several[1].labels, segmenter.segment(pictures[1]).labels)
-    z = segmenter.embed(pictures[0])
+    np.testing.assert_array_equal(several[1].labels, segmenter.segment(images[1]).labels)
+    z = segmenter.embed(images[0])
     torch.testing.assert_close(z.norm(dim=0), torch.ones(z.shape[1:]))
-    assert torch.equal(segmenter.embed(pictures)[0], z)
+    assert torch.equal(segmenter.embed(images)[0], z)
 
 
 def test_the_runs_own_classes_by_prototypes_and_by_text(segmenter: Segmenter) -> None:
     assert segmenter.prototypes is not None
     names, known = segmenter.class_vectors()
     assert names == ("cat", "cup", "grass")
-    assert torch.equal(known, segmenter.prototypes.asked_known)
+    assert torch.equal(known, segmenter.prototypes.query_known)
     assert torch.equal(segmenter.class_vectors(None, "text")[1], segmenter.prototypes.text)
 
 
@@ -60,14 +60,14 @@ def test_known_names_by_prototypes_and_new_names_by_text(segmenter: Segmenter) -
 
 def test_pixels_nearest_an_unknown_prototype_are_unknown(segmenter: Segmenter) -> None:
     assert segmenter.prototypes is not None
-    picture = photograph()
-    z = segmenter.embed(picture)
+    image = photograph()
+    z = segmenter.embed(image)
     everything = segmenter.prototypes.asked()
     labels = nearest_class(z, everything, (72, 96))[0].numpy()
-    result = segmenter.segment(picture)
+    result = segmenter.segment(image)
     np.testing.assert_array_equal(result.labels == UNKNOWN_LABEL, labels >= 3)
     assert result.unknown_share == (labels >= 3).mean()
-    assert not (segmenter.segment(picture, unknown=False).labels == UNKNOWN_LABEL).any()
+    assert not (segmenter.segment(image, unknown=False).labels == UNKNOWN_LABEL).any()
 
 
 def test_areas_are_sorted_and_make_up_the_picture() -> None:
@@ -82,7 +82,7 @@ def test_areas_are_sorted_and_make_up_the_picture() -> None:
     assert result.unknown_share == pytest.approx(1 / 3)
 
 
-def test_a_teacher_alone_needs_words(pictures: Path) -> None:
+def test_a_teacher_alone_needs_words(images: Path) -> None:
     teacher = Segmenter.from_teacher("conse", Config(), device="cpu")
     with pytest.raises(UserError, match="give --classes"):
         teacher.segment(photograph())
@@ -113,14 +113,14 @@ class Counting:
     stride = 8
 
     def __init__(self) -> None:
-        self.pictures = 0
+        self.images = 0
         self._lock = threading.Lock()
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         with self._lock:
-            self.pictures += len(images)
-        colours = F.avg_pool2d(images, 8)
-        return F.normalize(torch.cat([colours, torch.ones_like(colours[:, :1])], 1), dim=1)
+            self.images += len(images)
+        colors = F.avg_pool2d(images, 8)
+        return F.normalize(torch.cat([colors, torch.ones_like(colors[:, :1])], 1), dim=1)
 
 
 def small_segmenter(encoder: Counting, known: torch.Tensor | None = None) -> Segmenter:
@@ -138,12 +138,12 @@ def test_a_picture_is_read_once_for_any_number_of_questions(tmp_path: Path) -> N
     segmenter.embed()
     segmenter.cluster(k=2)
     segmenter.segment(photograph())  # the same picture in another form
-    assert encoder.pictures == 1
+    assert encoder.images == 1
     assert [answer.names for answer in answers] == [("red",), ("green", "red"), ("red", "green")]
     np.testing.assert_array_equal(answers[2].labels, segmenter.segment(tmp_path / "a.png").labels)
-    segmenter.segment(options=ReadingOptions(flip=True))
-    segmenter.segment(tmp_path / "a.png", options=ReadingOptions(flip=True))
-    assert encoder.pictures == 3, "read otherwise it is read anew, mirrored as well"
+    segmenter.segment(options=InferenceOptions(flip=True))
+    segmenter.segment(tmp_path / "a.png", options=InferenceOptions(flip=True))
+    assert encoder.images == 3, "read otherwise it is read anew, mirrored as well"
 
 
 def test_a_set_picture_is_the_one_that_is_asked(segmenter: Segmenter) -> None:
@@ -178,15 +178,15 @@ def test_pictures_of_one_size_go_through_the_network_together() -> None:
         several = segmenter.segment([*pictures, pictures[0]])
     assert sum(batches) == 11, "the picture given twice is read once"
     assert sorted(batches) == [1, 3, 7]
-    for picture, answer in zip(pictures, several, strict=False):
-        np.testing.assert_array_equal(answer.labels, segmenter.segment(picture).labels)
+    for image, answer in zip(pictures, several, strict=False):
+        np.testing.assert_array_equal(answer.labels, segmenter.segment(image).labels)
 
 
 def test_many_threads_get_the_answers_of_one(segmenter: Segmenter, tiny_run: Path) -> None:
     """Readings, words and answers of eight threads are those of one after the other."""
-    pictures = [photograph(seed=seed) for seed in range(4)]
+    images = [photograph(seed=seed) for seed in range(4)]
     words = [["cat", "cup"], ["grass"], ["sofa", "cat"], ["lamp", "cup", "sofa"]]
-    work = [(picture, classes) for picture in pictures for classes in words] * 2
+    work = [(image, classes) for image in images for classes in words] * 2
     student = load_checkpoint(tiny_run).student
     one, fresh = (
         Segmenter(student, TeacherConfig(), 320, torch.device("cpu"), segmenter.prototypes, conse()) for _ in range(2)
@@ -204,21 +204,21 @@ def test_many_threads_get_the_answers_of_one(segmenter: Segmenter, tiny_run: Pat
 
 def test_each_unknown_pixel_has_its_discovered_class(segmenter: Segmenter) -> None:
     assert segmenter.prototypes is not None
-    picture = photograph()
+    image = photograph()
     everything = segmenter.prototypes.asked()
-    labels = nearest_class(segmenter.embed(picture), everything, (72, 96))[0].numpy()
-    result = segmenter.segment(picture)
+    labels = nearest_class(segmenter.embed(image), everything, (72, 96))[0].numpy()
+    result = segmenter.segment(image)
     assert result.unknown_labels is not None
     np.testing.assert_array_equal(result.unknown_labels, np.where(labels >= 3, labels - 3, -1))
-    assert segmenter.segment(picture, unknown=False).unknown_labels is None
+    assert segmenter.segment(image, unknown=False).unknown_labels is None
 
 
 def test_text_is_asked_beside_the_unknown_that_it_was_trained_against(tiny_run: Path) -> None:
-    segmenter, picture = Segmenter.load(tiny_run, device="cpu"), photograph()
+    segmenter, image = Segmenter.load(tiny_run, device="cpu"), photograph()
     prototypes = segmenter.prototypes
     assert prototypes is not None
     fitted = torch.cat(
-        [prototypes.asked_known, prototypes.unknown.flip(0)]
+        [prototypes.query_known, prototypes.unknown.flip(0)]
     )  # as if the fit had made them change places
     segmenter.prototypes = replace(prototypes, fitted=fitted)
     pairs: list[tuple[Vectors, Tensor]] = [
@@ -226,8 +226,8 @@ def test_text_is_asked_beside_the_unknown_that_it_was_trained_against(tiny_run: 
         ("prototypes", fitted),
     ]
     for vectors, everything in pairs:
-        labels = nearest_class(segmenter.embed(picture), everything, (72, 96))[0].numpy()
-        unknown = segmenter.segment(picture, vectors=vectors).unknown_labels
+        labels = nearest_class(segmenter.embed(image), everything, (72, 96))[0].numpy()
+        unknown = segmenter.segment(image, vectors=vectors).unknown_labels
         np.testing.assert_array_equal(unknown, np.where(labels >= 3, labels - 3, -1))
 
 
@@ -247,9 +247,9 @@ def test_new_words_are_found_in_the_bank_and_said_to_be(segmenter: Segmenter) ->
 
 def test_background_words_are_one_class() -> None:
     segmenter = small_segmenter(Counting())
-    picture = photograph(seed=3)
-    apart = segmenter.segment(picture, "red,green", unknown=False)
-    result = segmenter.segment(picture, ["red"], background=["green"], unknown=False)
+    image = photograph(seed=3)
+    apart = segmenter.segment(image, "red,green", unknown=False)
+    result = segmenter.segment(image, ["red"], background=["green"], unknown=False)
     assert result.names == ("red", "background")
     np.testing.assert_array_equal(result.labels, apart.labels)
     assert result.owner is not None
@@ -258,10 +258,10 @@ def test_background_words_are_one_class() -> None:
 
 def test_a_background_threshold_takes_the_doubtful() -> None:
     segmenter = small_segmenter(Counting())
-    picture = photograph(seed=3)
-    plain = segmenter.segment(picture)
+    image = photograph(seed=3)
+    plain = segmenter.segment(image)
     middle = float(np.median(plain.similarity))
-    result = segmenter.segment(picture, background=f"cosine {middle}")
+    result = segmenter.segment(image, background=f"cosine {middle}")
     doubtful = (plain.similarity < middle) & (plain.labels >= 0)
     assert doubtful.any()
     np.testing.assert_array_equal(result.labels == 2, doubtful)
@@ -271,35 +271,35 @@ def test_a_background_threshold_takes_the_doubtful() -> None:
 
 def test_a_background_probability_is_among_the_asked_classes() -> None:
     segmenter = small_segmenter(Counting())
-    picture = photograph(seed=3)
-    z = segmenter.embed(picture)
+    image = photograph(seed=3)
+    z = segmenter.embed(image)
     known = torch.stack([z[:, 1, 1], z[:, 4, 6]])  # so alike that the softmax is not always sure
     segmenter = small_segmenter(Counting(), known)
     cosines = F.interpolate(torch.einsum("dhw,ld->lhw", z, known)[None], (72, 96), mode="bilinear")[0]
     probability = (40 * cosines).softmax(0).amax(0).numpy()
     limit = float(np.median(probability))
-    result = segmenter.segment(picture, background=limit, unknown=False)
+    result = segmenter.segment(image, background=limit, unknown=False)
     clear = np.abs(probability - limit) > 1e-5
     np.testing.assert_array_equal((result.labels == 2)[clear], (probability < limit)[clear])
 
 
 def test_clusters_are_the_nearest_centres() -> None:
     segmenter = small_segmenter(Counting())
-    pictures = [photograph(seed=seed) for seed in range(3)]
-    several = segmenter.cluster(pictures, k=4)
+    images = [photograph(seed=seed) for seed in range(3)]
+    several = segmenter.cluster(images, k=4)
     assert all(result.names == ("cluster 1", "cluster 2", "cluster 3", "cluster 4") for result in several)
-    centres = several[0].vectors
-    assert centres is not None
-    assert centres.shape == (4, 4)
-    for picture, result in zip(pictures, several, strict=True):
-        assert torch.equal(result.vectors, centres)  # type: ignore[arg-type]
-        labels, cosine = nearest_class(segmenter.embed(picture), centres, (72, 96))
+    centers = several[0].vectors
+    assert centers is not None
+    assert centers.shape == (4, 4)
+    for image, result in zip(images, several, strict=True):
+        assert torch.equal(result.vectors, centers)  # type: ignore[arg-type]
+        labels, cosine = nearest_class(segmenter.embed(image), centers, (72, 96))
         np.testing.assert_array_equal(result.labels, labels.numpy())
         np.testing.assert_array_equal(result.similarity, cosine.numpy())
         assert result.unknown_share == 0
-    again = segmenter.cluster(pictures, k=4)
+    again = segmenter.cluster(images, k=4)
     np.testing.assert_array_equal(several[2].labels, again[2].labels)
-    assert len(np.unique(segmenter.cluster(pictures[0], k=2).labels)) == 2
+    assert len(np.unique(segmenter.cluster(images[0], k=2).labels)) == 2
 
 
 @pytest.mark.parametrize("refine", ["pamr", "regions"])
@@ -307,14 +307,14 @@ def test_refined_answers_follow_the_pictures_edges(refine: Literal["pamr", "regi
     """A square on a plain ground, read at a stride of 27 pixels: refined, its outline is nearer to where it is."""
     y, x = np.mgrid[:240, :320]
     disc = (abs(y - 120) < 57) & (abs(x - 160) < 83)
-    picture = np.where(disc[..., None], np.array([220, 40, 40]), np.array([40, 40, 200])).astype(np.uint8)
+    image = np.where(disc[..., None], np.array([220, 40, 40]), np.array([40, 40, 200])).astype(np.uint8)
     segmenter = small_segmenter(Counting())
-    red, blue = segmenter.embed(picture)[:, 4, 5], segmenter.embed(picture)[:, 0, 0]
-    question = Question(("ground", "disc"), torch.stack([blue, red]), torch.arange(2), ())
+    red, blue = segmenter.embed(image)[:, 4, 5], segmenter.embed(image)[:, 0, 0]
+    query = Query(("ground", "disc"), torch.stack([blue, red]), torch.arange(2), ())
     wrong = {}
     for how in (None, refine):
-        options = ReadingOptions(refine=how)
-        labels = segmenter.answer(segmenter.read(picture, options), question, False, options).labels
+        options = InferenceOptions(refine=how)
+        labels = segmenter.answer(segmenter.read(image, options), query, False, options).labels
         wrong[how] = float((labels != disc).mean())
     assert wrong[refine] < 0.8 * wrong[None], wrong
 
@@ -353,7 +353,7 @@ def test_what_cannot_be_asked_is_told_in_one_line(segmenter: Segmenter, tiny_run
         (lambda: segmenter.segment(photograph(), background=2), "background"),
         (lambda: segmenter.cluster(photograph(), 0), "k = 0"),
         (lambda: segmenter.cluster(photograph(), 10**6), "k = 1000000"),
-        (lambda: segmenter.segment(photograph(), options=ReadingOptions(window=320)), "changes nothing"),
+        (lambda: segmenter.segment(photograph(), options=InferenceOptions(window=320)), "changes nothing"),
         (lambda: Segmenter.load(tiny_run, "cpu", precision="int8"), "precision 'int8'"),  # type: ignore[arg-type]
         (lambda: Segmenter.load(tiny_run, "gpu9"), "not available"),
         (lambda: Segmenter.load(tmp_path / "nowhere"), "no checkpoint"),

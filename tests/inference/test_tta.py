@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clips4.errors import UserError
-from clips4.inference.tta import ReadingOptions, at_reading_size, read_pixels
+from clips4.inference.tta import InferenceOptions, at_inference_size, read_pixels
 from clips4.models.sliding_window import hann, read_in_windows, window_starts
 from clips4.utils.images import reduce_to, to_tensor
 from tests.helpers import noise_image
@@ -17,7 +17,7 @@ from tests.helpers import noise_image
 STRIDE = 8
 
 
-def colour(images: Tensor) -> Tensor:
+def color(images: Tensor) -> Tensor:
     """A network that looks at one position alone: the mean colour of each 8 x 8 block, and a constant."""
     means = F.avg_pool2d(images, STRIDE)
     return F.normalize(torch.cat([means, torch.full_like(means[:, :1], 0.5)], 1), dim=1)
@@ -31,29 +31,29 @@ class Context:
 
     def __call__(self, images: Tensor) -> Tensor:
         self.shown.append((images.shape[-2], images.shape[-1]))
-        z = colour(images)
+        z = color(images)
         return F.normalize(z + images.mean((2, 3))[..., None, None].mean(1, keepdim=True) * z.flip(1), dim=1)
 
 
 def test_plain_options_read_once_and_whole() -> None:
     image = noise_image(60, 90)
-    z = read_pixels(colour, image, 64, STRIDE, ReadingOptions())
-    assert torch.equal(z, colour(to_tensor(reduce_to(image, 64))[None])[0])
+    z = read_pixels(color, image, 64, STRIDE, InferenceOptions())
+    assert torch.equal(z, color(to_tensor(reduce_to(image, 64))[None])[0])
 
 
 def test_windows_of_a_local_network_are_the_whole() -> None:
     """Where a position's answer does not depend on what is around it, windows leave no trace."""
     image = noise_image(176, 256)
-    whole = read_pixels(colour, image, 256, STRIDE, ReadingOptions())
+    whole = read_pixels(color, image, 256, STRIDE, InferenceOptions())
     for window, overlap in itertools.product((32, 64, 100, 200), (0, 0.25, 0.5, 0.9)):
-        z = read_pixels(colour, image, 256, STRIDE, ReadingOptions(window=window, overlap=overlap))
+        z = read_pixels(color, image, 256, STRIDE, InferenceOptions(window=window, overlap=overlap))
         torch.testing.assert_close(z, whole)
 
 
 def test_windows_are_blended_by_their_weights() -> None:
     """The weighted mean of the windows that see a position, brought to unit length, one position after the other."""
     image, window, network = noise_image(64, 96, seed=2), 48, Context()
-    z = read_pixels(network, image, 96, STRIDE, ReadingOptions(window=window))
+    z = read_pixels(network, image, 96, STRIDE, InferenceOptions(window=window))
     assert set(network.shown) == {(48, 48)}
     shown, side = to_tensor(image)[None], window // STRIDE
     total = torch.zeros(4, 8, 12)
@@ -82,8 +82,8 @@ def test_windows_without_weights_are_averaged_as_before() -> None:
 
 def test_the_mirrored_picture_is_averaged() -> None:
     image, network = noise_image(64, 96, seed=4), Context()
-    both = read_pixels(network, image, 96, STRIDE, ReadingOptions(flip=True))
-    mirrored = read_pixels(network, image[:, ::-1].copy(), 96, STRIDE, ReadingOptions(flip=True))
+    both = read_pixels(network, image, 96, STRIDE, InferenceOptions(flip=True))
+    mirrored = read_pixels(network, image[:, ::-1].copy(), 96, STRIDE, InferenceOptions(flip=True))
     torch.testing.assert_close(both, mirrored.flip(-1))
     plain, other = network(to_tensor(image)[None])[0], network(to_tensor(image[:, ::-1].copy())[None])[0].flip(-1)
     torch.testing.assert_close(both, F.normalize(plain + other, dim=0))
@@ -91,35 +91,35 @@ def test_the_mirrored_picture_is_averaged() -> None:
 
 def test_scales_are_averaged_on_the_finest_map() -> None:
     image, network = noise_image(80, 160, seed=5), Context()
-    z = read_pixels(network, image, 80, STRIDE, ReadingOptions(scales=(1, 2)))
+    z = read_pixels(network, image, 80, STRIDE, InferenceOptions(scales=(1, 2)))
     assert network.shown == [(80, 160), (40, 80)]
     fine, coarse = network(to_tensor(image)[None]), network(to_tensor(reduce_to(image, 80))[None])
     expected = F.normalize(fine + F.interpolate(coarse, (10, 20), mode="bilinear"), dim=1)[0]
     torch.testing.assert_close(z, expected)
-    assert torch.equal(z, read_pixels(network, image, 80, STRIDE, ReadingOptions(scales=(2, 1))))
+    assert torch.equal(z, read_pixels(network, image, 80, STRIDE, InferenceOptions(scales=(2, 1))))
 
 
 def test_every_combination_gives_unit_vectors() -> None:
     image = noise_image(77, 131, seed=6)
     for scales, flip, window in itertools.product(((1.0,), (0.5, 1.0, 1.7)), (False, True), (None, 40)):
-        z = read_pixels(Context(), image, 96, STRIDE, ReadingOptions(scales, flip, window))
+        z = read_pixels(Context(), image, 96, STRIDE, InferenceOptions(scales, flip, window))
         torch.testing.assert_close(z.norm(dim=0), torch.ones(z.shape[1:]))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 700), (700, 1), (33, 2000)])
 def test_very_small_and_very_long_pictures(size: tuple[int, int]) -> None:
     image = noise_image(*size)
-    for options in (ReadingOptions(), ReadingOptions((1, 2), flip=True), ReadingOptions(window=32)):
-        z = read_pixels(colour, image, 96, STRIDE, options)
+    for options in (InferenceOptions(), InferenceOptions((1, 2), flip=True), InferenceOptions(window=32)):
+        z = read_pixels(color, image, 96, STRIDE, options)
         assert z.shape[0] == 4
         assert torch.isfinite(z).all()
 
 
 def test_small_pictures_are_enlarged_by_scales_above_one() -> None:
-    assert at_reading_size(noise_image(40, 60), 320).shape == (1, 3, 40, 60)
-    assert at_reading_size(noise_image(40, 60), 320, 2).shape == (1, 3, 80, 120)
-    assert at_reading_size(noise_image(400, 600), 300, 2).shape == (1, 3, 400, 600)
-    assert at_reading_size(noise_image(400, 600), 300, 0.5).shape == (1, 3, 100, 150)
+    assert at_inference_size(noise_image(40, 60), 320).shape == (1, 3, 40, 60)
+    assert at_inference_size(noise_image(40, 60), 320, 2).shape == (1, 3, 80, 120)
+    assert at_inference_size(noise_image(400, 600), 300, 2).shape == (1, 3, 400, 600)
+    assert at_inference_size(noise_image(400, 600), 300, 0.5).shape == (1, 3, 100, 150)
 
 
 @pytest.mark.parametrize(
@@ -137,11 +137,11 @@ def test_small_pictures_are_enlarged_by_scales_above_one() -> None:
 )
 def test_options_out_of_range_are_told(values: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        ReadingOptions(**values)  # type: ignore[arg-type]
+        InferenceOptions(**values)  # type: ignore[arg-type]
 
 
 def test_a_window_that_never_acts_is_told() -> None:
-    ReadingOptions(window=319).check(320)
+    InferenceOptions(window=319).check(320)
     with pytest.raises(UserError, match=r"pictures are read at 320; give scales above 1\.3"):
-        ReadingOptions(window=400).check(320)
-    ReadingOptions(scales=(1, 2), window=400).check(320)
+        InferenceOptions(window=400).check(320)
+    InferenceOptions(scales=(1, 2), window=400).check(320)

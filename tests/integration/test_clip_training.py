@@ -17,7 +17,7 @@ from clips4.models.checkpoint import load_checkpoint
 from clips4.models.teachers.base import load_teacher
 from clips4.training.log import LOG, read_log
 from clips4.training.loop import train
-from clips4.utils.listening import Silent
+from clips4.utils.progress import NoProgress
 from tests.cli.test_app import SETTINGS, clips4
 from tests.conftest import TINY, photograph
 from tests.helpers import FakeTeacher, unit
@@ -37,8 +37,8 @@ def config(clip: Path, *more: str) -> Config:
     return load_config("cpu", [*TINY, f"teacher.name={clip}", *more])
 
 
-def run(pictures: Path, settings: Config, out: Path, **options: Any) -> Path:
-    train(sorted(pictures.iterdir()), CLASSES, settings, out, device="cpu", **options)
+def run(images: Path, settings: Config, out: Path, **options: Any) -> Path:
+    train(sorted(images.iterdir()), CLASSES, settings, out, device="cpu", **options)
     return out
 
 
@@ -52,7 +52,7 @@ def assert_same_bits(one: Path, two: Path) -> None:
     assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
 
 
-def test_some_dozen_steps_by_the_command_line(pictures: Path, clip: Path, tmp_path: Path) -> None:
+def test_some_dozen_steps_by_the_command_line(images: Path, clip: Path, tmp_path: Path) -> None:
     arguments: list[str | Path] = [
         "--teacher",
         clip,
@@ -63,7 +63,7 @@ def test_some_dozen_steps_by_the_command_line(pictures: Path, clip: Path, tmp_pa
     ]
     steps = ["--set", "train.steps=24", "--set", "train.save_every=12", "--set", "train.rate=0.003"]
     out, given = tmp_path / "run", ("--classes", "cat,cup,grass", "--device", "cpu")
-    done = clips4("train", pictures, *given, "--out", out, *SETTINGS, *arguments, *steps)
+    done = clips4("train", images, *given, "--out", out, *SETTINGS, *arguments, *steps)
     assert done.returncode == 0, done.stderr
     assert "Trained on 3 pictures (0 skipped), 24 steps" in done.stdout
     assert "teacher's maps of 3 pictures need some" in done.stderr
@@ -76,41 +76,41 @@ def test_some_dozen_steps_by_the_command_line(pictures: Path, clip: Path, tmp_pa
     assert card["config"]["teacher"]["name"] == str(clip.resolve())
     assert card["config"]["teacher"]["reading"] == "naclip"
     answers = tmp_path / "answers"
-    done = clips4("segment", out, pictures, "--out", answers, "--device", "cpu", "--classes", "cat,a new thing")
+    done = clips4("segment", out, images, "--out", answers, "--device", "cpu", "--classes", "cat,a new thing")
     assert done.returncode == 0, done.stderr
     assert len(list(answers.glob("*.json"))) == 3
 
 
-def test_on_the_fly_trains_the_same_bits_as_cached(pictures: Path, clip: Path, tmp_path: Path) -> None:
-    cached = run(pictures, config(clip), tmp_path / "cached")
-    again = run(pictures, config(clip), tmp_path / "again")
-    now = run(pictures, config(clip, "teacher.cache_gib=0"), tmp_path / "now")
-    workers = run(pictures, config(clip, "teacher.cache_gib=0", "data.workers=1"), tmp_path / "workers")
+def test_on_the_fly_trains_the_same_bits_as_cached(images: Path, clip: Path, tmp_path: Path) -> None:
+    cached = run(images, config(clip), tmp_path / "cached")
+    again = run(images, config(clip), tmp_path / "again")
+    now = run(images, config(clip, "teacher.cache_gib=0"), tmp_path / "now")
+    workers = run(images, config(clip, "teacher.cache_gib=0", "data.workers=1"), tmp_path / "workers")
     for other in (again, now, workers):
         assert_same_bits(cached, other)
 
 
-def test_an_interrupted_run_on_the_fly_goes_on(pictures: Path, clip: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_on_the_fly_goes_on(images: Path, clip: Path, tmp_path: Path) -> None:
     settings = config(clip, "teacher.cache_gib=0", "train.steps=3", "train.keep=9")
-    whole = run(pictures, settings, tmp_path / "whole")
+    whole = run(images, settings, tmp_path / "whole")
     part = tmp_path / "part"
     first = whole / "checkpoints" / "step-00000001"
     (part / "checkpoints").mkdir(parents=True)
     first.rename(part / "checkpoints" / first.name)
-    run(pictures, settings, part, resume=True)
+    run(images, settings, part, resume=True)
     assert_same_bits(whole, part)
 
 
 def test_fewer_dimensions_in_the_cache_train_the_same_student_dimension(
-    pictures: Path, clip: Path, tmp_path: Path
+    images: Path, clip: Path, tmp_path: Path
 ) -> None:
-    out = run(pictures, config(clip, "teacher.cache_dims=8"), tmp_path / "run")
+    out = run(images, config(clip, "teacher.cache_dims=8"), tmp_path / "run")
     assert load_checkpoint(out).prototypes.known.shape == (3, 24)
 
 
-def test_the_student_never_holds_the_teacher(pictures: Path, clip: Path, tmp_path: Path) -> None:
+def test_the_student_never_holds_the_teacher(images: Path, clip: Path, tmp_path: Path) -> None:
     before = {key: value.clone() for key, value in load_teacher(str(clip)).model.state_dict().items()}  # type: ignore[attr-defined]
-    out = run(pictures, config(clip), tmp_path / "run")
+    out = run(images, config(clip), tmp_path / "run")
     assert sum(value.numel() for value in load_checkpoint(out).student.state_dict().values()) < 6_000_000
     after = load_teacher(str(clip)).model.state_dict()  # type: ignore[attr-defined]
     assert all(torch.equal(value, after[key]) for key, value in before.items())
@@ -119,9 +119,9 @@ def test_the_student_never_holds_the_teacher(pictures: Path, clip: Path, tmp_pat
 # ------------------------------------------------------------------------------------------------------- MaskCLIP+
 
 
-def test_maskclip_plus_trains_by_labels_then_by_itself(pictures: Path, clip: Path, tmp_path: Path) -> None:
+def test_maskclip_plus_trains_by_labels_then_by_itself(images: Path, clip: Path, tmp_path: Path) -> None:
     mode = ["objective.mode=maskclip-plus", "train.steps=20", "train.save_every=20", "train.rate=0.003"]
-    out = run(pictures, config(clip, *mode, "objective.guided_share=1"), tmp_path / "guided")
+    out = run(images, config(clip, *mode, "objective.guided_share=1"), tmp_path / "guided")
     log = read_log(out / LOG)
     assert all(line["contrast"] == line["embedding"] == 0 for line in log)
     assert sum(line["loss"] for line in log[-5:]) < 0.8 * sum(line["loss"] for line in log[:5])
@@ -132,7 +132,7 @@ def test_maskclip_plus_trains_by_labels_then_by_itself(pictures: Path, clip: Pat
     assert prototypes.unknown.shape == (0, 24)
     assert Segmenter.load(out, "cpu").segment(photograph()).unknown_share == 0
 
-    own = read_log(run(pictures, config(clip, *mode, "objective.guided_share=0.5"), tmp_path / "own") / LOG)
+    own = read_log(run(images, config(clip, *mode, "objective.guided_share=0.5"), tmp_path / "own") / LOG)
     assert [line["loss"] for line in own[:10]] == [line["loss"] for line in log[:10]]
     assert own[10]["loss"] < log[10]["loss"], "one's own labels are easier"
 
@@ -141,9 +141,9 @@ def test_maskclip_plus_trains_by_labels_then_by_itself(pictures: Path, clip: Pat
 
 
 def test_refinements_of_a_teacher_alone(clip: Path) -> None:
-    picture, classes = photograph(), "cat,cup,grass,sky"
+    image, classes = photograph(), "cat,cup,grass,sky"
     answers = {
-        refinement: Segmenter.from_teacher(str(clip), device="cpu", refinement=refinement).segment(picture, classes)
+        refinement: Segmenter.from_teacher(str(clip), device="cpu", refinement=refinement).segment(image, classes)
         for refinement in (
             Refinement(),
             Refinement(key_smoothing=True),
@@ -171,12 +171,12 @@ def test_denoising_answers_with_the_classes_that_are_left(clip: Path) -> None:
     assert labels.max() > len(asked), "numbered as asked"
 
 
-def test_options_of_a_teacher_alone(clip: Path, pictures: Path, tiny_run: Path) -> None:
+def test_options_of_a_teacher_alone(clip: Path, images: Path, tiny_run: Path) -> None:
     options = TeacherOptions("sclip", "imagenet-80", True, True)
     config, refinement = options.settings()
     assert (config.teacher.reading, config.teacher.templates) == ("sclip", "imagenet-80")
     assert refinement == Refinement(prompt_denoising=True, key_smoothing=True)
-    segmenter, paths, *_ = load_segmenter([pictures], str(clip), "cpu", options)
+    segmenter, paths, *_ = load_segmenter([images], str(clip), "cpu", options)
     assert len(paths) == 3
     assert segmenter.segment(photograph(), "cat,cup").labels.shape == (72, 96)
     for wrong, words in (
@@ -184,10 +184,10 @@ def test_options_of_a_teacher_alone(clip: Path, pictures: Path, tiny_run: Path) 
         (TeacherOptions(templates="few"), "unknown prompt templates 'few'"),
     ):
         with pytest.raises(UserError, match=words):
-            load_segmenter([pictures], str(clip), "cpu", wrong)[0].segment(photograph(), "cat")
+            load_segmenter([images], str(clip), "cpu", wrong)[0].segment(photograph(), "cat")
     for option in (TeacherOptions(reading="sclip"), TeacherOptions(key_smoothing=True)):
         with pytest.raises(UserError, match="are for --teacher-only"):
-            load_segmenter([tiny_run, pictures], None, "cpu", option)
+            load_segmenter([tiny_run, images], None, "cpu", option)
 
 
 def test_key_smoothing_needs_a_teacher_with_keys() -> None:
@@ -196,13 +196,13 @@ def test_key_smoothing_needs_a_teacher_with_keys() -> None:
         Segmenter(teacher.encode_pixels, TeacherConfig(), 64, cpu, None, teacher, Refinement(key_smoothing=True))
 
 
-def test_what_is_said_reaches_the_listener(pictures: Path, clip: Path, tmp_path: Path) -> None:
+def test_what_is_said_reaches_the_listener(images: Path, clip: Path, tmp_path: Path) -> None:
     heard: list[str] = []
 
-    class Ear(Silent):
-        def say(self, line: str) -> None:
+    class Ear(NoProgress):
+        def log(self, line: str) -> None:
             heard.append(line)
 
-    run(pictures, config(clip, "teacher.cache_gib=0", "train.steps=1"), tmp_path / "run", listener=Ear())
+    run(images, config(clip, "teacher.cache_gib=0", "train.steps=1"), tmp_path / "run", progress=Ear())
     assert len(heard) == 1
     assert "computed in every step" in heard[0]

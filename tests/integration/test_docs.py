@@ -56,12 +56,12 @@ def of(language: str) -> list[Block]:
 
 
 @pytest.fixture(scope="module")
-def reader(tiny_run: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reader(tiny_run: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as the reader of the pages has it: runs, photographs, a picture."""
     folder = tmp_path_factory.mktemp("reader")
     for run in ("demo", "pets"):
         shutil.copytree(tiny_run, folder / "runs" / run)
-    shutil.copytree(pictures, folder / "photos")
+    shutil.copytree(images, folder / "photos")
     photograph().save(folder / "photo.jpg")
     return folder
 

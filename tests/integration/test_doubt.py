@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from clips4.cli.app import app
 from clips4.inference.segmenter import Segmenter
-from clips4.method.prototypes import spoken
+from clips4.method.prototypes import text_dimensions
 from clips4.models.checkpoint import load_checkpoint
 from tests.conftest import TINY, photograph
 
@@ -20,8 +20,8 @@ from tests.conftest import TINY, photograph
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("doubt")
     (folder / "photos").mkdir()
-    for name, picture in (("cat", data.chelsea()), ("cup", data.coffee()), ("rocket", data.rocket())):
-        Image.fromarray(picture).save(folder / "photos" / f"{name}.png")
+    for name, image in (("cat", data.chelsea()), ("cup", data.coffee()), ("rocket", data.rocket())):
+        Image.fromarray(image).save(folder / "photos" / f"{name}.png")
     more = [
         "data.long_side=256",
         "teacher.doubt=true",
@@ -39,8 +39,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_only_unknown_prototypes_know_doubt(run: Path) -> None:
     prototypes = load_checkpoint(run).prototypes
     assert prototypes.text.shape == (3, 385)
-    assert spoken(prototypes.text).tolist() == [True] * 384 + [False]
-    for names in (prototypes.text, prototypes.known, prototypes.asked_known):
+    assert text_dimensions(prototypes.text).tolist() == [True] * 384 + [False]
+    for names in (prototypes.text, prototypes.known, prototypes.query_known):
         assert not names[:, -1].any()
         torch.testing.assert_close(names.norm(dim=1), torch.ones(3))
     assert prototypes.bank is not None
@@ -57,7 +57,7 @@ def test_unknown_prototypes_that_do_not_move_stay_as_they_were_drawn(run: Path) 
 
 def test_such_a_run_answers_its_own_words_and_new_ones(run: Path) -> None:
     segmenter = Segmenter.load(run, device="cpu")
-    picture = photograph(seed=0)
+    image = photograph(seed=0)
     for classes in (None, ["cat", "violin"]):
-        result = segmenter.segment(picture, classes)
-        assert result.labels.shape == (picture.height, picture.width)
+        result = segmenter.segment(image, classes)
+        assert result.labels.shape == (image.height, image.width)

@@ -32,8 +32,8 @@ from clips4.data.class_names import load_classes
 
 folder, run, moment, *settings = sys.argv[1:]
 module, name, when = moment.split(":")
-module = {"checkpoints": clips4.models.checkpoint, "preparation": clips4.training.precompute, "training": clips4.training.loop,
-          "shutil": clips4.models.checkpoint.shutil}[module]
+module = {"checkpoints": clips4.models.checkpoint, "preparation": clips4.training.precompute,
+          "training": clips4.training.loop, "shutil": clips4.models.checkpoint.shutil}[module]
 honest, calls = getattr(module, name), iter(range(1000))
 
 def fatal(*arguments, **options):
@@ -48,9 +48,9 @@ clips4.training.loop.train(sorted(Path(folder).iterdir()), load_classes("cat,cup
 
 
 @pytest.fixture(scope="module")
-def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
-    train(sorted(pictures.iterdir()), load_classes("cat,cup,grass"), load_config("cpu", SETTINGS), run, device="cpu")
+    train(sorted(images.iterdir()), load_classes("cat,cup,grass"), load_config("cpu", SETTINGS), run, device="cpu")
     return run
 
 
@@ -63,18 +63,18 @@ def contents(run: Path) -> tuple[bytes, bytes, list[dict[str, float]]]:
 @pytest.mark.parametrize(
     "moment",
     [
-        "preparation:picture_segments:1",  # while pictures are read
+        "preparation:image_segments:1",  # while pictures are read
         "training:update_unknown:2",  # within a step
         "checkpoints:_digest:3",  # a checkpoint half written
         "shutil:rmtree:7",  # around the removal of an old one
     ],
 )
-def test_a_killed_run_ends_like_an_unbroken_one(whole: Path, pictures: Path, tmp_path: Path, moment: str) -> None:
+def test_a_killed_run_ends_like_an_unbroken_one(whole: Path, images: Path, tmp_path: Path, moment: str) -> None:
     run = tmp_path / "run"
-    command = [sys.executable, "-c", CHILD, str(pictures), str(run), moment, *SETTINGS]
+    command = [sys.executable, "-c", CHILD, str(images), str(run), moment, *SETTINGS]
     done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    paths, config = sorted(pictures.iterdir()), load_config("cpu", SETTINGS)
+    paths, config = sorted(images.iterdir()), load_config("cpu", SETTINGS)
     train(paths, load_classes("cat,cup,grass"), config, run, resume=True, device="cpu")
     assert contents(run) == contents(whole)
     assert not list((run / "checkpoints").glob(".*"))

@@ -18,9 +18,9 @@ def bunches(count: int, k: int, seed: int) -> tuple[Tensor, Tensor]:
 
 def test_kmeans_finds_bunches() -> None:
     rows, labels = bunches(600, 5, 0)
-    centres = spherical_kmeans_of_set(rows, 5, generator(1), batch=64)
-    torch.testing.assert_close(centres.norm(dim=1), torch.ones(5))
-    found = torch.cat([index for _, index in nearest(rows, centres)])
+    centers = spherical_kmeans_of_set(rows, 5, generator(1), batch=64)
+    torch.testing.assert_close(centers.norm(dim=1), torch.ones(5))
+    found = torch.cat([index for _, index in nearest(rows, centers)])
     for label in range(5):
         assert len(found[labels == label].unique()) == 1
 
@@ -37,16 +37,16 @@ def test_of_the_restarts_the_best_is_kept() -> None:
     rows = unit(400, 6, dtype=torch.float32)
 
     def score(restarts: int) -> float:
-        centres = spherical_kmeans_of_set(rows, 12, generator(4), restarts=restarts, epochs=1, refine=2)
-        return float((rows @ centres.T).amax(1).mean())
+        centers = spherical_kmeans_of_set(rows, 12, generator(4), restarts=restarts, epochs=1, refine=2)
+        return float((rows @ centers.T).amax(1).mean())
 
     assert score(6) >= score(1)
 
 
 def test_no_cluster_is_empty_where_rows_are_few() -> None:
     rows, _ = bunches(8, 8, 5)
-    centres = spherical_kmeans_of_set(rows, 8, generator(0))
-    assert len(torch.cat([index for _, index in nearest(rows, centres)]).unique()) == 8
+    centers = spherical_kmeans_of_set(rows, 8, generator(0))
+    assert len(torch.cat([index for _, index in nearest(rows, centers)]).unique()) == 8
     with pytest.raises(ValueError, match="8 pixels cannot make 9"):
         spherical_kmeans_of_set(rows, 9, generator(0))
 

@@ -363,8 +363,8 @@ def test_segments_of_unknown_classes_learn_their_known_class_as_well(context: fl
     segments = cut_by_regions(spherical_kmeans(theirs.z.detach(), (2, 2), 3, 0.5), case.regions)
     v = pool(flatten_pixels(theirs.z), segments.labels.flatten(), len(segments.region))
     guidance = pool(flatten_pixels(case.pixel_map), segments.labels.flatten(), len(segments.region))
-    pictures = (segments.view // 2).tolist()
-    known = reference_prototypes.assign_in_context(guidance, case.prototypes[:3], pictures, 0.2, context)
+    images = (segments.view // 2).tolist()
+    known = reference_prototypes.assign_in_context(guidance, case.prototypes[:3], images, 0.2, context)
     losses, unknowns = [], 0
     for row, i, k in zip(v, guidance, known, strict=True):
         nearest = max(range(5), key=lambda index: float(i @ case.prototypes[index]))

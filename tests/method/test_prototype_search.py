@@ -10,14 +10,14 @@ from tests.helpers import unit
 CLASSES, DIMENSIONS, M = 3, 6, 4
 
 
-def pictures(count: int, size: int = 7) -> list[Tensor]:
+def images(count: int, size: int = 7) -> list[Tensor]:
     return [unit(size, DIMENSIONS, seed=50 + number) for number in range(count)]
 
 
 def search(segments: dict[int, Tensor], sample: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
     found = PrototypeSearch(unit(CLASSES, DIMENSIONS, seed=1), M, sample, seed)
-    for picture, vectors in segments.items():
-        found.add(vectors, picture)
+    for image, vectors in segments.items():
+        found.add(vectors, image)
     return found.candidates()
 
 
@@ -27,14 +27,14 @@ def test_prototypes_are_those_of_all_segments_held_at_once(
     count: int, buffer: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clips4.method.prototype_search, "_BUFFER", buffer)
-    text, all_pictures = unit(CLASSES, DIMENSIONS, seed=1), pictures(count)
+    text, all_pictures = unit(CLASSES, DIMENSIONS, seed=1), images(count)
     near, _ = search(dict(enumerate(all_pictures)))
     assert len(near) <= CLASSES * M
     assert torch.equal(known_prototypes(text, near, M), known_prototypes(text, torch.cat(all_pictures), M))
 
 
 def test_neither_order_nor_buffer_changes_what_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    segments = dict(enumerate(pictures(20)))
+    segments = dict(enumerate(images(20)))
     near, drawn = search(segments)
     monkeypatch.setattr(clips4.method.prototype_search, "_BUFFER", 15)
     for order in (sorted(segments), sorted(segments, reverse=True)):
@@ -46,7 +46,7 @@ def test_neither_order_nor_buffer_changes_what_is_found(monkeypatch: pytest.Monk
 def test_memory_does_not_grow_with_the_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clips4.method.prototype_search, "_BUFFER", 20)
     found = PrototypeSearch(unit(CLASSES, DIMENSIONS, seed=1), M, 5, 0)
-    for number, vectors in enumerate(pictures(60)):
+    for number, vectors in enumerate(images(60)):
         found.add(vectors, number)
         held = len(found._bank) + len(found._drawn) + sum(map(len, found._waiting))
         assert held < CLASSES * M + 5 + 20
@@ -66,7 +66,7 @@ def test_every_segment_is_drawn_as_often_as_another() -> None:
 
 
 def test_a_sample_larger_than_the_set_is_the_set() -> None:
-    (vectors,) = pictures(1)
+    (vectors,) = images(1)
     _, drawn = search({0: vectors}, sample=100)
     assert sorted(map(tuple, drawn.tolist())) == sorted(map(tuple, vectors.tolist()))
 

@@ -10,8 +10,8 @@ from clips4.method.prototypes import (
     known_prototypes,
     mixture_prototypes,
     sample_unknown,
-    spoken,
     teacher_segments,
+    text_dimensions,
     update_unknown,
 )
 from clips4.method.segments import IGNORED
@@ -90,7 +90,7 @@ def test_how_sure_a_teacher_is_does_not_change_what_a_name_finds(seed: int, m: i
 
 def test_dimensions_that_some_name_has_are_spoken() -> None:
     text = torch.tensor([[0.6, 0.8, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
-    assert spoken(text).tolist() == [True, True, False, False]
+    assert text_dimensions(text).tolist() == [True, True, False, False]
 
 
 @provable
@@ -254,9 +254,9 @@ def test_a_share_below_1_needs_known_prototypes() -> None:
 @given(seeds, st.sampled_from([0.1, 0.5, 1.0, 2.0]))
 def test_assignment_in_context_equals_the_reference(seed: int, context: float) -> None:
     guidance, prototypes = unit(9, 4, seed=seed), unit(5, 4, seed=seed + 1)
-    picture = torch.randint(0, 3, (9,), generator=generator(seed))
-    expected = reference.assign_in_context(guidance, prototypes, picture.tolist(), 0.2, context)
-    assert assign_in_context(guidance, prototypes, picture, 3, 0.2, context).tolist() == expected
+    image = torch.randint(0, 3, (9,), generator=generator(seed))
+    expected = reference.assign_in_context(guidance, prototypes, image.tolist(), 0.2, context)
+    assert assign_in_context(guidance, prototypes, image, 3, 0.2, context).tolist() == expected
 
 
 def test_without_context_it_is_the_papers_assignment() -> None:
@@ -269,9 +269,9 @@ def test_a_doubtful_segment_follows_the_rest_of_its_picture_alone() -> None:
     prototypes = torch.eye(2, dtype=torch.float64)
     doubtful = torch.tensor([0.69, 0.72], dtype=torch.float64)  # a little nearer to the second class
     guidance = torch.stack([prototypes[0], prototypes[0], doubtful, prototypes[1], prototypes[1], doubtful])
-    picture = torch.tensor([0, 0, 0, 1, 1, 1])
-    assert assign_in_context(guidance, prototypes, picture, 2, 0.1, 1.0).tolist() == [0, 0, 0, 1, 1, 1]
-    assert assign_in_context(guidance[3:], prototypes, picture[3:] - 1, 1, 0.1, 1.0).tolist() == [1, 1, 1]
+    image = torch.tensor([0, 0, 0, 1, 1, 1])
+    assert assign_in_context(guidance, prototypes, image, 2, 0.1, 1.0).tolist() == [0, 0, 0, 1, 1, 1]
+    assert assign_in_context(guidance[3:], prototypes, image[3:] - 1, 1, 0.1, 1.0).tolist() == [1, 1, 1]
 
 
 @provable
@@ -279,33 +279,33 @@ def test_a_doubtful_segment_follows_the_rest_of_its_picture_alone() -> None:
 def test_a_round_of_the_mixture_equals_the_reference(seed: int, held: bool) -> None:
     prior = unit(3, 4, seed=seed + 2) if held else None
     z, start = unit(12, 4, seed=seed), unit(3, 4, seed=seed + 1)
-    picture = torch.randint(0, 3, (12,), generator=generator(seed))
-    once = reference.mixture_round(z, start, picture.tolist(), 0.2, prior)
-    twice = reference.mixture_round(z, once, picture.tolist(), 0.2, prior)
+    image = torch.randint(0, 3, (12,), generator=generator(seed))
+    once = reference.mixture_round(z, start, image.tolist(), 0.2, prior)
+    twice = reference.mixture_round(z, once, image.tolist(), 0.2, prior)
     for rounds, expected in enumerate([start, once, twice]):
-        found = mixture_prototypes(start, z, picture, 3, 0.2, rounds, prior)
+        found = mixture_prototypes(start, z, image, 3, 0.2, rounds, prior)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
 def test_the_mixture_does_not_depend_on_the_order_of_pixels_nor_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     z, start = unit(40, 4), unit(3, 4, seed=1)
-    picture = torch.randint(0, 5, (40,), generator=generator(2))
-    whole = mixture_prototypes(start, z, picture, 5, 0.1, 3)
+    image = torch.randint(0, 5, (40,), generator=generator(2))
+    whole = mixture_prototypes(start, z, image, 5, 0.1, 3)
     order = torch.randperm(40, generator=generator(3))
-    torch.testing.assert_close(mixture_prototypes(start, z[order], picture[order], 5, 0.1, 3), whole)
+    torch.testing.assert_close(mixture_prototypes(start, z[order], image[order], 5, 0.1, 3), whole)
     monkeypatch.setattr("clips4.method.prototypes._PIXELS", 7)
-    torch.testing.assert_close(mixture_prototypes(start, z, picture, 5, 0.1, 3), whole)
+    torch.testing.assert_close(mixture_prototypes(start, z, image, 5, 0.1, 3), whole)
 
 
 def test_the_mixture_finds_the_centres_that_pixels_were_drawn_around() -> None:
-    centres = torch.eye(4, dtype=torch.float64)[:3]
+    centers = torch.eye(4, dtype=torch.float64)[:3]
     noise = 0.15 * torch.randn(300, 4, generator=generator(0), dtype=torch.float64)
     label = torch.arange(300) % 3
-    z = torch.nn.functional.normalize(centres[label] + noise, dim=1)
-    start = torch.nn.functional.normalize(centres + 0.4 * unit(3, 4, seed=1), dim=1)
+    z = torch.nn.functional.normalize(centers[label] + noise, dim=1)
+    start = torch.nn.functional.normalize(centers + 0.4 * unit(3, 4, seed=1), dim=1)
     found = mixture_prototypes(start, z, torch.arange(300) // 30, 10, 0.05, 5)
-    assert ((found * centres).sum(1) > 0.999).all()
-    assert ((start * centres).sum(1) < 0.98).all()
+    assert ((found * centers).sum(1) > 0.999).all()
+    assert ((start * centers).sum(1) < 0.98).all()
 
 
 def test_a_class_of_few_dimensions_is_fitted_in_them_alone() -> None:
@@ -324,8 +324,8 @@ def test_a_class_of_few_dimensions_is_fitted_in_them_alone() -> None:
 
 def test_a_prior_keeps_a_class_at_home() -> None:
     """A class whose only pixels are another's is drawn to them, and with a prior no farther than half way."""
-    centre, start = torch.tensor([[1.0, 0.0]]), torch.eye(2)
-    z = F.normalize(centre + 0.05 * torch.randn(60, 2, generator=generator(0)), dim=1)
+    center, start = torch.tensor([[1.0, 0.0]]), torch.eye(2)
+    z = F.normalize(center + 0.05 * torch.randn(60, 2, generator=generator(0)), dim=1)
     rows = torch.zeros(60, dtype=torch.int64)
     free, held = (mixture_prototypes(start, z, rows, 1, 0.5, 5, prior) for prior in (None, start))
     assert free[1, 0] > 0.99

@@ -138,8 +138,8 @@ def test_kmeans_does_not_depend_on_the_axes_of_the_embedding_space(seed: int) ->
 def cohesion(z: Tensor, labels: Tensor) -> Tensor:
     """Sum of cosines between pixels and the normalised sums of their clusters: what k-means increases."""
     pixels = flatten_pixels(z)
-    centres = pool(pixels, labels.flatten(), int(labels.max()) + 1)
-    return (pixels * centres[labels.flatten()]).sum()
+    centers = pool(pixels, labels.flatten(), int(labels.max()) + 1)
+    return (pixels * centers[labels.flatten()]).sum()
 
 
 @provable

@@ -50,14 +50,14 @@ class Run:
         torch.manual_seed(0)
         self.folder = folder
         self.student = empty_student(CONFIG.student, DIMENSIONS).train()
-        self.optimiser = make_optimiser(self.student)
+        self.optimizer = make_optimiser(self.student)
         z = self.student(torch.rand(1, 3, 64, 64, generator=generator(0)))
         (z * torch.randn(z.shape, generator=generator(1))).sum().backward()
-        self.optimiser.step()
+        self.optimizer.step()
         self.prototypes = make_prototypes()
 
     def state(self) -> dict[str, object]:
-        return {"optimiser": self.optimiser.state_dict(), "failures": 2}
+        return {"optimiser": self.optimizer.state_dict(), "failures": 2}
 
     def save(self, step: int, keep: int = 2, config: Config = CONFIG) -> Path:
         return save_checkpoint(self.folder, step, config, self.student, self.prototypes, self.state(), keep)
@@ -122,11 +122,11 @@ def test_the_students_answers_come_back_bit_for_bit(saved: Run) -> None:
 
 def test_the_optimisers_state_comes_back_bit_for_bit(saved: Run) -> None:
     checkpoint = load_checkpoint(saved.folder)
-    optimiser = make_optimiser(checkpoint.student)
+    optimizer = make_optimiser(checkpoint.student)
     state = load_state(checkpoint)
     assert state["failures"] == 2
-    optimiser.load_state_dict(state["optimiser"])
-    ours, theirs = optimiser.state_dict(), saved.optimiser.state_dict()
+    optimizer.load_state_dict(state["optimiser"])
+    ours, theirs = optimizer.state_dict(), saved.optimizer.state_dict()
     assert ours["param_groups"] == theirs["param_groups"]
     assert ours["state"].keys() == theirs["state"].keys()
     assert len(theirs["state"]) > 100
@@ -311,7 +311,7 @@ def test_where_the_newest_is_damaged_the_one_before_is_taken_and_said(run: Run, 
     data[len(data) // 2] ^= 1  # one bit
     path.write_bytes(data) if file != CARD else path.write_text("{")
     said: list[str] = []
-    assert load_checkpoint(run.folder, resuming=True, say=said.append).step == 7
+    assert load_checkpoint(run.folder, resuming=True, log=said.append).step == 7
     (line,) = said
     assert "step-00000008: damaged" in line
     assert "\n" not in line
@@ -322,7 +322,7 @@ def test_where_all_are_damaged_it_is_the_users_error(run: Run) -> None:
     for folder in checkpoint_folders(run.folder):
         (folder / WEIGHTS).write_bytes(b"")
     with pytest.raises(UserError, match="damaged"):
-        load_checkpoint(run.folder, say=lambda _: None)
+        load_checkpoint(run.folder, log=lambda _: None)
 
 
 def test_what_a_killed_process_left_is_cleared_away(run: Run) -> None:

@@ -13,7 +13,7 @@ def make_student(stride: int = 8, name: str = "efficientnet-lite0", output_strid
     return Embedder(CONVOLUTIONAL[name](output_stride), embed_dim=12, stride=stride, width=16)
 
 
-def pictures(count: int, height: int = 64, width: int = 64, seed: int = 0) -> Tensor:
+def random_images(count: int, height: int = 64, width: int = 64, seed: int = 0) -> Tensor:
     return torch.rand(count, 3, height, width, generator=generator(seed))
 
 
@@ -21,7 +21,7 @@ def pictures(count: int, height: int = 64, width: int = 64, seed: int = 0) -> Te
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (65, 97), (71, 40), (33, 100)])
 @torch.no_grad()
 def test_embeddings_are_unit_at_the_stride_on_any_size(stride: int, height: int, width: int) -> None:
-    z = make_student(stride).eval()(pictures(2, height, width))
+    z = make_student(stride).eval()(random_images(2, height, width))
     assert z.shape == (2, 12, -(-height // stride), -(-width // stride))
     assert z.dtype == torch.float32
     torch.testing.assert_close(z.norm(dim=1), torch.ones_like(z[:, 0]))
@@ -30,19 +30,19 @@ def test_embeddings_are_unit_at_the_stride_on_any_size(stride: int, height: int,
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 @torch.no_grad()
 def test_every_output_stride_embeds_at_the_same_stride(output_stride: int) -> None:
-    assert make_student(output_stride=output_stride).eval()(pictures(1)).shape == (1, 12, 8, 8)
+    assert make_student(output_stride=output_stride).eval()(random_images(1)).shape == (1, 12, 8, 8)
 
 
 @torch.no_grad()
 def test_resnet50_embeds_too() -> None:
-    z = make_student(name="resnet50", output_stride=16).eval()(pictures(1, 48, 64))
+    z = make_student(name="resnet50", output_stride=16).eval()(random_images(1, 48, 64))
     assert z.shape == (1, 12, 6, 8)
     torch.testing.assert_close(z.norm(dim=1), torch.ones(1, 6, 8))
 
 
 @torch.no_grad()
 def test_hypercolumn_is_z_beside_a_level_each_half_of_a_cosine() -> None:
-    student, images = make_student().eval(), pictures(2, 64, 96)
+    student, images = make_student().eval(), random_images(2, 64, 96)
     both = student.hypercolumn(images)
     assert both.shape == (2, 12 + 112, 8, 12)
     level = student.backbone((images - 0.498) / 0.502)[2]
@@ -55,7 +55,7 @@ def test_hypercolumn_is_z_beside_a_level_each_half_of_a_cosine() -> None:
 
 @torch.no_grad()
 def test_hypercolumn_takes_its_parts_in_the_order_asked() -> None:
-    student, images = make_student().eval(), pictures(2, 64, 96)
+    student, images = make_student().eval(), random_images(2, 64, 96)
     assert torch.equal(student.hypercolumn(images, ["z"]), nn.functional.normalize(student(images), dim=1))
     three = student.hypercolumn(images, ["c2", "z", "c3"])
     assert three.shape == (2, 24 + 12 + 40, 8, 12)
@@ -69,7 +69,7 @@ def test_hypercolumn_of_pictures_of_another_shape_is_refused() -> None:
 
 def test_gradient_reaches_every_parameter() -> None:
     student = make_student().train()
-    (student(pictures(2)) * torch.randn(2, 12, 8, 8, generator=generator(1))).sum().backward()
+    (student(random_images(2)) * torch.randn(2, 12, 8, 8, generator=generator(1))).sum().backward()
     for name, parameter in student.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -82,7 +82,7 @@ def test_batch_norms_of_the_backbone_keep_their_statistics_in_train_mode() -> No
     student = make_student().train()
     norms = [module for module in student.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
     before = [norm.running_mean.clone() for norm in norms if norm.running_mean is not None]
-    student(pictures(2))
+    student(random_images(2))
     assert student.training
     assert student.head.training
     assert not any(norm.training for norm in norms)
@@ -91,15 +91,15 @@ def test_batch_norms_of_the_backbone_keep_their_statistics_in_train_mode() -> No
 
 def test_train_and_eval_modes_embed_alike() -> None:
     student = make_student()
-    torch.testing.assert_close(student.train()(pictures(2)), student.eval()(pictures(2)))
+    torch.testing.assert_close(student.train()(random_images(2)), student.eval()(random_images(2)))
 
 
 @pytest.mark.parametrize("training", [True, False])
 @torch.no_grad()
 def test_an_embedding_does_not_depend_on_its_batch(training: bool) -> None:
     student = make_student().train(training)
-    batch = pictures(3)
-    together, alone = student(batch), torch.cat([student(picture[None]) for picture in batch])
+    batch = random_images(3)
+    together, alone = student(batch), torch.cat([student(image[None]) for image in batch])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
     assert (together[0] - together[1]).abs().max() > 1e-3
 
@@ -135,9 +135,9 @@ def test_other_than_rgb_batches_are_refused(shape: tuple[int, ...]) -> None:
 def test_a_built_student_and_an_empty_one_with_its_weights_are_the_same() -> None:
     config = StudentConfig(width=16)
     built, empty = build_student(config, 12).eval(), empty_student(config, 12).eval()
-    assert not torch.equal(built(pictures(1)), empty(pictures(1)))
+    assert not torch.equal(built(random_images(1)), empty(random_images(1)))
     empty.load_state_dict(built.state_dict())
-    assert torch.equal(built(pictures(1)), empty(pictures(1)))
+    assert torch.equal(built(random_images(1)), empty(random_images(1)))
 
 
 def test_a_built_student_begins_with_the_builtin_weights() -> None:

@@ -11,10 +11,10 @@ from clips4.outputs.charts import (
     best_crop,
     loss_chart,
     mark_shape,
-    mean_colours,
+    mean_colors,
     outlined,
     painted,
-    pca_colours,
+    pca_colors,
     scatter_chart,
     smooth,
     ticks,
@@ -35,18 +35,18 @@ def halves(height: int = 40, width: int = 60) -> np.ndarray:
 
 
 def test_pca_colours_are_pictures_of_the_maps_sizes() -> None:
-    colours = pca_colours([unit(8, 5, 7, dim=0), unit(8, 3, 4, seed=1, dim=0)])
-    assert [each.shape for each in colours] == [(5, 7, 3), (3, 4, 3)]
-    assert all(each.dtype == np.uint8 for each in colours)
-    assert colours[0].min() == 0
-    assert max(each.max() for each in colours) == 255
+    colors = pca_colors([unit(8, 5, 7, dim=0), unit(8, 3, 4, seed=1, dim=0)])
+    assert [each.shape for each in colors] == [(5, 7, 3), (3, 4, 3)]
+    assert all(each.dtype == np.uint8 for each in colors)
+    assert colors[0].min() == 0
+    assert max(each.max() for each in colors) == 255
 
 
 @provable
 @given(seeds)
 def test_pca_colours_do_not_depend_on_the_order_of_pictures(seed: int) -> None:
     maps = [unit(6, 4, 5, seed=seed + index, dim=0) for index in range(3)]
-    for one, other in zip(pca_colours(maps), reversed(pca_colours(maps[::-1])), strict=True):
+    for one, other in zip(pca_colors(maps), reversed(pca_colors(maps[::-1])), strict=True):
         assert np.abs(one.astype(int) - other).max() <= 1
 
 
@@ -54,22 +54,22 @@ def test_pca_colours_give_equal_vectors_equal_colours_across_pictures() -> None:
     first = unit(6, 4, 4, dim=0)
     second = unit(6, 4, 4, seed=1, dim=0)
     second[:, 2, 3] = first[:, 1, 1]
-    one, other = pca_colours([first, second])
+    one, other = pca_colors([first, second])
     assert (one[1, 1] == other[2, 3]).all()
 
 
 def test_the_first_component_is_red() -> None:
     ramp = torch.linspace(-1, 1, 50)
     noise = 0.01 * unit(50, seed=1, dtype=torch.float32)
-    red = pca_colours([torch.stack([noise, noise.flip(0), 2 * ramp, 0.1 * noise])[:, None]])[0][0, :, 0]
+    red = pca_colors([torch.stack([noise, noise.flip(0), 2 * ramp, 0.1 * noise])[:, None]])[0][0, :, 0]
     assert (np.diff(red.astype(int)) >= 0).all()
     assert red[0] == 0
     assert red[-1] == 255
 
 
 def test_pca_channels_without_a_component_are_grey() -> None:
-    assert (pca_colours([torch.ones(5, 3, 3)])[0] == 128).all()
-    two = pca_colours([unit(2, 6, 6, dim=0)])[0]
+    assert (pca_colors([torch.ones(5, 3, 3)])[0] == 128).all()
+    two = pca_colors([unit(2, 6, 6, dim=0)])[0]
     assert (two[..., 2] == 128).all()
     assert np.ptp(two[..., 0]) > 100
 
@@ -78,8 +78,8 @@ def test_pca_channels_without_a_component_are_grey() -> None:
 
 
 def test_tsne_keeps_neighbours_together_and_repeats_itself() -> None:
-    centres = torch.eye(5)[:2].repeat_interleave(12, 0)
-    vectors = (centres + 0.02 * unit(24, 5, dtype=torch.float32)).numpy()
+    centers = torch.eye(5)[:2].repeat_interleave(12, 0)
+    vectors = (centers + 0.02 * unit(24, 5, dtype=torch.float32)).numpy()
     places = tsne(vectors, seed=3)
     assert places.shape == (24, 2)
     assert places.min() == 0
@@ -109,22 +109,22 @@ def test_outlines_are_white_in_a_dark_border_and_leave_the_rest() -> None:
 
 def test_mean_colours_are_means() -> None:
     image, labels = noise_image(40, 60), halves()
-    drawn = mean_colours(image, labels)
+    drawn = mean_colors(image, labels)
     assert (drawn[:, 30:] == image[:, 30:].reshape(-1, 3).mean(0).astype(np.uint8)).all()
     assert (drawn[:, 29] == 255).all()
 
 
 def test_painted_pictures_have_the_colour_of_each_label() -> None:
-    image, colours = np.full((40, 60, 3), 128, np.uint8), palette(2)
-    drawn = painted(image, halves(), colours, numbered_from=2)
-    np.testing.assert_allclose(drawn[5, 5], 0.38 * 128 + 0.62 * colours[0], atol=1)
-    np.testing.assert_allclose(drawn[5, 50], 0.38 * 128 + 0.62 * colours[1], atol=1)
+    image, colors = np.full((40, 60, 3), 128, np.uint8), palette(2)
+    drawn = painted(image, halves(), colors, numbered_from=2)
+    np.testing.assert_allclose(drawn[5, 5], 0.38 * 128 + 0.62 * colors[0], atol=1)
+    np.testing.assert_allclose(drawn[5, 50], 0.38 * 128 + 0.62 * colors[1], atol=1)
 
 
 def test_only_unknown_labels_with_room_are_numbered() -> None:
-    image, labels, colours = np.full((60, 90, 3), 128, np.uint8), halves(60, 90), palette(3)
+    image, labels, colors = np.full((60, 90, 3), 128, np.uint8), halves(60, 90), palette(3)
     labels[:3, :3] = 2
-    plain, numbered = (painted(image, labels, colours, numbered_from=start) for start in (3, 1))
+    plain, numbered = (painted(image, labels, colors, numbered_from=start) for start in (3, 1))
     changed = (plain != numbered).any(-1)
     assert changed[:, 45:].any()
     assert not changed[:, :45].any()

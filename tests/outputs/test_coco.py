@@ -70,8 +70,8 @@ def test_panoptic_pictures_and_lists_agree() -> None:
     """As panopticapi checks them: ids of the PNG are those of the list, and so are areas and boxes."""
     labels = result(3).labels.astype(np.int32)
     labels[labels == 2] = 299  # ids of more than a byte
-    with Image.open(io.BytesIO(panoptic_png(labels))) as picture:
-        rgb = np.array(picture.convert("RGB")).astype(int)
+    with Image.open(io.BytesIO(panoptic_png(labels))) as image:
+        rgb = np.array(image.convert("RGB")).astype(int)
     ids = rgb[..., 0] + 256 * rgb[..., 1] + 256**2 * rgb[..., 2]
     np.testing.assert_array_equal(ids, labels + 1)
     segments = segments_info(labels)

@@ -20,7 +20,7 @@ from clips4.outputs.render import (
     parse_kinds,
     save_segmentation,
 )
-from clips4.utils.images import UNKNOWN_COLOUR, palette
+from clips4.utils.images import UNKNOWN_COLOR, palette
 
 
 def result_of(labels: list[list[int]], names: tuple[str, ...] = ("cat", "cup"), scale: int = 1) -> Segmentation:
@@ -30,18 +30,18 @@ def result_of(labels: list[list[int]], names: tuple[str, ...] = ("cat", "cup"), 
 
 
 def test_label_png_holds_indices_and_the_classes_colours() -> None:
-    picture = Image.open(io.BytesIO(label_png(result_of([[0, 1], [1, -1]]))))
-    assert picture.mode == "P"
-    assert np.array(picture).tolist() == [[0, 1], [1, 255]]
-    colours = np.array(picture.convert("RGB"))
-    np.testing.assert_array_equal(colours[0], palette(2))
-    assert tuple(colours[1, 1]) == UNKNOWN_COLOUR
+    image = Image.open(io.BytesIO(label_png(result_of([[0, 1], [1, -1]]))))
+    assert image.mode == "P"
+    assert np.array(image).tolist() == [[0, 1], [1, 255]]
+    colors = np.array(image.convert("RGB"))
+    np.testing.assert_array_equal(colors[0], palette(2))
+    assert tuple(colors[1, 1]) == UNKNOWN_COLOR
 
 
 def test_more_than_255_classes_take_16_bits() -> None:
     names = tuple(f"class {index}" for index in range(300))
-    picture = Image.open(io.BytesIO(label_png(result_of([[299, -1]], names))))
-    assert np.array(picture).tolist() == [[299, 65535]]
+    image = Image.open(io.BytesIO(label_png(result_of([[299, -1]], names))))
+    assert np.array(image).tolist() == [[299, 65535]]
 
 
 def test_description_adds_up() -> None:
@@ -61,7 +61,7 @@ def test_description_adds_up() -> None:
 
 def test_legend_names_what_occurs_and_always_the_unknown() -> None:
     entries = legend_entries(result_of([[1, 1], [1, 1]]))
-    assert entries == [("cup 100.0 %", tuple(palette(2)[1])), ("unknown 0.0 %", UNKNOWN_COLOUR)]
+    assert entries == [("cup 100.0 %", tuple(palette(2)[1])), ("unknown 0.0 %", UNKNOWN_COLOR)]
     tiny = np.zeros((50, 50), np.int16)
     tiny[0, 0] = 1
     assert legend_entries(result_of(tiny.tolist()))[1][0] == "cup < 0.1 %"
@@ -90,8 +90,8 @@ def test_overlay_with_legend_keeps_the_picture_whole(shape: tuple[int, int]) -> 
     panel = overlay_with_legend(result)
     assert panel.shape[0] >= shape[0]
     assert panel.shape[1] >= shape[1]
-    colour = palette(2)[0]
-    assert (panel.reshape(-1, 3) == colour).all(1).sum() >= 100, "the legend has a swatch of the class's colour"
+    color = palette(2)[0]
+    assert (panel.reshape(-1, 3) == color).all(1).sum() >= 100, "the legend has a swatch of the class's colour"
 
 
 def test_saving_writes_the_asked_kinds(tmp_path: Path) -> None:

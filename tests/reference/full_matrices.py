@@ -19,8 +19,8 @@ def spherical_kmeans(z: Tensor, rows: int, columns: int, iterations: int, locati
     for _ in range(iterations):
         members = labels[:, :, None] == torch.arange(rows * columns)  # (B, P, K)
         sums = torch.einsum("bpk,bpd->bkd", members.to(z.dtype), features)
-        centres = sums / sums.norm(dim=2, keepdim=True).clamp(min=1e-12)
-        cosine = torch.einsum("bpd,bkd->bpk", features, centres)
+        centers = sums / sums.norm(dim=2, keepdim=True).clamp(min=1e-12)
+        cosine = torch.einsum("bpd,bkd->bpk", features, centers)
         cosine = torch.where(members.any(1, keepdim=True), cosine, -torch.inf)
         labels = cosine.argmax(2)
     return labels.view(batch, height, width)

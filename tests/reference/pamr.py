@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 
-def refine(picture: Tensor, scores: Tensor, dilations: tuple[int, ...], iterations: int) -> Tensor:
+def refine(image: Tensor, scores: Tensor, dilations: tuple[int, ...], iterations: int) -> Tensor:
     """picture (3, H, W), scores (C, H, W) -> (C, H, W)."""
-    _, height, width = picture.shape
+    _, height, width = image.shape
 
     def around(y: int, x: int) -> list[tuple[int, int]]:
         places = []
@@ -20,17 +20,15 @@ def refine(picture: Tensor, scores: Tensor, dilations: tuple[int, ...], iteratio
         return places
 
     def deviation(channel: int, y: int, x: int) -> float:
-        own = [float(picture[channel, y, x])] * len(dilations)
-        values = own + [float(picture[channel, v, u]) for v, u in around(y, x)]
+        own = [float(image[channel, y, x])] * len(dilations)
+        values = own + [float(image[channel, v, u]) for v, u in around(y, x)]
         mean = sum(values) / len(values)
         return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
     def weights(y: int, x: int) -> list[float]:
         likeness = []
         for v, u in around(y, x):
-            unlike = [
-                abs(float(picture[c, y, x] - picture[c, v, u])) / (0.1 * deviation(c, y, x) + 1e-8) for c in range(3)
-            ]
+            unlike = [abs(float(image[c, y, x] - image[c, v, u])) / (0.1 * deviation(c, y, x) + 1e-8) for c in range(3)]
             likeness.append(math.exp(-sum(unlike) / 3))
         return [value / sum(likeness) for value in likeness]
 

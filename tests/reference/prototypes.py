@@ -45,22 +45,22 @@ def probabilities(vector: Tensor, prototypes: Tensor, temperature: float) -> lis
     return [power / sum(powers) for power in powers]
 
 
-def class_weights(rows: Tensor, prototypes: Tensor, picture: list[int], temperature: float) -> dict[int, list[float]]:
+def class_weights(rows: Tensor, prototypes: Tensor, image: list[int], temperature: float) -> dict[int, list[float]]:
     """Picture -> the mean of its rows' class probabilities."""
     weights = {}
-    for which in set(picture):
-        own = [probabilities(row, prototypes, temperature) for row, i in zip(rows, picture, strict=True) if i == which]
+    for which in set(image):
+        own = [probabilities(row, prototypes, temperature) for row, i in zip(rows, image, strict=True) if i == which]
         weights[which] = [sum(column) / len(own) for column in zip(*own, strict=True)]
     return weights
 
 
 def assign_in_context(
-    guidance: Tensor, prototypes: Tensor, picture: list[int], temperature: float, context: float
+    guidance: Tensor, prototypes: Tensor, image: list[int], temperature: float, context: float
 ) -> list[int]:
     """y_s = argmax_l of p(l | i_s) times the class weight of its picture, to the power of ``context``."""
-    weights = class_weights(guidance, prototypes, picture, temperature)
+    weights = class_weights(guidance, prototypes, image, temperature)
     labels = []
-    for i, which in zip(guidance, picture, strict=True):
+    for i, which in zip(guidance, image, strict=True):
         p = probabilities(i, prototypes, temperature)
         likeness = [p_l * w_l**context for p_l, w_l in zip(p, weights[which], strict=True)]
         labels.append(likeness.index(max(likeness)))
@@ -68,12 +68,12 @@ def assign_in_context(
 
 
 def mixture_round(
-    z: Tensor, prototypes: Tensor, picture: list[int], temperature: float, prior: Tensor | None = None
+    z: Tensor, prototypes: Tensor, image: list[int], temperature: float, prior: Tensor | None = None
 ) -> Tensor:
     """One round of expectation maximisation with class weights per picture; the prior counts as much as all pixels."""
-    weights = class_weights(z, prototypes, picture, temperature)
+    weights = class_weights(z, prototypes, image, temperature)
     sums = [torch.zeros_like(z[0]) for _ in prototypes]
-    for row, which in zip(z, picture, strict=True):
+    for row, which in zip(z, image, strict=True):
         joint = [p * w for p, w in zip(probabilities(row, prototypes, temperature), weights[which], strict=True)]
         for index, share in enumerate(joint):
             sums[index] = sums[index] + share / sum(joint) * row

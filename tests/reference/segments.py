@@ -27,14 +27,14 @@ def spherical_kmeans(z: Tensor, rows: int, columns: int, iterations: int, locati
             feature[y, x] = normalise(torch.cat([z[b, :, y, x], here]))
             label[y, x] = (y * rows // height) * columns + x * columns // width
         for _ in range(iterations):
-            centre = {}
+            center = {}
             for cluster in range(rows * columns):
                 mine = [feature[p] for p in pixels if label[p] == cluster]
                 if mine:
-                    centre[cluster] = normalise(torch.stack(mine).sum(0))
+                    center[cluster] = normalise(torch.stack(mine).sum(0))
             for p in pixels:
                 best, best_cosine = -1, -math.inf
-                for cluster, vector in centre.items():
+                for cluster, vector in center.items():
                     cosine = float(dot(vector, feature[p]))
                     if cosine > best_cosine:
                         best, best_cosine = cluster, cosine

@@ -54,8 +54,8 @@ def half_and_half(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[
     return np.concatenate([left[:, :60], right[:, :60]], 1)
 
 
-def flat(colour: tuple[int, int, int]) -> NDArray[np.uint8]:
-    return np.full((80, 60, 3), colour, np.uint8)
+def flat(color: tuple[int, int, int]) -> NDArray[np.uint8]:
+    return np.full((80, 60, 3), color, np.uint8)
 
 
 def stripes(across: bool) -> NDArray[np.uint8]:

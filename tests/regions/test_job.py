@@ -17,7 +17,7 @@ from clips4.regions.contour_map import ContourMap
 from clips4.regions.contours import find_contours
 from clips4.regions.job import parse_kinds, region_files, region_settings
 from clips4.utils.images import RGB, load_rgb
-from clips4.utils.listening import Silent
+from clips4.utils.progress import NoProgress
 from tests.conftest import write_broken_pictures
 from tests.regions.test_workers import Recorder
 
@@ -30,14 +30,14 @@ def make(paths: list[Path], out: Path | None, settings: RegionConfig = NESTED, *
         "workers": 1,
         "long_side": 0,
         "device": "cpu",
-        "listener": Silent(),
+        "listener": NoProgress(),
         **options,
     }
     return region_files(paths, settings, out, **chosen)  # type: ignore[arg-type]
 
 
-def test_label_png_overlay_and_page(pictures: Path, tmp_path: Path) -> None:
-    paths = sorted(pictures.iterdir())
+def test_label_png_overlay_and_page(images: Path, tmp_path: Path) -> None:
+    paths = sorted(images.iterdir())
     make(paths, tmp_path)
     assert len(list(tmp_path.iterdir())) == 9
     for path in paths:
@@ -52,8 +52,8 @@ def test_label_png_overlay_and_page(pictures: Path, tmp_path: Path) -> None:
         assert not re.search(r'(src|href)="(?!data:)', page), "the page loads nothing"
 
 
-def test_levels_of_the_page_are_those_of_the_hierarchy(pictures: Path, tmp_path: Path) -> None:
-    path = sorted(pictures.iterdir())[0]
+def test_levels_of_the_page_are_those_of_the_hierarchy(images: Path, tmp_path: Path) -> None:
+    path = sorted(images.iterdir())[0]
     make([path], tmp_path, save="page")
     found = re.findall(r"(\d+) regions: thresholds ([\d.]+) to ([\d.]+)", (tmp_path / f"{path.stem}.html").read_text())
     hierarchy = RegionCache(NESTED).hierarchy(load_rgb(path))
@@ -63,20 +63,20 @@ def test_levels_of_the_page_are_those_of_the_hierarchy(pictures: Path, tmp_path:
         assert hierarchy.at_threshold(middle).max() + 1 == int(count)
 
 
-def test_without_out_only_the_cache_is_filled_as_training_reads_it(pictures: Path, tmp_path: Path) -> None:
-    from clips4.data.image_folder import load_photograph
+def test_without_out_only_the_cache_is_filled_as_training_reads_it(images: Path, tmp_path: Path) -> None:
+    from clips4.data.image_folder import load_training_image
 
     settings = RegionConfig(method="gradient-ucm", small_share=0.0123)
-    make(sorted(pictures.iterdir()), None, settings, long_side=64)
-    for path in pictures.iterdir():
-        assert RegionCache(settings).path(load_photograph(path, 64)).is_file()
+    make(sorted(images.iterdir()), None, settings, long_side=64)
+    for path in images.iterdir():
+        assert RegionCache(settings).path(load_training_image(path, 64)).is_file()
 
 
 def test_an_interrupted_run_goes_on_from_the_cache(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, paths = RegionConfig(method="gradient-ucm", small_share=0.0456), sorted(pictures.iterdir())
-    first = make(paths, tmp_path, settings, listener=Recorder(interrupt_after=2))
+    settings, paths = RegionConfig(method="gradient-ucm", small_share=0.0456), sorted(images.iterdir())
+    first = make(paths, tmp_path, settings, progress=Recorder(interrupt_after=2))
     assert (len(first.done), first.interrupted) == (2, True)  # type: ignore[attr-defined]
     calls: list[Path] = []
 
@@ -89,15 +89,15 @@ def test_an_interrupted_run_goes_on_from_the_cache(
     assert (len(second.done), second.interrupted, len(calls)) == (3, False, 1)  # type: ignore[attr-defined]
 
 
-def test_broken_pictures_are_reported(pictures: Path, tmp_path: Path) -> None:
+def test_broken_pictures_are_reported(images: Path, tmp_path: Path) -> None:
     broken = write_broken_pictures(tmp_path / "broken")
-    outcome = make([*sorted(pictures.iterdir()), *broken.values()], tmp_path / "out", save="png", workers=2)
+    outcome = make([*sorted(images.iterdir()), *broken.values()], tmp_path / "out", save="png", workers=2)
     assert sorted(s.path for s in outcome.skipped) == sorted(broken.values())  # type: ignore[attr-defined]
     assert len(list((tmp_path / "out").iterdir())) == 3
 
 
-def test_pictures_of_one_name_have_files_of_their_own(pictures: Path, tmp_path: Path) -> None:
-    source = sorted(pictures.iterdir())[0]
+def test_pictures_of_one_name_have_files_of_their_own(images: Path, tmp_path: Path) -> None:
+    source = sorted(images.iterdir())[0]
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "same.png").write_bytes(source.read_bytes())
@@ -105,11 +105,11 @@ def test_pictures_of_one_name_have_files_of_their_own(pictures: Path, tmp_path: 
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_same_png.png", "b_same_png.png"]
 
 
-def test_edge_maps_of_pictures_that_cannot_be_told_apart(pictures: Path, tmp_path: Path) -> None:
+def test_edge_maps_of_pictures_that_cannot_be_told_apart(images: Path, tmp_path: Path) -> None:
     twins = [tmp_path / "x/p/same.png", tmp_path / "y/p/same.png"]
     for twin in twins:
         twin.parent.mkdir(parents=True)
-        twin.write_bytes(sorted(pictures.iterdir())[0].read_bytes())
+        twin.write_bytes(sorted(images.iterdir())[0].read_bytes())
     settings = RegionConfig(method="edges-ucm", edges=str(tmp_path))
     with pytest.raises(UserError, match="2 pictures are called p/same"):
         make(twins, tmp_path / "out", settings)
@@ -146,14 +146,14 @@ def test_wrong_kinds_of_output_are_told(save: str, method: str) -> None:
         parse_kinds(save, RegionConfig(method=method))
 
 
-def test_a_worker_that_cuts_superpixels_does_without_pytorch(pictures: Path, tmp_path: Path) -> None:
+def test_a_worker_that_cuts_superpixels_does_without_pytorch(images: Path, tmp_path: Path) -> None:
     # importing it takes a worker seconds, as long as the regions of a small folder
-    picture = sorted(pictures.iterdir())[0]
+    image = sorted(images.iterdir())[0]
     program = (
         "import sys; from pathlib import Path; from clips4.config import RegionConfig\n"
         "from clips4.regions.job import RegionWork\n"
         f"work = RegionWork(RegionConfig(method='gradient-ucm'), None, (), Path({str(tmp_path)!r}))\n"
-        f"work(Path({str(picture)!r}), 'a')\n"
+        f"work(Path({str(image)!r}), 'a')\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -17,7 +17,7 @@ from clips4.models.student import Embedder
 from clips4.training.log import LOG, read_log
 from clips4.training.loop import Interrupted, train
 from clips4.training.optim import learning_rate_factor
-from clips4.utils.listening import Silent
+from clips4.utils.progress import NoProgress
 from tests.conftest import TINY, write_broken_pictures
 
 CLASSES = load_classes("cat,cup,grass")
@@ -39,7 +39,7 @@ def losses(run: Path) -> list[dict[str, float]]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in read_log(run / LOG)]
 
 
-class StopAt(Silent):
+class StopAt(NoProgress):
     """Ctrl-C after some steps."""
 
     def __init__(self, steps: int):
@@ -53,25 +53,25 @@ class StopAt(Silent):
 
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(
-    pictures: Path, tiny_run: Path, tiny_config: Config, tmp_path: Path
+    images: Path, tiny_run: Path, tiny_config: Config, tmp_path: Path
 ) -> None:
-    train(sorted(pictures.iterdir()), CLASSES, tiny_config, tmp_path / "again", device="cpu")
+    train(sorted(images.iterdir()), CLASSES, tiny_config, tmp_path / "again", device="cpu")
     assert_same_bits(tiny_run, tmp_path / "again")
 
 
-def test_another_seed_gives_other_weights(pictures: Path, tiny_run: Path, tmp_path: Path) -> None:
+def test_another_seed_gives_other_weights(images: Path, tiny_run: Path, tmp_path: Path) -> None:
     config = load_config("cpu", [*TINY, "train.seed=1"])
-    train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "other", device="cpu")
+    train(sorted(images.iterdir()), CLASSES, config, tmp_path / "other", device="cpu")
     ours, theirs = weights(tiny_run), weights(tmp_path / "other")
     assert not torch.equal(ours["head.project.weight"], theirs["head.project.weight"])
 
 
-def test_an_interrupted_run_ends_like_an_unbroken_one(pictures: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_like_an_unbroken_one(images: Path, tmp_path: Path) -> None:
     config = load_config("cpu", [*TINY, "train.steps=4", "train.save_every=3"])
-    paths = sorted(pictures.iterdir())
+    paths = sorted(images.iterdir())
     train(paths, CLASSES, config, tmp_path / "whole", device="cpu")
     with pytest.raises(Interrupted) as stopped:
-        train(paths, CLASSES, config, tmp_path / "broken", device="cpu", listener=StopAt(2))
+        train(paths, CLASSES, config, tmp_path / "broken", device="cpu", progress=StopAt(2))
     assert stopped.value.step == 2
     result = train(paths, CLASSES, config, tmp_path / "broken", resume=True, device="cpu")
     assert result.steps == 4
@@ -80,9 +80,9 @@ def test_an_interrupted_run_ends_like_an_unbroken_one(pictures: Path, tmp_path: 
 
 
 def test_resuming_with_other_settings_or_classes_is_refused(
-    pictures: Path, copied_run: Path, tiny_config: Config
+    images: Path, copied_run: Path, tiny_config: Config
 ) -> None:
-    paths = sorted(pictures.iterdir())
+    paths = sorted(images.iterdir())
     with pytest.raises(UserError, match="other settings or classes"):
         train(paths, load_classes("cat,dog,grass"), tiny_config, copied_run, resume=True, device="cpu")
     other = load_config("cpu", [*TINY, "train.rate=0.5"])
@@ -92,17 +92,17 @@ def test_resuming_with_other_settings_or_classes_is_refused(
         train(paths, CLASSES, tiny_config, copied_run, device="cpu")
 
 
-def test_a_refused_resumption_leaves_the_run_as_it_was(pictures: Path, copied_run: Path) -> None:
+def test_a_refused_resumption_leaves_the_run_as_it_was(images: Path, copied_run: Path) -> None:
     before = {path: path.read_bytes() for path in copied_run.rglob("*") if path.is_file()}
     other = load_config("cpu", [*TINY, "prototypes.m=3"])
     with pytest.raises(UserError, match="other settings"):
-        train(sorted(pictures.iterdir()), CLASSES, other, copied_run, resume=True, device="cpu")
+        train(sorted(images.iterdir()), CLASSES, other, copied_run, resume=True, device="cpu")
     assert {path: path.read_bytes() for path in copied_run.rglob("*") if path.is_file()} == before
 
 
-def test_the_losses_fall_on_pictures_seen_again_and_again(pictures: Path, tmp_path: Path) -> None:
+def test_the_losses_fall_on_pictures_seen_again_and_again(images: Path, tmp_path: Path) -> None:
     config = load_config("cpu", [*TINY, "train.steps=30", "train.rate=0.003", "train.save_every=30"])
-    train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
+    train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
     log = read_log(tmp_path / "run" / LOG)
     assert [line["step"] for line in log] == list(range(1, 31))
     for name in ("loss", "contrast", "embedding", "semantic"):
@@ -111,30 +111,30 @@ def test_the_losses_fall_on_pictures_seen_again_and_again(pictures: Path, tmp_pa
         assert last < first, name
 
 
-def test_a_term_of_weight_zero_is_switched_off(pictures: Path, tmp_path: Path) -> None:
+def test_a_term_of_weight_zero_is_switched_off(images: Path, tmp_path: Path) -> None:
     config = load_config("cpu", [*TINY, "train.steps=1", "objective.contrast_weight=0", "objective.semantic_weight=0"])
-    train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
+    train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
     (line,) = read_log(tmp_path / "run" / LOG)
     assert line["contrast"] == line["semantic"] == 0
     assert line["loss"] == line["embedding"] > 0
 
 
-def test_broken_pictures_are_left_out_and_told(pictures: Path, tiny_config: Config, tmp_path: Path) -> None:
+def test_broken_pictures_are_left_out_and_told(images: Path, tiny_config: Config, tmp_path: Path) -> None:
     broken = write_broken_pictures(tmp_path / "broken")
-    paths = [*sorted(pictures.iterdir()), *broken.values()]
+    paths = [*sorted(images.iterdir()), *broken.values()]
     result = train(paths, CLASSES, tiny_config, tmp_path / "run", device="cpu")
-    assert result.pictures == 3
+    assert result.images == 3
     assert [skipped.path for skipped in result.skipped] == list(broken.values())
 
 
-def test_the_teacher_is_never_trained(pictures: Path, tiny_run: Path, tiny_config: Config) -> None:
+def test_the_teacher_is_never_trained(images: Path, tiny_run: Path, tiny_config: Config) -> None:
     tensors = load_checkpoint(tiny_run).student.state_dict()
     assert not [key for key in tensors if "teacher" in key or "sentences" in key]
 
 
-def test_known_prototypes_stay_and_unknown_ones_move(pictures: Path, tmp_path: Path) -> None:
+def test_known_prototypes_stay_and_unknown_ones_move(images: Path, tmp_path: Path) -> None:
     config = load_config("cpu", [*TINY, "train.keep=9", "prototypes.unknown=8"])
-    train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
+    train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
     first, last = (load_checkpoint(folder).prototypes for folder in checkpoint_folders(tmp_path / "run"))
     assert torch.equal(first.known, last.known)
     assert not torch.equal(first.unknown, last.unknown)
@@ -155,33 +155,33 @@ def spoil(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
 
 
 def test_losses_that_stay_not_finite_stop_with_the_reason_and_the_pictures(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(monkeypatch, {1, 2, 3})
     config = load_config("cpu", [*TINY, "train.steps=9", "train.patience=3"])
     with pytest.raises(UserError, match=r"step 4: the loss was not finite, 3 times .*lower train.rate.*photo\d.png"):
-        train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
+        train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
     checkpoint = load_checkpoint(tmp_path / "run")
     assert all(value.isfinite().all() for value in checkpoint.student.state_dict().values())
-    result = train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", resume=True, device="cpu")
+    result = train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", resume=True, device="cpu")
     assert result.steps == 9
 
 
 def test_a_step_that_is_not_finite_is_left_out_and_counted(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(monkeypatch, {2})
     config = load_config("cpu", [*TINY, "train.steps=3", "train.keep=9"])
-    result = train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
+    result = train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
     assert result.left_out_steps == 1
     folders = checkpoint_folders(tmp_path / "run")
     assert_same_bits(folders[1], folders[2])
     assert "loss" not in read_log(tmp_path / "run" / LOG)[2]
 
 
-def test_gradients_of_batches_are_averaged_over_a_step(pictures: Path, tmp_path: Path) -> None:
+def test_gradients_of_batches_are_averaged_over_a_step(images: Path, tmp_path: Path) -> None:
     settings = [*TINY, "train.steps=1", "train.batch=1", "objective.contrast_weight=0", "objective.semantic_weight=0"]
-    paths = sorted(pictures.iterdir())
+    paths = sorted(images.iterdir())
     for parts in (1, 3):
         config = load_config("cpu", [*settings, f"train.accumulate={parts}"])
         train(paths, CLASSES, config, tmp_path / str(parts), device="cpu")
@@ -189,8 +189,8 @@ def test_gradients_of_batches_are_averaged_over_a_step(pictures: Path, tmp_path:
     assert once["embedding"] != thrice["embedding"]
 
 
-def test_the_moving_average_is_saved_as_the_student_and_resumed(pictures: Path, tmp_path: Path) -> None:
-    paths = sorted(pictures.iterdir())
+def test_the_moving_average_is_saved_as_the_student_and_resumed(images: Path, tmp_path: Path) -> None:
+    paths = sorted(images.iterdir())
     plain = load_config("cpu", [*TINY, "train.steps=4", "train.save_every=1", "train.keep=9"])
     config = load_config("cpu", [*TINY, "train.steps=4", "train.save_every=1", "train.keep=9", "train.ema=0.75"])
     train(paths, CLASSES, plain, tmp_path / "plain", device="cpu")
@@ -203,12 +203,12 @@ def test_the_moving_average_is_saved_as_the_student_and_resumed(pictures: Path, 
         expected = raw if expected is None else 0.75 * expected + 0.25 * raw
         torch.testing.assert_close(weights(ours)["head.project.weight"], expected)
     with pytest.raises(Interrupted):
-        train(paths, CLASSES, config, tmp_path / "broken", device="cpu", listener=StopAt(2))
+        train(paths, CLASSES, config, tmp_path / "broken", device="cpu", progress=StopAt(2))
     train(paths, CLASSES, config, tmp_path / "broken", resume=True, device="cpu")
     assert_same_bits(tmp_path / "whole", tmp_path / "broken")
 
 
-def test_a_watcher_sees_the_student_as_it_is_used(pictures: Path, tmp_path: Path) -> None:
+def test_a_watcher_sees_the_student_as_it_is_used(images: Path, tmp_path: Path) -> None:
     seen: list[int] = []
 
     def watch(step: int, student: Embedder, prototypes: Prototypes) -> dict[str, float]:
@@ -218,29 +218,29 @@ def test_a_watcher_sees_the_student_as_it_is_used(pictures: Path, tmp_path: Path
         return {"score": 0.5}
 
     config = load_config("cpu", [*TINY, "train.steps=5", "train.watch_every=2"])
-    train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", device="cpu", watcher=watch)
+    train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu", callback=watch)
     assert seen == [2, 4]
     assert [line.get("score") for line in read_log(tmp_path / "run" / LOG)] == [None, 0.5, None, 0.5, None]
 
 
-def test_resuming_with_other_pictures_is_refused(pictures: Path, copied_run: Path, tiny_config: Config) -> None:
+def test_resuming_with_other_pictures_is_refused(images: Path, copied_run: Path, tiny_config: Config) -> None:
     with pytest.raises(UserError, match="other pictures"):
-        train(sorted(pictures.iterdir())[:2], CLASSES, tiny_config, copied_run, resume=True, device="cpu")
+        train(sorted(images.iterdir())[:2], CLASSES, tiny_config, copied_run, resume=True, device="cpu")
 
 
-def test_what_does_not_matter_may_change_when_resuming(pictures: Path, copied_run: Path) -> None:
+def test_what_does_not_matter_may_change_when_resuming(images: Path, copied_run: Path) -> None:
     config = load_config("cpu", [*TINY, "train.save_every=7", "data.workers=1", "objective.matrix_mib=3"])
-    result = train(sorted(pictures.iterdir()), CLASSES, config, copied_run, resume=True, device="cpu")
+    result = train(sorted(images.iterdir()), CLASSES, config, copied_run, resume=True, device="cpu")
     assert result.steps == 2
     other = load_config("cpu", [*TINY, "train.batch=3"])
     with pytest.raises(UserError, match=r"2 pictures per step .*now it is 3"):
-        train(sorted(pictures.iterdir()), CLASSES, other, copied_run, resume=True, device="cpu")
+        train(sorted(images.iterdir()), CLASSES, other, copied_run, resume=True, device="cpu")
 
 
-def test_a_crop_that_the_stride_does_not_divide_is_refused(pictures: Path, tmp_path: Path) -> None:
+def test_a_crop_that_the_stride_does_not_divide_is_refused(images: Path, tmp_path: Path) -> None:
     config = load_config("cpu", [*TINY, "data.crop=60"])
     with pytest.raises(UserError, match=r"not a multiple of student\.stride"):
-        train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
+        train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
 
 
 def test_learning_rate_rises_then_falls() -> None:
@@ -260,13 +260,13 @@ def test_a_log_cut_in_the_middle_of_a_line_is_read_up_to_there(tmp_path: Path) -
 # ---------------------------------------------------------------------------------------------------------- shards
 
 
-def write_shards(pictures: Path, folder: Path) -> list[Path]:
+def write_shards(images: Path, folder: Path) -> list[Path]:
     """The pictures as two tar files, with one that is broken."""
     import tarfile
 
     folder.mkdir()
     (folder / "broken.png").write_bytes(b"no picture")
-    members = [sorted(pictures.iterdir())[:2], [*sorted(pictures.iterdir())[2:], folder / "broken.png"]]
+    members = [sorted(images.iterdir())[:2], [*sorted(images.iterdir())[2:], folder / "broken.png"]]
     for number, paths in enumerate(members):
         with tarfile.open(folder / f"{number}.tar", "w") as tar:
             for path in paths:
@@ -274,15 +274,15 @@ def write_shards(pictures: Path, folder: Path) -> list[Path]:
     return sorted(folder.glob("*.tar"))
 
 
-def test_a_run_on_shards_resumes_like_an_unbroken_one(pictures: Path, tmp_path: Path) -> None:
-    shards = write_shards(pictures, tmp_path / "shards")
+def test_a_run_on_shards_resumes_like_an_unbroken_one(images: Path, tmp_path: Path) -> None:
+    shards = write_shards(images, tmp_path / "shards")
     config = load_config("cpu", [*TINY, "train.steps=3"])
     result = train(shards, CLASSES, config, tmp_path / "whole", device="cpu")
-    assert result.pictures == 3
+    assert result.images == 3
     (skipped,) = result.skipped
     assert skipped.path.name == "broken.png"
     with pytest.raises(Interrupted):
-        train(shards, CLASSES, config, tmp_path / "broken", device="cpu", listener=StopAt(1))
+        train(shards, CLASSES, config, tmp_path / "broken", device="cpu", progress=StopAt(1))
     train(shards, CLASSES, config, tmp_path / "broken", resume=True, device="cpu")
     assert_same_bits(tmp_path / "whole", tmp_path / "broken")
     other = load_config("cpu", [*TINY, "train.steps=3", "data.workers=2"])
@@ -291,9 +291,9 @@ def test_a_run_on_shards_resumes_like_an_unbroken_one(pictures: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
-def test_mixed_precision_trains(pictures: Path, tmp_path: Path, precision: str) -> None:
+def test_mixed_precision_trains(images: Path, tmp_path: Path, precision: str) -> None:
     config = load_config("cpu", [*TINY, "train.steps=4", f"train.precision={precision}", "train.rate=0.003"])
-    result = train(sorted(pictures.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
+    result = train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
     assert result.left_out_steps == 0
     log = read_log(tmp_path / "run" / LOG)
     assert log[-1]["loss"] < log[0]["loss"]

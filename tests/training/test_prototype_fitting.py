@@ -9,7 +9,7 @@ from torch import Tensor
 import clips4.training.prototype_fitting
 from clips4.config import load_config
 from clips4.data.class_names import ClassList
-from clips4.data.image_source import PictureFiles
+from clips4.data.image_source import ImageFiles
 from clips4.inference.segmenter import Segmenter
 from clips4.method.prototypes import known_prototypes, mixture_prototypes
 from clips4.models.checkpoint import Prototypes, load_checkpoint
@@ -17,7 +17,7 @@ from clips4.models.teachers.base import load_teacher
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
 from clips4.training.prototype_fitting import fit_to_student
-from clips4.utils.listening import Silent
+from clips4.utils.progress import NoProgress
 from tests.helpers import unit
 
 
@@ -40,18 +40,18 @@ def teacher() -> torch.nn.Module:
 
 
 def fit(
-    teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes, turn: Tensor, rounds: int = 3, *more: str
+    teacher: torch.nn.Module, images: Path, prototypes: Prototypes, turn: Tensor, rounds: int = 3, *more: str
 ) -> Prototypes:
     config = load_config("cpu", ["data.inference_side=512", f"prototypes.rounds={rounds}", "prototypes.m=2", *more])
     return fit_to_student(
         prototypes,
         SeesTheSame(teacher, turn),  # type: ignore[arg-type]
-        PictureFiles(sorted(pictures.iterdir())[:3]),
+        ImageFiles(sorted(images.iterdir())[:3]),
         config,
         RegionCache(config.regions),
         TeacherMaps(teacher),  # type: ignore[arg-type]
         torch.device("cpu"),
-        Silent(),
+        NoProgress(),
     )
 
 
@@ -62,82 +62,82 @@ def prototypes(teacher: torch.nn.Module) -> Prototypes:
 
 
 def test_a_student_that_sees_otherwise_is_asked_otherwise(
-    teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes
+    teacher: torch.nn.Module, images: Path, prototypes: Prototypes
 ) -> None:
     same, turn = torch.eye(384), torch.linalg.qr(unit(384, 384).float())[0]
     straight, turned = (
-        fit(teacher, pictures, replace(prototypes, known=prototypes.known @ each.T), each) for each in (same, turn)
+        fit(teacher, images, replace(prototypes, known=prototypes.known @ each.T), each) for each in (same, turn)
     )
     assert straight.fitted is not None
     assert turned.fitted is not None
     assert straight.fitted.shape == (4, 384)
     # the known turn with the student and with the prior: nothing else of the teacher's space is left in them
-    torch.testing.assert_close(turned.asked_known, straight.asked_known @ turn.T, rtol=0, atol=0.02)
+    torch.testing.assert_close(turned.query_known, straight.query_known @ turn.T, rtol=0, atol=0.02)
     assert turned.bank is not None
     assert turned.student_bank is not None
     torch.testing.assert_close(turned.student_bank.float(), turned.bank.float() @ turn.T, rtol=0, atol=0.02)
 
 
 def test_the_teachers_prototypes_hold_the_fitted_back(
-    teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes
+    teacher: torch.nn.Module, images: Path, prototypes: Prototypes
 ) -> None:
     elsewhere = F.normalize(torch.ones(2, 384), dim=1)
     here, there = (
-        fit(teacher, pictures, replace(prototypes, known=known), torch.eye(384)).asked_known @ elsewhere[0]
+        fit(teacher, images, replace(prototypes, known=known), torch.eye(384)).query_known @ elsewhere[0]
         for known in (prototypes.known, elsewhere)
     )
     assert (there > here + 0.3).all()
 
 
 def test_prototypes_of_names_stay_where_names_are(
-    teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes
+    teacher: torch.nn.Module, images: Path, prototypes: Prototypes
 ) -> None:
     """A dimension that no name has is 0 in every fitted known prototype, however much of it pixels have."""
     off = torch.ones(384)
     off[:100] = 0
     text, known = F.normalize(prototypes.text * off, dim=1), F.normalize(prototypes.known * off, dim=1)
-    found = fit(teacher, pictures, replace(prototypes, text=text, known=known), torch.eye(384))
-    assert not found.asked_known[:, :100].any()
-    assert found.asked_unknown[:, :100].any()
+    found = fit(teacher, images, replace(prototypes, text=text, known=known), torch.eye(384))
+    assert not found.query_known[:, :100].any()
+    assert found.query_unknown[:, :100].any()
 
 
 def test_unknown_prototypes_in_the_fit_take_pixels_from_the_known_and_are_held_back_like_them(
-    teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes
+    teacher: torch.nn.Module, images: Path, prototypes: Prototypes
 ) -> None:
     # the unknown are drawn from where the known classes have their pixels
-    first = fit(teacher, pictures, prototypes, torch.eye(384), 1)
+    first = fit(teacher, images, prototypes, torch.eye(384), 1)
     assert first.bank is not None
-    theirs = (first.bank.float() @ first.asked_known.T).argmax(0)
+    theirs = (first.bank.float() @ first.query_known.T).argmax(0)
     beside = replace(prototypes, unknown=F.normalize(first.bank[theirs].float(), dim=1))
     alone, together = (
-        fit(teacher, pictures, beside, torch.eye(384), 1, f"prototypes.unknown_in_fit={choice}")
+        fit(teacher, images, beside, torch.eye(384), 1, f"prototypes.unknown_in_fit={choice}")
         for choice in ("false", "true")
     )
-    assert ((alone.asked_known * together.asked_known).sum(1) < 0.999).any()
-    torch.testing.assert_close(together.asked_unknown.norm(dim=1), torch.ones(2))
+    assert ((alone.query_known * together.query_known).sum(1) < 0.999).any()
+    torch.testing.assert_close(together.query_unknown.norm(dim=1), torch.ones(2))
     # a prior counts as much as all pixels: no unknown prototype is further than 45 degrees from where it was drawn
-    kept = (together.asked_unknown * beside.unknown).sum(1)
+    kept = (together.query_unknown * beside.unknown).sum(1)
     assert (kept > 0.7).all()
-    assert ((alone.asked_unknown * beside.unknown).sum(1) < kept).all()
+    assert ((alone.query_unknown * beside.unknown).sum(1) < kept).all()
 
 
 @pytest.mark.parametrize("unknown", ["false", "true"])
 def test_the_prior_is_how_much_the_teacher_counts(
-    teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes, unknown: str
+    teacher: torch.nn.Module, images: Path, prototypes: Prototypes, unknown: str
 ) -> None:
     near = []
     for prior in (0, 0.5, 1, 1e6):
         settings = f"prototypes.prior={prior}", f"prototypes.unknown_in_fit={unknown}"
-        found = fit(teacher, pictures, prototypes, torch.eye(384), 1, *settings)
-        near.append((found.asked_known * prototypes.known).sum(1))
+        found = fit(teacher, images, prototypes, torch.eye(384), 1, *settings)
+        near.append((found.query_known * prototypes.known).sum(1))
     assert (near[0] <= near[1]).all()
     assert (near[1] <= near[2]).all()
     assert (near[0] < near[2]).any()
     torch.testing.assert_close(near[3], torch.ones(len(near[3])))
 
 
-def test_without_rounds_the_prototypes_stay(teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes) -> None:
-    assert fit(teacher, pictures, prototypes, torch.eye(384), rounds=0) is prototypes
+def test_without_rounds_the_prototypes_stay(teacher: torch.nn.Module, images: Path, prototypes: Prototypes) -> None:
+    assert fit(teacher, images, prototypes, torch.eye(384), rounds=0) is prototypes
 
 
 def test_a_run_is_asked_with_what_was_fitted(tiny_run: Path) -> None:
@@ -146,14 +146,14 @@ def test_a_run_is_asked_with_what_was_fitted(tiny_run: Path) -> None:
     assert found.student_bank is not None
     assert found.bank is not None
     assert len(found.student_bank) == len(found.bank) > 0
-    assert not torch.equal(found.asked_known, found.known)
+    assert not torch.equal(found.query_known, found.known)
     torch.testing.assert_close(found.fitted.norm(dim=1), torch.ones(len(found.fitted)))
     segmenter = Segmenter.load(tiny_run)
     names, vectors = segmenter.class_vectors()
     assert names == found.names
-    assert torch.equal(vectors, found.asked_known)
+    assert torch.equal(vectors, found.query_known)
     # a new name is found by what the teacher sees, and is what the student sees there
-    text = segmenter.asker.text(ClassList(("violin",), (("violin",),)))
+    text = segmenter.classifier.text(ClassList(("violin",), (("violin",),)))
     by_bank = known_prototypes(text, found.bank.float(), 8, found.student_bank.float())
     torch.testing.assert_close(segmenter.class_vectors("violin")[1], by_bank)
 
@@ -168,11 +168,11 @@ def test_prototypes_of_earlier_runs_are_the_teachers() -> None:
 
 
 def test_no_more_pictures_are_held_than_the_limit(
-    teacher: torch.nn.Module, pictures: Path, prototypes: Prototypes, monkeypatch: pytest.MonkeyPatch
+    teacher: torch.nn.Module, images: Path, prototypes: Prototypes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = fit(teacher, pictures, prototypes, torch.eye(384))
-    monkeypatch.setattr(clips4.training.prototype_fitting, "PICTURES", 1)
-    part = fit(teacher, pictures, prototypes, torch.eye(384))
+    whole = fit(teacher, images, prototypes, torch.eye(384))
+    monkeypatch.setattr(clips4.training.prototype_fitting, "IMAGES", 1)
+    part = fit(teacher, images, prototypes, torch.eye(384))
     assert whole.bank is not None
     assert part.bank is not None
     assert 0 < len(part.bank) < len(whole.bank)

@@ -3,12 +3,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from clips4.training.stall_monitor import told_of_stalls
+from clips4.training.stall_monitor import warn_on_stall
 
 
 def test_items_pass_in_silence_where_nothing_stalls() -> None:
     told: list[float] = []
-    assert list(told_of_stalls(iter(range(5)), 60, told.append)) == list(range(5))
+    assert list(warn_on_stall(iter(range(5)), 60, told.append)) == list(range(5))
     assert told == []
 
 
@@ -24,7 +24,7 @@ def test_a_wait_is_told_of_again_and_again_until_it_ends() -> None:
         assert enough.wait(60)  # the first wait: a wait before it could be told of too, on a slow machine
         yield 1
 
-    assert list(told_of_stalls(slow(), 0.001, tell)) == [1]
+    assert list(warn_on_stall(slow(), 0.001, tell)) == [1]
     assert told[:3] == pytest.approx([0.001, 0.002, 0.003])
 
 
@@ -34,4 +34,4 @@ def test_what_goes_wrong_while_waiting_is_not_hidden() -> None:
         raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
-        list(told_of_stalls(broken(), 60, lambda _: None))
+        list(warn_on_stall(broken(), 60, lambda _: None))

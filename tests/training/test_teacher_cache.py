@@ -8,22 +8,22 @@ import torch
 from PIL import Image
 
 from clips4.config import Config, parse_config
-from clips4.data.image_source import PictureFiles, PictureShards, open_source, spread
+from clips4.data.image_source import ImageFiles, ImageShards, open_source, spread
 from clips4.errors import UserError
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.training.teacher_cache import estimate_bytes, plan_teacher_maps
 from clips4.utils.images import load_rgb
-from clips4.utils.listening import Silent
+from clips4.utils.progress import NoProgress
 from tests.helpers import FakeTeacher, unit, write_images
 
 CPU = torch.device("cpu")
 
 
-class Ear(Silent):
+class Ear(NoProgress):
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         self.heard.append(line)
 
 
@@ -40,12 +40,12 @@ def plan(paths: list[Path], settings: Config, classes: int = 2) -> tuple[Teacher
 
 def test_bytes_are_those_of_the_files(tmp_path: Path) -> None:
     paths = write_images(tmp_path, 5)  # 48 x 64, a map of 6 x 8
-    files = PictureFiles(paths)
+    files = ImageFiles(paths)
     assert estimate_bytes(*files.sizes(), 64, 8, 4) == 5 * 6 * 8 * 4 * 2
     assert estimate_bytes(*files.sizes(), 32, 8, 4) == 5 * 3 * 4 * 4 * 2, "pictures are reduced first"
     (tmp_path / "0.png").write_text("no picture")
     assert estimate_bytes(*files.sizes(), 64, 8, 4) == 5 * 6 * 8 * 4 * 2, "what cannot be sized counts as the others"
-    assert estimate_bytes(*PictureFiles([tmp_path / "0.png"]).sizes(), 64, 8, 4) == 0
+    assert estimate_bytes(*ImageFiles([tmp_path / "0.png"]).sizes(), 64, 8, 4) == 0
 
 
 def test_pictures_in_shards_are_counted_by_their_bytes(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_pictures_in_shards_are_counted_by_their_bytes(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "0.tar", "w") as tar:
         for path in paths:
             tar.add(path, path.name)
-    count, sizes = PictureShards([str(tmp_path / "0.tar")]).sizes()
+    count, sizes = ImageShards([str(tmp_path / "0.tar")]).sizes()
     assert 40 <= count <= 60, "longer headers count as pictures, the more the smaller pictures are"
     assert set(sizes) == {(64, 48)}
 

@@ -155,10 +155,10 @@ def test_two_ranks_make_the_step_of_one_with_both_batches(shares: Shares, varian
 # ---------------------------------------------------------------------------------------------- prototype search
 
 
-def search(pictures: range, stride: int = 1) -> dict[str, Tensor]:
+def search(images: range, stride: int = 1) -> dict[str, Tensor]:
     found = PrototypeSearch(unit(3, DIMENSIONS, seed=1), m=4, sample=12, seed=0)
-    for picture in pictures[::stride]:
-        found.add(unit(7, DIMENSIONS, seed=100 + picture), picture)
+    for image in images[::stride]:
+        found.add(unit(7, DIMENSIONS, seed=100 + image), image)
     near, drawn = found.candidates()
     return {"near": near, "drawn": drawn}
 
@@ -173,7 +173,7 @@ def test_two_ranks_find_the_prototypes_of_one(shares: Shares) -> None:
 # ------------------------------------------------------------------------------------------------------ torchrun
 
 
-def test_torchrun_on_two_processes_trains_like_one(pictures: Path, tmp_path: Path) -> None:
+def test_torchrun_on_two_processes_trains_like_one(images: Path, tmp_path: Path) -> None:
     from clips4.config import load_config
     from clips4.data.class_names import load_classes
 
@@ -181,7 +181,7 @@ def test_torchrun_on_two_processes_trains_like_one(pictures: Path, tmp_path: Pat
     own = ["data.crop=64", "train.steps=2", "train.save_every=2", "train.clip=1e9", "train.rate=1e-4"]
     one = [*TINY, *own, "train.batch=2"]
     train(
-        sorted(pictures.iterdir()),
+        sorted(images.iterdir()),
         load_classes("cat,cup,grass"),
         load_config("cpu", one),
         tmp_path / "one",
@@ -198,7 +198,7 @@ def test_torchrun_on_two_processes_trains_like_one(pictures: Path, tmp_path: Pat
         "clips4",
         "train",
     ]
-    command += [str(pictures), "--classes", "cat,cup,grass", "--out", str(tmp_path / "two"), "--device", "cpu", *two]
+    command += [str(images), "--classes", "cat,cup,grass", "--out", str(tmp_path / "two"), "--device", "cpu", *two]
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
     )

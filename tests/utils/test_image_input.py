@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from clips4.errors import UserError
-from clips4.utils.image_input import Picture, is_many, picture_name, read_picture
+from clips4.utils.image_input import ImageInput, as_rgb, input_name, is_many
 from clips4.utils.images import load_rgb
 from tests.conftest import photograph, write_broken_pictures, write_odd_pictures
 
@@ -18,7 +18,7 @@ def test_every_form_of_a_picture_is_the_same_picture(tmp_path: Path) -> None:
     array = np.array(image)
     image.save(tmp_path / "a.png")
     tensor = torch.from_numpy(array).permute(2, 0, 1)
-    forms: list[Picture] = [
+    forms: list[ImageInput] = [
         tmp_path / "a.png",
         str(tmp_path / "a.png"),
         image,
@@ -28,15 +28,15 @@ def test_every_form_of_a_picture_is_the_same_picture(tmp_path: Path) -> None:
         tensor.double() / 255,
     ]
     for form in forms:
-        np.testing.assert_array_equal(read_picture(form), array)
+        np.testing.assert_array_equal(as_rgb(form), array)
 
 
 def test_grey_and_transparent_arrays(tmp_path: Path) -> None:
-    grey = np.full((5, 7), 9, np.uint8)
-    for form in (grey, grey[..., None]):
-        np.testing.assert_array_equal(read_picture(form), np.full((5, 7, 3), 9))
+    gray = np.full((5, 7), 9, np.uint8)
+    for form in (gray, gray[..., None]):
+        np.testing.assert_array_equal(as_rgb(form), np.full((5, 7, 3), 9))
     clear = np.zeros((5, 7, 4), np.uint8)
-    np.testing.assert_array_equal(read_picture(clear), np.full((5, 7, 3), 255))
+    np.testing.assert_array_equal(as_rgb(clear), np.full((5, 7, 3), 255))
 
 
 @pytest.mark.parametrize(
@@ -55,52 +55,52 @@ def test_grey_and_transparent_arrays(tmp_path: Path) -> None:
         (torch.zeros(4, 4, 3), r"is \(3, H, W\)"),
     ],
 )
-def test_what_is_no_picture_is_told(picture: object, words: str) -> None:
+def test_what_is_no_picture_is_told(image: object, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        read_picture(picture)  # type: ignore[arg-type]
+        as_rgb(image)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["sixteen.png", "cmyk.jpg", "moving.gif", "dot.png", "turned.jpg"])
 def test_an_odd_file_and_the_same_opened_by_pil_are_one_picture(tmp_path: Path, name: str) -> None:
     path = write_odd_pictures(tmp_path)[name]
     with Image.open(path) as opened:
-        np.testing.assert_array_equal(read_picture(opened), load_rgb(path))
+        np.testing.assert_array_equal(as_rgb(opened), load_rgb(path))
 
 
 def test_sixteen_bits_in_an_array_are_those_of_a_file(tmp_path: Path) -> None:
     path = write_odd_pictures(tmp_path)["sixteen.png"]
     with Image.open(path) as opened:
         values = np.array(opened).astype(np.uint16)
-    np.testing.assert_array_equal(read_picture(values), load_rgb(path))
-    np.testing.assert_array_equal(read_picture(np.stack([values] * 3, 2)), load_rgb(path))
+    np.testing.assert_array_equal(as_rgb(values), load_rgb(path))
+    np.testing.assert_array_equal(as_rgb(np.stack([values] * 3, 2)), load_rgb(path))
 
 
 def test_half_precision_tensors() -> None:
     values = torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(0))
     for dtype in (torch.float16, torch.bfloat16):
         expected = (values.to(dtype).float() * 255).round().permute(1, 2, 0).numpy()
-        np.testing.assert_array_equal(read_picture(values.to(dtype)), expected)
+        np.testing.assert_array_equal(as_rgb(values.to(dtype)), expected)
 
 
 @pytest.mark.parametrize("name", ["letter.jpg", "cut.jpg", "empty.png"])
 def test_a_broken_file_is_told_in_one_line(tmp_path: Path, name: str) -> None:
     path = write_broken_pictures(tmp_path)[name]
     with pytest.raises(UserError, match=name) as caught:
-        read_picture(path)
+        as_rgb(path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_truncated_file_that_pil_opened_is_told(tmp_path: Path) -> None:
     path = write_broken_pictures(tmp_path)["cut.jpg"]
     with Image.open(path) as opened, pytest.raises(UserError, match="damaged picture"):
-        read_picture(opened)
+        as_rgb(opened)
 
 
 def test_a_picture_too_large_is_told_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clips4.utils.image_input.MAX_PIXELS", 100)
     for form in (np.zeros((11, 10), np.uint8), Image.new("L", (10, 11)), torch.zeros(3, 11, 10)):
         with pytest.raises(UserError, match="10 x 11 pixels is too large"):
-            read_picture(form)
+            as_rgb(form)
 
 
 def test_one_or_several() -> None:
@@ -110,5 +110,5 @@ def test_one_or_several() -> None:
     assert not is_many(np.zeros((2, 2, 3)))
     with pytest.raises(UserError, match="empty list"):
         is_many([])
-    assert picture_name(Path("a.png")) == "a.png"
-    assert picture_name(photograph(), 2) == "picture 3"
+    assert input_name(Path("a.png")) == "a.png"
+    assert input_name(photograph(), 2) == "picture 3"

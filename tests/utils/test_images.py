@@ -16,10 +16,10 @@ from clips4.utils import images
 from clips4.utils.images import (
     MAX_PIXELS,
     SUFFIXES,
-    UNKNOWN_COLOUR,
+    UNKNOWN_COLOR,
     blend,
     boundaries,
-    colour_labels,
+    color_labels,
     encode_png,
     find_images,
     load_rgb,
@@ -138,7 +138,7 @@ def test_grey_and_bilevel(tmp_path: Path, mode: str, value: int, rgb: tuple[int,
 
 
 def test_the_first_frame_of_an_animation(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (8, 6), colour) for colour in (RED, GREEN, BLUE)]
+    frames = [Image.new("RGB", (8, 6), color) for color in (RED, GREEN, BLUE)]
     for name in ("a.gif", "a.webp", "a.tiff"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
         image = load_rgb(tmp_path / name)
@@ -161,9 +161,9 @@ def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
 def test_transparency_of_grey_and_palette_pictures_too(tmp_path: Path) -> None:
     Image.fromarray(np.array([[[0, 255], [0, 0]]], np.uint8), "LA").save(tmp_path / "grey.png")
     assert load_rgb(tmp_path / "grey.png").tolist() == [[list(BLACK), list(WHITE)]]
-    picture = Image.fromarray(np.array([[0, 1]], np.uint8), "L").convert("P")
-    picture.putpalette([*RED, *BLUE])
-    picture.save(tmp_path / "palette.png", transparency=1)
+    image = Image.fromarray(np.array([[0, 1]], np.uint8), "L").convert("P")
+    image.putpalette([*RED, *BLUE])
+    image.save(tmp_path / "palette.png", transparency=1)
     assert load_rgb(tmp_path / "palette.png").tolist() == [[list(RED), list(WHITE)]]
     Image.new("RGB", (2, 1), GREEN).save(tmp_path / "key.png", transparency=GREEN)
     assert (load_rgb(tmp_path / "key.png") == WHITE).all()
@@ -329,10 +329,10 @@ def test_maps_are_resized_at_pixel_centres() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 21, 171, 256])
 def test_colours_of_a_palette_are_all_different(count: int) -> None:
-    colours = palette(count)
-    assert colours.shape == (count, 3)
-    assert colours.dtype == np.uint8
-    assert len({tuple(colour) for colour in colours.tolist()} | {UNKNOWN_COLOUR, BLACK, WHITE}) == count + 3
+    colors = palette(count)
+    assert colors.shape == (count, 3)
+    assert colors.dtype == np.uint8
+    assert len({tuple(color) for color in colors.tolist()} | {UNKNOWN_COLOR, BLACK, WHITE}) == count + 3
 
 
 def test_a_longer_palette_begins_like_a_shorter_one() -> None:
@@ -340,24 +340,24 @@ def test_a_longer_palette_begins_like_a_shorter_one() -> None:
 
 
 def test_the_first_colours_are_told_apart_by_eye() -> None:
-    colours = palette(21).astype(float)
-    distance = np.linalg.norm(colours[:, None] - colours[None], axis=2) + 1e3 * np.eye(21)
+    colors = palette(21).astype(float)
+    distance = np.linalg.norm(colors[:, None] - colors[None], axis=2) + 1e3 * np.eye(21)
     assert distance.min() > 20
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
 def test_labels_take_their_colours_and_others_are_grey(dtype: type[np.integer]) -> None:
-    colours = palette(3)
+    colors = palette(3)
     values = [0, 2, 3, 255] if dtype is np.uint8 else [0, 2, 3, -1]
-    painted = colour_labels(np.array([values]).astype(dtype), colours)
-    expected = [colours[0].tolist(), colours[2].tolist(), list(UNKNOWN_COLOUR), list(UNKNOWN_COLOUR)]
+    painted = color_labels(np.array([values]).astype(dtype), colors)
+    expected = [colors[0].tolist(), colors[2].tolist(), list(UNKNOWN_COLOR), list(UNKNOWN_COLOR)]
     assert painted.tolist() == [expected]
     assert painted.dtype == np.uint8
 
 
 def test_eight_bit_labels_with_more_colours_than_they_can_name() -> None:
-    colours = palette(300)
-    assert colour_labels(np.array([[0, 255]], np.uint8), colours).tolist() == [colours[[0, 255]].tolist()]
+    colors = palette(300)
+    assert color_labels(np.array([[0, 255]], np.uint8), colors).tolist() == [colors[[0, 255]].tolist()]
 
 
 def test_boundaries_lie_left_of_and_above_a_change() -> None:
@@ -369,10 +369,10 @@ def test_boundaries_lie_left_of_and_above_a_change() -> None:
 
 
 def test_blend_mixes_and_draws_lines() -> None:
-    image, colours = np.zeros((1, 3, 3), np.uint8), np.full((1, 3, 3), 200, np.uint8)
-    assert np.array_equal(blend(image, colours, 0), image)
-    assert np.array_equal(blend(image, colours, 1), colours)
-    half = blend(image, colours, 0.5, np.array([[True, False, False]]))
+    image, colors = np.zeros((1, 3, 3), np.uint8), np.full((1, 3, 3), 200, np.uint8)
+    assert np.array_equal(blend(image, colors, 0), image)
+    assert np.array_equal(blend(image, colors, 1), colors)
+    half = blend(image, colors, 0.5, np.array([[True, False, False]]))
     assert half[0, :, 0].tolist() == [255, 100, 100]
     assert half.dtype == np.uint8
     assert not image.any()
@@ -403,10 +403,10 @@ def test_png_comes_back_bit_for_bit(image: NDArray[np.generic]) -> None:
 
 def test_palette_png_keeps_labels_and_colours() -> None:
     labels = np.array([[0, 1, 2], [255, 7, 0]], np.uint8)
-    picture = Image.open(BytesIO(encode_png(labels, palette(256).tolist())))
-    assert picture.mode == "P"
-    assert np.array_equal(np.asarray(picture), labels)
-    assert np.array_equal(np.asarray(picture.convert("RGB")), palette(256)[labels])
+    image = Image.open(BytesIO(encode_png(labels, palette(256).tolist())))
+    assert image.mode == "P"
+    assert np.array_equal(np.asarray(image), labels)
+    assert np.array_equal(np.asarray(image.convert("RGB")), palette(256)[labels])
 
 
 # ----------------------------------------------------------------------------------------------------------- lists

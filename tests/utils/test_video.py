@@ -59,7 +59,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, size: tuple[int, int]) -> 
         assert np.abs(given.astype(int) - read[: size[0], : size[1]]).mean() < 4
     ours = list(open_frames(path))
     assert [name for name, _ in ours] == [f"{i:05d}" for i in range(6)]
-    np.testing.assert_array_equal([picture for _, picture in ours], decoded)
+    np.testing.assert_array_equal([image for _, image in ours], decoded)
     assert (open_frames(path).count, open_frames(path).rate) == (6, Fraction(30000, 1001))
     assert is_video(path)
 
@@ -91,10 +91,10 @@ def test_a_video_that_is_shown_turned(tmp_path: Path) -> None:
     assert data[at : at + 36] == straight
     turn = b"".join(v.to_bytes(4, "big", signed=True) for v in (0, -65536, 0, 65536, 0, 0, 0, 0, 1073741824))
     path.write_bytes(data[:at] + turn + data[at + 36 :])
-    _, picture = next(iter(open_frames(path)))
-    assert picture.shape == (64, 48, 3)
-    assert picture[:16].mean() > 200
-    assert picture[24:].mean() < 60
+    _, image = next(iter(open_frames(path)))
+    assert image.shape == (64, 48, 3)
+    assert image[:16].mean() > 200
+    assert image[24:].mean() < 60
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4")])

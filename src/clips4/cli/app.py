@@ -67,8 +67,8 @@ def demo(
     from clips4.cli.bars import bars
     from clips4.cli.demo import run_demo
 
-    with bars() as listener:
-        page = run_demo(out, overrides or [], device, listener)
+    with bars() as progress:
+        page = run_demo(out, overrides or [], device, progress)
     summarise(f"Open {page} in a browser.")
 
 
@@ -100,19 +100,19 @@ def train(
     from clips4.cli.bars import bars
     from clips4.config import load_config
     from clips4.data.class_names import load_classes
-    from clips4.data.image_source import find_pictures
-    from clips4.evaluation.callbacks import make_watcher, open_labelled
+    from clips4.data.image_source import find_training_images
+    from clips4.evaluation.callbacks import make_callback, open_labelled
     from clips4.training.loop import Interrupted
     from clips4.training.loop import train as run_training
     from clips4.utils import distributed
 
     chosen = [f"teacher.name={json.dumps(teacher)}"] if teacher else []
     config = load_config(preset, [*chosen, *(overrides or [])])
-    pictures, names = find_pictures(images), load_classes(classes)
-    watcher = make_watcher(pictures, config, out, open_labelled(validate, config) if validate else None)
+    pictures, names = find_training_images(images), load_classes(classes)
+    callback = make_callback(pictures, config, out, open_labelled(validate, config) if validate else None)
     try:
-        with bars() as listener:
-            result = run_training(pictures, names, config, out, resume, device, listener, watcher)
+        with bars() as progress:
+            result = run_training(pictures, names, config, out, resume, device, progress, callback)
     except Interrupted as interrupted:
         typer.echo(f"Stopped at step {interrupted.step} and saved; the same command with --resume goes on.", err=True)
         raise typer.Exit(130)
@@ -123,11 +123,11 @@ def train(
     if result.left_out_steps:
         remark(f"{result.left_out_steps} steps were left out: their loss or gradient was not finite")
     summarise(
-        f"Trained on {result.pictures} pictures ({len(result.skipped)} skipped), {result.steps} steps. "
-        f"Now: clips4 segment {out} PICTURES --out DIR",
+        f"Trained on {result.images} pictures ({len(result.skipped)} skipped), {result.steps} steps. "
+        f"Now: clips4 segment {out} IMAGES --out DIR",
         {
             "run": out,
-            "pictures": result.pictures,
+            "pictures": result.images,
             "skipped": {str(path): reason for path, reason in result.skipped},
             "steps": result.steps,
         },
@@ -173,8 +173,8 @@ def regions(
 
     settings = region_settings(method, count, threshold, edges, overrides or [])
     where = str(pick_device(device))
-    with bars() as listener:
-        done = region_files(find_images(images), settings, out, save, workers, long_side, where, listener)
+    with bars() as progress:
+        done = region_files(find_images(images), settings, out, save, workers, long_side, where, progress)
     for _, reason in done.skipped:
         remark(f"skipped: {reason}")
     if done.interrupted:

@@ -16,8 +16,8 @@ def check_copy(data: Path | None, dataset: str | None, split: str | None, as_jso
 
     if data is None or dataset is None:
         raise UserError(f"give both --data DIR and --dataset NAME; names: {', '.join(checkable())}")
-    with bars() as listener:
-        check = check_set(dataset, data, split, listener)
+    with bars() as progress:
+        check = check_set(dataset, data, split, progress)
     typer.echo(json.dumps(asdict(check), indent=2) if as_json else describe_check(check))
     if check.problems:
         raise typer.Exit(1)

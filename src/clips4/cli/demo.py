@@ -10,7 +10,7 @@ from clips4.errors import UserError
 from clips4.evaluation.report.page import write_report
 from clips4.models.checkpoint import checkpoint_folders
 from clips4.training.loop import train
-from clips4.utils.listening import Listener
+from clips4.utils.progress import ProgressReporter
 
 PAGE = "index.html"
 
@@ -47,7 +47,7 @@ def sample_photographs() -> list[Path]:
     return paths
 
 
-def run_demo(out: Path, overrides: list[str], device: str, listener: Listener) -> Path:
+def run_demo(out: Path, overrides: list[str], device: str, progress: ProgressReporter) -> Path:
     """Train by the preset "demo" on the sample photographs and write the page.
 
     A run that stands in ``out`` already is gone on with, or only shown where it is complete.
@@ -57,7 +57,7 @@ def run_demo(out: Path, overrides: list[str], device: str, listener: Listener) -
     """
     config = load_config("demo", overrides)
     photographs, classes = sample_photographs(), load_classes("demo")
-    train(photographs, classes, config, out, bool(checkpoint_folders(out)), device, listener)
+    train(photographs, classes, config, out, bool(checkpoint_folders(out)), device, progress)
     page = out / PAGE
-    write_report(page, out, photographs, device, listener)
+    write_report(page, out, photographs, device, progress)
     return page

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 
 from clips4.config import Config
-from clips4.data.image_source import PictureFiles, PictureShards, Source
+from clips4.data.image_source import ImageFiles, ImageShards, Source
 from clips4.data.loader import Batch, ItemMaker, MapReader, Positions, ShardStream, ViewStream, batches
 
 
@@ -30,10 +30,10 @@ def training_batches(
         pin, read: see ``loader.batches``.
     """
     batch, parts, workers = config.train.batch, config.train.accumulate, config.data.workers
-    if isinstance(source, PictureShards):
+    if isinstance(source, ImageShards):
         shards = ShardStream(source.shards, make_item, batch, first_step * parts, rank, world)
         return batches(shards, None, batch, workers, pin, read)
-    assert isinstance(source, PictureFiles)
+    assert isinstance(source, ImageFiles)
     usable = [path for number, path in enumerate(source.paths) if number not in skipped]
     places = Positions(range(first_step, config.train.steps), parts, batch, rank, world)
     return batches(ViewStream(usable, make_item), places, batch, workers, pin, read)

@@ -16,17 +16,17 @@ class Skipped(NamedTuple):
     reason: str
 
 
-def load_photograph(path: Path, long_side: int) -> RGB:
+def load_training_image(path: Path, long_side: int) -> RGB:
     """A picture for training: decoded, reduced to ``long_side``.
 
     Raises:
         UserError: it cannot be read, or a side is shorter than ``MIN_SIDE``.
     """
-    return fit_photograph(load_rgb(path), long_side, str(path))
+    return fit_training_image(load_rgb(path), long_side, str(path))
 
 
-def fit_photograph(image: RGB, long_side: int, name: str) -> RGB:
-    """A decoded picture reduced to ``long_side`` for training; see ``load_photograph``."""
+def fit_training_image(image: RGB, long_side: int, name: str) -> RGB:
+    """A decoded picture reduced to ``long_side`` for training; see ``load_training_image``."""
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:
         raise UserError(f"{name}: {width} x {height} pixels are too few to train on; at least {MIN_SIDE} a side")

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from PIL import Image
 
-from clips4.data.image_folder import Skipped, fit_photograph, load_photograph
+from clips4.data.image_folder import Skipped, fit_training_image, load_training_image
 from clips4.data.shard_stream import Sample, expand_shards, is_shard, read_once
 from clips4.errors import UserError
 from clips4.utils.cache import content_key, settings_key
@@ -52,7 +52,7 @@ class Source(Protocol):
         """At most ``limit`` readable pictures with their names, the same whenever it is asked."""
 
 
-class PictureFiles:
+class ImageFiles:
     """Picture files, in the order given."""
 
     def __init__(self, paths: Sequence[Path]):
@@ -63,7 +63,7 @@ class PictureFiles:
         for number in range(rank, len(self.paths), world):
             path = self.paths[number]
             try:
-                yield Seen(number, path, load_photograph(path, long_side))
+                yield Seen(number, path, load_training_image(path, long_side))
             except UserError as error:
                 yield Seen(number, path, str(error))
 
@@ -77,12 +77,12 @@ class PictureFiles:
     def sample(self, limit: int, long_side: int) -> Iterator[tuple[Path, RGB]]:
         for path in spread(self.paths, limit):
             try:
-                yield path, load_photograph(path, long_side)
+                yield path, load_training_image(path, long_side)
             except UserError:  # told when the pictures are read
                 continue
 
 
-class PictureShards:
+class ImageShards:
     """WebDataset tar shards."""
 
     def __init__(self, shards: Sequence[str]):
@@ -120,15 +120,15 @@ class PictureShards:
 
 
 def decode_sample(sample: Sample, long_side: int) -> RGB:
-    """The picture of a sample, as ``load_photograph`` gives one of a file.
+    """The picture of a sample, as ``load_training_image`` gives one of a file.
 
     Raises:
         UserError: it cannot be read, or is too small.
     """
-    return fit_photograph(decode_rgb(sample.data, sample.name), long_side, sample.name)
+    return fit_training_image(decode_rgb(sample.data, sample.name), long_side, sample.name)
 
 
-def find_pictures(inputs: Sequence[str | Path]) -> list[Path]:
+def find_training_images(inputs: Sequence[str | Path]) -> list[Path]:
     """What is trained on: pictures among files, folders and lists, or shards.
 
     Raises:
@@ -143,14 +143,14 @@ def find_pictures(inputs: Sequence[str | Path]) -> list[Path]:
 
 
 def open_source(paths: Sequence[Path]) -> Source:
-    """The source of the paths that ``find_pictures`` found.
+    """The source of the paths that ``find_training_images`` found.
 
     Raises:
         UserError: there are none.
     """
     if not paths:
         raise UserError("no picture was given to train on")
-    return PictureShards(list(map(str, paths))) if is_shard(paths[0]) else PictureFiles(paths)
+    return ImageShards(list(map(str, paths))) if is_shard(paths[0]) else ImageFiles(paths)
 
 
 def spread(paths: Sequence[Path], count: int) -> list[Path]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
 
 from clips4.config import DataConfig
-from clips4.data.image_folder import load_photograph
+from clips4.data.image_folder import load_training_image
 from clips4.data.image_source import decode_sample
 from clips4.data.rng import ORDER, PIXELS, VIEW, seeded
 from clips4.data.shard_stream import read_forever
@@ -105,7 +105,7 @@ class ViewStream(Dataset[Item]):
         self._paths, self._make_item = paths, make_item
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)  # drawn once per epoch, not per picture
 
-    def picture(self, position: int) -> Path:
+    def image(self, position: int) -> Path:
         """The picture at a position."""
         epoch, index = divmod(position, len(self._paths))
         if epoch != self._epoch:
@@ -114,8 +114,8 @@ class ViewStream(Dataset[Item]):
         return self._paths[int(self._order[index])]
 
     def __getitem__(self, position: int) -> Item:
-        path = self.picture(position)
-        image = load_photograph(path, self._make_item.config.long_side)
+        path = self.image(position)
+        image = load_training_image(path, self._make_item.config.long_side)
         return self._make_item(image, str(path), position)
 
 

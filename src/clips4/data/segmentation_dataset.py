@@ -12,7 +12,7 @@ from clips4.data.label_maps import IGNORE, apply_table, read_labels
 from clips4.errors import UserError
 from clips4.utils.images import RGB, find_images, load_rgb
 
-Reader = Callable[[Path], NDArray[np.integer]]
+LabelReader = Callable[[Path], NDArray[np.integer]]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LabelledFolder:
     classes: ClassList
     table: NDArray[np.uint8]
     background: bool = False
-    read: Reader = read_labels
+    read: LabelReader = read_labels
 
     def __len__(self) -> int:
         return len(self.images)

@@ -17,7 +17,7 @@ from clips4.data.image_folder import Skipped
 from clips4.errors import UserError
 
 # by preference: a sample with a .jpg and a .png is most often a photograph and its mask
-PICTURE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp")
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp")
 
 _ADDRESS = re.compile(r"pipe:|[A-Za-z][A-Za-z0-9+.-]+:/")  # not a Windows drive, whose name is one letter
 _META = re.compile(r"__[^/]*__($|/)")  # members that webdataset leaves out
@@ -106,7 +106,7 @@ def read_shard(shard: str, on_skip: OnSkip | None = None) -> Iterator[Sample]:
         with Path(shard).open("rb") as file:
             source = {"url": shard, "stream": file}
             members = import_webdataset().tariterators.tar_file_expander([source], handler=stop)
-            yield from _pictures(members, shard, on_skip)
+            yield from _images(members, shard, on_skip)
             problems += [] if problems else _unread(file)
     except OSError as error:
         problems.append(error.strerror or str(error))
@@ -133,7 +133,7 @@ def _is_plain(file: BinaryIO) -> bool:
     return file.read(_BLOCK)[257:262] == b"ustar"
 
 
-def _pictures(members: Iterable[dict[str, Any]], shard: str, on_skip: OnSkip | None) -> Iterator[Sample]:
+def _images(members: Iterable[dict[str, Any]], shard: str, on_skip: OnSkip | None) -> Iterator[Sample]:
     """Group a shard's members to samples, and take the picture of each."""
 
     def told(error: Exception) -> bool:
@@ -144,23 +144,23 @@ def _pictures(members: Iterable[dict[str, Any]], shard: str, on_skip: OnSkip | N
     for sample in import_webdataset().tariterators.group_by_keys(members, lcase=False, handler=told):
         key = sample["__key__"]
         suffixes = {suffix.lower(): suffix for suffix in sample if not suffix.startswith("__")}
-        picture = next((suffixes[suffix] for suffix in PICTURE_SUFFIXES if suffix in suffixes), None)
+        image = next((suffixes[suffix] for suffix in IMAGE_SUFFIXES if suffix in suffixes), None)
         name = f"{shard}/{key}"
-        if picture is not None:
-            yield Sample(f"{name}.{picture}", sample[picture])
+        if image is not None:
+            yield Sample(f"{name}.{image}", sample[image])
         elif on_skip:
             others = ", ".join(f".{suffix}" for suffix in sorted(suffixes)) or "nothing"
-            wanted = ", ".join(f".{suffix}" for suffix in PICTURE_SUFFIXES)
+            wanted = ", ".join(f".{suffix}" for suffix in IMAGE_SUFFIXES)
             on_skip(Skipped(Path(name), f"{name}: no picture in this sample, but {others}; a picture ends in {wanted}"))
 
 
-def count_pictures(shard: str) -> int:
+def count_images(shard: str) -> int:
     """Number of samples that ``read_shard`` gives, from the headers alone where the shard is not compressed."""
     try:
         with Path(shard).open("rb") as file:
             if _is_plain(file):
                 file.seek(0)
-                return sum(1 for _ in _pictures(_headers(file, shard), shard, None))
+                return sum(1 for _ in _images(_headers(file, shard), shard, None))
     except OSError:
         return 0
     return sum(1 for _ in read_shard(shard))

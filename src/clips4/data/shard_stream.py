@@ -20,7 +20,7 @@ from clips4.data.rng import ORDER, seeded
 from clips4.data.shard_reader import (
     OnSkip,
     Sample,
-    count_pictures,
+    count_images,
     expand_shards,
     import_webdataset,
     is_shard,
@@ -46,7 +46,7 @@ def _by_turns(shards: Sequence[str], lanes: int) -> bool:
     return len(shards) < lanes
 
 
-def _require_pictures(shards: Sequence[str]) -> None:
+def _require_images(shards: Sequence[str]) -> None:
     """For a lane that got nothing: is there nothing at all, or nothing for this lane?"""
     skipped: list[Skipped] = []
     for shard in shards:
@@ -80,7 +80,7 @@ def read_once(shards: Sequence[str], lane: int, lanes: int, on_skip: OnSkip = wa
         nothing = False
         yield sample
     if nothing:
-        _require_pictures(shards)
+        _require_images(shards)
 
 
 def read_forever(
@@ -110,7 +110,7 @@ def read_forever(
         UserError: no picture in the whole set; or a shard that changes while it is read.
     """
     _check_lane(shards, lane, lanes)
-    by_turns, told, count_once = _by_turns(shards, lanes), set[str](), cache(count_pictures)
+    by_turns, told, count_once = _by_turns(shards, lanes), set[str](), cache(count_images)
     turn = slice(lane, None, lanes) if by_turns else slice(0, None, 1)
 
     def read(shard: str) -> Iterator[Sample]:
@@ -137,7 +137,7 @@ def read_forever(
             if sample is not None:  # never: what is not wanted was skipped
                 yield sample
         if nothing:
-            _require_pictures(shards)
+            _require_images(shards)
             if by_turns:
                 raise UserError(f"the {len(shards)} shards hold fewer pictures than there are readers, {lanes}")
         else:

@@ -98,7 +98,7 @@ def photometric(images: Tensor, config: DataConfig, generator: torch.Generator) 
     from kornia.augmentation import AugmentationSequential, ColorJitter, RandomGrayscale
 
     augment = AugmentationSequential(
-        ColorJitter(*config.jitter, p=config.jitter_probability), RandomGrayscale(p=config.grey), data_keys=["input"]
+        ColorJitter(*config.jitter, p=config.jitter_probability), RandomGrayscale(p=config.gray), data_keys=["input"]
     )
     seed = int(torch.randint(2**62, (1,), generator=generator))
     # kornia draws from the global generator: lend it one seeded for this picture

@@ -12,13 +12,13 @@ from clips4.data.class_names import ClassList, load_classes
 from clips4.errors import UserError
 from clips4.evaluation.protocols import V1, known_classes
 from clips4.evaluation.record import markdown, percent, write_json
-from clips4.evaluation.run import Record, evaluate_by_language
+from clips4.evaluation.run import ManifestEntry, evaluate_by_language
 from clips4.models.checkpoint import checkpoint_folders
 from clips4.models.teachers.base import pinned
 from clips4.training.loop import train
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import find_images
-from clips4.utils.listening import Listener
+from clips4.utils.progress import ProgressReporter
 
 SCORES = "scores.json"
 
@@ -100,7 +100,7 @@ def ablate(
     fold: int | None,
     classes: str | None,
     device: str,
-    listener: Listener,
+    progress: ProgressReporter,
     seeds: Sequence[int] = (),
 ) -> str:
     """Train and score every variant; an unfinished one is gone on with, a scored one is read.
@@ -137,9 +137,9 @@ def ablate(
         for run, config in all_seeds:
             record = _scored(run, config)
             if record is None:
-                train(paths, trained_with, config, run, bool(checkpoint_folders(run)), device, listener)
+                train(paths, trained_with, config, run, bool(checkpoint_folders(run)), device, progress)
                 record = evaluate_by_language(
-                    run, None, dataset, root, None, V1, fold, None, pictures, None, device, listener
+                    run, None, dataset, root, None, V1, fold, None, pictures, None, device, progress
                 )
                 write_json(run / SCORES, record)
             records.append(record)
@@ -172,7 +172,7 @@ def _classes(dataset: str, fold: int | None, classes: str | None) -> ClassList:
     return known_classes(dataset, fold) if fold is not None else load_classes(semantic_spec(dataset).class_file)
 
 
-def _scored(run: Path, config: Config) -> Record | None:
+def _scored(run: Path, config: Config) -> ManifestEntry | None:
     """The record of a finished variant; None where it is yet to be made.
 
     Raises:

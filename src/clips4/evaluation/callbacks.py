@@ -16,9 +16,9 @@ from clips4.evaluation.open_vocabulary import score_language
 from clips4.inference.segmenter import Segmenter
 from clips4.models.checkpoint import Prototypes
 from clips4.models.student import Embedder
-from clips4.outputs.charts import pca_colours
+from clips4.outputs.charts import pca_colors
 from clips4.outputs.render import overlay
-from clips4.training.loop import Watcher
+from clips4.training.loop import Callback
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, load_rgb
 
@@ -44,27 +44,27 @@ def open_labelled(place: str, config: Config) -> LabelledFolder:
     return spec.load(Path(root))
 
 
-def make_watcher(
-    pictures: Sequence[Path], config: Config, run: Path, labelled: LabelledFolder | None = None
-) -> Watcher | None:
+def make_callback(
+    images: Sequence[Path], config: Config, run: Path, labelled: LabelledFolder | None = None
+) -> Callback | None:
     """What a run is watched by: sample pictures where it trains on files, scores where a labelled set is given."""
     if not config.train.watch_every:
         return None
-    watchers: list[Watcher] = [LabelledScores(labelled, config)] if labelled else []
-    shown = [path for path in pictures if not is_shard(path)][:_SHOWN]
-    return all_of([*watchers, SamplePictures(run, shown, config)] if shown else watchers)
+    callbacks: list[Callback] = [LabelledScores(labelled, config)] if labelled else []
+    shown = [path for path in images if not is_shard(path)][:_SHOWN]
+    return all_of([*callbacks, SampleImages(run, shown, config)] if shown else callbacks)
 
 
-def all_of(watchers: Sequence[Watcher]) -> Watcher:
+def all_of(callbacks: Sequence[Callback]) -> Callback:
     """One watcher that is several."""
 
     def watch(step: int, student: Embedder, prototypes: Prototypes) -> dict[str, float]:
-        return {name: value for w in watchers for name, value in w(step, student, prototypes).items()}
+        return {name: value for w in callbacks for name, value in w(step, student, prototypes).items()}
 
     return watch
 
 
-class SamplePictures:
+class SampleImages:
     """Writes ``RUN/samples/step-XXXXXXXX.jpg``: picture, embedding by its principal components, answer, row by row.
 
     Args:
@@ -78,9 +78,9 @@ class SamplePictures:
 
     def __call__(self, step: int, student: Embedder, prototypes: Prototypes) -> dict[str, float]:
         segmenter = _segmenter(student, prototypes, self._config)
-        pictures = [load_rgb(path) for path in self._paths]
-        answers = [segmenter.segment(picture) for picture in pictures]
-        components = pca_colours([segmenter.embed(picture).cpu() for picture in pictures])
+        images = [load_rgb(path) for path in self._paths]
+        answers = [segmenter.segment(picture) for picture in images]
+        components = pca_colors([segmenter.embed(picture).cpu() for picture in images])
         rows = [
             np.concatenate([_tile(image) for image in (answer.image, shown, overlay(answer))], 1)
             for answer, shown in zip(answers, components, strict=True)

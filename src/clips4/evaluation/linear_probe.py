@@ -13,11 +13,11 @@ from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.evaluation.metrics.confusion import Tally, confusion_matrix
 from clips4.evaluation.unsupervised import Features, SetScores, collect
 from clips4.utils.images import resize_map
-from clips4.utils.listening import Listener, Silent
+from clips4.utils.progress import NoProgress, ProgressReporter
 
 
 @dataclass(frozen=True)
-class ProbeRecipe:
+class LinearProbeRecipe:
     """How the layer is trained.
 
     Multinomial logistic regression: features standardised per channel on the training pixels, LBFGS from zero (so that
@@ -36,35 +36,35 @@ class ProbeRecipe:
     seed: int = 0
 
 
-def score_probe(
+def score_linear_probe(
     features: Features,
     labelled: LabelledFolder,
     dataset: LabelledFolder,
-    recipe: ProbeRecipe | None = None,
-    listener: Listener | None = None,
+    recipe: LinearProbeRecipe | None = None,
+    progress: ProgressReporter | None = None,
 ) -> SetScores:
     """Train on a labelled set and score another; logits are upsampled to the picture's own size, then argmax."""
-    recipe, listener = recipe or ProbeRecipe(), listener or Silent()
+    recipe, progress = recipe or LinearProbeRecipe(), progress or NoProgress()
     classes = len(dataset.classes)
     generator = torch.Generator().manual_seed(recipe.seed)
     per_picture = max(1, recipe.budget // len(labelled))
     rows, labels = [], []
-    listener.stage("reading the labelled set", len(labelled))
-    for _, picture, truth in labelled:
-        z = features(picture)
+    progress.stage("reading the labelled set", len(labelled))
+    for _, image, truth in labelled:
+        z = features(image)
         row, label = labelled_pixels(z.cpu(), truth, per_picture, generator)
         rows.append(row)
         labels.append(label)
-        listener.advance({})
-    layer = fit_probe(torch.cat(rows), torch.cat(labels), classes, recipe)
-    listener.stage("scoring", len(dataset))
+        progress.advance({})
+    layer = fit_linear_probe(torch.cat(rows), torch.cat(labels), classes, recipe)
+    progress.stage("scoring", len(dataset))
     counts = Tally(classes)
-    for _, picture, truth in dataset:
+    for _, image, truth in dataset:
         with torch.no_grad():
-            logits = layer(features(picture).cpu().permute(1, 2, 0)).permute(2, 0, 1)
+            logits = layer(features(image).cpu().permute(1, 2, 0)).permute(2, 0, 1)
         predicted = resize_map(logits[None], truth.shape)[0].argmax(0)
         counts.add(confusion_matrix(truth, predicted.numpy(), classes))
-        listener.advance({})
+        progress.advance({})
     return collect(dataset, counts)
 
 
@@ -81,7 +81,7 @@ def labelled_pixels(
     return z.flatten(1).T[chosen], label[chosen]
 
 
-def fit_probe(rows: Tensor, labels: Tensor, classes: int, recipe: ProbeRecipe) -> nn.Linear:
+def fit_linear_probe(rows: Tensor, labels: Tensor, classes: int, recipe: LinearProbeRecipe) -> nn.Linear:
     """Multinomial logistic regression of (P,) labels on (P, D) rows; the standardisation is folded into the layer.
 
     Raises:
@@ -94,17 +94,17 @@ def fit_probe(rows: Tensor, labels: Tensor, classes: int, recipe: ProbeRecipe) -
     layer = nn.Linear(rows.shape[1], classes)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
-    optimiser = torch.optim.LBFGS(
+    optimizer = torch.optim.LBFGS(
         layer.parameters(), max_iter=recipe.iterations, history_size=10, line_search_fn="strong_wolfe"
     )
 
     def loss() -> Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value = F.cross_entropy(layer(standard), labels) + recipe.penalty / 2 * layer.weight.square().sum()
         value.backward()
         return value
 
-    optimiser.step(loss)
+    optimizer.step(loss)
     with torch.no_grad():
         layer.weight.div_(std)
         layer.bias.sub_(layer.weight @ mean)

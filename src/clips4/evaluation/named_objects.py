@@ -19,7 +19,7 @@ from clips4.errors import UserError
 from clips4.evaluation.metrics.davis import region_similarity
 from clips4.inference.segmenter import Segmenter
 from clips4.utils.images import load_rgb
-from clips4.utils.listening import Listener, Silent
+from clips4.utils.progress import NoProgress, ProgressReporter
 
 Answers = Callable[[Path, tuple[int, ...]], Iterable[tuple[str, NDArray[np.integer]]]]
 """A frame and the (H, W) of its truth -> the label map (H, W) of each row."""
@@ -47,15 +47,15 @@ def score_named_objects(
     objects: Mapping[str, tuple[int, ...]],
     vectors: Mapping[str, Tensor],
     every: int = 1,
-    listener: Listener | None = None,
+    progress: ProgressReporter | None = None,
 ) -> dict[str, dict[str, float]]:
-    """``score_answers`` of a segmenter.
+    """``score_predictions`` of a segmenter.
 
     Args:
         segmenter: a student or a teacher alone.
         vectors: (L, D) class vectors by the name of their row, those of unknown classes, if they are asked, after the
             known ones.
-        videos, objects, every, listener: see ``score_answers``.
+        videos, objects, every, listener: see ``score_predictions``.
     """
 
     def answers(frame: Path, size: tuple[int, ...]) -> Iterable[tuple[str, NDArray[np.integer]]]:
@@ -63,15 +63,15 @@ def score_named_objects(
         for row, matrix in vectors.items():
             yield row, segmenter.label(read, matrix)[0].cpu().numpy()
 
-    return score_answers(answers, videos, objects, every, listener)
+    return score_predictions(answers, videos, objects, every, progress)
 
 
-def score_answers(
+def score_predictions(
     answers: Answers,
     videos: Sequence[VideoSequence],
     objects: Mapping[str, tuple[int, ...]],
     every: int = 1,
-    listener: Listener | None = None,
+    progress: ProgressReporter | None = None,
 ) -> dict[str, dict[str, float]]:
     """Mean IoU of each sequence's object by name.
 
@@ -87,10 +87,10 @@ def score_answers(
     Raises:
         UserError: a sequence whose object has no names.
     """
-    listener = listener or Silent()
+    progress = progress or NoProgress()
     if nameless := [video.name for video in videos if video.name not in objects]:
         raise UserError(f"sequence {nameless[0]}: nothing says what its object is called")
-    listener.stage("scoring", sum(len(video.frames[::every]) for video in videos))
+    progress.stage("scoring", sum(len(video.frames[::every]) for video in videos))
     scores: dict[str, dict[str, float]] = {}
     for video in videos:
         ious: dict[str, list[float]] = {}
@@ -100,7 +100,7 @@ def score_answers(
                 for row, labels in answers(frame, truth.shape):
                     iou = region_similarity(truth, np.isin(labels, objects[video.name]))
                     ious.setdefault(row, []).append(iou)
-            listener.advance({})
+            progress.advance({})
         for row, values in ious.items():
             scores.setdefault(row, {})[video.name] = float(np.mean(values))
     return scores

@@ -22,15 +22,15 @@ from clips4.models.teachers.base import Teacher
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.models.teachers.text_cache import cached_class_vectors
 from clips4.regions.cache import RegionCache
-from clips4.training.precompute import picture_segments
+from clips4.training.precompute import image_segments
 from clips4.utils.images import RGB, load_rgb, reduce_to, resize_map, to_tensor
-from clips4.utils.listening import Listener, Silent
+from clips4.utils.progress import NoProgress, ProgressReporter
 
 _LOGIT_BUDGET = 2**26  # values of upsampled cosines held at a time
 
 
 @dataclass(frozen=True)
-class Query:
+class ProtocolQuery:
     """What is asked of every pixel.
 
     Attributes:
@@ -42,7 +42,7 @@ class Query:
     owner: Tensor
 
 
-def text_query(teacher: Teacher, classes: ClassList, protocol: Protocol) -> Query:
+def text_query(teacher: Teacher, classes: ClassList, protocol: Protocol) -> ProtocolQuery:
     """Text vectors as the protocol asks: one per class or per word; the background's only where it is asked."""
     templates = load_templates(protocol.templates)
     if protocol.aliases == "mean":
@@ -51,33 +51,33 @@ def text_query(teacher: Teacher, classes: ClassList, protocol: Protocol) -> Quer
         words = [(index, word) for index, group in enumerate(classes.words) for word in group]
         single = ClassList(tuple(str(n) for n in range(len(words))), tuple((word,) for _, word in words))
         vectors = cached_class_vectors(teacher, single, templates)
-        query = Query(vectors, torch.tensor([index for index, _ in words]))
+        query = ProtocolQuery(vectors, torch.tensor([index for index, _ in words]))
     return foreground(query, protocol)
 
 
-def class_query(matrix: Tensor) -> Query:
+def class_query(matrix: Tensor) -> ProtocolQuery:
     """One vector per class: (K, D)."""
-    return Query(matrix, torch.arange(len(matrix)))
+    return ProtocolQuery(matrix, torch.arange(len(matrix)))
 
 
-def foreground(query: Query, protocol: Protocol) -> Query:
+def foreground(query: ProtocolQuery, protocol: Protocol) -> ProtocolQuery:
     """The query without class 0 where that is the background and is not asked for by words."""
     if protocol.background is None or protocol.background.asked:
         return query
     kept = query.owner != 0
-    return Query(query.vectors[kept], query.owner[kept])
+    return ProtocolQuery(query.vectors[kept], query.owner[kept])
 
 
 # --------------------------------------------------------------------------------------------------------- answering
 
 
 @torch.no_grad()
-def cosines(segmenter: Segmenter, picture: RGB, vectors: Tensor, protocol: Protocol) -> Tensor:
+def cosines(segmenter: Segmenter, image: RGB, vectors: Tensor, protocol: Protocol) -> Tensor:
     """(L, h, w) cosines with the vectors, as the protocol reads a picture; not yet at the picture's own size."""
     if protocol.short_side is None:
-        z = segmenter.embed(picture)
+        z = segmenter.embed(image)
         return torch.einsum("dhw,ld->lhw", z, vectors.to(z))
-    images = resize_short(picture, protocol.short_side)[None]
+    images = resize_short(image, protocol.short_side)[None]
     height, width = images.shape[-2:]
     if protocol.window is None or protocol.stride is None:
         windows = [(0, height, 0, width)]
@@ -94,14 +94,14 @@ def cosines(segmenter: Segmenter, picture: RGB, vectors: Tensor, protocol: Proto
     return total / count
 
 
-def resize_short(picture: RGB, side: int) -> Tensor:
+def resize_short(image: RGB, side: int) -> Tensor:
     """(H, W, 3) uint8 -> (3, h, w) in [0, 1] whose short side is ``side`` pixels, enlarged where it is smaller."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     factor = side / min(height, width)
     size = round(height * factor), round(width * factor)
     if factor < 1:
-        return to_tensor(reduce_to(picture, max(size)))
-    return resize_map(to_tensor(picture)[None], size)[0].clamp(0, 1)
+        return to_tensor(reduce_to(image, max(size)))
+    return resize_map(to_tensor(image)[None], size)[0].clamp(0, 1)
 
 
 def slide(height: int, width: int, window: int, stride: int) -> Iterator[tuple[int, int, int, int]]:
@@ -167,9 +167,9 @@ def _best(logits: Tensor, owner: Tensor, size: tuple[int, ...], scale: float, ke
 def evaluate_language(
     segmenter: Segmenter,
     dataset: LabelledFolder,
-    queries: Mapping[str, Query],
+    queries: Mapping[str, ProtocolQuery],
     protocol: Protocol,
-    listener: Listener | None = None,
+    progress: ProgressReporter | None = None,
 ) -> dict[str, SetScores]:
     """Score several queries in one pass over a labelled set.
 
@@ -187,37 +187,40 @@ def evaluate_language(
     """
     if (protocol.background is not None) != dataset.background:
         raise ValueError("a threshold is for sets that have a background class, and for those alone")
-    listener = listener or Silent()
+    progress = progress or NoProgress()
     classes = len(dataset.classes)
     every = torch.cat([query.vectors for query in queries.values()])
     counts = {name: Tally(classes) for name in queries}
-    listener.stage("scoring", len(dataset))
-    for _, picture, truth in dataset:
-        parts = cosines(segmenter, picture, every, protocol).split([len(query.vectors) for query in queries.values()])
+    progress.stage("scoring", len(dataset))
+    for _, image, truth in dataset:
+        parts = cosines(segmenter, image, every, protocol).split([len(query.vectors) for query in queries.values()])
         for (name, query), logits in zip(queries.items(), parts, strict=True):
             labels = answer(logits, query.owner, truth.shape, protocol.background)
             counts[name].add(confusion_matrix(truth, labels.cpu().numpy().astype(np.uint8), classes))
-        listener.advance({})
+        progress.advance({})
     return {name: collect(dataset, each) for name, each in counts.items()}
 
 
 def score_language(
-    segmenter: Segmenter, dataset: LabelledFolder, vectors: Mapping[str, Tensor], listener: Listener | None = None
+    segmenter: Segmenter,
+    dataset: LabelledFolder,
+    vectors: Mapping[str, Tensor],
+    progress: ProgressReporter | None = None,
 ) -> dict[str, Scores]:
     """Scores by clips4-v1 for (K, D) class vectors by name, on a set without background.
 
     Answers are refined as the segmenter was asked to (key smoothing, prompt denoising, PAMR of a teacher alone).
     """
-    listener = listener or Silent()
+    progress = progress or NoProgress()
     classes = len(dataset.classes)
     confusion = {name: np.zeros((classes, classes + 1), np.int64) for name in vectors}
-    listener.stage("scoring", len(dataset))
-    for _, picture, truth in dataset:
-        read = segmenter.read(picture)
+    progress.stage("scoring", len(dataset))
+    for _, image, truth in dataset:
+        read = segmenter.read(image)
         for name, matrix in vectors.items():
             labels, _ = segmenter.label(read, matrix)
             confusion[name] += confusion_matrix(truth, labels.cpu().numpy().astype(np.uint8), classes)
-        listener.advance({})
+        progress.advance({})
     return {name: scores(counts) for name, counts in confusion.items()}
 
 
@@ -227,10 +230,10 @@ def score_language(
 def find_prototypes(
     teacher: Teacher,
     text: Tensor,
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     config: Config,
     device: torch.device,
-    listener: Listener | None = None,
+    progress: ProgressReporter | None = None,
 ) -> Tensor:
     """Prototypes of classes that a run was not told of, found at test time as training finds those of known classes:
     the normalised mean of the m teacher segments, of unlabelled pictures, nearest to each text vector.
@@ -239,19 +242,19 @@ def find_prototypes(
 
     Args:
         text: (K, D) unit rows.
-        pictures: unlabelled; those the run was trained on, say.
+        images: unlabelled; those the run was trained on, say.
         config: of the run: its regions, segments and m.
 
     Returns:
         (K, D) unit rows.
     """
-    listener = listener or Silent()
+    progress = progress or NoProgress()
     regions, maps = RegionCache(config.regions), TeacherMaps(teacher, device)
     search = PrototypeSearch(text, config.prototypes.m, 1, 0)
-    listener.stage("finding prototypes", len(pictures))
-    for number, path in enumerate(pictures):
+    progress.stage("finding prototypes", len(images))
+    for number, path in enumerate(images):
         image = reduce_to(load_rgb(path), config.data.long_side)
-        search.add(picture_segments(maps(image), torch.from_numpy(regions(image, path)), config.segments)[0], number)
-        listener.advance({})
+        search.add(image_segments(maps(image), torch.from_numpy(regions(image, path)), config.segments)[0], number)
+        progress.advance({})
     near, _ = search.candidates()
     return known_prototypes(text, near, config.prototypes.m)

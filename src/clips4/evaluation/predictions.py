@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from clips4.data.label_maps import IGNORE, apply_table, read_labels
 from clips4.errors import UserError
 from clips4.evaluation.metrics.boundary_f import boundary_f
-from clips4.evaluation.metrics.confusion import PictureScore, Scores, Tally, confusion_matrix, scores
+from clips4.evaluation.metrics.confusion import ImageScore, Scores, Tally, confusion_matrix, scores
 from clips4.evaluation.saved_masks import ObjectTrack, Rules, TrackingScores, guess_rules, score_sequence, summarise
-from clips4.utils.listening import Listener
 from clips4.utils.parallel import each
+from clips4.utils.progress import ProgressReporter
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class ScoredPicture:
+class ScoredImage:
     """Of one picture: the (K, K + 1) confusion matrix, and the boundary F where asked for."""
 
     name: str
@@ -61,13 +61,17 @@ class SemanticScores:
     confusion: NDArray[np.int64]
     boundary_f: float | None
     names: tuple[str, ...]
-    pictures: tuple[PictureScore, ...]
+    images: tuple[ImageScore, ...]
     outlines: tuple[float | None, ...]
     extra: int
 
 
 def score_semantic(
-    truth: Truth, predictions: Path, with_boundary: bool = True, workers: int = 1, listener: Listener | None = None
+    truth: Truth,
+    predictions: Path,
+    with_boundary: bool = True,
+    workers: int = 1,
+    progress: ProgressReporter | None = None,
 ) -> SemanticScores:
     """Score a folder of label PNGs (0..K-1; any other value is wrong wherever the truth counts).
 
@@ -85,24 +89,24 @@ def score_semantic(
         )
     jobs = [(stem, mask, found[stem]) for stem, mask in zip(truth.stems, truth.masks, strict=True)]
     plain = replace(truth, masks=(), stems=())  # small enough to be sent with every job
-    work = partial(_score_picture, truth_of_set=plain, with_boundary=with_boundary)
+    work = partial(_score_image, truth_of_set=plain, with_boundary=with_boundary)
     counts, outlines = Tally(truth.classes), []
-    for picture in each("scoring", work, jobs, workers, listener):
-        counts.add(picture.confusion)
-        outlines.append(picture.boundary_f)
+    for image in each("scoring", work, jobs, workers, progress):
+        counts.add(image.confusion)
+        outlines.append(image.boundary_f)
     drawn = [value for value in outlines if value is not None]
     return SemanticScores(
         scores=scores(counts.total),
         confusion=counts.total,
         boundary_f=float(np.mean(drawn)) if drawn else None,
         names=truth.stems,
-        pictures=tuple(counts.pictures),
+        images=tuple(counts.images),
         outlines=tuple(outlines),
         extra=len(found) - len(jobs),
     )
 
 
-def _score_picture(job: tuple[str, Path, Path], truth_of_set: Truth, with_boundary: bool) -> ScoredPicture:
+def _score_image(job: tuple[str, Path, Path], truth_of_set: Truth, with_boundary: bool) -> ScoredImage:
     stem, mask, path = job
     table, classes = truth_of_set.table, truth_of_set.classes
     truth, prediction = truth_of_set.read(mask), read_labels(path)
@@ -116,7 +120,7 @@ def _score_picture(job: tuple[str, Path, Path], truth_of_set: Truth, with_bounda
         confusion = confusion_matrix(truth, prediction, classes)
     except ValueError as error:
         raise UserError(f"{mask}: {error}; is this the right set, or the right list of classes?")
-    return ScoredPicture(stem, confusion, boundary_f(truth, prediction, classes) if with_boundary else None)
+    return ScoredImage(stem, confusion, boundary_f(truth, prediction, classes) if with_boundary else None)
 
 
 def folder_truth(masks: Path, classes: int, reduce_zero: bool = False) -> Truth:
@@ -157,7 +161,7 @@ def score_tracking(
     rules: Rules | None = None,
     sequences: Sequence[str] | None = None,
     workers: int = 1,
-    listener: Listener | None = None,
+    progress: ProgressReporter | None = None,
 ) -> TrackingReport:
     """Score predicted masks ``predictions/SEQUENCE/FRAME.png`` against ``truth/SEQUENCE/FRAME.png``.
 
@@ -180,7 +184,7 @@ def score_tracking(
     rules = rules or guess_rules(frames[names[0]][0])
     jobs = [(name, frames[name], predictions / name) for name in names]
     tracks = [
-        track for found in each("scoring", partial(_score_job, rules=rules), jobs, workers, listener) for track in found
+        track for found in each("scoring", partial(_score_job, rules=rules), jobs, workers, progress) for track in found
     ]
     extra = sum(
         len({path.name for path in (predictions / name).glob("*.png")} - {path.name for path in frames[name]})

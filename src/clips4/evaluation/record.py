@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clips4.evaluation.metrics.confusion import PictureScore, Scores
+from clips4.evaluation.metrics.confusion import ImageScore, Scores
 from clips4.evaluation.predictions import SemanticScores, TrackingReport
 from clips4.evaluation.saved_masks import TrackingScores
 from clips4.models.checkpoint import versions
@@ -78,7 +78,7 @@ def known_unknown(found: Scores, names: Sequence[str], unknown: frozenset[str]) 
     return {f"miou_{part}": float(found.iou[chosen].mean()) if chosen.any() else None for part, chosen in parts.items()}
 
 
-def picture_records(names: Sequence[str], pictures: Sequence[PictureScore]) -> list[dict[str, object]]:
+def image_records(names: Sequence[str], images: Sequence[ImageScore]) -> list[dict[str, object]]:
     """A line per picture: mIoU over its own classes and pixel accuracy (None where every pixel is ignored)."""
     return [
         {
@@ -87,20 +87,20 @@ def picture_records(names: Sequence[str], pictures: Sequence[PictureScore]) -> l
             "pixel_accuracy": own.pixel_accuracy if own.pixels else None,
             "pixels": own.pixels,
         }
-        for name, own in zip(names, pictures, strict=True)
+        for name, own in zip(names, images, strict=True)
     ]
 
 
 def describe_semantic(result: SemanticScores, names: Sequence[str]) -> dict[str, object]:
     """JSON-ready scores of saved semantic predictions."""
-    pictures = picture_records(result.names, result.pictures)
-    for record, outline in zip(pictures, result.outlines, strict=True):
+    images = image_records(result.names, result.images)
+    for record, outline in zip(images, result.outlines, strict=True):
         record["boundary_f"] = outline
     return {
         **describe_scores(result.scores, names),
         "boundary_f": result.boundary_f,
         "extra_predictions": result.extra,
-        "per_image": pictures,
+        "per_image": images,
     }
 
 

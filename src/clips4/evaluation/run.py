@@ -15,9 +15,9 @@ from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import ClassList, load_classes, load_templates
 from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.errors import UserError
-from clips4.evaluation.linear_probe import ProbeRecipe, score_probe
-from clips4.evaluation.open_vocabulary import Query as LanguageQuery
+from clips4.evaluation.linear_probe import LinearProbeRecipe, score_linear_probe
 from clips4.evaluation.open_vocabulary import (
+    ProtocolQuery,
     answer,
     class_query,
     cosines,
@@ -27,9 +27,9 @@ from clips4.evaluation.open_vocabulary import (
     text_query,
 )
 from clips4.evaluation.protocols import Protocol, class_file_hash, language_protocol, unknown_classes
-from clips4.evaluation.record import describe_scores, describe_tracking, picture_records, provenance
+from clips4.evaluation.record import describe_scores, describe_tracking, image_records, provenance
 from clips4.evaluation.report.class_pixels import pixels_by_class
-from clips4.evaluation.report.plots import confusion_picture, embedding_picture, worst_pictures
+from clips4.evaluation.report.plots import plot_confusion, plot_embedding, plot_worst_images
 from clips4.evaluation.unsupervised import (
     ClusterRecipe,
     RetrievalRecipe,
@@ -46,12 +46,12 @@ from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.models.teachers.text_cache import cached_class_vectors
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB, find_images
-from clips4.utils.listening import Listener
+from clips4.utils.progress import ProgressReporter
 
-Record = dict[str, Any]
+ManifestEntry = dict[str, Any]
 
 
-def about_run(run: Path) -> Record:
+def about_run(run: Path) -> ManifestEntry:
     """Which checkpoint is scored, and what it was made of."""
     checkpoint = load_checkpoint(run)
     return {
@@ -63,12 +63,12 @@ def about_run(run: Path) -> Record:
     }
 
 
-def set_rows(name: str, found: SetScores, names: tuple[str, ...], unknown: frozenset[str]) -> Record:
+def set_rows(name: str, found: SetScores, names: tuple[str, ...], unknown: frozenset[str]) -> ManifestEntry:
     """JSON-ready scores of one row, per class and per image."""
     record = {"row": name, **describe_scores(found.scores, names, unknown)}
     if found.matching is not None:
         record["matching"] = found.matching.tolist()
-    return {**record, "per_image": picture_records(found.names, found.pictures)}
+    return {**record, "per_image": image_records(found.names, found.images)}
 
 
 def evaluate_by_language(
@@ -80,11 +80,11 @@ def evaluate_by_language(
     protocol_name: str,
     fold: int | None,
     class_file: str | None,
-    pictures: Path | None,
+    images: Path | None,
     report: Path | None,
     device: str,
-    listener: Listener,
-) -> Record:
+    progress: ProgressReporter,
+) -> ManifestEntry:
     """Rows "student by text", "student by prototypes", and the same of the teacher where asked for.
 
     Args:
@@ -92,7 +92,7 @@ def evaluate_by_language(
         teacher_name: the teacher to be put beside (None for none; that of the run for "run").
         fold: of unknown classes: the run must not have been told their names.
         class_file: other words for the set's classes.
-        pictures: unlabelled pictures among whose teacher segments prototypes of names new to the run are found; the
+        images: unlabelled pictures among whose teacher segments prototypes of names new to the run are found; the
             set's own pictures by default.
         report: folder for pictures of the evaluation; None for none.
 
@@ -128,23 +128,23 @@ def evaluate_by_language(
             asked["student"]["prototypes"] = foreground(class_query(student.class_vectors(classes)[1]), protocol)
             others.remove("student")
         if others:
-            found_by_text = _prototypes(student, teacher, dataset, protocol, config, pictures, device, listener)
+            found_by_text = _prototypes(student, teacher, dataset, protocol, config, images, device, progress)
             for who in others:
                 asked[who]["prototypes"] = found_by_text
-    rows: list[Record] = []
+    rows: list[ManifestEntry] = []
     for who, segmenter in models.items():
         queries = asked[who]
-        found = evaluate_language(segmenter, dataset, queries, protocol, listener)
+        found = evaluate_language(segmenter, dataset, queries, protocol, progress)
         rows += [set_rows(f"{who} by {how}", each, dataset.classes.names, unknown) for how, each in found.items()]
         if report is not None and segmenter is (student or segmenter):
             how = "prototypes" if "prototypes" in queries else "text"
             title = f"{dataset_name}, {who} by {how}, {protocol.id}"
-            _language_pictures(segmenter, dataset, queries[how], found[how], protocol, title, report)
+            _language_images(segmenter, dataset, queries[how], found[how], protocol, title, report)
     if report is not None and student is not None and len(text.vectors) == len(classes):
         alone = models.get("teacher") or Segmenter.from_teacher(name, config, device)
         of_teacher, of_student, labels, chosen = pixels_by_class(alone, student, dataset)
         names = [dataset.classes.names[index] for index in chosen]
-        embedding_picture(text.vectors[chosen], of_teacher, of_student, labels, names, report / "embedding.png")
+        plot_embedding(text.vectors[chosen], of_teacher, of_student, labels, names, report / "embedding.png")
     return {
         "task": "language",
         "dataset": dataset_name,
@@ -161,10 +161,10 @@ def evaluate_by_language(
     }
 
 
-def _language_pictures(
+def _language_images(
     segmenter: Segmenter,
     dataset: LabelledFolder,
-    query: LanguageQuery,
+    query: ProtocolQuery,
     found: SetScores,
     protocol: Protocol,
     title: str,
@@ -172,12 +172,12 @@ def _language_pictures(
 ) -> None:
     """The confusion matrix and the worst ten pictures of one row."""
 
-    def predict(picture: RGB, size: tuple[int, ...]) -> NDArray[np.integer]:
-        logits = cosines(segmenter, picture, query.vectors, protocol)
+    def predict(image: RGB, size: tuple[int, ...]) -> NDArray[np.integer]:
+        logits = cosines(segmenter, image, query.vectors, protocol)
         return answer(logits, query.owner, size, protocol.background).cpu().numpy()
 
-    confusion_picture(found.confusion, dataset.classes.names, folder / "confusion.png", title)
-    worst_pictures(dataset, found.pictures, predict, folder)
+    plot_confusion(found.confusion, dataset.classes.names, folder / "confusion.png", title)
+    plot_worst_images(dataset, found.images, predict, folder)
 
 
 def _prototypes(
@@ -186,10 +186,10 @@ def _prototypes(
     dataset: LabelledFolder,
     protocol: Protocol,
     config: Config,
-    pictures: Path | None,
+    images: Path | None,
     device: str,
-    listener: Listener,
-) -> LanguageQuery:
+    progress: ProgressReporter,
+) -> ProtocolQuery:
     """The run's prototypes in the teacher's space; of other names found at test time, as training finds them."""
     assert student.prototypes is not None
     own = {name: index for index, name in enumerate(student.names)}
@@ -202,8 +202,8 @@ def _prototypes(
     if new:
         fresh = ClassList(tuple(names[i] for i in new), tuple(words[i] for i in new))
         text = cached_class_vectors(teacher, fresh, load_templates(config.teacher.templates))
-        paths = find_images(pictures) if pictures else list(dataset.images)
-        matrix[new] = find_prototypes(teacher, text, paths, config, pick_device(device), listener)
+        paths = find_images(images) if images else list(dataset.images)
+        matrix[new] = find_prototypes(teacher, text, paths, config, pick_device(device), progress)
     return foreground(class_query(matrix), protocol)
 
 
@@ -218,11 +218,11 @@ def evaluate_unsupervised(
     side: int,
     clusters: ClusterRecipe,
     retrieval: RetrievalRecipe,
-    probe: ProbeRecipe,
+    probe: LinearProbeRecipe,
     report: Path | None,
     device: str,
-    listener: Listener,
-) -> Record:
+    progress: ProgressReporter,
+) -> ManifestEntry:
     """Rows by features and task: clusters (k-means and one Hungarian matching), neighbours (k-NN), probe (linear)."""
     spec = semantic_spec(dataset_name)
     dataset = spec.load(root, split)
@@ -234,17 +234,15 @@ def evaluate_unsupervised(
         features = load_features(kind, run, side, device)
         for task in tasks:
             if task == "clusters" or labelled is None:
-                found = score_clusters(features, dataset, clusters, listener)
+                found = score_clusters(features, dataset, clusters, progress)
             elif task == "neighbours":
-                found = score_retrieval(features, labelled, dataset, retrieval, listener)
+                found = score_retrieval(features, labelled, dataset, retrieval, progress)
             else:
-                found = score_probe(features, labelled, dataset, probe, listener)
+                found = score_linear_probe(features, labelled, dataset, probe, progress)
             rows.append(set_rows(f"{kind} by {task}", found, dataset.classes.names, frozenset()))
             if report is not None:
                 title = f"{dataset_name}, {kind} by {task}"
-                confusion_picture(
-                    found.confusion, dataset.classes.names, report / f"confusion_{kind}_{task}.png", title
-                )
+                plot_confusion(found.confusion, dataset.classes.names, report / f"confusion_{kind}_{task}.png", title)
     return {
         "task": "unsupervised",
         "dataset": dataset_name,
@@ -277,8 +275,8 @@ def evaluate_tracking(
     side: int,
     recipe: Recipe,
     device: str,
-    listener: Listener,
-) -> Record:
+    progress: ProgressReporter,
+) -> ManifestEntry:
     """Rows by features; "still" holds the first mask still."""
     if dataset_name not in ("davis16", "davis17"):
         raise UserError(f"--dataset {dataset_name!r}: tracking is scored on davis16 or davis17")
@@ -286,7 +284,7 @@ def evaluate_tracking(
     rows = []
     for kind in kinds:
         tracker = held_still if kind == "still" else by_features(load_features(kind, run, side, device), recipe)
-        found = score_videos(tracker, videos, dataset_name, listener)  # type: ignore[arg-type]
+        found = score_videos(tracker, videos, dataset_name, progress)  # type: ignore[arg-type]
         rows.append({"row": kind, **describe_tracking(found)})
     return {
         "task": "tracking",

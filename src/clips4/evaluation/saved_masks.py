@@ -133,12 +133,12 @@ def _read(path: Path) -> NDArray[np.uint8]:
                 return np.array(image).astype(np.uint8) * (IGNORE if image.mode == "1" else 1)
             if image.mode not in {"RGB", "RGBA"}:
                 raise UserError(f"{path}: mode {image.mode}; masks are grey, palette or RGB pictures of 8 bits")
-            return _objects_of_colours(np.array(image.convert("RGB")), path)
+            return _objects_of_colors(np.array(image.convert("RGB")), path)
     except (OSError, SyntaxError) as error:
         raise UserError(f"{path}: not a readable mask ({error}); copy it again from its source")
 
 
-def _objects_of_colours(rgb: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
+def _objects_of_colors(rgb: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
     if (rgb == rgb[..., :1]).all():
         return rgb[..., 0]
     codes = rgb.astype(np.int32) @ np.array([65536, 256, 1])
@@ -153,8 +153,8 @@ def _objects_of_colours(rgb: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]
 def davis_palette() -> NDArray[np.uint8]:
     """(256, 3) the palette of Pascal VOC and DAVIS: the bits of a number, dealt to red, green and blue."""
     numbers = np.arange(256)
-    colours = np.zeros((256, 3), np.uint8)
+    colors = np.zeros((256, 3), np.uint8)
     for bit in range(8):
         for channel in range(3):
-            colours[:, channel] |= ((numbers >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
-    return colours
+            colors[:, channel] |= ((numbers >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
+    return colors

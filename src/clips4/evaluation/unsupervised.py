@@ -17,12 +17,12 @@ from torch import Tensor
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.evaluation.knn import Index
-from clips4.evaluation.metrics.confusion import PictureScore, Scores, Tally, confusion_matrix, scores
+from clips4.evaluation.metrics.confusion import ImageScore, Scores, Tally, confusion_matrix, scores
 from clips4.inference.segmenter import nearest_class
 from clips4.method.minibatch_kmeans import sample_rows, spherical_kmeans_of_set
 from clips4.method.segments import flatten_pixels, pool, spherical_kmeans
 from clips4.utils.images import RGB, load_rgb, resize_map
-from clips4.utils.listening import Listener, Silent
+from clips4.utils.progress import NoProgress, ProgressReporter
 
 Features = Callable[[RGB], Tensor]
 
@@ -41,7 +41,7 @@ class SetScores:
     scores: Scores
     confusion: NDArray[np.int64]
     names: tuple[str, ...]
-    pictures: tuple[PictureScore, ...]
+    images: tuple[ImageScore, ...]
     matching: NDArray[np.int64] | None = None
 
 
@@ -67,40 +67,43 @@ class ClusterRecipe:
 
 
 def score_clusters(
-    features: Features, dataset: LabelledFolder, recipe: ClusterRecipe | None = None, listener: Listener | None = None
+    features: Features,
+    dataset: LabelledFolder,
+    recipe: ClusterRecipe | None = None,
+    progress: ProgressReporter | None = None,
 ) -> SetScores:
     """Cluster all pixels of a set, match clusters to classes once over the whole set (Hungarian), score.
 
     The matching maximises the number of right pixels over the set's one confusion matrix. Cosines to the centres are
     upsampled to the picture's own size before the nearest is taken; the truth is never resized.
     """
-    recipe, listener = recipe or ClusterRecipe(), listener or Silent()
+    recipe, progress = recipe or ClusterRecipe(), progress or NoProgress()
     classes = len(dataset.classes)
     k = recipe.k or classes
     generator = torch.Generator().manual_seed(recipe.seed)
-    listener.stage("drawing pixels", len(dataset))
+    progress.stage("drawing pixels", len(dataset))
 
     def maps() -> Iterable[Tensor]:
         for path in dataset.images:
             yield features(load_rgb(path))
-            listener.advance({})
+            progress.advance({})
 
     rows = sample_rows(maps(), len(dataset), recipe.budget, generator)
-    listener.stage("k-means", recipe.restarts)
-    centres = spherical_kmeans_of_set(
-        rows, k, generator, recipe.restarts, recipe.epochs, advance=lambda: listener.advance({})
+    progress.stage("k-means", recipe.restarts)
+    centers = spherical_kmeans_of_set(
+        rows, k, generator, recipe.restarts, recipe.epochs, advance=lambda: progress.advance({})
     )
-    listener.stage("scoring", len(dataset))
+    progress.stage("scoring", len(dataset))
     joint = np.zeros((classes, k), np.int64)
     occurring = []  # of each picture the pairs of class and cluster that occur, and how often
-    for _, picture, truth in dataset:
-        z = features(picture)
-        labels, _ = nearest_class(z, centres.to(z), truth.shape)
+    for _, image, truth in dataset:
+        z = features(image)
+        labels, _ = nearest_class(z, centers.to(z), truth.shape)
         own = _joint(truth, labels.cpu().numpy(), classes, k)
         joint += own
         pairs = np.flatnonzero(own)
         occurring.append((pairs.astype(np.uint32), own.ravel()[pairs].astype(np.uint32)))
-        listener.advance({})
+        progress.advance({})
     matching = match_clusters(joint)
     counts = Tally(classes)
     for places, numbers in occurring:
@@ -153,7 +156,7 @@ class RetrievalRecipe:
     """
 
     segments: int = 36
-    neighbours: int = 20
+    neighbors: int = 20
     iterations: int = 10
     location_weight: float = 0.5
 
@@ -163,34 +166,34 @@ def score_retrieval(
     labelled: LabelledFolder,
     dataset: LabelledFolder,
     recipe: RetrievalRecipe | None = None,
-    listener: Listener | None = None,
+    progress: ProgressReporter | None = None,
 ) -> SetScores:
     """Name each segment of a set by the vote of its nearest segments in a labelled set.
 
     A labelled segment bears the class most of its pixels have; segments that are mostly ignored do not vote. The votes
     are upsampled to the picture's own size, then argmax.
     """
-    recipe, listener = recipe or RetrievalRecipe(), listener or Silent()
+    recipe, progress = recipe or RetrievalRecipe(), progress or NoProgress()
     classes = len(dataset.classes)
     vectors, names = [], []
-    listener.stage("reading the labelled set", len(labelled))
-    for _, picture, truth in labelled:
-        v, segments = _segments(features(picture), recipe)
+    progress.stage("reading the labelled set", len(labelled))
+    for _, image, truth in labelled:
+        v, segments = _segments(features(image), recipe)
         label = segment_labels(segments, truth, len(v), classes)
         vectors.append(v[label >= 0])
         names.append(label[label >= 0])
-        listener.advance({})
+        progress.advance({})
     index, named = Index(torch.cat(vectors)), torch.cat(names)
-    listener.stage("scoring", len(dataset))
+    progress.stage("scoring", len(dataset))
     counts = Tally(classes)
-    for _, picture, truth in dataset:
-        v, segments = _segments(features(picture), recipe)
-        found = index.nearest(v, recipe.neighbours)
+    for _, image, truth in dataset:
+        v, segments = _segments(features(image), recipe)
+        found = index.nearest(v, recipe.neighbors)
         votes = F.one_hot(named[found], classes).float().mean(1)  # (S, K)
         votes_map = votes[segments].permute(2, 0, 1)  # (K, h, w)
         labels = resize_map(votes_map[None], truth.shape)[0].argmax(0)
         counts.add(confusion_matrix(truth, labels.numpy(), classes))
-        listener.advance({})
+        progress.advance({})
     return collect(dataset, counts)
 
 
@@ -220,4 +223,4 @@ def segment_labels(segments: Tensor, truth: NDArray[np.uint8], count: int, class
 def collect(dataset: LabelledFolder, counts: Tally, matching: NDArray[np.int64] | None = None) -> SetScores:
     """The scores of a set from the counts of its pictures."""
     names = tuple(Path(path).stem for path in dataset.images)
-    return SetScores(scores(counts.total), counts.total, names, tuple(counts.pictures), matching)
+    return SetScores(scores(counts.total), counts.total, names, tuple(counts.images), matching)

@@ -12,7 +12,7 @@ from clips4.evaluation.metrics.davis import contour_accuracy, region_similarity
 from clips4.evaluation.saved_masks import ObjectTrack, Rules, TrackingScores, read_mask, summarise
 from clips4.inference.video.label_propagation import Recipe, track
 from clips4.utils.images import RGB, load_rgb
-from clips4.utils.listening import Listener, Silent
+from clips4.utils.progress import NoProgress, ProgressReporter
 
 Tracker = Callable[[Sequence[Path], NDArray[np.uint8]], Iterator[NDArray[np.uint8]]]
 
@@ -29,22 +29,22 @@ def held_still(frames: Sequence[Path], first: NDArray[np.uint8]) -> Iterator[NDA
 
 
 def score_videos(
-    tracker: Tracker, videos: Sequence[Video], rules: Rules, listener: Listener | None = None
+    tracker: Tracker, videos: Sequence[Video], rules: Rules, progress: ProgressReporter | None = None
 ) -> TrackingScores:
     """Track each sequence from its first mask and score all frames but the first and the last.
 
     Args:
         rules: see ``tracking.score_sequence``.
     """
-    listener = listener or Silent()
-    listener.stage("tracking", sum(len(video.frames) for video in videos))
+    progress = progress or NoProgress()
+    progress.stage("tracking", sum(len(video.frames) for video in videos))
     tracks: list[ObjectTrack] = []
     for video in videos:
         first = read_mask(video.masks[0], rules)
         count = int(first.max())
         j, f = np.zeros((count, len(video.frames))), np.zeros((count, len(video.frames)))
         for index, prediction in enumerate(tracker(video.frames, first)):
-            listener.advance({})
+            progress.advance({})
             if index in (0, len(video.frames) - 1):
                 continue
             truth = read_mask(video.masks[index], rules)

@@ -53,7 +53,7 @@ class Background:
 
 
 @dataclass(frozen=True)
-class Question:
+class Query:
     """What is asked of every pixel.
 
     Attributes:
@@ -114,7 +114,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-class Asker:
+class ZeroShotClassifier:
     """Vectors of any words, for one run or one teacher alone; safe to be used by several threads.
 
     Args:
@@ -128,9 +128,9 @@ class Asker:
         self._rows: dict[tuple[str, ...], Tensor] = {}
         self._lock = threading.Lock()
 
-    def question(
+    def query(
         self, classes: Classes | None = None, vectors: Vectors = "prototypes", background: Background | None = None
-    ) -> Question:
+    ) -> Query:
         """What to compare pixels with.
 
         Args:
@@ -145,7 +145,7 @@ class Asker:
         rows, sources = self._vectors(asked, vectors)
         names, owner = list(asked.names), list(range(len(asked)))
         if background is None:
-            return Question(asked.names, rows, torch.tensor(owner), tuple(sources))
+            return Query(asked.names, rows, torch.tensor(owner), tuple(sources))
         at = next((i for i, name in enumerate(names) if name.casefold() == BACKGROUND), None)
         if background.probability is not None and len(names) - (at is not None) < 2:
             raise UserError(
@@ -165,7 +165,7 @@ class Asker:
             rows, owner = torch.cat([rows, more]), owner + [at] * len(words)
             if sources[at] == "rule":
                 sources[at] = "text" if "text" in kinds else kinds[0]
-        return Question(tuple(names), rows, torch.tensor(owner), tuple(sources), background, at)
+        return Query(tuple(names), rows, torch.tensor(owner), tuple(sources), background, at)
 
     def text(self, classes: ClassList) -> Tensor:
         """(K, D) text vectors, prompt-ensembled, unit rows; those met before come from memory."""
@@ -194,7 +194,7 @@ class Asker:
         rows: list[Tensor | None] = [None] * len(asked)
         sources: list[Source] = ["text" if vectors == "text" else "prototype"] * len(asked)
         if self._prototypes:
-            own = self._prototypes.asked_known if vectors == "prototypes" else self._prototypes.text
+            own = self._prototypes.query_known if vectors == "prototypes" else self._prototypes.text
             rows = [None if index is None else own[index] for index in known]
         new = [place for place, row in enumerate(rows) if row is None]
         if new:

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from clips4.errors import UserError
-from clips4.inference.classifier import Question
+from clips4.inference.classifier import Query
 from clips4.method.minibatch_kmeans import sample_rows, spherical_kmeans_of_set
 
 BUDGET = 2**17  # pixel embeddings that k-means sees, drawn evenly from all pictures
 
 
-def cluster_centres(maps: Sequence[Tensor], k: int, seed: int = 0) -> Tensor:
+def cluster_centers(maps: Sequence[Tensor], k: int, seed: int = 0) -> Tensor:
     """(k, D) centres of spherical k-means over the pixel embeddings (D, h, w) of some pictures.
 
     Raises:
@@ -25,7 +25,7 @@ def cluster_centres(maps: Sequence[Tensor], k: int, seed: int = 0) -> Tensor:
     return spherical_kmeans_of_set(rows, k, generator)
 
 
-def cluster_question(centres: Tensor) -> Question:
+def cluster_query(centers: Tensor) -> Query:
     """Which centre is nearest, as a question to pixels."""
-    names = tuple(f"cluster {number + 1}" for number in range(len(centres)))
-    return Question(names, centres, torch.arange(len(centres)), ())
+    names = tuple(f"cluster {number + 1}" for number in range(len(centers)))
+    return Query(names, centers, torch.arange(len(centers)), ())

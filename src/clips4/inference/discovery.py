@@ -13,9 +13,9 @@ from clips4.errors import UserError
 from clips4.inference.classifier import Classes
 from clips4.inference.name_suggestion import Suggestion, suggest_names
 from clips4.inference.result import Segment, Segmentation
-from clips4.utils.image_input import Picture, picture_name
+from clips4.utils.image_input import ImageInput, input_name
 from clips4.utils.images import RGB, blend, reduce_to
-from clips4.utils.listening import Listener, Silent
+from clips4.utils.progress import NoProgress, ProgressReporter
 
 if TYPE_CHECKING:
     from clips4.inference.segmenter import Segmenter
@@ -52,23 +52,23 @@ class UnknownClass:
         number: its place among the unknown prototypes, 0..U-1 (``Segmentation.unknown_labels`` counts the same way).
         names: suggestions, best first.
         share: mean share of the pictures' pixels.
-        pictures: in how many it covers at least a hundredth.
+        images: in how many it covers at least a hundredth.
         examples: largest and surest first, at most one of each picture.
     """
 
     number: int
     names: tuple[Suggestion, ...]
     share: float
-    pictures: int
+    images: int
     examples: tuple[Example, ...]
 
 
 def discover(
     segmenter: "Segmenter",
-    images: Sequence[Picture],
+    images: Sequence[ImageInput],
     names: int = 5,
     examples: int = 4,
-    listener: Listener | None = None,
+    progress: ProgressReporter | None = None,
     skipped: list[Skipped] | None = None,
     classes: Classes | None = None,
 ) -> list[UnknownClass]:
@@ -76,10 +76,10 @@ def discover(
 
     Args:
         segmenter: of a run with unknown prototypes.
-        images: see ``pictures.read_picture``.
+        images: see ``pictures.as_rgb``.
         names: suggestions for each class.
         examples: crops of each class.
-        listener: is told of each picture.
+        progress: is told of each picture.
         skipped: unreadable pictures are put here; without it the first one is an error.
         classes: what is asked for beside the unknown; the run's own classes by default.
 
@@ -90,35 +90,35 @@ def discover(
         UserError: nothing can be unknown to this segmenter, or a picture (or, with ``skipped``, every one) cannot be
             read.
     """
-    prototypes, listener = segmenter.prototypes, listener or Silent()
+    prototypes, progress = segmenter.prototypes, progress or NoProgress()
     if prototypes is None or not len(prototypes.unknown):
         raise UserError("nothing is unknown here: give a run that was trained with prototypes.unknown above 0")
     count = len(prototypes.unknown)
     shares, seen, read = np.zeros(count), np.zeros(count, int), 0
     best: list[list[tuple[float, int, Example]]] = [[] for _ in range(count)]
-    question = segmenter.question(classes)
-    listener.stage("looking for the unknown", len(images))
+    query = segmenter.query(classes)
+    progress.stage("looking for the unknown", len(images))
     for number, image in enumerate(images):
-        listener.advance({})
+        progress.advance({})
         try:
-            result = segmenter.answer(segmenter.read(image), question)
+            result = segmenter.answer(segmenter.read(image), query)
         except UserError as error:
             if skipped is None:
                 raise
-            skipped.append(Skipped(Path(picture_name(image, number)), str(error)))
+            skipped.append(Skipped(Path(input_name(image, number)), str(error)))
             continue
         read += 1
         for area in result.unknown_areas():
             shares[area.label] += area.share
             seen[area.label] += area.share >= _SEEN
         for unknown, score, segment in _finest(result):
-            entry = (score, -number, example(result, segment, picture_name(image, number)))
+            entry = (score, -number, example(result, segment, input_name(image, number)))
             heapq.heappush(best[unknown], entry)
             if len(best[unknown]) > examples:
                 heapq.heappop(best[unknown])
     if not read and skipped:
         raise UserError(f"none of {len(images)} pictures could be read; the first: {skipped[0].reason}")
-    suggestions = suggest_names(segmenter.asker, prototypes, names)
+    suggestions = suggest_names(segmenter.classifier, prototypes, names)
     order = np.argsort(-shares, kind="stable").tolist()
     return [
         UnknownClass(

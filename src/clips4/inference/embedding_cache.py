@@ -10,7 +10,7 @@ from torch import Tensor
 BYTES = 2**28
 
 
-class Reading(NamedTuple):
+class CachedEmbedding(NamedTuple):
     """What a network gave for a picture: z (D, h, w), and keys (W, h, w) where key smoothing asks for them."""
 
     z: Tensor
@@ -26,17 +26,17 @@ class EmbeddingCache:
 
     def __init__(self, limit: int = BYTES):
         self._limit, self._bytes = limit, 0
-        self._held: OrderedDict[Hashable, Reading] = OrderedDict()
+        self._held: OrderedDict[Hashable, CachedEmbedding] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable) -> Reading | None:
+    def get(self, key: Hashable) -> CachedEmbedding | None:
         """What was put there, None where it is not, or no longer."""
         with self._lock:
             if key in self._held:
                 self._held.move_to_end(key)
             return self._held.get(key)
 
-    def put(self, key: Hashable, reading: Reading) -> None:
+    def put(self, key: Hashable, reading: CachedEmbedding) -> None:
         """Hold a reading; those unused longest go."""
         with self._lock:
             if key in self._held or _bytes(reading) > self._limit:
@@ -51,5 +51,5 @@ class EmbeddingCache:
         return len(self._held)
 
 
-def _bytes(reading: Reading) -> int:
+def _bytes(reading: CachedEmbedding) -> int:
     return sum(part.numel() * part.element_size() for part in reading if part is not None)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from clips4.errors import UserError
-from clips4.inference.embedding_cache import EmbeddingCache, Reading
-from clips4.inference.tta import PixelEncoder, ReadingOptions, at_reading_size, read_pixels
-from clips4.utils.cache import picture_key
-from clips4.utils.image_input import Picture, Pictures, picture_name, read_picture
+from clips4.inference.embedding_cache import CachedEmbedding, EmbeddingCache
+from clips4.inference.tta import InferenceOptions, PixelEncoder, at_inference_size, read_pixels
+from clips4.utils.cache import image_key
+from clips4.utils.image_input import ImageInput, ImageInputs, as_rgb, input_name
 from clips4.utils.images import RGB
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -26,7 +26,7 @@ class KeyedEncoder(Protocol):
     def encode_pixels_and_keys(self, images: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
-class ReadPicture(NamedTuple):
+class EncodedImage(NamedTuple):
     """A picture (H, W, 3), its pixel embeddings (D, h, w), and keys (W, h, w) where key smoothing asks for them."""
 
     image: RGB
@@ -34,7 +34,7 @@ class ReadPicture(NamedTuple):
     keys: Tensor | None
 
 
-class Reader:
+class Encoder:
     """Reads pictures with one network; may be used by several threads.
 
     Args:
@@ -59,7 +59,7 @@ class Reader:
         self._half, self._keyed = half_precision(precision, device), keyed
         self._cache = EmbeddingCache()
 
-    def check(self, options: ReadingOptions) -> ReadingOptions:
+    def check(self, options: InferenceOptions) -> InferenceOptions:
         """The options, if they can be followed.
 
         Raises:
@@ -76,11 +76,11 @@ class Reader:
         with torch.autocast(self._device.type, self._half) if self._half else nullcontext():
             return self._encoder(images.to(self._device)).float()
 
-    def read(self, image: Picture, options: ReadingOptions) -> ReadPicture:
+    def read(self, image: ImageInput, options: InferenceOptions) -> EncodedImage:
         """Read one picture, or remember it."""
-        return self._read(read_picture(image), options)
+        return self._read(as_rgb(image), options)
 
-    def read_all(self, images: Pictures, options: ReadingOptions) -> Iterator[ReadPicture]:
+    def read_all(self, images: ImageInputs, options: InferenceOptions) -> Iterator[EncodedImage]:
         """Read pictures in their order; those of one size, some at a time, go through the network together.
 
         Raises:
@@ -90,9 +90,9 @@ class Reader:
             some = []
             for number, image in enumerate(images[start : start + _TOGETHER], start):
                 try:
-                    some.append(read_picture(image))
+                    some.append(as_rgb(image))
                 except UserError as error:
-                    name = picture_name(image, number)
+                    name = input_name(image, number)
                     raise UserError(str(error) if name in str(error) else f"{name}: {error}")
             if options.plain and self._keyed is None:
                 self._read_together(some, options)
@@ -100,28 +100,28 @@ class Reader:
                 yield self._read(rgb, options)
 
     @torch.no_grad()
-    def _read(self, rgb: RGB, options: ReadingOptions) -> ReadPicture:
-        key = picture_key(rgb), replace(options, refine=None)
+    def _read(self, rgb: RGB, options: InferenceOptions) -> EncodedImage:
+        key = image_key(rgb), replace(options, refine=None)
         reading = self._cache.get(key)
         if reading is None:
             if self._keyed is not None:
-                shown = at_reading_size(rgb, self._long_side).to(self._device)
+                shown = at_inference_size(rgb, self._long_side).to(self._device)
                 z, keys = self._keyed.encode_pixels_and_keys(shown)
-                reading = Reading(z[0], keys[0])
+                reading = CachedEmbedding(z[0], keys[0])
             else:
-                reading = Reading(read_pixels(self.encode, rgb, self._long_side, self._stride, options), None)
+                reading = CachedEmbedding(read_pixels(self.encode, rgb, self._long_side, self._stride, options), None)
             self._cache.put(key, reading)
-        return ReadPicture(rgb, *reading)
+        return EncodedImage(rgb, *reading)
 
-    def _read_together(self, pictures: list[RGB], options: ReadingOptions) -> None:
+    def _read_together(self, images: list[RGB], options: InferenceOptions) -> None:
         """Put the readings of pictures into the cache, those of one size by one pass of the network."""
         how = replace(options, refine=None)
-        new = {(picture_key(rgb), how): rgb for rgb in pictures}
-        shown = {key: at_reading_size(rgb, self._long_side) for key, rgb in new.items() if not self._cache.get(key)}
+        new = {(image_key(rgb), how): rgb for rgb in images}
+        shown = {key: at_inference_size(rgb, self._long_side) for key, rgb in new.items() if not self._cache.get(key)}
         for size in {each.shape for each in shown.values()}:
             keys = [key for key, each in shown.items() if each.shape == size]
             for key, z in zip(keys, self.encode(torch.cat([shown[key] for key in keys])), strict=True):
-                self._cache.put(key, Reading(z.clone(), None))
+                self._cache.put(key, CachedEmbedding(z.clone(), None))
 
 
 def half_precision(precision: Precision, device: torch.device) -> torch.dtype | None:

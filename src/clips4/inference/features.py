@@ -51,9 +51,9 @@ class PixelFeatures:
     device: torch.device
 
     @torch.no_grad()
-    def __call__(self, picture: RGB) -> Tensor:
+    def __call__(self, image: RGB) -> Tensor:
         """(H, W, 3) uint8 -> (D, h, w) float32, unit along D."""
-        images = to_tensor(reduce_to(picture, self.long_side))[None].to(self.device)
+        images = to_tensor(reduce_to(image, self.long_side))[None].to(self.device)
         height, width = images.shape[-2:]
         if min(height, width) < _MIN_SIDE:
             images = resize_map(images, (max(height, _MIN_SIDE), max(width, _MIN_SIDE)))
@@ -93,7 +93,7 @@ def load_features(kind: str, run: Path | None, long_side: int, device: str = "au
     """
     where = pick_device(device)
     if kind == COLOUR:
-        return PixelFeatures(kind, long_side, lambda images: colour(images).to(where), where)
+        return PixelFeatures(kind, long_side, lambda images: color(images).to(where), where)
     network, parts = parse_kind(kind)
     if network == BACKBONE:
         config = load_checkpoint(run).config.student if run else StudentConfig()
@@ -116,7 +116,7 @@ def _backbone(config: StudentConfig, parts: tuple[str, ...], device: torch.devic
     return compute
 
 
-def colour(images: Tensor) -> Tensor:
+def color(images: Tensor) -> Tensor:
     """(B, 3, H, W) in [0, 1] -> (B, 4, h, w) unit: the mean Lab colour of each block, in tenths, and a constant.
 
     The constant keeps greys apart from one another when only the direction counts: with 10 units of Lab for every unit

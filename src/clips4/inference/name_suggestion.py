@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clips4.data.class_names import ClassList, data_lines
-from clips4.inference.classifier import Asker
+from clips4.inference.classifier import ZeroShotClassifier
 from clips4.models.checkpoint import Prototypes
 
 
@@ -51,7 +51,7 @@ def name_scores(vectors: Tensor, words: Tensor, segments: Tensor) -> Tensor:
 
 
 def suggest_names(
-    asker: Asker, prototypes: Prototypes, count: int = 5, vocabulary: Sequence[str] | None = None
+    classifier: ZeroShotClassifier, prototypes: Prototypes, count: int = 5, vocabulary: Sequence[str] | None = None
 ) -> list[list[Suggestion]]:
     """Names for each unknown prototype of a run, best first; never a word of a class that the run knows.
 
@@ -67,7 +67,7 @@ def suggest_names(
     known = {word.casefold() for words in prototypes.classes.words for word in words}
     known |= {name.casefold() for name in prototypes.names}
     words = list(nouns() if vocabulary is None else dict.fromkeys(vocabulary))
-    text = asker.text(ClassList(tuple(words), tuple((word,) for word in words)))
+    text = classifier.text(ClassList(tuple(words), tuple((word,) for word in words)))
     allowed = torch.tensor([index for index, word in enumerate(words) if word.casefold() not in known])
     segments = prototypes.bank if prototypes.bank is not None and len(prototypes.bank) else prototypes.all()
     scores = name_scores(prototypes.unknown.float(), text, segments.float())[:, allowed]

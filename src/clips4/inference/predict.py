@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from clips4.inference.classifier import Background, Question
-from clips4.inference.encoder import ReadPicture
+from clips4.inference.classifier import Background, Query
+from clips4.inference.encoder import EncodedImage
 from clips4.inference.refine.maskclip import Refinement, refine_scores
 from clips4.inference.result import UNKNOWN_LABEL, Segmentation
 from clips4.inference.tta import Edges
@@ -13,7 +13,7 @@ from clips4.inference.upsample import best_class, best_probability, pamr_class
 
 @torch.no_grad()
 def label_pixels(
-    read: ReadPicture, vectors: Tensor, refinement: Refinement, refine: Edges | None
+    read: EncodedImage, vectors: Tensor, refinement: Refinement, refine: Edges | None
 ) -> tuple[Tensor, Tensor]:
     """The class of every pixel of a picture.
 
@@ -21,7 +21,7 @@ def label_pixels(
         read: the picture, read.
         vectors: (L, D) unit rows.
         refinement: of a teacher alone.
-        refine: to the picture's edges, see ``ReadingOptions``.
+        refine: to the picture's edges, see ``InferenceOptions``.
 
     Returns:
         (H, W) int64 labels 0..L-1, and (H, W) scores: cosines, or smoothed probabilities after key smoothing.
@@ -41,35 +41,35 @@ def label_pixels(
 
 @torch.no_grad()
 def answer(
-    read: ReadPicture, question: Question, unknown: Tensor, refinement: Refinement, refine: Edges | None
+    read: EncodedImage, query: Query, unknown: Tensor, refinement: Refinement, refine: Edges | None
 ) -> Segmentation:
     """The answer to a question for one picture.
 
     Args:
         read: the picture, read.
-        question: what is asked.
+        query: what is asked.
         unknown: (U, D) unknown prototypes; no rows where nothing is to be unknown.
         refinement, refine: see ``label_pixels``.
     """
-    asked, others = len(question.vectors), len(unknown)
-    rows, similarity = label_pixels(read, torch.cat([question.vectors, unknown]), refinement, refine)
+    asked, others = len(query.vectors), len(unknown)
+    rows, similarity = label_pixels(read, torch.cat([query.vectors, unknown]), refinement, refine)
     # tables by which a row becomes a label: 20 megapixels of them are looked up, and never held as anything wider
-    label_of = torch.cat([question.owner, torch.full((others,), UNKNOWN_LABEL)]).short().to(rows.device)
+    label_of = torch.cat([query.owner, torch.full((others,), UNKNOWN_LABEL)]).short().to(rows.device)
     unknown_of = torch.cat([torch.full((asked,), -1), torch.arange(others)]).short().to(rows.device)
     labels = _looked_up(label_of, rows)
-    rule = question.background
+    rule = query.background
     if rule is not None and (rule.probability is not None or rule.cosine is not None):
-        labels[(labels >= 0) & _doubtful(read, question.vectors, rule, rows, similarity)] = question.background_label
+        labels[(labels >= 0) & _doubtful(read, query.vectors, rule, rows, similarity)] = query.background_label
     return Segmentation(
         read.image,
         labels.cpu().numpy(),
         similarity.float().cpu().numpy(),
-        question.names,
+        query.names,
         _looked_up(unknown_of, rows).cpu().numpy() if others else None,
-        question.sources,
+        query.sources,
         read.z,
-        question.vectors,
-        question.owner,
+        query.vectors,
+        query.owner,
     )
 
 
@@ -78,7 +78,7 @@ def _looked_up(table: Tensor, rows: Tensor) -> Tensor:
     return table.index_select(0, rows.flatten()).view(rows.shape)
 
 
-def _doubtful(read: ReadPicture, vectors: Tensor, rule: Background, rows: Tensor, similarity: Tensor) -> Tensor:
+def _doubtful(read: EncodedImage, vectors: Tensor, rule: Background, rows: Tensor, similarity: Tensor) -> Tensor:
     """(H, W) pixels that a threshold gives to the background."""
     doubtful = torch.zeros_like(rows, dtype=torch.bool)
     if rule.cosine is not None:

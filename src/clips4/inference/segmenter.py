@@ -16,20 +16,20 @@ from torch import Tensor
 from clips4.config import Config, TeacherConfig
 from clips4.errors import UserError
 from clips4.inference import predict as answering
-from clips4.inference.classifier import Asker, Background, Classes, Question, Vectors, parse_background
-from clips4.inference.encoder import KeyedEncoder, Precision, Reader, ReadPicture
+from clips4.inference.classifier import Background, Classes, Query, Vectors, ZeroShotClassifier, parse_background
+from clips4.inference.encoder import EncodedImage, Encoder, KeyedEncoder, Precision
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.result import UNKNOWN_LABEL, Area, Segmentation
-from clips4.inference.tta import Edges, PixelEncoder, ReadingOptions
+from clips4.inference.tta import Edges, InferenceOptions, PixelEncoder
 from clips4.inference.upsample import nearest_class
 from clips4.models.checkpoint import Prototypes, load_checkpoint
 from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.utils.devices import pick_device
-from clips4.utils.image_input import Picture, Pictures, is_many, read_picture
+from clips4.utils.image_input import ImageInput, ImageInputs, as_rgb, is_many
 
 if TYPE_CHECKING:
     from clips4.inference.discovery import UnknownClass
-    from clips4.utils.listening import Listener
+    from clips4.utils.progress import ProgressReporter
 
 Backend = Literal["torch", "onnx"]
 
@@ -37,16 +37,16 @@ __all__ = [
     "UNKNOWN_LABEL",
     "Area",
     "Background",
-    "Picture",
-    "Pictures",
+    "EncodedImage",
+    "ImageInput",
+    "ImageInputs",
+    "InferenceOptions",
     "PixelEncoder",
-    "ReadPicture",
-    "ReadingOptions",
     "Segmentation",
     "Segmenter",
     "Vectors",
+    "as_rgb",
     "nearest_class",
-    "read_picture",
 ]
 
 
@@ -85,19 +85,19 @@ class Segmenter:
         teacher: Teacher | None = None,
         refinement: Refinement = Refinement(),  # noqa: B008  # frozen
         stride: int | None = None,
-        options: ReadingOptions | None = None,
+        options: InferenceOptions | None = None,
         precision: Precision = "auto",
     ):
         if refinement.key_smoothing and not hasattr(teacher, "encode_pixels_and_keys"):
             raise UserError(f"key smoothing: {settings.name} has no attention keys to smooth by; take a CLIP teacher")
         stride = stride or cast(int, getattr(encoder, "stride", teacher.patch_stride if teacher else 8))
         keyed = cast(KeyedEncoder, teacher) if refinement.key_smoothing else None
-        self._reader = Reader(encoder, long_side, stride, device, precision, keyed)
-        self._refinement, self._current = refinement, cast(ReadPicture | None, None)
-        self.asker = Asker(settings, prototypes, teacher)
+        self._encoder = Encoder(encoder, long_side, stride, device, precision, keyed)
+        self._refinement, self._current = refinement, cast(EncodedImage | None, None)
+        self.classifier = ZeroShotClassifier(settings, prototypes, teacher)
         self.prototypes = prototypes
         self.names: tuple[str, ...] = prototypes.names if prototypes else ()
-        self.options = self._reader.check(options or ReadingOptions())
+        self.options = self._encoder.check(options or InferenceOptions())
 
     @classmethod
     def load(
@@ -105,7 +105,7 @@ class Segmenter:
         run: str | Path,
         device: str = "auto",
         precision: Precision = "auto",
-        options: ReadingOptions | None = None,
+        options: InferenceOptions | None = None,
         backend: Backend = "torch",
     ) -> "Segmenter":
         """The student of a run.
@@ -154,7 +154,7 @@ class Segmenter:
         revision: str | None = None,
         device: str = "auto",
         precision: Precision = "auto",
-        options: ReadingOptions | None = None,
+        options: InferenceOptions | None = None,
         backend: Backend = "torch",
     ) -> "Segmenter":
         """``load`` by the hub's habit: a folder, or a hub id with a branch, tag or commit of its own.
@@ -173,7 +173,7 @@ class Segmenter:
         config: Config | None = None,
         device: str = "auto",
         refinement: Refinement = Refinement(),  # noqa: B008  # frozen
-        options: ReadingOptions | None = None,
+        options: InferenceOptions | None = None,
     ) -> "Segmenter":
         """A teacher alone: its pixel map against text vectors.
 
@@ -204,69 +204,69 @@ class Segmenter:
 
     # ----------------------------------------------------------------------------------------------------- reading
 
-    def set_image(self, image: Picture, options: ReadingOptions | None = None) -> None:
+    def set_image(self, image: ImageInput, options: InferenceOptions | None = None) -> None:
         """Read a picture once, for any number of ``segment``, ``embed`` and ``cluster`` without a picture."""
         self._current = self.read(image, options)
 
     @overload
-    def embed(self, images: Picture | None = None, options: ReadingOptions | None = None) -> Tensor: ...
+    def embed(self, images: ImageInput | None = None, options: InferenceOptions | None = None) -> Tensor: ...
 
     @overload
-    def embed(self, images: Pictures, options: ReadingOptions | None = None) -> list[Tensor]: ...
+    def embed(self, images: ImageInputs, options: InferenceOptions | None = None) -> list[Tensor]: ...
 
     def embed(
-        self, images: Picture | Pictures | None = None, options: ReadingOptions | None = None
+        self, images: ImageInput | ImageInputs | None = None, options: InferenceOptions | None = None
     ) -> Tensor | list[Tensor]:
         """Pixel embeddings: (D, h, w) unit along D for one picture, a list of them for several."""
         if images is not None and is_many(images):
-            return [read.z.clone() for read in self._reader.read_all(images, self._options(options))]
+            return [read.z.clone() for read in self._encoder.read_all(images, self._options(options))]
         return self._one(images, options).z.clone()
 
-    def read(self, image: Picture, options: ReadingOptions | None = None) -> ReadPicture:
+    def read(self, image: ImageInput, options: InferenceOptions | None = None) -> EncodedImage:
         """Read one picture, for any number of ``label`` or ``answer``; those read last are remembered."""
-        return self._reader.read(image, self._options(options))
+        return self._encoder.read(image, self._options(options))
 
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, D, h, w) unit along D, read as they are: for protocols that set the size."""
-        return self._reader.encode(images)
+        return self._encoder.encode(images)
 
     # --------------------------------------------------------------------------------------------------- answering
 
     @overload
     def segment(
         self,
-        images: Picture | None = None,
+        images: ImageInput | None = None,
         classes: Classes | None = None,
         unknown: bool = True,
         vectors: Vectors = "prototypes",
         background: Background | float | str | Sequence[str] | None = None,
-        options: ReadingOptions | None = None,
+        options: InferenceOptions | None = None,
     ) -> Segmentation: ...
 
     @overload
     def segment(
         self,
-        images: Pictures,
+        images: ImageInputs,
         classes: Classes | None = None,
         unknown: bool = True,
         vectors: Vectors = "prototypes",
         background: Background | float | str | Sequence[str] | None = None,
-        options: ReadingOptions | None = None,
+        options: InferenceOptions | None = None,
     ) -> list[Segmentation]: ...
 
     def segment(
         self,
-        images: Picture | Pictures | None = None,
+        images: ImageInput | ImageInputs | None = None,
         classes: Classes | None = None,
         unknown: bool = True,
         vectors: Vectors = "prototypes",
         background: Background | float | str | Sequence[str] | None = None,
-        options: ReadingOptions | None = None,
+        options: InferenceOptions | None = None,
     ) -> Segmentation | list[Segmentation]:
         """Name the pixels of one or several pictures.
 
         Args:
-            images: paths, PIL images, arrays or tensors (see ``read_picture``); the one of ``set_image`` by default.
+            images: paths, PIL images, arrays or tensors (see ``as_rgb``); the one of ``set_image`` by default.
             classes: what to ask for (see ``vocabulary.load_classes``); the run's own classes by default.
             unknown: whether pixels nearest an unknown prototype are answered with "unknown".
             vectors: by "prototypes" (of known classes; new words by the run's bank of segments, or by text where it
@@ -277,40 +277,40 @@ class Segmenter:
         Raises:
             UserError: unreadable picture, wrong names, or no names where there is no run to have any.
         """
-        question = self.question(classes, vectors, background)
+        query = self.query(classes, vectors, background)
         if images is not None and is_many(images):
-            reads = self._reader.read_all(images, self._options(options))
-            return [self.answer(read, question, unknown, options) for read in reads]
-        return self.answer(self._one(images, options), question, unknown, options)
+            reads = self._encoder.read_all(images, self._options(options))
+            return [self.answer(read, query, unknown, options) for read in reads]
+        return self.answer(self._one(images, options), query, unknown, options)
 
-    def question(
+    def query(
         self,
         classes: Classes | None = None,
         vectors: Vectors = "prototypes",
         background: Background | float | str | Sequence[str] | None = None,
-    ) -> Question:
+    ) -> Query:
         """What ``segment`` compares pixels with, for any number of ``answer``."""
-        return self.asker.question(classes, vectors, parse_background(background))
+        return self.classifier.query(classes, vectors, parse_background(background))
 
     def class_vectors(
         self, classes: Classes | None = None, vectors: Vectors = "prototypes"
     ) -> tuple[tuple[str, ...], Tensor]:
         """Names and (K, D) unit vectors of the asked classes."""
-        question = self.question(classes, vectors)
-        return question.names, question.vectors
+        query = self.query(classes, vectors)
+        return query.names, query.vectors
 
     def answer(
-        self, read: ReadPicture, question: Question, unknown: bool = True, options: ReadingOptions | None = None
+        self, read: EncodedImage, query: Query, unknown: bool = True, options: InferenceOptions | None = None
     ) -> Segmentation:
         """``segment`` for a picture that was read and a question that was put into vectors."""
-        others = question.vectors[:0]
+        others = query.vectors[:0]
         if unknown and self.prototypes:
             # fitted prototypes stand beside each other; text was trained against the unknown as they stood then
-            by_text = all(source == "text" for source in question.sources)
-            others = self.prototypes.unknown if by_text else self.prototypes.asked_unknown
-        return answering.answer(read, question, others, self._refinement, self._options(options).refine)
+            by_text = all(source == "text" for source in query.sources)
+            others = self.prototypes.unknown if by_text else self.prototypes.query_unknown
+        return answering.answer(read, query, others, self._refinement, self._options(options).refine)
 
-    def label(self, read: ReadPicture, vectors: Tensor, refine: Edges | None = None) -> tuple[Tensor, Tensor]:
+    def label(self, read: EncodedImage, vectors: Tensor, refine: Edges | None = None) -> tuple[Tensor, Tensor]:
         """The class of every pixel of a picture by (L, D) vectors at hand; see ``answering.label_pixels``."""
         return answering.label_pixels(read, vectors, self._refinement, refine)
 
@@ -318,20 +318,20 @@ class Segmenter:
 
     @overload
     def cluster(
-        self, images: Picture | None = None, k: int = 8, seed: int = 0, options: ReadingOptions | None = None
+        self, images: ImageInput | None = None, k: int = 8, seed: int = 0, options: InferenceOptions | None = None
     ) -> Segmentation: ...
 
     @overload
     def cluster(
-        self, images: Pictures, k: int = 8, seed: int = 0, options: ReadingOptions | None = None
+        self, images: ImageInputs, k: int = 8, seed: int = 0, options: InferenceOptions | None = None
     ) -> list[Segmentation]: ...
 
     def cluster(
         self,
-        images: Picture | Pictures | None = None,
+        images: ImageInput | ImageInputs | None = None,
         k: int = 8,
         seed: int = 0,
-        options: ReadingOptions | None = None,
+        options: InferenceOptions | None = None,
     ) -> Segmentation | list[Segmentation]:
         """Segment without any word: spherical k-means of the pixel embeddings, over one picture or all together.
 
@@ -347,30 +347,34 @@ class Segmenter:
         Raises:
             UserError: k is not positive, or there are fewer pixel embeddings.
         """
-        from clips4.inference.clustering import cluster_centres, cluster_question
+        from clips4.inference.clustering import cluster_centers, cluster_query
 
         if images is not None and is_many(images):
-            reads = list(self._reader.read_all(images, self._options(options)))
-            question = cluster_question(cluster_centres([read.z for read in reads], k, seed))
-            return [self.answer(read, question, unknown=False, options=options) for read in reads]
+            reads = list(self._encoder.read_all(images, self._options(options)))
+            query = cluster_query(cluster_centers([read.z for read in reads], k, seed))
+            return [self.answer(read, query, unknown=False, options=options) for read in reads]
         read = self._one(images, options)
-        question = cluster_question(cluster_centres([read.z], k, seed))
-        return self.answer(read, question, unknown=False, options=options)
+        query = cluster_query(cluster_centers([read.z], k, seed))
+        return self.answer(read, query, unknown=False, options=options)
 
     # ----------------------------------------------------------------------------------------------- the unknown
 
     def discover(
-        self, images: Picture | Pictures, names: int = 5, examples: int = 4, listener: "Listener | None" = None
+        self,
+        images: ImageInput | ImageInputs,
+        names: int = 5,
+        examples: int = 4,
+        progress: "ProgressReporter | None" = None,
     ) -> "list[UnknownClass]":
         """The unknown classes that training discovered, as they occur in pictures; see ``discovery.discover``."""
         from clips4.inference.discovery import discover
 
-        return discover(self, images if is_many(images) else [images], names, examples, listener)
+        return discover(self, images if is_many(images) else [images], names, examples, progress)
 
-    def _options(self, options: ReadingOptions | None) -> ReadingOptions:
-        return self.options if options is None else self._reader.check(options)
+    def _options(self, options: InferenceOptions | None) -> InferenceOptions:
+        return self.options if options is None else self._encoder.check(options)
 
-    def _one(self, image: Picture | None, options: ReadingOptions | None) -> ReadPicture:
+    def _one(self, image: ImageInput | None, options: InferenceOptions | None) -> EncodedImage:
         if image is not None:
             return self.read(image, options)
         if self._current is None:

@@ -30,7 +30,7 @@ class PixelEncoder(Protocol):
 
 
 @dataclass(frozen=True)
-class ReadingOptions:
+class InferenceOptions:
     """How pictures are read, beyond once and whole.
 
     Attributes:
@@ -85,7 +85,7 @@ class ReadingOptions:
 
 @torch.no_grad()
 def read_pixels(
-    encode: Callable[[Tensor], Tensor], image: RGB, long_side: int, stride: int, options: ReadingOptions
+    encode: Callable[[Tensor], Tensor], image: RGB, long_side: int, stride: int, options: InferenceOptions
 ) -> Tensor:
     """The pixel embeddings of one picture.
 
@@ -100,10 +100,10 @@ def read_pixels(
         (D, h, w) unit along D, as fine as the largest scale gives it.
     """
     if options.plain:
-        return encode(at_reading_size(image, long_side))[0]
+        return encode(at_inference_size(image, long_side))[0]
     maps = []
     for scale in sorted(options.scales, reverse=True):
-        shown = to_patches(at_reading_size(image, long_side, scale), stride)
+        shown = to_patches(at_inference_size(image, long_side, scale), stride)
         maps.append(_read(encode, shown, stride, options))
         if options.flip:
             maps.append(_read(encode, shown.flip(-1), stride, options).flip(-1))
@@ -114,11 +114,11 @@ def read_pixels(
     return total.div_(torch.linalg.vector_norm(total, dim=1, keepdim=True).clamp_min(1e-12))[0]
 
 
-def _read(encode: Callable[[Tensor], Tensor], shown: Tensor, stride: int, options: ReadingOptions) -> Tensor:
+def _read(encode: Callable[[Tensor], Tensor], shown: Tensor, stride: int, options: InferenceOptions) -> Tensor:
     return read_in_windows(shown, encode, stride, options.window or 0, options.overlap, hann)
 
 
-def at_reading_size(image: RGB, long_side: int, scale: float = 1) -> Tensor:
+def at_inference_size(image: RGB, long_side: int, scale: float = 1) -> Tensor:
     """(H, W, 3) uint8 -> (1, 3, h, w) in [0, 1]: reduced to ``long_side``, then that size times ``scale``.
 
     What would be smaller than a network can read is enlarged.

@@ -64,24 +64,24 @@ def spherical_kmeans_of_set(
     best, best_score = rows[:k], -torch.inf
     for _ in range(restarts):
         order = torch.randperm(len(rows), generator=generator)
-        centres = plus_plus(rows[order[: max(batch, k)]], k, generator)
+        centers = plus_plus(rows[order[: max(batch, k)]], k, generator)
         seen = torch.zeros(k)
         for epoch in range(epochs):
             for part in (order if epoch == 0 else torch.randperm(len(rows), generator=generator)).split(batch):
-                centres = _step(rows[part], centres, seen)
+                centers = _step(rows[part], centers, seen)
         for _ in range(refine):
-            centres = _lloyd(rows, centres)
-        score = float(torch.cat([cosine for cosine, _ in nearest(rows, centres)]).mean())
+            centers = _lloyd(rows, centers)
+        score = float(torch.cat([cosine for cosine, _ in nearest(rows, centers)]).mean())
         if score > best_score:
-            best, best_score = centres, score
+            best, best_score = centers, score
         advance()
     return best
 
 
-def nearest(rows: Tensor, centres: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def nearest(rows: Tensor, centers: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Cosine of and index to each row's nearest centre, some rows at a time."""
     for part in rows.split(_CHUNK):
-        cosine, index = (part @ centres.T).max(1)
+        cosine, index = (part @ centers.T).max(1)
         yield cosine, index
 
 
@@ -98,22 +98,22 @@ def plus_plus(rows: Tensor, k: int, generator: torch.Generator) -> Tensor:
     return rows[chosen].clone()
 
 
-def _step(rows: Tensor, centres: Tensor, seen: Tensor) -> Tensor:
+def _step(rows: Tensor, centers: Tensor, seen: Tensor) -> Tensor:
     """One mini-batch; ``seen`` counts the rows of each centre and is changed in place."""
-    index = (rows @ centres.T).argmax(1)
-    counts = torch.bincount(index, minlength=len(centres)).float()
-    sums = torch.zeros_like(centres).index_add_(0, index, rows)
+    index = (rows @ centers.T).argmax(1)
+    counts = torch.bincount(index, minlength=len(centers)).float()
+    sums = torch.zeros_like(centers).index_add_(0, index, rows)
     seen += counts
     rate = (counts / seen.clamp(min=1))[:, None]
-    return F.normalize((1 - rate) * centres + rate * sums / counts.clamp(min=1)[:, None], dim=1)
+    return F.normalize((1 - rate) * centers + rate * sums / counts.clamp(min=1)[:, None], dim=1)
 
 
-def _lloyd(rows: Tensor, centres: Tensor) -> Tensor:
-    sums, counts = torch.zeros_like(centres), torch.zeros(len(centres))
+def _lloyd(rows: Tensor, centers: Tensor) -> Tensor:
+    sums, counts = torch.zeros_like(centers), torch.zeros(len(centers))
     cosines = []
-    for part, (cosine, index) in zip(rows.split(_CHUNK), nearest(rows, centres), strict=True):
+    for part, (cosine, index) in zip(rows.split(_CHUNK), nearest(rows, centers), strict=True):
         sums.index_add_(0, index, part)
-        counts += torch.bincount(index, minlength=len(centres))
+        counts += torch.bincount(index, minlength=len(centers))
         cosines.append(cosine)
     moved = F.normalize(sums, dim=1)
     if empty := (counts == 0).nonzero().flatten().tolist():

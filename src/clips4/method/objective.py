@@ -116,8 +116,8 @@ class _Classes(NamedTuple):
 
 def _tell_classes(
     guidance: Tensor,
-    picture: Tensor,
-    pictures: int,
+    image: Tensor,
+    images: int,
     prototypes: Tensor,
     text: Tensor | None,
     settings: ObjectiveConfig,
@@ -130,10 +130,10 @@ def _tell_classes(
         raise ValueError("objective.text_weight or unknown_apart is not 0: give the text vectors")
     tau, context = settings.temperature, settings.context
     if text is None or not settings.unknown_apart:
-        return _Classes(assign_in_context(guidance, prototypes, picture, pictures, tau, context))
+        return _Classes(assign_in_context(guidance, prototypes, image, images, tau, context))
     known = len(text)
     nearest = assign(guidance, prototypes)
-    choice = assign_in_context(guidance, prototypes[:known], picture, pictures, tau, context)
+    choice = assign_in_context(guidance, prototypes[:known], image, images, tau, context)
     return _Classes(torch.where(nearest >= known, nearest, choice), choice)
 
 

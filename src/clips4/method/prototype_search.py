@@ -34,10 +34,10 @@ class PrototypeSearch:
         self._waiting: list[Tensor] = []
         self._waiting_pictures: list[int] = []
 
-    def add(self, segments: Tensor, picture: int) -> None:
+    def add(self, segments: Tensor, image: int) -> None:
         """Look at the segments (S, D), unit rows, of one picture, which is known by its number in the set."""
         self._waiting.append(segments)
-        self._waiting_pictures.append(picture)
+        self._waiting_pictures.append(image)
         if sum(map(len, self._waiting)) >= _BUFFER:
             self._look()
 
@@ -58,9 +58,9 @@ class PrototypeSearch:
         if not self._waiting:
             return
         places, keys = [], []
-        for picture, segments in zip(self._waiting_pictures, self._waiting, strict=True):
-            places.append((picture << 32) + torch.arange(len(segments)))
-            random = seeded(self._seed, SAMPLE, picture)
+        for image, segments in zip(self._waiting_pictures, self._waiting, strict=True):
+            places.append((image << 32) + torch.arange(len(segments)))
+            random = seeded(self._seed, SAMPLE, image)
             keys.append(torch.rand(len(segments), generator=random, dtype=torch.float64))
         new, new_places, new_keys = torch.cat(self._waiting), torch.cat(places), torch.cat(keys)
         self._waiting, self._waiting_pictures = [], []

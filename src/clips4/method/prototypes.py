@@ -37,7 +37,7 @@ def teacher_segments(
 
 
 @torch.no_grad()
-def spoken(text: Tensor) -> Tensor:
+def text_dimensions(text: Tensor) -> Tensor:
     """(D,) bool: the dimensions in which a name has anything.
 
     A teacher may have others, which tell how sure it is and not of what (``teachers.conse``). Which class a segment is
@@ -53,7 +53,7 @@ def nearest_segments(text: Tensor, segments: Tensor, m: int) -> Tensor:
         raise ValueError(f"m is a positive number of segments, got {m}")
     if text.ndim != 2 or segments.ndim != 2 or text.shape[1] != segments.shape[1] or not len(segments):
         raise ValueError(f"expected text (K, D) and segments (S, D), got {tuple(text.shape)}, {tuple(segments.shape)}")
-    return (text @ _spoken_of(segments, text).T).topk(min(m, len(segments)), dim=1).indices
+    return (text @ _in_text_dimensions(segments, text).T).topk(min(m, len(segments)), dim=1).indices
 
 
 @torch.no_grad()
@@ -73,12 +73,12 @@ def known_prototypes(text: Tensor, segments: Tensor, m: int, seen: Tensor | None
         ValueError: m is not positive, there is no segment, or the dimensions differ.
     """
     nearest = nearest_segments(text, segments, m)
-    return F.normalize(_spoken_of(segments if seen is None else seen, text)[nearest].sum(1), dim=1)
+    return F.normalize(_in_text_dimensions(segments if seen is None else seen, text)[nearest].sum(1), dim=1)
 
 
-def _spoken_of(rows: Tensor, text: Tensor) -> Tensor:
+def _in_text_dimensions(rows: Tensor, text: Tensor) -> Tensor:
     """(S, D) unit rows -> the same, turned into the dimensions that names have."""
-    dimensions = spoken(text)
+    dimensions = text_dimensions(text)
     return rows if bool(dimensions.all()) else F.normalize(rows * dimensions, dim=1)
 
 
@@ -123,7 +123,7 @@ def assign(guidance: Tensor, prototypes: Tensor) -> Tensor:
 
 @torch.no_grad()
 def assign_in_context(
-    guidance: Tensor, prototypes: Tensor, picture: Tensor, pictures: int, temperature: float, context: float
+    guidance: Tensor, prototypes: Tensor, image: Tensor, images: int, temperature: float, context: float
 ) -> Tensor:
     """y_s where classes that the rest of the picture speaks for are the likelier ones (not in the paper).
 
@@ -136,8 +136,8 @@ def assign_in_context(
     Args:
         guidance: (S, D) i_s, unit rows.
         prototypes: (L, D) unit rows.
-        picture: (S,) picture of each segment, 0..pictures - 1; the views of a picture share it.
-        pictures: their number.
+        image: (S,) picture of each segment, 0..pictures - 1; the views of a picture share it.
+        images: their number.
         temperature: tau.
         context: weight of the rest of the picture.
 
@@ -147,16 +147,16 @@ def assign_in_context(
     if not context:
         return assign(guidance, prototypes)
     log_p = _log_probability(guidance, prototypes, temperature)
-    weights = _class_weights(log_p, picture, pictures)
-    return (log_p + context * weights.log()[picture]).argmax(1)
+    weights = _class_weights(log_p, image, images)
+    return (log_p + context * weights.log()[image]).argmax(1)
 
 
 @torch.no_grad()
 def mixture_prototypes(
     start: Tensor,
     z: Tensor,
-    picture: Tensor,
-    pictures: int,
+    image: Tensor,
+    images: int,
     temperature: float,
     rounds: int,
     prior: Tensor | None = None,
@@ -177,8 +177,8 @@ def mixture_prototypes(
     Args:
         start: (K, D) unit rows.
         z: (P, D) pixel embeddings of the student, unit rows; any real type.
-        picture: (P,) picture of each, 0..pictures - 1; ranks number their own.
-        pictures: their number on this rank.
+        image: (P,) picture of each, 0..pictures - 1; ranks number their own.
+        images: their number on this rank.
         temperature: tau.
         rounds: of expectation maximisation; 0 gives ``start``.
         prior: (K, D) rows; one of length 1 counts as much as all pixels of its class. None for none.
@@ -189,12 +189,12 @@ def mixture_prototypes(
     """
     prototypes = start
     for _ in range(rounds):
-        weights = torch.zeros(pictures, len(start), dtype=start.dtype, device=start.device)
+        weights = torch.zeros(images, len(start), dtype=start.dtype, device=start.device)
         sums = torch.zeros_like(start)
-        for rows, where in zip(z.split(_PIXELS), picture.split(_PIXELS), strict=True):
+        for rows, where in zip(z.split(_PIXELS), image.split(_PIXELS), strict=True):
             weights.index_add_(0, where, _log_probability(rows.to(start), prototypes, temperature).exp())
         log_weights = (weights / weights.sum(1, keepdim=True).clamp(min=_TINY)).clamp(min=_TINY).log()
-        for rows, where in zip(z.split(_PIXELS), picture.split(_PIXELS), strict=True):
+        for rows, where in zip(z.split(_PIXELS), image.split(_PIXELS), strict=True):
             log_p = _log_probability(rows.to(start), prototypes, temperature)
             sums += (log_p + log_weights[where]).softmax(1).T @ rows.to(start)
         sums = distributed.total(sums)
@@ -212,10 +212,10 @@ def _log_probability(rows: Tensor, prototypes: Tensor, temperature: float) -> Te
     return (rows @ prototypes.T / temperature).log_softmax(1)
 
 
-def _class_weights(log_p: Tensor, picture: Tensor, pictures: int) -> Tensor:
+def _class_weights(log_p: Tensor, image: Tensor, images: int) -> Tensor:
     """(pictures, L) the mean probability of each class over a picture's rows, kept off zero."""
-    sums = log_p.new_zeros(pictures, log_p.shape[1]).index_add(0, picture, log_p.exp())
-    counts = log_p.new_zeros(pictures).index_add(0, picture, log_p.new_ones(len(picture)))
+    sums = log_p.new_zeros(images, log_p.shape[1]).index_add(0, image, log_p.exp())
+    counts = log_p.new_zeros(images).index_add(0, image, log_p.new_ones(len(image)))
     return (sums / counts.clamp(min=1)[:, None]).clamp(min=_TINY)
 
 

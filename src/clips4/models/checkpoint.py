@@ -66,18 +66,18 @@ class Prototypes:
         return self.classes.names
 
     @property
-    def asked_known(self) -> Tensor:
+    def query_known(self) -> Tensor:
         """(K, D) what a student's pixels are compared with for the known classes."""
         return self.known if self.fitted is None else self.fitted[: len(self.known)]
 
     @property
-    def asked_unknown(self) -> Tensor:
+    def query_unknown(self) -> Tensor:
         """(U, D) the same for the unknown ones."""
         return self.unknown if self.fitted is None else self.fitted[len(self.known) :]
 
     def asked(self) -> Tensor:
         """(K + U, D) known, then unknown, as the student is asked with them."""
-        return torch.cat([self.asked_known, self.asked_unknown])
+        return torch.cat([self.query_known, self.query_unknown])
 
     def all(self) -> Tensor:
         """(K + U, D) known, then unknown."""
@@ -174,13 +174,13 @@ def clear_leftovers(run: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def load_checkpoint(run: Path, resuming: bool = False, say: Callable[[str], None] = warnings.warn) -> Checkpoint:
+def load_checkpoint(run: Path, resuming: bool = False, log: Callable[[str], None] = warnings.warn) -> Checkpoint:
     """The newest whole checkpoint of a run (or the one that ``run`` itself is).
 
     Args:
         run: folder of a run, or of one checkpoint.
         resuming: it has to hold what ``load_state`` reads, too.
-        say: is told of each damaged checkpoint that was passed over.
+        log: is told of each damaged checkpoint that was passed over.
 
     Raises:
         UserError: there is none, or none is whole.
@@ -194,7 +194,7 @@ def load_checkpoint(run: Path, resuming: bool = False, say: Callable[[str], None
         except UserError as error:
             if path == folders[0]:
                 raise
-            say(f"{error}; the checkpoint before is taken")
+            log(f"{error}; the checkpoint before is taken")
     raise AssertionError("the loop returns or raises")
 
 

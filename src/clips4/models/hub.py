@@ -88,7 +88,7 @@ def save_pretrained(run: str | Path, folder: str | Path, repository: str | None 
             (beside / SCORES / name).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         if not scores:
             (beside / SCORES).rmdir()
-        write_model_card(beside / "README.md", card, scores, repository, _pictures(run))
+        write_model_card(beside / "README.md", card, scores, repository, _images(run))
     return folder
 
 
@@ -157,7 +157,7 @@ def _without_folder(name: str | None) -> str | None:
     return Path(name).name
 
 
-def _pictures(run: Path) -> int | None:
+def _images(run: Path) -> int | None:
     """How many pictures the run was trained on, where it still says so."""
     try:
         return int(json.loads((run / "prepared" / "pictures.json").read_text("utf-8"))["pictures"])

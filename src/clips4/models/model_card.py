@@ -32,7 +32,7 @@ def write_model_card(
     card: Mapping[str, Any],
     scores: Mapping[str, Mapping[str, Any]],
     repository: str | None,
-    pictures: int | None,
+    images: int | None,
 ) -> None:
     """Write README.md of a published run.
 
@@ -41,7 +41,7 @@ def write_model_card(
         card: a checkpoint's card, without private paths.
         scores: records of ``clips4 evaluate`` by file name.
         repository: ``owner/name``, where it is known.
-        pictures: number of training pictures, where it is known.
+        images: number of training pictures, where it is known.
     """
     from huggingface_hub import ModelCard, ModelCardData
 
@@ -55,12 +55,12 @@ def write_model_card(
         model_name=repository.partition("/")[2] if repository else "clips4 run",
         eval_results=_eval_results(scores) or None,
     )
-    body = Template(_PAGE.read_text("utf-8")).substitute(_facts(card, scores, repository, pictures))
+    body = Template(_PAGE.read_text("utf-8")).substitute(_facts(card, scores, repository, images))
     write_atomically(path, str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")).encode("utf-8"))
 
 
 def _facts(
-    card: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]], repository: str | None, pictures: int | None
+    card: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]], repository: str | None, images: int | None
 ) -> dict[str, Any]:
     from clips4.config import parse_config
     from clips4.models.student import empty_student
@@ -81,7 +81,7 @@ def _facts(
         "dimensions": card["embed_dim"],
         "teacher": f"`{teacher}`{reading}" + (" (the built-in stand-in)" if teacher == STAND_IN else ""),
         "templates": config.teacher.templates,
-        "pictures": pictures if pictures is not None else "an unrecorded number",
+        "pictures": images if images is not None else "an unrecorded number",
         "digest": card.get("pictures", "not recorded"),
         "step": card["step"],
         "per_step": card.get("pictures_per_step", config.train.batch),

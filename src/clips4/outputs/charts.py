@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from clips4.utils.images import RGB, blend, boundaries, colour_labels
+from clips4.utils.images import RGB, blend, boundaries, color_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MAX_POINTS = 500  # of a drawn line; more would not be seen
 
 
-def pca_colours(maps: "Sequence[Tensor]") -> list[RGB]:
+def pca_colors(maps: "Sequence[Tensor]") -> list[RGB]:
     """Pixel embeddings as colours: their first three principal components over all maps are red, green and blue.
 
     One basis serves all maps, so that a colour means the same in each. A component's sign is such that its largest
@@ -43,10 +43,10 @@ def pca_colours(maps: "Sequence[Tensor]") -> list[RGB]:
     low, high = np.percentile(values, [1, 99], axis=0)
     width = high - low
     stretched = np.where(width > 1e-9, (values - low) / np.maximum(width, 1e-9), 0.5).clip(0, 1)
-    colours = np.full((len(values), 3), 128, np.uint8)
-    colours[:, : values.shape[1]] = np.round(255 * stretched)
+    colors = np.full((len(values), 3), 128, np.uint8)
+    colors[:, : values.shape[1]] = np.round(255 * stretched)
     ends = np.cumsum([each[0].numel() for each in maps])[:-1]
-    return [part.reshape(*each.shape[1:], 3) for part, each in zip(np.split(colours, ends), maps, strict=True)]
+    return [part.reshape(*each.shape[1:], 3) for part, each in zip(np.split(colors, ends), maps, strict=True)]
 
 
 def tsne(vectors: NDArray[np.floating], seed: int = 0) -> NDArray[np.float64]:
@@ -81,7 +81,7 @@ def outlined(image: RGB, labels: NDArray[np.integer]) -> RGB:
     return blend(shaded, shaded, 0, edges)
 
 
-def mean_colours(image: RGB, labels: NDArray[np.integer]) -> RGB:
+def mean_colors(image: RGB, labels: NDArray[np.integer]) -> RGB:
     """(H, W, 3) each label in the mean colour of its pixels, with white lines between."""
     flat, pixels = labels.ravel(), image.reshape(-1, 3)
     sums = np.stack([np.bincount(flat, pixels[:, channel]) for channel in range(3)], 1)
@@ -89,12 +89,12 @@ def mean_colours(image: RGB, labels: NDArray[np.integer]) -> RGB:
     return blend(means, means, 0, boundaries(labels))
 
 
-def painted(image: RGB, labels: NDArray[np.integer], colours: NDArray[np.uint8], numbered_from: int) -> RGB:
+def painted(image: RGB, labels: NDArray[np.integer], colors: NDArray[np.uint8], numbered_from: int) -> RGB:
     """(H, W, 3) the picture, in grey, under the colours of its labels; those from ``numbered_from`` bear u1, u2, ..."""
     from clips4.outputs.render import legend_font
 
-    grey = np.array(Image.fromarray(image).convert("L").convert("RGB"))
-    canvas = Image.fromarray(blend(grey, colour_labels(labels, colours), 0.62, boundaries(labels)))
+    gray = np.array(Image.fromarray(image).convert("L").convert("RGB"))
+    canvas = Image.fromarray(blend(gray, color_labels(labels, colors), 0.62, boundaries(labels)))
     draw, font = ImageDraw.Draw(canvas), legend_font(max(10, max(labels.shape) // 24))
     for label in np.unique(labels[labels >= numbered_from]):
         mask = np.pad(labels == label, 1)
@@ -195,24 +195,24 @@ class Mark(NamedTuple):
     kind: Kind
     x: float
     y: float
-    colour: str
+    color: str
     label: str = ""
 
 
-def mark_shape(kind: Kind, x: float, y: float, colour: str) -> str:
+def mark_shape(kind: Kind, x: float, y: float, color: str) -> str:
     """The sign of a kind as SVG: dot, ring, square, diamond, star."""
     place = f'cx="{x:.1f}" cy="{y:.1f}"'
     if kind == "student":
-        return f'<circle class="student" {place} r="2.6" fill="{colour}"/>'
+        return f'<circle class="student" {place} r="2.6" fill="{color}"/>'
     if kind == "teacher":
-        return f'<circle class="teacher" {place} r="3.6" stroke="{colour}"/>'
+        return f'<circle class="teacher" {place} r="3.6" stroke="{color}"/>'
     if kind == "unknown":
-        return f'<rect class="sign" x="{x - 5.5:.1f}" y="{y - 5.5:.1f}" width="11" height="11" fill="{colour}"/>'
+        return f'<rect class="sign" x="{x - 5.5:.1f}" y="{y - 5.5:.1f}" width="11" height="11" fill="{color}"/>'
     spikes, outer, inner = (5, 12.0, 5.0) if kind == "text" else (2, 9.0, 6.4)
     radii = [outer, inner] * spikes
     angles = [index * pi / spikes for index in range(2 * spikes)]
     points = " ".join(f"{x + r * sin(a):.1f},{y - r * cos(a):.1f}" for r, a in zip(radii, angles, strict=True))
-    return f'<polygon class="sign" points="{points}" fill="{colour}"/>'
+    return f'<polygon class="sign" points="{points}" fill="{color}"/>'
 
 
 def scatter_chart(title: str, marks: Sequence[Mark], side: int = 640, font: int = 24) -> str:
@@ -245,7 +245,7 @@ def scatter_chart(title: str, marks: Sequence[Mark], side: int = 640, font: int 
             f'<text class="{mark.kind}" x="{x:.1f}" y="{y + 0.33 * font:.1f}" text-anchor="middle">'
             f"{escape(mark.label)}</text>"
         )
-    shapes = "".join(mark_shape(mark.kind, mark.x, mark.y, mark.colour) for mark in placed)
+    shapes = "".join(mark_shape(mark.kind, mark.x, mark.y, mark.color) for mark in placed)
     return (
         f'<svg class="map" viewBox="0 0 {side} {side}" role="img" aria-label="{escape(title)}">'
         f"{lines}{shapes}{texts}</svg>"

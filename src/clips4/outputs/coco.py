@@ -65,9 +65,9 @@ def annotations(result: Segmentation, min_share: float = MIN_SHARE) -> list[dict
 
 def categories(names: Sequence[str]) -> list[dict[str, Any]]:
     """COCO's list of categories; ``color`` and ``isthing`` are for the panoptic format's readers."""
-    colours = palette(len(names)).tolist()
+    colors = palette(len(names)).tolist()
     return [
-        {"id": index + 1, "name": name, "supercategory": "", "isthing": 0, "color": colours[index]}
+        {"id": index + 1, "name": name, "supercategory": "", "isthing": 0, "color": colors[index]}
         for index, name in enumerate(names)
     ]
 

@@ -20,7 +20,7 @@ THUMBNAIL = 512  # long side of the gallery's pictures
 
 
 @dataclass(frozen=True)
-class Answer:
+class ImagePrediction:
     """What was answered for one picture.
 
     Attributes:
@@ -34,7 +34,7 @@ class Answer:
     stem: str
 
 
-def answer_files(answer: Answer, kinds: Sequence[Kind]) -> dict[str, bytes]:
+def image_files(answer: ImagePrediction, kinds: Sequence[Kind]) -> dict[str, bytes]:
     """Name (within the folder of outputs) -> content of the files of one picture.
 
     ``png``: ``STEM.png``, with a world file where the picture is a GeoTIFF; ``overlay``, ``json``: see ``outputs``;
@@ -57,7 +57,7 @@ def answer_files(answer: Answer, kinds: Sequence[Kind]) -> dict[str, bytes]:
     return files
 
 
-def answer_facts(answer: Answer, kinds: Sequence[Kind]) -> dict[str, Any]:
+def image_facts(answer: ImagePrediction, kinds: Sequence[Kind]) -> dict[str, Any]:
     """What the folder's own files (``coco.json``, ``panoptic.json``, ``gallery.html``) say of the picture."""
     result = answer.result
     height, width = result.labels.shape
@@ -95,7 +95,7 @@ def embeddings_npz(result: Segmentation) -> bytes:
     return buffer.getvalue()
 
 
-def _jpeg(picture: RGB) -> bytes:
+def _jpeg(image: RGB) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(reduce_to(picture, THUMBNAIL)).save(buffer, "JPEG", quality=82)
+    Image.fromarray(reduce_to(image, THUMBNAIL)).save(buffer, "JPEG", quality=82)
     return buffer.getvalue()

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from clips4.errors import UserError
 from clips4.inference.segmenter import UNKNOWN_LABEL, Segmentation
 from clips4.utils.atomic_io import write_atomically
-from clips4.utils.images import RGB, UNKNOWN_COLOUR, blend, boundaries, colour_labels, encode_png, palette
+from clips4.utils.images import RGB, UNKNOWN_COLOR, blend, boundaries, color_labels, encode_png, palette
 
 Kind = Literal["png", "overlay", "json", "coco", "panoptic", "yolo", "npz", "gallery"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -93,16 +93,16 @@ def label_png(result: Segmentation) -> bytes:
     values = np.where(result.labels == UNKNOWN_LABEL, UNKNOWN_VALUE[depth], result.labels)
     if depth == "16-bit":
         return encode_png(values.astype(np.uint16))
-    colours = np.full((256, 3), UNKNOWN_COLOUR, np.uint8)
-    colours[: len(result.names)] = palette(len(result.names))
-    return encode_png(values.astype(np.uint8), colours.tolist())
+    colors = np.full((256, 3), UNKNOWN_COLOR, np.uint8)
+    colors[: len(result.names)] = palette(len(result.names))
+    return encode_png(values.astype(np.uint8), colors.tolist())
 
 
 def describe(result: Segmentation, source: str) -> dict[str, object]:
     """JSON-ready description of a result: size, what each name was answered by, the unknown share by discovered unknown
     class, and per class its value in the PNG, colour, area and mean cosine."""
     height, width = result.labels.shape
-    colours = palette(len(result.names))
+    colors = palette(len(result.names))
     unknown = UNKNOWN_VALUE[_depth(result)]
     discovered = [
         {"name": area.name, "pixels": area.pixels, "share": round(area.share, 6)} for area in result.unknown_areas()
@@ -119,7 +119,7 @@ def describe(result: Segmentation, source: str) -> dict[str, object]:
             {
                 "name": area.name,
                 "value": area.label if area.label >= 0 else unknown,
-                "colour": "#{:02x}{:02x}{:02x}".format(*(colours[area.label] if area.label >= 0 else UNKNOWN_COLOUR)),
+                "colour": "#{:02x}{:02x}{:02x}".format(*(colors[area.label] if area.label >= 0 else UNKNOWN_COLOR)),
                 "pixels": area.pixels,
                 "share": round(area.share, 6),
                 "mean_cosine": round(float(result.similarity[result.labels == area.label].mean()), 4),
@@ -131,8 +131,8 @@ def describe(result: Segmentation, source: str) -> dict[str, object]:
 
 def overlay(result: Segmentation, alpha: float = 0.55) -> RGB:
     """(H, W, 3) the picture under its class colours, with white lines between classes; unknown is grey."""
-    colours = colour_labels(result.labels, palette(len(result.names)))
-    return blend(result.image, colours, alpha, boundaries(result.labels))
+    colors = color_labels(result.labels, palette(len(result.names)))
+    return blend(result.image, colors, alpha, boundaries(result.labels))
 
 
 def overlay_with_legend(result: Segmentation) -> RGB:
@@ -156,16 +156,16 @@ def legend_entries(result: Segmentation) -> list[tuple[str, tuple[int, int, int]
 
     Where many classes occur, those of less than half a percent share one entry.
     """
-    colours = palette(len(result.names))
+    colors = palette(len(result.names))
     known = [area for area in result.areas() if area.label != UNKNOWN_LABEL]
     small = [area for area in known if area.share < _SMALL_SHARE] if len(known) > _LONG_LEGEND else []
     entries: list[tuple[str, tuple[int, int, int]]] = []
     for area in known[: len(known) - len(small)]:
-        red, green, blue = (int(value) for value in colours[area.label])
+        red, green, blue = (int(value) for value in colors[area.label])
         entries.append((f"{area.name} {percent(area.share)}", (red, green, blue)))
     if small:
         entries.append((f"{len(small)} more, together {percent(sum(area.share for area in small))}", _WHITE))
-    return [*entries, (f"unknown {percent(result.unknown_share)}", UNKNOWN_COLOUR)]
+    return [*entries, (f"unknown {percent(result.unknown_share)}", UNKNOWN_COLOR)]
 
 
 def percent(share: float) -> str:
@@ -192,8 +192,8 @@ def draw_legend(
     across = max(widths) + gap if beside else max(length, *widths)
     panel = Image.new("RGB", (across, y + line + gap // 2), "white")
     draw = ImageDraw.Draw(panel)
-    for (text, colour), (x, y) in zip(entries, places, strict=True):
-        draw.rectangle((x + gap, y, x + gap + size, y + size), fill=colour, outline=(120, 120, 120))
+    for (text, color), (x, y) in zip(entries, places, strict=True):
+        draw.rectangle((x + gap, y, x + gap + size, y + size), fill=color, outline=(120, 120, 120))
         draw.text((x + 2 * gap + size, y + size / 2), text, fill="black", font=font, anchor="lm")
     return np.array(panel)
 

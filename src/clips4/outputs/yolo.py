@@ -41,7 +41,7 @@ def data_yaml(folder: Path, names: Sequence[str]) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
-def link_picture(source: Path, link: Path) -> None:
+def link_image(source: Path, link: Path) -> None:
     """Let a picture appear under another name: as a link, or a copy on systems that permit none."""
     with replacing(link) as beside:
         try:

@@ -13,7 +13,7 @@ from clips4.regions.serialization import MAX_REGIONS, decode_regions, encode_reg
 from clips4.regions.superpixels import choose_implementation, superpixels
 from clips4.regions.ucm import Hierarchy, owt_ucm
 from clips4.utils.atomic_io import write_atomically
-from clips4.utils.cache import cache_root, content_key, picture_key, settings_key
+from clips4.utils.cache import cache_root, content_key, image_key, settings_key
 from clips4.utils.images import RGB
 
 REVISION = 3  # raised whenever the same settings come to give other regions
@@ -91,9 +91,9 @@ class RegionCache:
     def _path(self, image: RGB, edge_file: Path | None) -> Path:
         # an edge map that was made anew is another picture's, as far as regions go
         key = (
-            picture_key(image)
+            image_key(image)
             if edge_file is None
-            else content_key(picture_key(image).encode() + edge_file.suffix.encode() + edge_file.read_bytes())
+            else content_key(image_key(image).encode() + edge_file.suffix.encode() + edge_file.read_bytes())
         )
         return self.folder / f"{key}.png"
 

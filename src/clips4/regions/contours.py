@@ -47,21 +47,21 @@ def _resize(values: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.fl
 # --------------------------------------------------------------------------------------------- edge maps in a folder
 
 
-def find_edge_file(folder: Path, picture: Path) -> Path:
+def find_edge_file(folder: Path, image: Path) -> Path:
     """The edge map of a picture: ``FOLDER/PARENT/STEM.png``, or else ``FOLDER/STEM.png``; ``.npy`` likewise.
 
     Args:
         folder: of the edge maps.
-        picture: its file; PARENT is the name of the folder it lies in.
+        image: its file; PARENT is the name of the folder it lies in.
 
     Raises:
         UserError: there is none.
     """
-    for base in (folder / picture.parent.name, folder):
+    for base in (folder / image.parent.name, folder):
         for suffix in EDGE_SUFFIXES:
-            if (path := base / f"{picture.stem}{suffix}").is_file():
+            if (path := base / f"{image.stem}{suffix}").is_file():
                 return path
-    raise UserError(f"{picture}: no edge map {folder / picture.stem}.png or .npy; make one with your detector")
+    raise UserError(f"{image}: no edge map {folder / image.stem}.png or .npy; make one with your detector")
 
 
 def read_edge_map(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:

@@ -97,17 +97,17 @@ def _coarse_to_fine(image: RGB) -> Iterator[dict[str, Map]]:
     """Structure tensors (3, h, w) of the cues, by scale: a 16th of the picture's size, an 8th, ... the whole."""
     full = to_lab(image)
     half = _halve(full)
-    quarter_colours = _halve(_colour_shares(half))
+    quarter_colours = _halve(_color_shares(half))
     quarter_textons = _halve(_texton_shares(half[0]))
     levels: list[dict[str, Map]] = [
         {"brightness 1": structure_tensor(_blur(full[:1], 1.0)), "colour 1": structure_tensor(_blur(full[1:], 1.0))},
         {"brightness 2": structure_tensor(_blur(half[:1], 1.0)), "colour 2": structure_tensor(_blur(half[1:], 1.0))},
     ]
-    colours, textons = _blur(quarter_colours, 1.0), _blur(quarter_textons, 1.0)
+    colors, textons = _blur(quarter_colours, 1.0), _blur(quarter_textons, 1.0)
     for scale in (4, 8, 16):
         if scale > 4:
-            colours, textons = _blur(_halve(colours), 1.0), _blur(_halve(textons), 1.0)
-        levels.append({f"colours {scale}": _share_tensor(colours), f"textons {scale}": _share_tensor(textons)})
+            colors, textons = _blur(_halve(colors), 1.0), _blur(_halve(textons), 1.0)
+        levels.append({f"colours {scale}": _share_tensor(colors), f"textons {scale}": _share_tensor(textons)})
     yield from reversed(levels)
 
 
@@ -125,7 +125,7 @@ def to_lab(image: RGB) -> Map:
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-def _colour_shares(lab: Map) -> Map:
+def _color_shares(lab: Map) -> Map:
     """(3, H, W) Lab -> (32, H, W) shares of 8 bins of L and 12 of each of a and b; a value is shared by two bins."""
     return np.concatenate([_bins(lab[0], 0, 100, 8), _bins(lab[1], -60, 70, 12), _bins(lab[2], -70, 80, 12)])
 
@@ -155,17 +155,17 @@ def _k_means(vectors: Map) -> Map:
     draw = np.random.default_rng(0).integers(0, len(vectors), _TEXTON_SAMPLE)
     sample = vectors[draw]
     by_length = np.argsort((sample**2).sum(1), kind="stable")
-    centres = sample[by_length[np.linspace(0, len(sample) - 1, TEXTONS).astype(int)]]
+    centers = sample[by_length[np.linspace(0, len(sample) - 1, TEXTONS).astype(int)]]
     for _ in range(_TEXTON_ROUNDS):
-        nearest = _nearest(centres, sample)
+        nearest = _nearest(centers, sample)
         members = np.bincount(nearest, minlength=TEXTONS)[:, None]
         sums = np.stack([np.bincount(nearest, column, TEXTONS) for column in sample.T], 1)
-        centres = np.where(members > 0, sums / np.maximum(members, 1), centres).astype(np.float32)
-    return centres
+        centers = np.where(members > 0, sums / np.maximum(members, 1), centers).astype(np.float32)
+    return centers
 
 
-def _nearest(centres: Map, vectors: Map) -> NDArray[np.intp]:
-    return ((centres**2).sum(1) - 2 * vectors @ centres.T).argmin(1)
+def _nearest(centers: Map, vectors: Map) -> NDArray[np.intp]:
+    return ((centers**2).sum(1) - 2 * vectors @ centers.T).argmin(1)
 
 
 # ---------------------------------------------------------------------------------------------------- differences

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clips4.config import RegionConfig
-from clips4.outputs.charts import mean_colours, outlined
+from clips4.outputs.charts import mean_colors, outlined
 from clips4.regions.ucm import Hierarchy
 from clips4.utils.images import RGB, reduce_to
 
@@ -52,11 +52,9 @@ def hierarchy_page(
         regions = hierarchy.at_count(count)
         low = float(hierarchy.heights[hierarchy.count - count - 1]) if count < hierarchy.count else 0.0
         high = float(hierarchy.heights[hierarchy.count - count])
-        pictures = _img(outlined(image, regions), f"{count} regions") + _img(
-            mean_colours(image, regions), "mean colours"
-        )
+        images = _img(outlined(image, regions), f"{count} regions") + _img(mean_colors(image, regions), "mean colours")
         levels += (
-            f'<figure><div class="level">{pictures}</div>'
+            f'<figure><div class="level">{images}</div>'
             f"<figcaption>{count} regions: thresholds {low:.3f} to {high:.3f}</figcaption></figure>"
         )
     shown = "".join(f"<figure>{img}<figcaption>{text}</figcaption></figure>" for img, text in top)
@@ -71,8 +69,8 @@ def hierarchy_page(
     )
 
 
-def _img(picture: RGB, alt: str) -> str:
+def _img(image: RGB, alt: str) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(reduce_to(picture, _SIDE)).save(buffer, "JPEG", quality=88)
+    Image.fromarray(reduce_to(image, _SIDE)).save(buffer, "JPEG", quality=88)
     data = base64.b64encode(buffer.getvalue()).decode()
     return f'<img alt="{escape(alt)}" src="data:image/jpeg;base64,{data}">'

@@ -11,13 +11,13 @@ import numpy as np
 
 from clips4.config import RegionConfig, load_config
 from clips4.errors import UserError
-from clips4.outputs.charts import mean_colours, outlined
+from clips4.outputs.charts import mean_colors, outlined
 from clips4.regions.cache import RegionCache, makes_hierarchy
-from clips4.regions.workers import Outcome, for_each_picture
+from clips4.regions.workers import JobOutcome, for_each_image
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import cache_root
 from clips4.utils.images import RGB, encode_png, load_rgb, reduce_to
-from clips4.utils.listening import Listener
+from clips4.utils.progress import ProgressReporter
 
 Kind = Literal["png", "overlay", "page"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -65,7 +65,7 @@ class RegionWork:
 
 def overlay(image: RGB, regions: np.ndarray) -> RGB:
     """(H, W, 3) -> (H, 2 W + 4, 3), or (2 H + 4, W, 3) of a wide one: boundaries beside mean colours."""
-    drawn, means = outlined(image, regions), mean_colours(image, regions)
+    drawn, means = outlined(image, regions), mean_colors(image, regions)
     height, width = image.shape[:2]
     if width <= height:
         return np.concatenate([drawn, np.full((height, 4, 3), 255, np.uint8), means], 1)
@@ -121,8 +121,8 @@ def region_files(
     workers: int,
     long_side: int,
     device: str,
-    listener: Listener,
-) -> Outcome:
+    progress: ProgressReporter,
+) -> JobOutcome:
     """Make the regions of each picture, and write its files.
 
     What was made before is read from the cache, so that an interrupted run goes on where it stopped.
@@ -138,9 +138,9 @@ def region_files(
         out.mkdir(parents=True, exist_ok=True)
     if settings.edges is not None:
         _unambiguous(paths)
-    listener.stage("regions", len(paths))
+    progress.stage("regions", len(paths))
     work = RegionWork(settings, out, kinds, cache_root(), long_side, device)
-    return for_each_picture(work, paths, output_stems(paths), workers, listener)
+    return for_each_image(work, paths, output_stems(paths), workers, progress)
 
 
 def _unambiguous(paths: Sequence[Path]) -> None:

@@ -148,7 +148,7 @@ def merge_regions(arcs: Arcs, small: float = 0.0) -> Hierarchy:
     """
     areas = np.bincount(arcs.leaves.ravel()).tolist()
     count = len(areas)
-    neighbours: list[dict[int, list[float]]] = [{} for _ in range(count)]  # region -> [sum, length, strength]
+    neighbors: list[dict[int, list[float]]] = [{} for _ in range(count)]  # region -> [sum, length, strength]
     heap: list[tuple[float, int, int]] = []
 
     def strength(total: float, length: float, a: int, b: int) -> float:
@@ -161,8 +161,8 @@ def merge_regions(arcs: Arcs, small: float = 0.0) -> Hierarchy:
         heapq.heappush(heap, (arc[2], a, b) if a < b else (arc[2], b, a))
 
     for (a, b), total, length in zip(arcs.pairs.tolist(), arcs.sums.tolist(), arcs.lengths.tolist(), strict=True):
-        neighbours[a][b] = neighbours[b][a] = [total, length, strength(total, length, a, b)]
-        heap.append((neighbours[a][b][2], a, b))
+        neighbors[a][b] = neighbors[b][a] = [total, length, strength(total, length, a, b)]
+        heap.append((neighbors[a][b][2], a, b))
     heapq.heapify(heap)
 
     node = list(range(count))  # the tree's node that a region stands for
@@ -171,21 +171,21 @@ def merge_regions(arcs: Arcs, small: float = 0.0) -> Hierarchy:
     height = 0.0
     while heap:
         weakest, a, b = heapq.heappop(heap)
-        found = neighbours[a].get(b)
+        found = neighbors[a].get(b)
         if found is None or found[2] != weakest:
             continue  # out of date
-        if len(neighbours[a]) < len(neighbours[b]):
+        if len(neighbors[a]) < len(neighbors[b]):
             a, b = b, a  # the one with more neighbours keeps its name, so that few arcs change
         height = max(height, weakest)  # rounding only
         merges.append((node[a], node[b]))
         heights.append(height)
         node[a] = count + len(merges) - 1
-        around, other = neighbours[a], neighbours[b]
+        around, other = neighbors[a], neighbors[b]
         del around[b], other[a]
         was_small = areas[a] < small
         areas[a] += areas[b]
         for region, arc in other.items():
-            there = neighbours[region]
+            there = neighbors[region]
             del there[b]
             if region in around:
                 shared = around[region]
@@ -196,7 +196,7 @@ def merge_regions(arcs: Arcs, small: float = 0.0) -> Hierarchy:
             for region, arc in around.items():
                 if region not in other:
                     push(arc, a, region)
-        neighbours[b] = {}
+        neighbors[b] = {}
     return Hierarchy(arcs.leaves, np.array(merges, np.int32).reshape(-1, 2), np.array(heights, np.float32))
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 from clips4.data.image_folder import Skipped
 from clips4.errors import UserError
 from clips4.utils.interrupts import deferred_interrupt
-from clips4.utils.listening import Listener
+from clips4.utils.progress import ProgressReporter
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 _AHEAD = 2  # pictures per worker that are handed out at a time, so that Ctrl-C need not wait for many
 
 
 @dataclass
-class Outcome:
+class JobOutcome:
     """What became of the pictures.
 
     Attributes:
@@ -34,9 +34,13 @@ class Outcome:
     interrupted: bool = False
 
 
-def for_each_picture(
-    work: Callable[[Path, str], None], paths: Sequence[Path], stems: Sequence[str], workers: int, listener: Listener
-) -> Outcome:
+def for_each_image(
+    work: Callable[[Path, str], None],
+    paths: Sequence[Path],
+    stems: Sequence[str],
+    workers: int,
+    progress: ProgressReporter,
+) -> JobOutcome:
     """Call ``work(path, stem)`` for every picture.
 
     Args:
@@ -44,12 +48,12 @@ def for_each_picture(
         paths: pictures.
         stems: their names among the files written.
         workers: processes; with 1 the work is done in this one.
-        listener: told of each picture that is done or skipped.
+        progress: told of each picture that is done or skipped.
 
     Raises:
         UserError: a worker died.
     """
-    outcome = Outcome()
+    outcome = JobOutcome()
     tasks = list(zip(paths, stems, strict=True))
     with deferred_interrupt() as interrupted:
         if workers <= 1:
@@ -57,9 +61,9 @@ def for_each_picture(
                 if interrupted():
                     outcome.interrupted = True
                     break
-                _note(outcome, path, attempt(work, path, stem), listener)
+                _note(outcome, path, attempt(work, path, stem), progress)
         else:
-            _in_pool(work, tasks, workers, interrupted, outcome, listener)
+            _in_pool(work, tasks, workers, interrupted, outcome, progress)
     return outcome
 
 
@@ -68,8 +72,8 @@ def _in_pool(
     tasks: list[tuple[Path, str]],
     workers: int,
     interrupted: Callable[[], bool],
-    outcome: Outcome,
-    listener: Listener,
+    outcome: JobOutcome,
+    progress: ProgressReporter,
 ) -> None:
     left, running = iter(tasks), dict[Future[str | None], Path]()
     try:
@@ -80,7 +84,7 @@ def _in_pool(
                 if not running:
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    _note(outcome, running.pop(future), future.result(), listener)
+                    _note(outcome, running.pop(future), future.result(), progress)
     except BrokenProcessPool:
         raise UserError("a worker process died, perhaps for lack of memory; give fewer --workers")
     outcome.interrupted = interrupted() and len(outcome.done) + len(outcome.skipped) < len(tasks)
@@ -95,12 +99,12 @@ def attempt(work: Callable[[Path, str], None], path: Path, stem: str) -> str | N
     return None
 
 
-def _note(outcome: Outcome, path: Path, reason: str | None, listener: Listener) -> None:
+def _note(outcome: JobOutcome, path: Path, reason: str | None, progress: ProgressReporter) -> None:
     if reason is None:
         outcome.done.append(path)
     else:
         outcome.skipped.append(Skipped(path, reason))
-    listener.advance({})
+    progress.advance({})
 
 
 def _context() -> multiprocessing.context.BaseContext:

@@ -27,16 +27,16 @@ from clips4.models.teachers.base import load_teacher, pinned
 from clips4.models.teachers.text_cache import cached_class_vectors
 from clips4.regions.cache import RegionCache
 from clips4.training.log import LOG, RunLog
-from clips4.training.optim import build_optimiser, set_rates
+from clips4.training.optim import build_optimizer, set_rates
 from clips4.training.precompute import prepare
 from clips4.training.prototype_fitting import fit_to_student
-from clips4.training.stall_monitor import told_of_stalls
+from clips4.training.stall_monitor import warn_on_stall
 from clips4.training.state import RunState, check_resumable, run_facts
 from clips4.training.teacher_cache import plan_teacher_maps
 from clips4.utils import distributed
 from clips4.utils.devices import make_fabric
 from clips4.utils.interrupts import deferred_interrupt
-from clips4.utils.listening import Listener, Silent
+from clips4.utils.progress import NoProgress, ProgressReporter
 
 
 class Interrupted(Exception):
@@ -47,7 +47,7 @@ class Interrupted(Exception):
         self.step = step
 
 
-class Watcher(Protocol):
+class Callback(Protocol):
     """Looks at the student while it is trained."""
 
     def __call__(self, step: int, student: Embedder, prototypes: Prototypes) -> dict[str, float]:
@@ -61,14 +61,14 @@ class TrainResult:
     Attributes:
         run: its folder.
         steps: the step it stands at.
-        pictures: how many are trained on.
+        images: how many are trained on.
         skipped: those left out, with the reason.
         left_out_steps: steps whose loss or gradient was not finite.
     """
 
     run: Path
     steps: int
-    pictures: int
+    images: int
     skipped: list[Skipped]
     left_out_steps: int = 0
 
@@ -80,8 +80,8 @@ def train(
     run: Path,
     resume: bool = False,
     device: str = "auto",
-    listener: Listener | None = None,
-    watcher: Watcher | None = None,
+    progress: ProgressReporter | None = None,
+    callback: Callback | None = None,
 ) -> TrainResult:
     """Train a student on unlabelled pictures.
 
@@ -89,15 +89,15 @@ def train(
     as one of batch n * B does.
 
     Args:
-        paths: picture files, or tar shards, as ``data.sources.find_pictures`` finds them; broken pictures are skipped
-            and reported in the result.
+        paths: picture files, or tar shards, as ``find_training_images`` finds them; broken ones are skipped and reported in the
+            result.
         classes: the known classes.
         config: everything else.
         run: folder to write checkpoints and ``log.jsonl`` to.
         resume: go on from the newest checkpoint of ``run``; the result is the same as without the interruption.
         device: "auto", "cpu", "cuda" or "mps".
-        listener: is told of each stage and step.
-        watcher: is shown the student every ``train.watch_every`` steps.
+        progress: is told of each stage and step.
+        callback: is shown the student every ``train.watch_every`` steps.
 
     Raises:
         UserError: nothing to train on, a run in the way, or a configuration other than the one resumed.
@@ -112,13 +112,13 @@ def train(
     source = open_source(paths)
     fabric = make_fabric(device, config.train.precision)
     rank, world = distributed.rank(), distributed.world_size()
-    listener = listener if listener and rank == 0 else Silent()
+    progress = progress if progress and rank == 0 else NoProgress()
     if rank == 0:
         clear_leftovers(run)
 
     # what is trained, and what guides it
     torch.manual_seed(config.train.seed)
-    checkpoint = load_checkpoint(run, resuming=True, say=listener.say) if resume and checkpoint_folders(run) else None
+    checkpoint = load_checkpoint(run, resuming=True, log=progress.log) if resume and checkpoint_folders(run) else None
     teacher_settings = pinned(config.teacher, checkpoint.config.teacher) if checkpoint else config.teacher
     teacher = load_teacher(teacher_settings).to(fabric.device)
     # the run remembers which weights it learnt from: a commit of the hub, or a folder's whole path
@@ -126,21 +126,21 @@ def train(
     student = checkpoint.student if checkpoint else build_student(config.student, teacher.embed_dim)
     student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # depthwise convolutions run faster so
     text = cached_class_vectors(teacher, classes, load_templates(config.teacher.templates))
-    teacher_maps = plan_teacher_maps(teacher, source, text, config, fabric.device, listener)
+    teacher_maps = plan_teacher_maps(teacher, source, text, config, fabric.device, progress)
     regions = RegionCache(config.regions)
     facts = run_facts(source, config, world)
     if checkpoint:  # before anything of the run is written anew
         check_resumable(checkpoint, config, classes, facts, run)
-    prepared = prepare(source, classes, config, text, regions, teacher_maps, run, listener)
+    prepared = prepare(source, classes, config, text, regions, teacher_maps, run, progress)
 
     # where it stands
     averaged = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema)) if config.train.ema else None
     if averaged:
         averaged.to(fabric.device)
-    model, optimiser = fabric.setup(student, build_optimiser(student, config.train))
+    model, optimizer = fabric.setup(student, build_optimizer(student, config.train))
     state = RunState(
         student,
-        optimiser.optimizer,
+        optimizer.optimizer,
         averaged,
         getattr(fabric.strategy.precision, "scaler", None),
         prepared.prototypes,
@@ -152,24 +152,24 @@ def train(
     scaled = state.scaler is not None  # the scaler lowers its scale by looking at gradients that are not finite
 
     # the loop
-    listener.stage("training", config.train.steps - state.step)
+    progress.stage("training", config.train.steps - state.step)
     run.mkdir(parents=True, exist_ok=True)
     drawn = -(-config.objective.contrast_pixels // (config.train.batch * world))
     kept = teacher_maps if teacher_maps.keep else None
     make_item = ItemMaker(regions, kept, config.data, student.stride, config.train.seed, drawn)
     read = None if teacher_maps.keep else teacher_maps.compute
     pin = fabric.device.type == "cuda"
-    feed = told_of_stalls(
+    feed = warn_on_stall(
         training_batches(source, prepared.skipped, make_item, config, state.step, rank, world, pin, read),
         config.train.stall,
-        lambda seconds: listener.say(f"waiting for the pictures of step {state.step + 1} since {seconds:.0f} s"),
+        lambda seconds: progress.log(f"waiting for the pictures of step {state.step + 1} since {seconds:.0f} s"),
     )
     started = time.perf_counter()
     model.train()
     with RunLog(run / LOG, state.step, rank == 0) as write_log, deferred_interrupt() as interrupted:
         while state.step < config.train.steps:
             torch.manual_seed(seeded(config.train.seed, STEP, state.step).initial_seed())
-            factor = set_rates(state.optimiser, state.step, config.train)
+            factor = set_rates(state.optimizer, state.step, config.train)
             prototypes = torch.cat([known, state.unknown])
             terms: list[Terms] = []
             names: list[str] = []
@@ -193,17 +193,17 @@ def train(
                         )
                     )
                     fabric.backward(terms[-1].total / config.train.accumulate)
-            norm = fabric.clip_gradients(model, optimiser, max_norm=config.train.clip, error_if_nonfinite=False)
+            norm = fabric.clip_gradients(model, optimizer, max_norm=config.train.clip, error_if_nonfinite=False)
             values = _read_values(terms, norm, interrupted())
             stop, finite = values.pop("interrupted") > 0, all(map(math.isfinite, values.values()))
             if finite or scaled:
-                optimiser.step()
+                optimizer.step()
             if finite:
                 guidance = torch.cat([t.guidance for t in terms])
                 state.unknown = update_unknown(state.unknown, known, guidance, config.prototypes.step)
                 if state.averaged:
                     state.averaged.update_parameters(student)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             state.step += 1
             state.left_out += not finite
             state.failures = 0 if finite or (scaled and math.isfinite(values["loss"])) else state.failures + 1
@@ -211,15 +211,15 @@ def train(
                 problem = _problem(state, values, names)
                 if state.failures >= config.train.patience:
                     raise UserError(problem)
-                listener.say(problem)
+                progress.log(problem)
 
             now = time.perf_counter()
             line = {"step": state.step, "seconds": round(now - started, 4), "rate_factor": factor, **values}
             started = now
-            if watcher and config.train.watch_every and state.step % config.train.watch_every == 0:
-                line |= _watch(watcher, state)
+            if callback and config.train.watch_every and state.step % config.train.watch_every == 0:
+                line |= _run_callback(callback, state)
             write_log(line)
-            listener.advance({name: values[name] for name in ("loss", "contrast", "embedding", "semantic")})
+            progress.advance({name: values[name] for name in ("loss", "contrast", "embedding", "semantic")})
             if state.step == config.train.steps:
                 state.prototypes = fit_to_student(
                     state.current_prototypes(),
@@ -229,14 +229,14 @@ def train(
                     regions,
                     teacher_maps,
                     fabric.device,
-                    listener,
+                    progress,
                 )
             stop = interrupted() if world == 1 else stop  # several ranks have to agree, and have, within the step
             if rank == 0 and (stop or state.step % config.train.save_every == 0 or state.step == config.train.steps):
                 state.save(run, config, facts)
             if stop:
                 raise Interrupted(state.step)
-    return TrainResult(run, state.step, prepared.pictures, list(prepared.skipped.values()), state.left_out)
+    return TrainResult(run, state.step, prepared.images, list(prepared.skipped.values()), state.left_out)
 
 
 def _read_values(terms: Sequence[Terms], norm: Tensor | None, interrupted: bool) -> dict[str, float]:
@@ -248,7 +248,7 @@ def _read_values(terms: Sequence[Terms], norm: Tensor | None, interrupted: bool)
     return dict(zip(("loss", "contrast", "embedding", "semantic", "norm", "interrupted"), values, strict=True))
 
 
-def _watch(watcher: Watcher, state: RunState) -> dict[str, float]:
+def _run_callback(callback: Callback, state: RunState) -> dict[str, float]:
     """Show the student in eval mode; only the first rank looks."""
     if distributed.rank():
         return {}
@@ -256,7 +256,7 @@ def _watch(watcher: Watcher, state: RunState) -> dict[str, float]:
     training = student.training
     student.eval()
     with torch.no_grad():
-        figures = watcher(state.step, student, state.current_prototypes())
+        figures = callback(state.step, student, state.current_prototypes())
     student.train(training)
     return figures
 

@@ -6,7 +6,7 @@ from clips4.config import TrainConfig
 from clips4.models.student import Embedder
 
 
-def build_optimiser(student: Embedder, config: TrainConfig) -> torch.optim.AdamW:
+def build_optimizer(student: Embedder, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW with a rate for the backbone and one for the head; what is frozen stays out."""
     groups = [(student.backbone, config.backbone_rate), (student.head, config.rate)]
     trained = [([p for p in module.parameters() if p.requires_grad], rate) for module, rate in groups]
@@ -22,9 +22,9 @@ def learning_rate_factor(step: int, config: TrainConfig) -> float:
     return warm * (1 - step / config.steps) ** config.power
 
 
-def set_rates(optimiser: torch.optim.Optimizer, step: int, config: TrainConfig) -> float:
+def set_rates(optimizer: torch.optim.Optimizer, step: int, config: TrainConfig) -> float:
     """Set the rates of a step; returns their factor."""
     factor = learning_rate_factor(step, config)
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = factor * group["base_rate"]
     return factor

@@ -30,22 +30,22 @@ from clips4.regions.cache import RegionCache
 from clips4.utils import distributed
 from clips4.utils.atomic_io import whole_folder
 from clips4.utils.cache import settings_key
-from clips4.utils.listening import Listener
+from clips4.utils.progress import ProgressReporter
 
 BANK_SEGMENTS = 4096  # kept with the run at most, of the ``prototypes.sample`` segments drawn at random
-FOLDER, PICTURES, VECTORS = "prepared", "pictures.json", "prototypes.safetensors"
+FOLDER, IMAGES, VECTORS = "prepared", "pictures.json", "prototypes.safetensors"
 
 
 class Prepared(NamedTuple):
     """What the loop needs that is computed once.
 
     Attributes:
-        pictures: how many are trained on.
+        images: how many are trained on.
         skipped: those left out, with the reason, by their numbers in the source.
         prototypes: as they start.
     """
 
-    pictures: int
+    images: int
     skipped: dict[int, Skipped]
     prototypes: Prototypes
 
@@ -58,7 +58,7 @@ def prepare(
     regions: RegionCache,
     teacher_maps: TeacherMaps,
     run: Path,
-    listener: Listener,
+    progress: ProgressReporter,
 ) -> Prepared:
     """Read each usable picture once, or take what a run that stands there already has found.
 
@@ -82,16 +82,16 @@ def prepare(
     skipped: list[tuple[int, str, str]] = []
     with_prototypes = config.objective.mode == "clips4"
     usable, rank, world = 0, distributed.rank(), distributed.world_size()
-    listener.stage("reading pictures", source.count(rank, world))
+    progress.stage("reading pictures", source.count(rank, world))
     for number, path, image in source.once(config.data.long_side, rank, world):
         if isinstance(image, str):
             skipped.append((number, str(path), image))
         else:
             at_picture = torch.from_numpy(regions(image, path))
             if with_prototypes:
-                search.add(picture_segments(teacher_maps(image), at_picture, config.segments)[0], number)
+                search.add(image_segments(teacher_maps(image), at_picture, config.segments)[0], number)
             usable += 1
-        listener.advance({})
+        progress.advance({})
     usable = sum(distributed.gather_objects(usable))
     left_out = sorted(part for share in distributed.gather_objects(skipped) for part in share)
     if not usable:
@@ -110,7 +110,7 @@ def prepare(
     return found
 
 
-def picture_segments(pixel_map: Tensor, regions: Tensor, config: SegmentConfig) -> tuple[Tensor, Tensor]:
+def image_segments(pixel_map: Tensor, regions: Tensor, config: SegmentConfig) -> tuple[Tensor, Tensor]:
     """The teacher segments (S, D) of one picture, its (H, W) regions brought to the map's (D, h, w) resolution; and
     the (h, w) segment of each position."""
     pixel_map = F.normalize(pixel_map.float(), dim=0)
@@ -125,14 +125,14 @@ def _write(folder: Path, key: str, prepared: Prepared) -> None:
         vectors |= {"bank": prototypes.bank} if prototypes.bank is not None else {}
         save_file({name: value.contiguous() for name, value in vectors.items()}, beside / VECTORS)
         skipped = [[number, str(path), reason] for number, (path, reason) in prepared.skipped.items()]
-        text = json.dumps({"key": key, "pictures": prepared.pictures, "skipped": skipped}, indent=2)
-        (beside / PICTURES).write_text(text + "\n", encoding="utf-8")
+        text = json.dumps({"key": key, "pictures": prepared.images, "skipped": skipped}, indent=2)
+        (beside / IMAGES).write_text(text + "\n", encoding="utf-8")
 
 
 def _read(folder: Path, key: str, classes: ClassList) -> Prepared | None:
     """What was prepared with the same key; None where there is nothing whole."""
     try:
-        found = json.loads((folder / PICTURES).read_text(encoding="utf-8"))
+        found = json.loads((folder / IMAGES).read_text(encoding="utf-8"))
         if found["key"] != key:
             return None
         skipped = {int(number): Skipped(Path(path), str(reason)) for number, path, reason in found["skipped"]}

@@ -18,19 +18,19 @@ from torch import Tensor
 from clips4.config import Config, PrototypeConfig
 from clips4.data.image_source import Source
 from clips4.data.rng import SAMPLE, seeded
-from clips4.inference.tta import at_reading_size
-from clips4.method.prototypes import known_prototypes, mixture_prototypes, spoken
+from clips4.inference.tta import at_inference_size
+from clips4.method.prototypes import known_prototypes, mixture_prototypes, text_dimensions
 from clips4.method.segments import flatten_pixels, pool
 from clips4.models.checkpoint import Prototypes
 from clips4.models.student import Embedder
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
-from clips4.training.precompute import BANK_SEGMENTS, picture_segments
+from clips4.training.precompute import BANK_SEGMENTS, image_segments
 from clips4.utils import distributed
 from clips4.utils.images import RGB
-from clips4.utils.listening import Listener
+from clips4.utils.progress import ProgressReporter
 
-PICTURES = 512  # looked at, spread over the set; what is held of them takes some 200 MB
+IMAGES = 512  # looked at, spread over the set; what is held of them takes some 200 MB
 
 
 @torch.no_grad()
@@ -42,18 +42,18 @@ def fit_to_student(
     regions: RegionCache,
     teacher_maps: TeacherMaps,
     device: torch.device,
-    listener: Listener,
+    progress: ProgressReporter,
 ) -> Prototypes:
     """The prototypes of a run with those the student is to be asked with, and a bank of segments as both see them.
 
     Args:
         prototypes: of the run, as training left them.
         student: trained, on its device.
-        source: the pictures of the run; ``PICTURES`` of them are read, shared out over ranks.
+        source: the pictures of the run; ``IMAGES`` of them are read, shared out over ranks.
         config: of the run.
         regions, teacher_maps: of the run; mostly from their caches.
         device: where the student is.
-        listener: is told of the stage and of each picture.
+        progress: is told of the stage and of each picture.
 
     Returns:
         The same with ``fitted``, ``bank`` and ``student_bank``; as they came where the run wants no fit.
@@ -63,17 +63,17 @@ def fit_to_student(
     training = student.training
     student.eval()
     rank, world = distributed.rank(), distributed.world_size()
-    listener.stage("fitting prototypes", 0)
+    progress.stage("fitting prototypes", 0)
     teacher_side, student_side, pixels = [], [], []
-    for number, (path, image) in enumerate(source.sample(PICTURES, config.data.long_side)):
+    for number, (path, image) in enumerate(source.sample(IMAGES, config.data.long_side)):
         if number % world == rank:
-            z = student(at_reading_size(image, config.data.inference_side).to(device))
+            z = student(at_inference_size(image, config.data.inference_side).to(device))
             seen = _segments_of_both(image, path, z, config, regions, teacher_maps)
             teacher_side.append(seen[0].half())
             student_side.append(seen[1].half())
             halved = F.avg_pool2d(z, 2, ceil_mode=True, count_include_pad=False)  # neighbours are all but equal
             pixels.append(F.normalize(flatten_pixels(halved), dim=1).half().cpu())
-            listener.advance({})
+            progress.advance({})
     student.train(training)
 
     nothing = prototypes.text.new_empty(0, prototypes.text.shape[1]).half()
@@ -94,21 +94,21 @@ def fit_to_student(
 
 
 def _fitted(
-    start: Tensor, prototypes: Prototypes, pixels: Tensor, picture: Tensor, pictures: int, settings: PrototypeConfig
+    start: Tensor, prototypes: Prototypes, pixels: Tensor, image: Tensor, images: int, settings: PrototypeConfig
 ) -> Tensor:
     """(K + U, D) the prototypes as the student's pixels (P, D) have them; the known begin at ``start`` (K, D)."""
     known, unknown = prototypes.known.to(start), prototypes.unknown.to(start)
     # prototypes of names stay where names are; what the student is less sure of counts less in their sums
-    dimensions = spoken(prototypes.text).to(start.device).expand(len(known), -1)
+    dimensions = text_dimensions(prototypes.text).to(start.device).expand(len(known), -1)
     prior, tau = settings.prior * known, settings.mixture_temperature
     if settings.unknown_in_fit:
         begin = torch.cat([start, unknown])
         prior = torch.cat([prior, settings.prior * unknown])
         dimensions = torch.cat([dimensions, torch.ones_like(unknown, dtype=torch.bool)])
-        return mixture_prototypes(begin, pixels, picture, pictures, tau, settings.rounds, prior, dimensions)
-    known = mixture_prototypes(start, pixels, picture, pictures, tau, settings.rounds, prior, dimensions)
+        return mixture_prototypes(begin, pixels, image, images, tau, settings.rounds, prior, dimensions)
+    known = mixture_prototypes(start, pixels, image, images, tau, settings.rounds, prior, dimensions)
     # the unknown compete with the known for the pixels, and are moved once by what they win
-    moved = mixture_prototypes(torch.cat([known, unknown]), pixels, picture, pictures, tau, 1)
+    moved = mixture_prototypes(torch.cat([known, unknown]), pixels, image, images, tau, 1)
     return torch.cat([known, moved[len(known) :]])
 
 
@@ -117,6 +117,6 @@ def _segments_of_both(
 ) -> tuple[Tensor, Tensor]:
     """(S, D) the teacher's segments of a picture, and (S, D) the student's embedding of the same pixels."""
     pixel_map = teacher_maps(image)
-    vectors, labels = picture_segments(pixel_map, torch.from_numpy(regions(image, path)), config.segments)
+    vectors, labels = image_segments(pixel_map, torch.from_numpy(regions(image, path)), config.segments)
     at_map = F.interpolate(z, pixel_map.shape[1:], mode="bilinear", antialias=True, align_corners=False).cpu()
     return vectors.cpu(), pool(flatten_pixels(at_map), labels.flatten().cpu(), len(vectors))

@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def told_of_stalls(items: Iterator[T], seconds: float, tell: Callable[[float], None]) -> Iterator[T]:
+def warn_on_stall(items: Iterator[T], seconds: float, tell: Callable[[float], None]) -> Iterator[T]:
     """Pass items on; while the next one is waited for, call ``tell`` after every ``seconds`` with the time waited.
 
     Args:
@@ -17,7 +17,7 @@ def told_of_stalls(items: Iterator[T], seconds: float, tell: Callable[[float], N
     """
     while True:
         arrived = threading.Event()
-        watch = threading.Thread(target=_watch, args=(arrived, seconds, tell), daemon=True)
+        watch = threading.Thread(target=_run_callback, args=(arrived, seconds, tell), daemon=True)
         watch.start()
         try:
             item = next(items)
@@ -29,7 +29,7 @@ def told_of_stalls(items: Iterator[T], seconds: float, tell: Callable[[float], N
         yield item
 
 
-def _watch(arrived: threading.Event, seconds: float, tell: Callable[[float], None]) -> None:
+def _run_callback(arrived: threading.Event, seconds: float, tell: Callable[[float], None]) -> None:
     waited = 0.0
     while not arrived.wait(seconds):
         waited += seconds

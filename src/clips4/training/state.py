@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from clips4.config import Config
 from clips4.data.class_names import ClassList
-from clips4.data.image_source import PictureShards, Source
+from clips4.data.image_source import ImageShards, Source
 from clips4.errors import UserError
 from clips4.models.checkpoint import Checkpoint, Prototypes, load_state, save_checkpoint
 from clips4.models.student import Embedder
@@ -35,7 +35,7 @@ class RunState:
     """
 
     student: Embedder
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     averaged: AveragedModel | None
     scaler: torch.amp.GradScaler | None
     prototypes: Prototypes
@@ -59,7 +59,7 @@ class RunState:
     def save(self, run: Path, config: Config, facts: dict[str, Any]) -> None:
         """Write a checkpoint."""
         state = {
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self.optimizer.state_dict(),
             "student": self.student.state_dict() if self.averaged else None,
             "averaged": self.averaged.state_dict() if self.averaged else None,
             "scaler": self.scaler.state_dict() if self.scaler else None,
@@ -74,7 +74,7 @@ class RunState:
         state = load_state(checkpoint)
         # where an average is kept, it is what the checkpoint's own weights are
         self.student.load_state_dict(state["student"] or checkpoint.student.state_dict())
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimiser"])
         if self.averaged:
             self.averaged.load_state_dict(state["averaged"])
         if self.scaler:
@@ -85,7 +85,7 @@ class RunState:
 
 def run_facts(source: Source, config: Config, world: int) -> dict[str, Any]:
     """What weights depend on besides configuration and classes, for the checkpoint's card."""
-    streams = isinstance(source, PictureShards)
+    streams = isinstance(source, ImageShards)
     return {
         "pictures": source.digest,
         "pictures_per_step": config.train.batch * config.train.accumulate * world,

@@ -13,7 +13,7 @@ from clips4.models.teachers.base import Teacher
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.models.teachers.projection import fit_basis
 from clips4.utils.images import to_tensor
-from clips4.utils.listening import Listener
+from clips4.utils.progress import ProgressReporter
 
 _SAMPLED, _POSITIONS = 32, 512  # pictures read for a basis; positions of each
 _BYTES = 2  # half precision
@@ -32,7 +32,7 @@ def estimate_bytes(count: int, sizes: Sequence[tuple[int, int]], long_side: int,
 
 
 def plan_teacher_maps(
-    teacher: Teacher, source: Source, text: Tensor, config: Config, device: torch.device, listener: Listener
+    teacher: Teacher, source: Source, text: Tensor, config: Config, device: torch.device, progress: ProgressReporter
 ) -> TeacherMaps:
     """The teacher's maps, cached where they fit ``teacher.cache_gib`` and computed on the fly where they do not.
 
@@ -42,7 +42,7 @@ def plan_teacher_maps(
         text: (K, D) class vectors; with ``teacher.cache_dims`` they are kept exactly.
         config: of the run.
         device: where the teacher is.
-        listener: is told what was decided.
+        progress: is told what was decided.
 
     Raises:
         UserError: ``teacher.cache_dims`` is too few for the classes, or more than D.
@@ -57,14 +57,14 @@ def plan_teacher_maps(
     gib = estimate_bytes(count, sizes, config.data.long_side, teacher.patch_stride, dims) / 2**30
     needs = f"teacher's maps of {count} pictures need some {gib:.2g} GiB"
     if gib > config.teacher.cache_gib:
-        listener.say(f"{needs}, more than teacher.cache_gib = {config.teacher.cache_gib:g}: computed in every step")
+        progress.log(f"{needs}, more than teacher.cache_gib = {config.teacher.cache_gib:g}: computed in every step")
         return TeacherMaps(teacher, device, keep=False)
     basis = None
     if dims < teacher.embed_dim:
         basis = fit_basis(text, _sample(teacher, source, config.data.long_side, device), dims)
     maps = TeacherMaps(teacher, device, basis=basis)
     kept = f", {dims} of {teacher.embed_dim} dimensions" if basis is not None else ""
-    listener.say(f"{needs}: computed once and kept in {maps.folder}{kept}")
+    progress.log(f"{needs}: computed once and kept in {maps.folder}{kept}")
     return maps
 
 

@@ -27,6 +27,6 @@ def content_key(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
 
-def picture_key(image: NDArray[np.uint8]) -> str:
+def image_key(image: NDArray[np.uint8]) -> str:
     """A name for a decoded picture (H, W, 3) by its size and pixels."""
     return content_key(repr(image.shape).encode() + image.tobytes())

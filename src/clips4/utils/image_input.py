@@ -13,13 +13,13 @@ from typing_extensions import TypeIs
 from clips4.errors import UserError
 from clips4.utils.images import MAX_PIXELS, RGB, deep_to_8bit, load_rgb, pil_to_rgb
 
-Picture = str | Path | Image.Image | NDArray[Any] | Tensor
-Pictures = list[Any] | tuple[Picture, ...]  # lists are invariant: any list of pictures
+ImageInput = str | Path | Image.Image | NDArray[Any] | Tensor
+ImageInputs = list[Any] | tuple[ImageInput, ...]  # lists are invariant: any list of pictures
 
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/")  # two letters at least: C:/ is a drive
 
 
-def is_many(images: Picture | Pictures) -> TypeIs[Pictures]:
+def is_many(images: ImageInput | ImageInputs) -> TypeIs[ImageInputs]:
     """Whether a list or tuple of pictures was given rather than one.
 
     Raises:
@@ -32,38 +32,38 @@ def is_many(images: Picture | Pictures) -> TypeIs[Pictures]:
     return True
 
 
-def picture_name(picture: Picture, number: int = 0) -> str:
+def input_name(image: ImageInput, number: int = 0) -> str:
     """What a picture is called in messages: its file, or its place among those given."""
-    return str(picture) if isinstance(picture, (str, Path)) else f"picture {number + 1}"
+    return str(image) if isinstance(image, (str, Path)) else f"picture {number + 1}"
 
 
-def read_picture(picture: Picture) -> RGB:
+def as_rgb(image: ImageInput) -> RGB:
     """(H, W, 3) uint8 of a picture in any form, as a viewer would show it (see ``images.load_rgb``).
 
     Args:
-        picture: a path; a PIL image; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, of uint16 (scaled
+        image: a path; a PIL image; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, of uint16 (scaled
             as 16-bit files are) or of floats in [0, 1]; or a tensor (3, H, W) of uint8 or of floats in [0, 1].
 
     Raises:
         UserError: an address, an unreadable file or image, too many pixels, a wrong shape or type, NaN, or floats
             outside [0, 1].
     """
-    if isinstance(picture, (str, Path)):
-        if _ADDRESS.match(str(picture)):
-            raise UserError(f"{picture}: addresses are not fetched; download the picture and give its path")
-        return load_rgb(picture)
-    if isinstance(picture, Image.Image):
-        _check_size(picture.height, picture.width)
+    if isinstance(image, (str, Path)):
+        if _ADDRESS.match(str(image)):
+            raise UserError(f"{image}: addresses are not fetched; download the picture and give its path")
+        return load_rgb(image)
+    if isinstance(image, Image.Image):
+        _check_size(image.height, image.width)
         try:
-            return pil_to_rgb(ImageOps.exif_transpose(picture))
+            return pil_to_rgb(ImageOps.exif_transpose(image))
         except (OSError, ValueError, SyntaxError, EOFError) as error:  # a file that PIL opened, and reads only now
             raise UserError(f"damaged picture ({error}); copy it again from its source")
-    if isinstance(picture, Tensor):
-        if picture.ndim != 3 or picture.shape[0] != 3:
-            raise UserError(f"a tensor picture is (3, H, W), got {tuple(picture.shape)}")
-        values = picture.detach().cpu().permute(1, 2, 0)
-        picture = (values.float() if values.is_floating_point() else values).numpy()  # NumPy has no bfloat16
-    return _array_to_rgb(np.asarray(picture))
+    if isinstance(image, Tensor):
+        if image.ndim != 3 or image.shape[0] != 3:
+            raise UserError(f"a tensor picture is (3, H, W), got {tuple(image.shape)}")
+        values = image.detach().cpu().permute(1, 2, 0)
+        image = (values.float() if values.is_floating_point() else values).numpy()  # NumPy has no bfloat16
+    return _array_to_rgb(np.asarray(image))
 
 
 def _array_to_rgb(array: NDArray[Any]) -> RGB:

@@ -61,11 +61,11 @@ def _read_list(path: Path) -> list[Path]:
         lines = path.read_text("utf-8").splitlines()
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file in UTF-8; a list holds one path per line")
-    pictures = [(number, path.parent / line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
-    for number, picture in pictures:
-        if not picture.is_file():
-            raise UserError(f"{path}, line {number}: {picture}: no such file")
-    return [picture for _, picture in pictures]
+    images = [(number, path.parent / line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    for number, image in images:
+        if not image.is_file():
+            raise UserError(f"{path}, line {number}: {image}: no such file")
+    return [image for _, image in images]
 
 
 def load_rgb(path: str | Path) -> RGB:
@@ -156,23 +156,23 @@ def palette(count: int) -> NDArray[np.uint8]:
     """(count, 3) distinct colours, the same for every run: hues by the golden angle, three levels of light."""
     import colorsys
 
-    colours = []
+    colors = []
     for index in range(count):
         hue = (0.02 + index * 0.61803398875) % 1
         light = (0.50, 0.66, 0.38)[index % 3]
         saturation = (0.78, 0.62, 0.70)[(index // 3) % 3]
-        colours.append([round(255 * c) for c in colorsys.hls_to_rgb(hue, light, saturation)])
-    return np.array(colours, np.uint8).reshape(-1, 3)
+        colors.append([round(255 * c) for c in colorsys.hls_to_rgb(hue, light, saturation)])
+    return np.array(colors, np.uint8).reshape(-1, 3)
 
 
-UNKNOWN_COLOUR = (150, 150, 150)
+UNKNOWN_COLOR = (150, 150, 150)
 
 
-def colour_labels(labels: NDArray[np.integer], colours: NDArray[np.uint8]) -> RGB:
+def color_labels(labels: NDArray[np.integer], colors: NDArray[np.uint8]) -> RGB:
     """(H, W) labels -> (H, W, 3); labels outside the colours (such as unknown, -1) are grey."""
-    table = np.concatenate([colours, np.array([UNKNOWN_COLOUR], np.uint8)])
-    inside = (labels >= 0) & (labels < len(colours))
-    return table[np.where(inside, labels, len(colours))]
+    table = np.concatenate([colors, np.array([UNKNOWN_COLOR], np.uint8)])
+    inside = (labels >= 0) & (labels < len(colors))
+    return table[np.where(inside, labels, len(colors))]
 
 
 def boundaries(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
@@ -183,9 +183,9 @@ def boundaries(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
     return edge
 
 
-def blend(image: RGB, colours: RGB, alpha: float, edges: NDArray[np.bool_] | None = None) -> RGB:
+def blend(image: RGB, colors: RGB, alpha: float, edges: NDArray[np.bool_] | None = None) -> RGB:
     """The picture under a layer of colours of opacity ``alpha``, with white lines on ``edges``."""
-    mixed = (1 - alpha) * image + alpha * colours
+    mixed = (1 - alpha) * image + alpha * colors
     if edges is not None:
         mixed[edges] = 255
     return np.round(mixed).astype(np.uint8)
@@ -194,12 +194,12 @@ def blend(image: RGB, colours: RGB, alpha: float, edges: NDArray[np.bool_] | Non
 # --------------------------------------------------------------------------------------------------------- files
 
 
-def encode_png(image: NDArray[np.generic], colours: Sequence[Sequence[int]] | None = None) -> bytes:
+def encode_png(image: NDArray[np.generic], colors: Sequence[Sequence[int]] | None = None) -> bytes:
     """PNG bytes of (H, W, 3) uint8, (H, W) uint8 (with ``colours`` a palette picture) or (H, W) uint16."""
     picture = Image.fromarray(np.ascontiguousarray(image))
-    if colours is not None:
+    if colors is not None:
         picture = picture.convert("L")
-        picture.putpalette([value for colour in colours for value in colour])
+        picture.putpalette([value for color in colors for value in color])
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=False)
     return buffer.getvalue()

@@ -7,20 +7,22 @@ from multiprocessing import get_context
 from typing import TypeVar
 
 from clips4.errors import UserError
-from clips4.utils.listening import Listener, Silent
+from clips4.utils.progress import NoProgress, ProgressReporter
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def each(stage: str, work: Callable[[T], R], jobs: Sequence[T], workers: int, listener: Listener | None) -> Iterator[R]:
+def each(
+    stage: str, work: Callable[[T], R], jobs: Sequence[T], workers: int, progress: ProgressReporter | None
+) -> Iterator[R]:
     """Results in the order of the jobs, told to the listener one by one."""
-    listener = listener or Silent()
-    listener.stage(stage, len(jobs))
+    progress = progress or NoProgress()
+    progress.stage(stage, len(jobs))
     with _mapper(workers) as mapper:
         for result in mapper(work, jobs):
             yield result
-            listener.advance({})
+            progress.advance({})
 
 
 @contextmanager

@@ -141,8 +141,8 @@ def _seconds(text: str) -> float:
 
 def _upright(frame: Any) -> RGB:
     """(H, W, 3) as a player shows it: phones store how they were held."""
-    picture = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90) % 4)) if frame.rotation else picture
+    image = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4)) if frame.rotation else image
 
 
 def _reason(error: BaseException) -> str:
@@ -171,17 +171,17 @@ class VideoWriter:
         self._container = self._av.open(str(self._beside), "w", format="mp4", options={"movflags": "faststart"})
         return self
 
-    def write(self, picture: RGB) -> None:
+    def write(self, image: RGB) -> None:
         """(H, W, 3) uint8; all of one size."""
-        height, width = picture.shape[:2]
-        picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        height, width = image.shape[:2]
+        image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         if self._stream is None:
             x264 = "libx264" in self._av.codec.codecs_available
             options = {"crf": "20", "preset": "veryfast"} if x264 else {"q": "4"}
             self._stream = self._container.add_stream("libx264" if x264 else "mpeg4", rate=self._rate, options=options)
-            self._stream.height, self._stream.width = picture.shape[:2]
+            self._stream.height, self._stream.width = image.shape[:2]
             self._stream.pix_fmt = "yuv420p"
-        for packet in self._stream.encode(self._av.VideoFrame.from_ndarray(picture, format="rgb24")):
+        for packet in self._stream.encode(self._av.VideoFrame.from_ndarray(image, format="rgb24")):
             self._container.mux(packet)
 
     def __exit__(

@@ -13,7 +13,7 @@ from tests.helpers import noise_image
 HEIGHT, WIDTH = 12, 16
 
 
-def picture(path: Path, seed: int = 0) -> None:
+def image(path: Path, seed: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(noise_image(HEIGHT, WIDTH, seed)).save(path)
 
@@ -36,7 +36,7 @@ def listing(path: Path, names: list[str]) -> None:
 def voc(root: Path, values: list[int] | None = None) -> Path:
     home = root / "VOCdevkit/VOC2012"
     for name in ("2007_000033", "2007_000042"):
-        picture(home / f"JPEGImages/{name}.jpg")
+        image(home / f"JPEGImages/{name}.jpg")
         labels(home / f"SegmentationClass/{name}.png", values or [0, 1, 20, 255])
     labels(home / "SegmentationClassAug/2007_000042.png", values or [0, 1, 20, 255])
     listing(home / "ImageSets/Segmentation/val.txt", ["2007_000033", "2007_000042"])
@@ -46,7 +46,7 @@ def voc(root: Path, values: list[int] | None = None) -> Path:
 
 def context(root: Path) -> Path:
     home = root / "VOCdevkit/VOC2010"
-    picture(home / "JPEGImages/2008_000002.jpg")
+    image(home / "JPEGImages/2008_000002.jpg")
     labels(home / "SegmentationClassContext/2008_000002.png", [0, 1, 2, 59])
     listing(home / "ImageSets/SegmentationContext/val.txt", ["2008_000002"])
     return root
@@ -60,7 +60,7 @@ def context_as_published(root: Path) -> Path:
     other = sorted(set(range(1, 460)) - set(numbers.values()))
     lines = {number: name for name, number in numbers.items()} | {number: f"thing{number}" for number in other}
     listing(home / "labels.txt", [f"{number}: {lines[number]}" for number in sorted(lines)])
-    picture(home / "JPEGImages/2008_000002.jpg")
+    image(home / "JPEGImages/2008_000002.jpg")
     listing(home / "ImageSets/Main/val.txt", ["2008_000002"])
     row = np.array([1, numbers["aeroplane"], numbers["bag"], numbers["wood"]], np.uint16)
     (home / "trainval").mkdir(parents=True)
@@ -69,14 +69,14 @@ def context_as_published(root: Path) -> Path:
 
 
 def coco_stuff(root: Path, values: list[int] | None = None) -> Path:
-    picture(root / "val2017/000000000139.jpg")
+    image(root / "val2017/000000000139.jpg")
     labels(root / "stuffthingmaps/val2017/000000000139.png", values or [0, 89, 91, 181, 255])
     return root
 
 
 def ade(root: Path, values: list[int] | None = None) -> Path:
     home = root / "ADEChallengeData2016"
-    picture(home / "images/validation/ADE_val_00000001.jpg")
+    image(home / "images/validation/ADE_val_00000001.jpg")
     labels(home / "annotations/validation/ADE_val_00000001.png", values or [0, 1, 150])
     return root
 
@@ -84,7 +84,7 @@ def ade(root: Path, values: list[int] | None = None) -> Path:
 def cityscapes(root: Path, values: list[int] | None = None) -> Path:
     for city in ("lindau", "munster"):
         stem = f"{city}_000000_000019"
-        picture(root / f"leftImg8bit/val/{city}/{stem}_leftImg8bit.png")
+        image(root / f"leftImg8bit/val/{city}/{stem}_leftImg8bit.png")
         labels(root / f"gtFine/val/{city}/{stem}_gtFine_labelIds.png", values or [0, 7, 9, 33, 255])
         labels(root / f"gtFine/val/{city}/{stem}_gtFine_instanceIds.png", [1])
     return root
@@ -92,7 +92,7 @@ def cityscapes(root: Path, values: list[int] | None = None) -> Path:
 
 def camvid(root: Path) -> Path:
     for split in ("train", "val"):
-        picture(root / f"{split}/0001TP_009210.jpg")
+        image(root / f"{split}/0001TP_009210.jpg")
         labels(root / f"{split}annot/0001TP_009210.png", [0, 10, 11])
     return root
 
@@ -100,7 +100,7 @@ def camvid(root: Path) -> Path:
 def davis(root: Path, year: int = 2016) -> Path:
     for name in ("blackswan", "cows"):
         for frame in range(4):
-            picture(root / f"JPEGImages/480p/{name}/{frame:05d}.jpg", frame)
+            image(root / f"JPEGImages/480p/{name}/{frame:05d}.jpg", frame)
             labels(root / f"Annotations/480p/{name}/{frame:05d}.png", [0, 255] if year == 2016 else [0, 1, 2])
     if year == 2017:
         listing(root / "ImageSets/2017/val.txt", ["cows"])
@@ -109,7 +109,7 @@ def davis(root: Path, year: int = 2016) -> Path:
 
 def bsds(root: Path) -> Path:
     home = root / "BSDS500/data"
-    picture(home / "images/val/101085.jpg")
+    image(home / "images/val/101085.jpg")
     (home / "groundTruth/val").mkdir(parents=True)
     cells = np.empty((1, 2), object)
     for person in range(2):

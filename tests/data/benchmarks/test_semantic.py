@@ -35,8 +35,8 @@ def test_label_values_mean_what_they_should(
     tmp_path: Path, name: str, make: Callable[[Path], Path], expected: list[str | None]
 ) -> None:
     dataset = semantic_spec(name).load(make(tmp_path))
-    for _, picture, truth in dataset:
-        assert picture.shape[:2] == truth.shape == (miniatures.HEIGHT, miniatures.WIDTH)
+    for _, image, truth in dataset:
+        assert image.shape[:2] == truth.shape == (miniatures.HEIGHT, miniatures.WIDTH)
         order = list(dict.fromkeys(truth[0].tolist()))
         wanted = [IGNORE if label is None else dataset.classes.names.index(label) for label in expected]
         assert order == list(dict.fromkeys(wanted))

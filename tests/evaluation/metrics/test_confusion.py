@@ -157,9 +157,9 @@ def test_scores_do_not_depend_on_the_order_of_classes(seed: int) -> None:
 
 
 def test_miou_comes_from_one_matrix_not_from_a_mean_over_pictures() -> None:
-    pictures = [(np.array([0, 0, 0, 1]), np.array([0, 0, 0, 0])), (np.array([1, 1]), np.array([1, 1]))]
-    together = scores(sum((confusion_matrix(t, p, 2) for t, p in pictures), np.zeros((2, 3), np.int64)))
-    mean = np.mean([scores(confusion_matrix(t, p, 2)).miou for t, p in pictures])
+    images = [(np.array([0, 0, 0, 1]), np.array([0, 0, 0, 0])), (np.array([1, 1]), np.array([1, 1]))]
+    together = scores(sum((confusion_matrix(t, p, 2) for t, p in images), np.zeros((2, 3), np.int64)))
+    mean = np.mean([scores(confusion_matrix(t, p, 2)).miou for t, p in images])
     assert together.miou == pytest.approx((3 / 4 + 2 / 3) / 2)
     assert not math.isclose(together.miou, mean)
 
@@ -180,8 +180,8 @@ def test_a_tally_adds_up_and_keeps_a_line_for_each_picture() -> None:
     for matrix in [*matrices, np.zeros((5, 6), np.int64)]:
         tally.add(matrix)
     assert np.array_equal(tally.total, sum(matrices))
-    for line, matrix in zip(tally.pictures[:4], matrices, strict=True):
+    for line, matrix in zip(tally.images[:4], matrices, strict=True):
         own = scores(matrix)
         assert line == (own.miou_present, own.pixel_accuracy, own.pixels)
-    assert tally.pictures[4].pixels == 0
-    assert math.isnan(tally.pictures[4].miou)
+    assert tally.images[4].pixels == 0
+    assert math.isnan(tally.images[4].miou)

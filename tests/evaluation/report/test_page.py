@@ -20,7 +20,7 @@ from clips4.evaluation.report.collect import Findings, fine_segments, gather
 from clips4.evaluation.report.page import legend, percent, render, write_report
 from clips4.inference.segmenter import UNKNOWN_LABEL, Segmenter
 from clips4.outputs import charts as figures
-from clips4.utils.listening import Silent
+from clips4.utils.progress import NoProgress
 from tests.conftest import write_broken_pictures
 from tests.helpers import conse, unit
 
@@ -60,7 +60,7 @@ class Page(HTMLParser):
         return [attributes for tag, attributes in self.tags if tag in names]
 
 
-class Counting(Silent):
+class Counting(NoProgress):
     """A listener that counts."""
 
     def __init__(self) -> None:
@@ -90,8 +90,8 @@ def quick_view(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def findings(tiny_run: Path, pictures: Path) -> Findings:
-    return gather(tiny_run, sorted(pictures.iterdir()), "cpu", Silent())
+def findings(tiny_run: Path, images: Path) -> Findings:
+    return gather(tiny_run, sorted(images.iterdir()), "cpu", NoProgress())
 
 
 @pytest.fixture(scope="module")
@@ -104,24 +104,24 @@ def page(html: str) -> Page:
     return Page(html)
 
 
-def test_the_page_is_one_whole_file(tiny_run: Path, pictures: Path, tmp_path: Path) -> None:
+def test_the_page_is_one_whole_file(tiny_run: Path, images: Path, tmp_path: Path) -> None:
     broken = write_broken_pictures(tmp_path / "broken")["cut.jpg"]
-    first, listener = sorted(pictures.iterdir())[0], Counting()
+    first, progress = sorted(images.iterdir())[0], Counting()
     out = tmp_path / "out" / "index.html"
-    write_report(out, tiny_run, [first, broken], "cpu", listener)
+    write_report(out, tiny_run, [first, broken], "cpu", progress)
     assert list(out.parent.iterdir()) == [out]
     page = Page(out.read_text("utf-8"))
     assert "Left out" in page.text
     assert "cut.jpg" in page.text
-    assert listener.told == [("drawing the page", 2)]
-    assert listener.parts == 1
+    assert progress.told == [("drawing the page", 2)]
+    assert progress.parts == 1
 
 
-def test_a_run_without_a_checkpoint_leaves_the_old_page(pictures: Path, tmp_path: Path) -> None:
+def test_a_run_without_a_checkpoint_leaves_the_old_page(images: Path, tmp_path: Path) -> None:
     page = tmp_path / "index.html"
     page.write_text("old")
     with pytest.raises(UserError, match="no checkpoint"):
-        write_report(page, tmp_path / "none", sorted(pictures.iterdir()), "cpu", Silent())
+        write_report(page, tmp_path / "none", sorted(images.iterdir()), "cpu", NoProgress())
     assert page.read_text() == "old"
 
 
@@ -129,7 +129,7 @@ def test_a_page_of_no_usable_picture_is_refused_with_the_first_reason(tiny_run: 
     broken = tmp_path / "broken.jpg"
     broken.write_text("no picture")
     with pytest.raises(UserError, match=r"none of 1 pictures can be shown; the first: .*broken\.jpg"):
-        gather(tiny_run, [broken], "cpu", Silent())
+        gather(tiny_run, [broken], "cpu", NoProgress())
 
 
 def test_every_photograph_has_its_six_pictures(findings: Findings, page: Page) -> None:
@@ -234,7 +234,7 @@ def test_shares_and_legends_say_what_the_labels_are(findings: Findings) -> None:
 
 def test_a_class_has_one_colour(findings: Findings, html: str) -> None:
     rows = re.findall(r"background:(#[0-9a-f]{6})\"></span>(cat|cup|grass)\b", html)
-    assert len({colour for colour, _ in rows}) == len({name for _, name in rows}) == len(set(rows)) == 3
+    assert len({color for color, _ in rows}) == len({name for _, name in rows}) == len(set(rows)) == 3
     assert len(rows) > 6
 
 

@@ -11,8 +11,8 @@ from clips4.data.class_names import load_classes
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder, value_table
 from clips4.evaluation.metrics.confusion import Tally, confusion_matrix, scores
-from clips4.evaluation.record import describe_scores, markdown, picture_records, provenance
-from clips4.evaluation.report.plots import confusion_picture, embedding_picture, side_by_side, worst_pictures
+from clips4.evaluation.record import describe_scores, image_records, markdown, provenance
+from clips4.evaluation.report.plots import plot_confusion, plot_embedding, plot_worst_images, side_by_side
 from clips4.utils.images import RGB
 from tests.helpers import unit, write_images
 
@@ -33,9 +33,9 @@ def labelled(root: Path, count: int) -> LabelledFolder:
 
 def test_confusion_picture_of_few_and_many_classes(tmp_path: Path) -> None:
     few = np.array([[5, 1, 0, 2], [0, 7, 0, 0], [0, 0, 0, 0]])
-    confusion_picture(few, CLASSES.names, tmp_path / "few.png", "three")
+    plot_confusion(few, CLASSES.names, tmp_path / "few.png", "three")
     many = np.random.default_rng(0).integers(0, 9, (150, 151))
-    confusion_picture(many, [f"class {n}" for n in range(150)], tmp_path / "many.png", "many")
+    plot_confusion(many, [f"class {n}" for n in range(150)], tmp_path / "many.png", "many")
     for name in ("few", "many"):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert image.width > 400
@@ -44,26 +44,26 @@ def test_confusion_picture_of_few_and_many_classes(tmp_path: Path) -> None:
 def test_the_worst_come_first(tmp_path: Path) -> None:
     dataset = labelled(tmp_path, 4)
 
-    def predict(picture: RGB, size: tuple[int, ...]) -> np.ndarray:
+    def predict(image: RGB, size: tuple[int, ...]) -> np.ndarray:
         return np.zeros(size, np.int64)
 
     confusions = Tally(3)
     for i in range(4):
         confusions.add(confusion_matrix(dataset.truth(i), np.zeros((48, 64), np.uint8), 3))
-    written = worst_pictures(dataset, confusions.pictures, predict, tmp_path / "out", count=2)
-    own = [picture.miou for picture in confusions.pictures]
+    written = plot_worst_images(dataset, confusions.images, predict, tmp_path / "out", count=2)
+    own = [image.miou for image in confusions.images]
     assert [path.name for path in written] == [
         f"worst{rank:02d}_{dataset.images[index].stem}.png" for rank, index in enumerate(np.argsort(own)[:2], 1)
     ]
 
 
 def test_truth_and_answer_side_by_side_hide_what_is_not_scored(tmp_path: Path) -> None:
-    picture = np.full((40, 50, 3), 100, np.uint8)
+    image = np.full((40, 50, 3), 100, np.uint8)
     truth = np.zeros((40, 50), np.uint8)
     truth[:20] = IGNORE
-    sheet = side_by_side(picture, truth, np.ones((40, 50), int), CLASSES.names, "head")
+    sheet = side_by_side(image, truth, np.ones((40, 50), int), CLASSES.names, "head")
     panels = sheet[26:66, :150]
-    assert np.array_equal(panels[:, :50], picture)
+    assert np.array_equal(panels[:, :50], image)
     assert np.array_equal(panels[:18, 50:100], panels[:18, 100:150]), "both grey where the truth is ignored"
     assert not np.array_equal(panels[25:, 50:100], panels[25:, 100:150])
 
@@ -71,7 +71,7 @@ def test_truth_and_answer_side_by_side_hide_what_is_not_scored(tmp_path: Path) -
 def test_embedding_picture(tmp_path: Path) -> None:
     labels = np.repeat(np.arange(3), 8)
     pixels = unit(24, 5, dtype=torch.float32)
-    embedding_picture(unit(3, 5, seed=1), pixels, -pixels, labels, CLASSES.names, tmp_path / "e.png")
+    plot_embedding(unit(3, 5, seed=1), pixels, -pixels, labels, CLASSES.names, tmp_path / "e.png")
     with Image.open(tmp_path / "e.png") as image:
         assert image.width > 600
 
@@ -89,10 +89,10 @@ def test_records_hold_what_a_score_depends_on() -> None:
     }
     found = provenance()
     assert {"commit", "versions", "command", "machine"} == set(found)
-    pictures = Tally(3)
+    images = Tally(3)
     for counts in (confusion, np.zeros((3, 4), np.int64)):
-        pictures.add(counts)
-    assert picture_records(["a", "b"], pictures.pictures)[1]["miou_present"] is None
+        images.add(counts)
+    assert image_records(["a", "b"], images.images)[1]["miou_present"] is None
 
 
 def test_markdown_rows() -> None:

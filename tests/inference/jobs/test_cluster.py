@@ -10,29 +10,29 @@ from PIL import Image
 
 from clips4.errors import UserError
 from clips4.inference.jobs import cluster as module
-from clips4.inference.jobs.cluster import CENTRES, cluster_files, read_centres
+from clips4.inference.jobs.cluster import CENTERS, cluster_files, read_centers
 from clips4.inference.jobs.segment import Loaded, TeacherOptions, load_segmenter
 from clips4.inference.segmenter import nearest_class
-from clips4.utils.listening import Silent
+from clips4.utils.progress import NoProgress
 from tests.cli.test_app import Fails, clips4, fails  # noqa: F401  # a fixture
 from tests.conftest import write_broken_pictures
 
 
 @pytest.fixture(scope="module")
-def loaded(tiny_run: Path, pictures: Path) -> Loaded:
-    return load_segmenter([tiny_run, pictures], None, "cpu", TeacherOptions())
+def loaded(tiny_run: Path, images: Path) -> Loaded:
+    return load_segmenter([tiny_run, images], None, "cpu", TeacherOptions())
 
 
 def test_every_pixel_has_its_nearest_centre(loaded: Loaded, tmp_path: Path) -> None:
-    outcome = cluster_files(loaded, 3, tmp_path, "png,json,gallery,coco", 1, 0, False, Silent())
+    outcome = cluster_files(loaded, 3, tmp_path, "png,json,gallery,coco", 1, 0, False, NoProgress())
     assert outcome.done == loaded.images
-    with np.load(tmp_path / CENTRES) as saved:
-        centres = torch.from_numpy(saved["centres"])
-    torch.testing.assert_close(centres.norm(dim=1), torch.ones(3))
+    with np.load(tmp_path / CENTERS) as saved:
+        centers = torch.from_numpy(saved["centres"])
+    torch.testing.assert_close(centers.norm(dim=1), torch.ones(3))
     for path in loaded.images:
-        expected, _ = nearest_class(loaded.segmenter.embed(path), centres, (72, 96))
-        with Image.open(tmp_path / f"{path.stem}.png") as picture:
-            np.testing.assert_array_equal(np.array(picture), expected.numpy())
+        expected, _ = nearest_class(loaded.segmenter.embed(path), centers, (72, 96))
+        with Image.open(tmp_path / f"{path.stem}.png") as image:
+            np.testing.assert_array_equal(np.array(image), expected.numpy())
         report = json.loads((tmp_path / f"{path.stem}.json").read_text())
         assert {area["name"] for area in report["areas"]} <= {"cluster 1", "cluster 2", "cluster 3"}
 
@@ -40,41 +40,41 @@ def test_every_pixel_has_its_nearest_centre(loaded: Loaded, tmp_path: Path) -> N
 def test_repeated_it_is_the_same_and_done_already(
     loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cluster_files(loaded, 2, tmp_path / "a", "png", 1, 5, False, Silent())
-    cluster_files(loaded, 2, tmp_path / "b", "png", 1, 5, False, Silent())
+    cluster_files(loaded, 2, tmp_path / "a", "png", 1, 5, False, NoProgress())
+    cluster_files(loaded, 2, tmp_path / "b", "png", 1, 5, False, NoProgress())
     for path in loaded.images:
         assert (tmp_path / f"a/{path.stem}.png").read_bytes() == (tmp_path / f"b/{path.stem}.png").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "find_centres", None)  # not to be called
-        assert cluster_files(loaded, 2, tmp_path / "a", "png", 1, 5, False, Silent()).kept == loaded.images
-    assert cluster_files(loaded, 3, tmp_path / "a", "png", 1, 5, False, Silent()).done == loaded.images
-    (tmp_path / "a" / CENTRES).write_bytes(b"PK not a whole file")
-    assert read_centres(tmp_path / "a" / CENTRES, "") is None
+        patch.setattr(module, "find_centers", None)  # not to be called
+        assert cluster_files(loaded, 2, tmp_path / "a", "png", 1, 5, False, NoProgress()).kept == loaded.images
+    assert cluster_files(loaded, 3, tmp_path / "a", "png", 1, 5, False, NoProgress()).done == loaded.images
+    (tmp_path / "a" / CENTERS).write_bytes(b"PK not a whole file")
+    assert read_centers(tmp_path / "a" / CENTERS, "") is None
 
 
 def test_broken_pictures_and_too_many_clusters(loaded: Loaded, tmp_path: Path) -> None:
     broken = list(write_broken_pictures(tmp_path / "broken").values())
     mixed = loaded._replace(images=[*broken[:1], *loaded.images])
-    outcome = cluster_files(mixed, 2, tmp_path / "out", "png", 1, 0, False, Silent())
+    outcome = cluster_files(mixed, 2, tmp_path / "out", "png", 1, 0, False, NoProgress())
     assert [each.path for each in outcome.skipped] == broken[:1]
     with pytest.raises(UserError, match=r"none of 3 pictures could be read; the first: .*letter"):
-        cluster_files(loaded._replace(images=broken), 2, tmp_path / "none", "png", 1, 0, False, Silent())
+        cluster_files(loaded._replace(images=broken), 2, tmp_path / "none", "png", 1, 0, False, NoProgress())
     with pytest.raises(UserError, match=r"--k 4000: the pictures have \d+ embeddings in all"):
-        cluster_files(loaded, 4000, tmp_path / "none", "png", 1, 0, False, Silent())
+        cluster_files(loaded, 4000, tmp_path / "none", "png", 1, 0, False, NoProgress())
     assert not (tmp_path / "none").exists()
 
 
-def test_the_command_and_what_it_tells(tiny_run: Path, pictures: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811
+def test_the_command_and_what_it_tells(tiny_run: Path, images: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811
     out = ("--out", tmp_path / "out")
-    done = clips4("cluster", tiny_run, pictures, "--k", "2", *out, "--save", "png,gallery", "--device", "cpu")
+    done = clips4("cluster", tiny_run, images, "--k", "2", *out, "--save", "png,gallery", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"Clustered 3 pictures (0 skipped) into {tmp_path / 'out'}.\n"
     assert (tmp_path / "out/gallery.html").is_file()
     wrong = ("--out", tmp_path / "none")
-    assert "no checkpoint there" in fails("cluster", pictures, pictures, "--k", "2", *wrong)
+    assert "no checkpoint there" in fails("cluster", images, images, "--k", "2", *wrong)
     assert "no such file or folder" in fails("cluster", tiny_run, tmp_path / "nowhere", "--k", "2", *wrong)
-    assert "--save 'gif'" in fails("cluster", tiny_run, pictures, "--k", "2", "--save", "gif", *wrong)
-    assert "is a file" in fails("cluster", tiny_run, pictures, "--k", "2", "--out", pictures / "photo0.png")
-    assert "would be overwritten" in fails("cluster", tiny_run, pictures, "--k", "2", "--out", pictures)
+    assert "--save 'gif'" in fails("cluster", tiny_run, images, "--k", "2", "--save", "gif", *wrong)
+    assert "is a file" in fails("cluster", tiny_run, images, "--k", "2", "--out", images / "photo0.png")
+    assert "would be overwritten" in fails("cluster", tiny_run, images, "--k", "2", "--out", images)
     assert not (tmp_path / "none").exists()
-    assert sorted(path.name for path in pictures.iterdir()) == ["photo0.png", "photo1.png", "photo2.png"]
+    assert sorted(path.name for path in images.iterdir()) == ["photo0.png", "photo1.png", "photo2.png"]

@@ -18,14 +18,14 @@ from pycocotools.coco import COCO
 
 from clips4.errors import UserError
 from clips4.inference.jobs import folder as answer_folders
-from clips4.inference.jobs.folder import Outcome, answer_pictures
-from clips4.inference.jobs.manifest import FOLDER, all_records
+from clips4.inference.jobs.folder import JobOutcome, predict_folder
+from clips4.inference.jobs.manifest import FOLDER, all_entries
 from clips4.inference.segmenter import Segmentation
-from clips4.outputs.encode import Answer
+from clips4.outputs.encode import ImagePrediction
 from clips4.outputs.render import KINDS, Kind
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import load_rgb
-from clips4.utils.listening import Silent
+from clips4.utils.progress import NoProgress
 from tests.conftest import photograph, write_broken_pictures
 
 NAMES = ("cat", "tea cup & <saucer>", "grass")
@@ -37,11 +37,11 @@ class Answers:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def __call__(self, path: Path, stem: str) -> Answer:
+    def __call__(self, path: Path, stem: str) -> ImagePrediction:
         image = load_rgb(path)
         self.asked.append(path.name)
-        grey = image.mean(2)
-        labels = np.digitize(grey, np.quantile(grey, [0.3, 0.5, 0.8])).astype(np.int16) - 1
+        gray = image.mean(2)
+        labels = np.digitize(gray, np.quantile(gray, [0.3, 0.5, 0.8])).astype(np.int16) - 1
         z = torch.arange(24.0).view(2, 3, 4) / 7
         result = Segmentation(
             image,
@@ -52,7 +52,7 @@ class Answers:
             vectors=torch.eye(3, 2),
             owner=torch.arange(3),
         )
-        return Answer(result, path, stem)
+        return ImagePrediction(result, path, stem)
 
 
 def polygons_of_lines(text: str, size: tuple[int, int]) -> list[tuple[int, np.ndarray]]:
@@ -65,7 +65,7 @@ def polygons_of_lines(text: str, size: tuple[int, int]) -> list[tuple[int, np.nd
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
+def images(tmp_path: Path) -> list[Path]:
     folder = tmp_path / "in"
     folder.mkdir()
     for seed, name in enumerate(("a.png", "b #1?.jpg", "c.png")):
@@ -77,12 +77,12 @@ def run(
     paths: Sequence[Path],
     out: Path,
     kinds: Sequence[Kind] = KINDS,
-    made_by: str = "one",
+    settings_hash: str = "one",
     force: bool = False,
-    answer: Callable[[Path, str], Answer] | None = None,
-) -> tuple[Outcome, list[str]]:
+    answer: Callable[[Path, str], ImagePrediction] | None = None,
+) -> tuple[JobOutcome, list[str]]:
     answers = Answers()
-    outcome = answer_pictures(paths, out, kinds, NAMES, made_by, answer or answers, force, Silent())
+    outcome = predict_folder(paths, out, kinds, NAMES, settings_hash, answer or answers, force, NoProgress())
     return outcome, answers.asked
 
 
@@ -90,18 +90,18 @@ def contents(out: Path) -> dict[str, bytes]:
     return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
 
 
-def test_every_format_says_the_same(pictures: list[Path], tmp_path: Path) -> None:
+def test_every_format_says_the_same(images: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    outcome, _ = run(pictures, out)
-    assert outcome.done == pictures
+    outcome, _ = run(images, out)
+    assert outcome.done == images
     coco = COCO(str(out / "coco.json"))
     panoptic = json.loads((out / "panoptic.json").read_text())
     data = yaml.safe_load((out / "yolo/data.yaml").read_text())
     assert list(data["names"].items()) == list(enumerate(NAMES))
-    for number, path in enumerate(pictures, 1):
+    for number, path in enumerate(images, 1):
         expected = Answers()(path, "").result.labels
-        with Image.open(out / f"{path.stem}.png") as picture:
-            values = np.array(picture)
+        with Image.open(out / f"{path.stem}.png") as image:
+            values = np.array(image)
         np.testing.assert_array_equal(np.where(values == 255, -1, values.astype(int)), expected)
 
         assert coco.loadImgs(number)[0]["file_name"] == str(path)
@@ -111,8 +111,8 @@ def test_every_format_says_the_same(pictures: list[Path], tmp_path: Path) -> Non
         assert (canvas == expected).mean() > 0.995, "all but parts too small"
 
         (entry,) = [each for each in panoptic["annotations"] if each["image_id"] == number]
-        with Image.open(out / "panoptic" / entry["file_name"]) as picture:
-            rgb = np.array(picture).astype(int)
+        with Image.open(out / "panoptic" / entry["file_name"]) as image:
+            rgb = np.array(image).astype(int)
         ids = rgb @ [1, 256, 65536]
         np.testing.assert_array_equal(ids, expected + 1)
         assert {s["id"] for s in entry["segments_info"]} == set(np.unique(ids).tolist()) - {0}
@@ -147,7 +147,7 @@ class Page(HTMLParser):
 
     def __init__(self, text: str):
         super().__init__()
-        self.pictures: list[dict[str, str | None]] = []
+        self.images: list[dict[str, str | None]] = []
         self.links: list[str] = []
         self.figures: list[dict[str, str | None]] = []
         self.words: list[str] = []
@@ -155,7 +155,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "img":
-            self.pictures.append(dict(attrs))
+            self.images.append(dict(attrs))
         elif tag == "a":
             self.links.append(str(dict(attrs)["href"]))
         elif tag == "figure":
@@ -165,19 +165,19 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-def test_the_gallery_shows_every_picture_by_files_beside_it(pictures: list[Path], tmp_path: Path) -> None:
+def test_the_gallery_shows_every_picture_by_files_beside_it(images: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run(pictures, out, ("gallery",))
+    run(images, out, ("gallery",))
     page = Page((out / "gallery.html").read_text())
     assert len(page.figures) == 3
-    assert len(page.pictures) == 6
-    for picture in page.pictures:
+    assert len(page.images) == 6
+    for picture in page.images:
         assert picture["loading"] == "lazy"
         with Image.open(out / unquote(str(picture["src"]))) as image:
             assert image.format == "JPEG"
             assert image.size == (int(str(picture["width"])), int(str(picture["height"])))
     assert all((out / unquote(link)).is_file() for link in page.links)
-    for figure, record in zip(page.figures, all_records(out), strict=True):
+    for figure, record in zip(page.figures, all_entries(out), strict=True):
         shares = {area["name"]: area["share"] for area in record["facts"]["areas"]}
         assert float(str(figure["data-unknown"])) == pytest.approx(shares["unknown"], abs=1e-4)
         listed = dict(pair.split(":") for pair in str(figure["data-classes"]).split())
@@ -188,45 +188,45 @@ def test_the_gallery_shows_every_picture_by_files_beside_it(pictures: list[Path]
     assert any("tea cup & <saucer>" in word for word in page.words)
 
 
-def test_what_is_done_is_kept_and_the_rest_redone(pictures: list[Path], tmp_path: Path) -> None:
+def test_what_is_done_is_kept_and_the_rest_redone(images: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run(pictures, out, ("png", "coco"))
+    run(images, out, ("png", "coco"))
     before = contents(out)
-    outcome, asked = run(pictures, out, ("coco", "png"))
-    assert (outcome.kept, asked) == (pictures, [])
+    outcome, asked = run(images, out, ("coco", "png"))
+    assert (outcome.kept, asked) == (images, [])
     assert contents(out) == before
     (out / "a.png").unlink()
-    assert run(pictures, out, ("png",))[1] == ["a.png"], "its file is gone"
-    assert run(pictures, out, ("png", "yolo"))[1] == [p.name for p in pictures], "another kind"
-    assert run(pictures, out, ("png", "coco", "yolo"))[1] == [], "kinds of the same settings add up"
-    assert run(pictures, out, ("png",), made_by="two")[1] == [p.name for p in pictures], "other settings"
-    assert run(pictures, out, ("png",), made_by="two", force=True)[1] == [p.name for p in pictures]
-    photograph(80, 50, 9).save(pictures[1])
-    assert run(pictures, out, ("png",), made_by="two")[1] == [pictures[1].name], "another picture by the same name"
+    assert run(images, out, ("png",))[1] == ["a.png"], "its file is gone"
+    assert run(images, out, ("png", "yolo"))[1] == [p.name for p in images], "another kind"
+    assert run(images, out, ("png", "coco", "yolo"))[1] == [], "kinds of the same settings add up"
+    assert run(images, out, ("png",), settings_hash="two")[1] == [p.name for p in images], "other settings"
+    assert run(images, out, ("png",), settings_hash="two", force=True)[1] == [p.name for p in images]
+    photograph(80, 50, 9).save(images[1])
+    assert run(images, out, ("png",), settings_hash="two")[1] == [images[1].name], "another picture by the same name"
     (out / FOLDER / "c.json").write_text("{ half a rec")
-    assert run(pictures, out, ("png",), made_by="two")[1] == ["c.png"]
+    assert run(images, out, ("png",), settings_hash="two")[1] == ["c.png"]
 
 
-def test_pictures_of_several_commands_are_in_one_document(pictures: list[Path], tmp_path: Path) -> None:
+def test_pictures_of_several_commands_are_in_one_document(images: list[Path], tmp_path: Path) -> None:
     out, whole = tmp_path / "out", tmp_path / "whole"
-    for path in pictures:
+    for path in images:
         run([path], out)
-    run(pictures, whole)
+    run(images, whole)
     same, other = contents(out), contents(whole)
     for name in ("coco.json", "panoptic.json", "gallery.html"):
         assert same[name] == other[name]
-    run(pictures[:1], out, made_by="two")
+    run(images[:1], out, settings_hash="two")
     assert len(COCO(str(out / "coco.json")).getImgIds()) == 1, "answers to another question do not mix"
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError])
 def test_interrupted_and_repeated_is_as_never_interrupted(
-    pictures: list[Path], tmp_path: Path, stop: type[BaseException], monkeypatch: pytest.MonkeyPatch
+    images: list[Path], tmp_path: Path, stop: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hard way: something is raised between two files of a picture."""
     out, whole = tmp_path / "out", tmp_path / "whole"
-    run(pictures, whole)
-    run(pictures, out, made_by="earlier settings")
+    run(images, whole)
+    run(images, out, settings_hash="earlier settings")
     real = write_atomically
 
     def failing(path: Path, data: bytes) -> None:
@@ -237,8 +237,8 @@ def test_interrupted_and_repeated_is_as_never_interrupted(
     with monkeypatch.context() as patch:
         patch.setattr(answer_folders, "write_atomically", failing)
         with pytest.raises(stop):
-            run(pictures, out)
-    outcome, asked = run(pictures, out)
+            run(images, out)
+    outcome, asked = run(images, out)
     assert asked == ["c.png"]
     assert len(outcome.kept) == 2
     assert {n: b for n, b in contents(out).items() if n != "yolo/data.yaml" and FOLDER not in n} == {
@@ -246,49 +246,51 @@ def test_interrupted_and_repeated_is_as_never_interrupted(
     }
 
 
-def test_ctrl_c_lets_the_picture_be_finished(pictures: list[Path], tmp_path: Path) -> None:
+def test_ctrl_c_lets_the_picture_be_finished(images: list[Path], tmp_path: Path) -> None:
     out, answers = tmp_path / "out", Answers()
 
-    def pressing(path: Path, stem: str) -> Answer:
-        if path == pictures[1]:
+    def pressing(path: Path, stem: str) -> ImagePrediction:
+        if path == images[1]:
             os.kill(os.getpid(), signal.SIGINT)
         return answers(path, stem)
 
-    outcome, _ = run(pictures, out, answer=pressing)
+    outcome, _ = run(images, out, answer=pressing)
     assert outcome.interrupted
-    assert outcome.done == pictures[:2]
+    assert outcome.done == images[:2]
     assert len(COCO(str(out / "coco.json")).getImgIds()) == 2, "the document is whole, of what is done"
-    assert run(pictures, out)[1] == ["c.png"]
+    assert run(images, out)[1] == ["c.png"]
 
 
-def test_broken_pictures_are_told_and_the_old_answer_stays(pictures: list[Path], tmp_path: Path) -> None:
+def test_broken_pictures_are_told_and_the_old_answer_stays(images: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run(pictures, out)
+    run(images, out)
     before = (out / "a.png").read_bytes()
-    pictures[0].write_bytes(pictures[0].read_bytes()[:100])
+    images[0].write_bytes(images[0].read_bytes()[:100])
     broken = write_broken_pictures(tmp_path / "broken")
-    outcome, _ = run([*pictures, *broken.values()], out, made_by="two")
-    assert [each.path for each in outcome.skipped] == [pictures[0], *broken.values()]
+    outcome, _ = run([*images, *broken.values()], out, settings_hash="two")
+    assert [each.path for each in outcome.skipped] == [images[0], *broken.values()]
     assert (out / "a.png").read_bytes() == before
 
 
-def test_pictures_are_never_written_over(pictures: list[Path], tmp_path: Path) -> None:
+def test_pictures_are_never_written_over(images: list[Path], tmp_path: Path) -> None:
     before = contents(tmp_path / "in")
     with pytest.raises(UserError, match=r"a\.png: this picture would be overwritten"):
-        run(pictures, tmp_path / "in")
+        run(images, tmp_path / "in")
     (tmp_path / "link").symlink_to(tmp_path / "in")
     with pytest.raises(UserError, match="would be overwritten"):
-        run(pictures, tmp_path / "link", ("png",))
+        run(images, tmp_path / "link", ("png",))
     assert contents(tmp_path / "in") == before
 
 
-def test_outputs_within_the_folder_of_pictures_are_not_pictures(pictures: list[Path], tmp_path: Path) -> None:
+def test_outputs_within_the_folder_of_pictures_are_not_pictures(images: list[Path], tmp_path: Path) -> None:
     from clips4.utils.images import find_images
 
     out = tmp_path / "in/out"
-    run(pictures, out)
+    run(images, out)
     outcome, asked = run(find_images(tmp_path / "in"), out)
-    assert (asked, outcome.kept) == ([], pictures)
-    outcome, asked = run(find_images(tmp_path / "in"), out, ("png",), made_by="two")
-    assert asked == [path.name for path in pictures]
-    assert run(find_images(tmp_path / "in"), out, ("png",), made_by="two")[1] == [], "nor are those of earlier settings"
+    assert (asked, outcome.kept) == ([], images)
+    outcome, asked = run(find_images(tmp_path / "in"), out, ("png",), settings_hash="two")
+    assert asked == [path.name for path in images]
+    assert run(find_images(tmp_path / "in"), out, ("png",), settings_hash="two")[1] == [], (
+        "nor are those of earlier settings"
+    )

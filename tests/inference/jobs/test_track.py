@@ -20,16 +20,16 @@ from clips4.evaluation.saved_masks import davis_palette
 from clips4.inference.jobs.track import Tracked, painted, read_masks, track_files
 from clips4.inference.video.label_propagation import Recipe
 from clips4.utils.images import RGB, to_tensor
-from clips4.utils.listening import Silent
+from clips4.utils.progress import NoProgress
 from clips4.utils.video import VideoWriter, open_frames
 from tests.cli.test_app import Fails, clips4, fails  # noqa: F401  # a fixture
 
 PLACES = [(8, 8), (8, 16), (12, 24), (16, 32), (16, 40)]
 
 
-def colours(picture: RGB) -> Tensor:
+def colors(image: RGB) -> Tensor:
     """Features that see colour alone, one per 4 x 4 block."""
-    return F.normalize(F.avg_pool2d(to_tensor(picture)[None], 4)[0] + 1e-3, dim=0)
+    return F.normalize(F.avg_pool2d(to_tensor(image)[None], 4)[0] + 1e-3, dim=0)
 
 
 def scene(index: int) -> tuple[RGB, NDArray[np.uint8]]:
@@ -45,9 +45,9 @@ def scene(index: int) -> tuple[RGB, NDArray[np.uint8]]:
 
 def save_mask(path: Path, mask: NDArray[np.uint8]) -> Path:
     path.parent.mkdir(exist_ok=True)
-    picture = Image.fromarray(mask).convert("L")
-    picture.putpalette(davis_palette().ravel().tolist())
-    picture.save(path)
+    image = Image.fromarray(mask).convert("L")
+    image.putpalette(davis_palette().ravel().tolist())
+    image.save(path)
     return path
 
 
@@ -61,14 +61,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(frames: Path, masks: Path, out: Path, video: bool = False) -> Tracked:
-    return track_files(open_frames(frames), masks, out, colours, Recipe(radius=4), video, Silent())
+    return track_files(open_frames(frames), masks, out, colors, Recipe(radius=4), video, NoProgress())
 
 
 def read(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as picture:
-        assert picture.mode == "P"
-        assert picture.getpalette() == davis_palette().ravel().tolist()
-        return np.array(picture)
+    with Image.open(path) as image:
+        assert image.mode == "P"
+        assert image.getpalette() == davis_palette().ravel().tolist()
+        return np.array(image)
 
 
 def overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
@@ -189,13 +189,13 @@ def test_nothing_that_is_read_is_written_over(folder: Path, tmp_path: Path) -> N
 
 
 def test_ctrl_c_ends_with_the_frame(folder: Path, tmp_path: Path) -> None:
-    def pressing(picture: RGB) -> Tensor:
-        if (picture == scene(1)[0]).all():
+    def pressing(image: RGB) -> Tensor:
+        if (image == scene(1)[0]).all():
             os.kill(os.getpid(), signal.SIGINT)
-        return colours(picture)
+        return colors(image)
 
     mask = save_mask(tmp_path / "m.png", scene(0)[1])
-    tracked = track_files(open_frames(folder), mask, tmp_path / "out", pressing, Recipe(radius=4), True, Silent())
+    tracked = track_files(open_frames(folder), mask, tmp_path / "out", pressing, Recipe(radius=4), True, NoProgress())
     assert tracked.interrupted
     assert len(tracked.frames) == 2
     assert len(list(open_frames(tmp_path / "out/overlay.mp4"))) == 2

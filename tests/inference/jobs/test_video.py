@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 
 from clips4.errors import UserError
-from clips4.inference.jobs.folder import Outcome
+from clips4.inference.jobs.folder import JobOutcome
 from clips4.inference.jobs.segment import Loaded, TeacherOptions, load_segmenter, segment_files
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.video.temporal_smoothing import Steadiness, flicker
 from clips4.models.checkpoint import load_checkpoint
-from clips4.utils.listening import Silent
+from clips4.utils.progress import NoProgress
 from clips4.utils.video import VideoWriter
 from tests.cli.test_app import Fails, clips4, fails  # noqa: F401  # a fixture
 from tests.conftest import photograph
@@ -48,16 +48,18 @@ def loaded(tiny_run: Path, video: Path) -> Loaded:
     return found._replace(segmenter=segmenter)
 
 
-def run(loaded: Loaded, out: Path, save: str = "png,overlay,json", steady: float = 0.8, force: bool = False) -> Outcome:
+def run(
+    loaded: Loaded, out: Path, save: str = "png,overlay,json", steady: float = 0.8, force: bool = False
+) -> JobOutcome:
     how = Steadiness(steady)
-    return segment_files(loaded, out, None, save, "prototypes", True, None, how, force, Silent())
+    return segment_files(loaded, out, None, save, "prototypes", True, None, how, force, NoProgress())
 
 
 def labels_in(folder: Path) -> list[np.ndarray]:
     found = []
     for path in sorted(folder.glob("*.png")):
-        with Image.open(path) as picture:
-            found.append(np.array(picture))
+        with Image.open(path) as image:
+            found.append(np.array(image))
     return found
 
 

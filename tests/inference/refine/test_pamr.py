@@ -8,15 +8,15 @@ from tests.reference import pamr as reference
 
 @pytest.mark.parametrize(("dilations", "iterations"), [((1,), 3), ((1, 2), 2), ((8, 16), 1)])
 def test_refinement_equals_the_literal_version(dilations: tuple[int, ...], iterations: int) -> None:
-    picture = torch.rand(3, 6, 7, generator=generator(0), dtype=torch.float64)
+    image = torch.rand(3, 6, 7, generator=generator(0), dtype=torch.float64)
     scores = torch.randn(2, 6, 7, generator=generator(1), dtype=torch.float64)
-    ours = refine_by_affinity(scores, pamr_affinity(picture, dilations), iterations, dilations)
-    torch.testing.assert_close(ours, reference.refine(picture, scores, dilations, iterations), rtol=0, atol=1e-10)
+    ours = refine_by_affinity(scores, pamr_affinity(image, dilations), iterations, dilations)
+    torch.testing.assert_close(ours, reference.refine(image, scores, dilations, iterations), rtol=0, atol=1e-10)
 
 
 def test_weights_sum_to_one_and_a_flat_score_stays() -> None:
-    picture = torch.rand(3, 20, 30, generator=generator(0), dtype=torch.float64)
-    affinity = pamr_affinity(picture)
+    image = torch.rand(3, 20, 30, generator=generator(0), dtype=torch.float64)
+    affinity = pamr_affinity(image)
     assert affinity.shape == (16, 20, 30)
     torch.testing.assert_close(affinity.sum(0), torch.ones(20, 30, dtype=torch.float64))
     flat = torch.full((2, 20, 30), 0.7, dtype=torch.float64)
@@ -30,19 +30,19 @@ def test_a_flat_picture_is_averaged_evenly_and_is_no_division_by_zero() -> None:
 
 def test_scores_follow_the_edges_of_the_picture() -> None:
     """A coarse answer whose border is four pixels off moves to where the colour changes."""
-    picture = torch.zeros(3, 24, 40)
-    picture[:, :, 20:] = 1
-    picture += 0.02 * torch.rand(picture.shape, generator=generator(0))
+    image = torch.zeros(3, 24, 40)
+    image[:, :, 20:] = 1
+    image += 0.02 * torch.rand(image.shape, generator=generator(0))
     scores = torch.zeros(2, 24, 40)
     scores[0, :, :24] = scores[1, :, 24:] = 1
-    labels = refine_by_affinity(scores, pamr_affinity(picture, (1, 2, 4)), 40, (1, 2, 4)).argmax(0)
+    labels = refine_by_affinity(scores, pamr_affinity(image, (1, 2, 4)), 40, (1, 2, 4)).argmax(0)
     truth = (torch.arange(40) >= 20).long().expand(24, 40)
     before, after = ((each != truth).float().mean().item() for each in (scores.argmax(0), labels))
     assert after < before / 3
 
 
 def test_classes_may_be_refined_some_at_a_time() -> None:
-    picture = torch.rand(3, 10, 10, generator=generator(0))
-    scores, affinity = torch.randn(4, 10, 10, generator=generator(1)), pamr_affinity(picture)
+    image = torch.rand(3, 10, 10, generator=generator(0))
+    scores, affinity = torch.randn(4, 10, 10, generator=generator(1)), pamr_affinity(image)
     parts = torch.cat([refine_by_affinity(part, affinity) for part in scores.split(3)])
     torch.testing.assert_close(parts, refine_by_affinity(scores, affinity))

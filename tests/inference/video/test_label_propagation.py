@@ -52,9 +52,9 @@ def test_a_pixel_beyond_the_radius_gives_nothing() -> None:
     assert far[1].max() == 0
 
 
-def colours(picture: RGB) -> Tensor:
+def colors(image: RGB) -> Tensor:
     """Features that see colour alone, one per 4 x 4 block."""
-    images = torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+    images = torch.from_numpy(image).permute(2, 0, 1).float() / 255
     return F.normalize(F.avg_pool2d(images[None], 4)[0] + 1e-3, dim=0)
 
 
@@ -75,7 +75,7 @@ PLACES = [(8, 8), (8, 16), (12, 24), (16, 32), (16, 40)]
 def test_two_objects_are_followed() -> None:
     first = np.zeros((64, 80), np.uint8)
     first[8:24, 8:24], first[44:56, 60:72] = 1, 2
-    masks = list(track(moving(PLACES, second=True), first, colours, Recipe(radius=4)))
+    masks = list(track(moving(PLACES, second=True), first, colors, Recipe(radius=4)))
     assert np.array_equal(masks[0], first)
     for mask, (y, x) in zip(masks, PLACES, strict=True):
         truth = np.zeros_like(first)
@@ -90,7 +90,7 @@ def test_any_size_of_frames() -> None:
     frames = [np.zeros((37, 53, 3), np.uint8)] * 3
     first = np.zeros((37, 53), np.uint8)
     first[5:20, 5:20] = 1
-    assert [mask.shape for mask in track(frames, first, colours)] == [(37, 53)] * 3
+    assert [mask.shape for mask in track(frames, first, colors)] == [(37, 53)] * 3
 
 
 def test_only_so_many_frames_before_are_kept() -> None:
@@ -99,8 +99,8 @@ def test_only_so_many_frames_before_are_kept() -> None:
     first[8:24, 8:24] = 1
     frames = list(moving([(8, 8), (8, 12)]))
     odd = [frames[0], np.zeros_like(frames[0]), frames[1]]
-    with_odd = list(track(odd, first, colours, Recipe(before=0, radius=4)))[-1]
-    without = list(track(frames, first, colours, Recipe(before=0, radius=4)))[-1]
+    with_odd = list(track(odd, first, colors, Recipe(before=0, radius=4)))[-1]
+    without = list(track(frames, first, colors, Recipe(before=0, radius=4)))[-1]
     assert np.array_equal(with_odd, without)
 
 
@@ -117,12 +117,12 @@ def test_stretching_saves_a_faded_object() -> None:
 def test_masks_without_objects_or_with_too_many_are_refused(count: int) -> None:
     first = np.full((8, 8), count, np.int64)
     with pytest.raises(UserError, match=f"{count} objects"):
-        next(track([np.zeros((8, 8, 3), np.uint8)], first, colours))
+        next(track([np.zeros((8, 8, 3), np.uint8)], first, colors))
 
 
 def test_frames_of_another_size_are_refused() -> None:
     first = np.ones((8, 8), np.uint8)
     with pytest.raises(UserError, match=r"frame 1: .* is not the size"):
-        list(track([np.zeros((8, 12, 3), np.uint8)], first, colours))
+        list(track([np.zeros((8, 12, 3), np.uint8)], first, colors))
     with pytest.raises(UserError, match="temperature above 0"):
         Recipe(temperature=0)

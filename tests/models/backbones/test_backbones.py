@@ -26,7 +26,7 @@ def make_backbone(name: str, output_stride: int = 32) -> Backbone:
     return backbone
 
 
-def picture(height: int, width: int, seed: int = 0) -> Tensor:
+def random_image(height: int, width: int, seed: int = 0) -> Tensor:
     return torch.rand(1, 3, height, width, generator=generator(seed)) * 2 - 1
 
 
@@ -41,7 +41,7 @@ def test_levels_have_the_shapes_that_strides_and_channels_promise(
 ) -> None:
     backbone = make_backbone(name, output_stride)
     assert backbone.strides == strides == dilated_strides(output_stride)
-    for level, channels, stride in zip(backbone(picture(64, 96)), backbone.channels, strides, strict=True):
+    for level, channels, stride in zip(backbone(random_image(64, 96)), backbone.channels, strides, strict=True):
         assert level.shape == (1, channels, 64 // stride, 96 // stride)
 
 
@@ -60,7 +60,7 @@ def test_dilation_only_fills_in_positions_between_those_of_the_published_network
     EfficientNet's "SAME" padding puts it last in its cell, ResNet's symmetric padding first."""
     strided, dilated = make_backbone(name), CONVOLUTIONAL[name](output_stride).eval()
     dilated.load_state_dict(strided.state_dict())
-    image = picture(128, 96)
+    image = random_image(128, 96)
     for coarse, fine, a, b in zip(strided(image), dilated(image), strided.strides, dilated.strides, strict=True):
         factor = a // b
         first = factor - 1 if name == "efficientnet-lite0" else 0
@@ -139,7 +139,7 @@ def transformers_resnet(name: str, state: dict[str, Tensor]) -> nn.Module:
 def test_resnets_say_what_those_of_transformers_say(name: str) -> None:
     ours = make_backbone(name)
     theirs = transformers_resnet(name, ours.state_dict())
-    image = picture(64, 96)
+    image = random_image(64, 96)
     stages = theirs(image, output_hidden_states=True).hidden_states[1:]
     for level, stage in zip(ours(image), stages, strict=True):
         assert stage.std() > 1e-2
@@ -160,7 +160,7 @@ def package() -> nn.Module:
 @pytest.mark.parametrize("seed", [0, 1])
 @torch.no_grad()
 def test_lite0_says_what_its_package_says(package: nn.Module, seed: int) -> None:
-    image = picture(224, 224, seed)
+    image = random_image(224, 224, seed)
     ours, theirs = load_lite0_classifier()(image), package(image)
     assert theirs.std() > 0.1
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
@@ -174,7 +174,7 @@ def test_lite0_has_as_many_parameters_as_its_package(package: nn.Module) -> None
 @torch.no_grad()
 def test_dense_logits_average_to_the_logits_of_the_whole_picture() -> None:
     model = load_lite0_classifier(16)
-    image = picture(64, 96)
+    image = random_image(64, 96)
     dense = model.dense_logits(image)
     assert dense.shape == (1, 1000, 4, 6)
     torch.testing.assert_close(dense.mean((2, 3)), model(image), rtol=1e-4, atol=1e-4)
@@ -200,7 +200,7 @@ def test_same_padding_puts_the_odd_pixel_after() -> None:
 @pytest.mark.parametrize("name", sorted(CONVOLUTIONAL))
 def test_gradients_reach_the_picture_from_every_level(name: str) -> None:
     backbone = make_backbone(name)
-    image = picture(64, 64).requires_grad_()
+    image = random_image(64, 64).requires_grad_()
     for level in backbone(image):
         (gradient,) = torch.autograd.grad(level.sum(), image, retain_graph=True)
         assert gradient.isfinite().all()

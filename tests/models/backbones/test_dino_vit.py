@@ -276,9 +276,9 @@ def test_a_frozen_backbone_has_no_gradient_and_does_not_change(folders: dict[str
     leaves = {id(node.variable) for node in seen if hasattr(node, "variable")}
     assert leaves == {id(parameter) for parameter in student.head.parameters()}
     before = {key: value.clone() for key, value in student.backbone.state_dict().items()}
-    optimiser = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=0.1)
+    optimizer = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=0.1)
     (z * torch.randn(z.shape, generator=generator(1))).sum().backward()
-    optimiser.step()
+    optimizer.step()
     assert all(torch.equal(before[key], value) for key, value in student.backbone.state_dict().items())
     assert not torch.allclose(student(images), z)
 
@@ -340,12 +340,12 @@ def test_a_checkpoint_needs_neither_the_folder_nor_a_network(
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_run_trains_what_it_should(
-    folder: Path, pictures: Path, tiny_config: Config, tmp_path: Path, frozen: bool
+    folder: Path, images: Path, tiny_config: Config, tmp_path: Path, frozen: bool
 ) -> None:
     published = load_file(folder / "model.safetensors")
     student = {"backbone": "dino", "weights": str(folder), "frozen": frozen, "width": 16}
     config = parse_config(tiny_config.model_dump() | {"student": student}, "test")
-    train(sorted(pictures.iterdir()), load_classes("cat,cup"), config, tmp_path / "run", device="cpu")
+    train(sorted(images.iterdir()), load_classes("cat,cup"), config, tmp_path / "run", device="cpu")
     backbone = load_checkpoint(tmp_path / "run").student.backbone.state_dict()
     changed = {key for key, value in published.items() if not torch.equal(backbone[f"model.{key}"], value)}
     assert changed == (set() if frozen else set(published) - {"embeddings.mask_token"})

@@ -19,7 +19,7 @@ from clips4.inference.segmenter import Segmenter
 from clips4.models.backbones.dino_vit import IMAGENET_MEAN, IMAGENET_STD, DinoViT
 from clips4.models.backbones.resnet import ResNet50
 from clips4.models.checkpoint import load_checkpoint
-from clips4.models.onnx.export import TOLERANCE, AskedStudent, export_onnx, to_proto
+from clips4.models.onnx.export import TOLERANCE, StudentWithClassifier, export_onnx, to_proto
 from clips4.models.onnx.metadata import open_exported
 from clips4.models.onnx.runtime import load_onnx
 from clips4.models.student import Embedder
@@ -56,7 +56,7 @@ def small_resnet() -> Embedder:
 def again(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny run's graph is not made anew, which takes seconds, but taken from the file."""
 
-    def take(model: AskedStudent, embed_dim: int) -> Any:
+    def take(model: StudentWithClassifier, embed_dim: int) -> Any:
         proto = onnx.load(exported)
         del proto.metadata_props[:]
         return proto
@@ -72,13 +72,13 @@ def test_the_graph_of_a_run_is_torch_on_any_size_and_with_any_words(exported: Pa
 def test_the_graph_of_any_backbone_is_torch(make: Callable[[], Embedder]) -> None:
     torch.manual_seed(0)
     student = make()
-    proto = to_proto(AskedStudent(student).eval(), DIMENSIONS)
+    proto = to_proto(StudentWithClassifier(student).eval(), DIMENSIONS)
     same_everywhere(student, onnxruntime.InferenceSession(proto.SerializeToString()))
 
 
 def same_everywhere(student: Embedder, session: onnxruntime.InferenceSession) -> None:
     """z and cosines to 1e-4, on sizes and with words that the export never saw."""
-    model, dimensions = AskedStudent(student.eval()), student.embed_dim
+    model, dimensions = StudentWithClassifier(student.eval()), student.embed_dim
     draw = np.random.default_rng(0)
     sizes = [(1, 70, 70), (2, 32, 32), (3, 33, 65), *((1, *draw.integers(32, 260, 2)) for _ in range(4))]
     for number, (batch, height, width) in enumerate(sizes):
@@ -112,10 +112,10 @@ def test_segmenter_answers_the_same_by_either_backend(exported: Path, tiny_run: 
     from_run = Segmenter.load(tiny_run, device="cpu", backend="onnx")
     for by_onnx in (Segmenter.load(exported, device="cpu"), from_run):
         assert by_onnx.names == by_torch.names
-        for picture in (photograph(), photograph(61, 333, seed=1)):
-            torch.testing.assert_close(by_onnx.embed(picture), by_torch.embed(picture), rtol=0, atol=TOLERANCE)
+        for image in (photograph(), photograph(61, 333, seed=1)):
+            torch.testing.assert_close(by_onnx.embed(image), by_torch.embed(image), rtol=0, atol=TOLERANCE)
             for classes in (None, "sofa,grass"):
-                ours, theirs = by_torch.segment(picture, classes), by_onnx.segment(picture, classes)
+                ours, theirs = by_torch.segment(image, classes), by_onnx.segment(image, classes)
                 np.testing.assert_allclose(ours.similarity, theirs.similarity, rtol=0, atol=TOLERANCE)
                 assert (ours.labels == theirs.labels).mean() > 0.99, "only where two classes are equally near"
                 assert ours.names == theirs.names
@@ -144,10 +144,10 @@ def test_a_run_is_exported_once_and_again_after_more_training(
 
 def test_several_threads_ask_at_once(exported: Path) -> None:
     segmenter = Segmenter.load(exported, device="cpu")
-    pictures = [photograph(seed=seed) for seed in range(6)]
-    one_by_one = [segmenter.embed(picture) for picture in pictures]
+    images = [photograph(seed=seed) for seed in range(6)]
+    one_by_one = [segmenter.embed(image) for image in images]
     with ThreadPoolExecutor(4) as pool:
-        for alone, beside in zip(one_by_one, pool.map(segmenter.embed, pictures), strict=True):
+        for alone, beside in zip(one_by_one, pool.map(segmenter.embed, images), strict=True):
             assert torch.equal(alone, beside)
 
 
@@ -166,8 +166,8 @@ def test_a_graph_that_differs_from_torch_is_not_written(tiny_run: Path, tmp_path
 
 
 @pytest.mark.usefixtures("again")
-def test_int8_tells_what_it_costs(tiny_run: Path, exported: Path, pictures: Path, tmp_path: Path) -> None:
-    paths = sorted(pictures.iterdir())
+def test_int8_tells_what_it_costs(tiny_run: Path, exported: Path, images: Path, tmp_path: Path) -> None:
+    paths = sorted(images.iterdir())
     more = []
     for seed in range(3, 6):
         photograph(seed=seed).save(tmp_path / f"{seed}.png")
@@ -177,7 +177,7 @@ def test_int8_tells_what_it_costs(tiny_run: Path, exported: Path, pictures: Path
     agreement = report.agreement
     assert agreement is not None
     assert agreement.held_out
-    assert agreement.pictures == 1
+    assert agreement.images == 1
     assert report.bytes < 0.5 * exported.stat().st_size
     kinds = {node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node}
     assert "QuantizeLinear" in kinds

@@ -41,7 +41,7 @@ def load(folder: Path, **settings: Any) -> ClipTeacher:
     return teacher
 
 
-def picture(height: int, width: int, batch: int = 1, seed: int = 0) -> Tensor:
+def random_image(height: int, width: int, batch: int = 1, seed: int = 0) -> Tensor:
     return torch.rand(batch, 3, height, width, generator=generator(seed))
 
 
@@ -75,7 +75,7 @@ def test_nothing_passes_a_gradient(folder: Path) -> None:
     teacher = load(folder)
     assert not teacher.training
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
-    images = picture(32, 32).requires_grad_()
+    images = random_image(32, 32).requires_grad_()
     for out in (teacher.encode_pixels(images), teacher.encode_text(["cat"]), *teacher.encode_pixels_and_keys(images)):
         assert not out.requires_grad
 
@@ -86,7 +86,7 @@ def test_nothing_passes_a_gradient(folder: Path) -> None:
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("size", [(32, 32), (64, 24), (37, 51), (5, 3), (8, 100)])
 def test_any_size_gives_unit_vectors_for_each_patch(folder: Path, reading: str, size: tuple[int, int]) -> None:
-    out = load(folder, reading=reading).encode_pixels(picture(*size, batch=2))
+    out = load(folder, reading=reading).encode_pixels(random_image(*size, batch=2))
     height, width = (max(1, round(side / 8)) for side in size)
     assert out.shape == (2, 24, height, width)
     assert out.dtype == torch.float32
@@ -94,18 +94,18 @@ def test_any_size_gives_unit_vectors_for_each_patch(folder: Path, reading: str, 
 
 
 def test_a_batch_is_its_pictures(folder: Path) -> None:
-    teacher, images = load(folder, window=24), picture(40, 56, batch=3)
+    teacher, images = load(folder, window=24), random_image(40, 56, batch=3)
     alone = torch.cat([teacher.encode_pixels(image[None]) for image in images])
     torch.testing.assert_close(teacher.encode_pixels(images), alone, rtol=0, atol=1e-6)
 
 
 def test_a_side_that_is_no_multiple_of_the_patch_is_resized(folder: Path) -> None:
-    teacher, images = load(folder), picture(37, 51)
+    teacher, images = load(folder), random_image(37, 51)
     assert torch.equal(teacher.encode_pixels(images), teacher.encode_pixels(to_patches(images, 8)))
 
 
 def test_windows_are_read_alone_and_averaged(folder: Path) -> None:
-    teacher, images = load(folder, reading="sclip", window=32, overlap=0.5), picture(32, 48)
+    teacher, images = load(folder, reading="sclip", window=32, overlap=0.5), random_image(32, 48)
     left, right = (teacher.encode_pixels(images[..., start : start + 32]) for start in (0, 16))
     out = teacher.encode_pixels(images)
     torch.testing.assert_close(out[..., :2], left[..., :2], rtol=0, atol=1e-6)
@@ -116,7 +116,7 @@ def test_windows_are_read_alone_and_averaged(folder: Path) -> None:
 
 
 def test_half_precision_is_near(folder: Path) -> None:
-    images = picture(64, 48)
+    images = random_image(64, 48)
     exact, half = (load(folder, precision=precision) for precision in ("32-true", "bf16-true"))
     assert {p.dtype for p in half.model.parameters()} == {torch.bfloat16}
     assert (exact.encode_pixels(images) * half.encode_pixels(images)).sum(1).min() > 0.98
@@ -124,7 +124,7 @@ def test_half_precision_is_near(folder: Path) -> None:
 
 
 def test_pictures_are_normalised_as_the_folder_says(folder: Path, copy: Path) -> None:
-    images = picture(32, 32)
+    images = random_image(32, 32)
     (copy / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.25] * 3}))
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     same = (images - 0.5) / 0.25 * std + mean  # normalised by CLIP's own, this is what the other folder sees
@@ -132,7 +132,7 @@ def test_pictures_are_normalised_as_the_folder_says(folder: Path, copy: Path) ->
 
 
 def test_keys_come_with_the_same_map(folder: Path) -> None:
-    teacher, images = load(folder, window=32), picture(40, 56, batch=2)
+    teacher, images = load(folder, window=32), random_image(40, 56, batch=2)
     z, keys = teacher.encode_pixels_and_keys(images)
     torch.testing.assert_close(z, teacher.encode_pixels(images), rtol=0, atol=1e-6)
     assert keys.shape == (2, 32, 5, 7)
@@ -149,7 +149,7 @@ def test_the_activation_is_the_configs_and_a_wrong_one_shows() -> None:
     """OpenAI's weights were trained with QuickGELU; the same weights under GELU are another model."""
     quick, plain = (random_clip(5, depth=4, activation=name) for name in ("quick_gelu", "gelu"))
     plain.load_state_dict(quick.state_dict())
-    images = picture(32, 32)
+    images = random_image(32, 32)
     with torch.no_grad():
         ours, theirs = (F.normalize(model.vision_model(images).last_hidden_state, dim=-1) for model in (quick, plain))
     assert (ours - theirs).abs().max() > 3e-3, "a thousand times rounding, after four small random layers"
@@ -160,7 +160,7 @@ def test_an_older_config_without_activation_is_quick_gelu(folder: Path, copy: Pa
     for tower in ("text_config", "vision_config"):
         del config[tower]["hidden_act"]
     (copy / "config.json").write_text(json.dumps(config))
-    images = picture(32, 32)
+    images = random_image(32, 32)
     assert torch.equal(load(copy).encode_pixels(images), load(folder).encode_pixels(images))
 
 
@@ -211,7 +211,7 @@ def test_weights_in_several_files_are_read(folder: Path, tmp_path: Path) -> None
     model.save_pretrained(tmp_path / "shards", max_shard_size="1MB")
     write_tokenizer(tmp_path / "shards")
     assert len(list((tmp_path / "shards").glob("model-*.safetensors"))) > 1
-    images = picture(32, 32)
+    images = random_image(32, 32)
     assert torch.equal(load(tmp_path / "shards").encode_pixels(images), load(folder).encode_pixels(images))
     next((tmp_path / "shards").glob("model-*2-of*.safetensors")).unlink()
     with pytest.raises(UserError, match="is missing; copy the whole folder again"):

@@ -19,7 +19,7 @@ def teacher() -> ConseTeacher:
     return conse()
 
 
-def picture(height: int, width: int, seed: int = 0) -> Tensor:
+def random_image(height: int, width: int, seed: int = 0) -> Tensor:
     coarse = torch.rand(1, 3, max(1, height // 8), max(1, width // 8), generator=generator(seed))
     return F.interpolate(coarse, (height, width), mode="bilinear")
 
@@ -89,7 +89,7 @@ def test_sentence_vectors_before_centring_are_unit(teacher: ConseTeacher) -> Non
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 160), (100, 33)])
 def test_pixel_map_is_unit_at_the_stride_promised(teacher: ConseTeacher, height: int, width: int) -> None:
-    pixel_map = teacher.encode_pixels(picture(height, width))
+    pixel_map = teacher.encode_pixels(random_image(height, width))
     assert pixel_map.shape[:2] == (1, 384)
     for side, size in zip(pixel_map.shape[2:], (height, width), strict=True):
         assert abs(side - size / teacher.patch_stride) <= 1
@@ -116,7 +116,7 @@ def test_pixel_map_equals_the_paper_read_literally(
     """f(p) = sum_{t=1..T} P(y_t | p) s(y_t) / sum_{t=1..T} P(y_t | p), over the T most probable classes, made unit."""
     for name, value in (("_top_k", top), ("_upsample", upsample), ("_temperature", temperature)):
         monkeypatch.setattr(teacher, name, value)
-    images = picture(96, 128, seed=3)
+    images = random_image(96, 128, seed=3)
     pixel_map = teacher.encode_pixels(images)
 
     size = [round(side * upsample / 32) * 32 for side in (96, 128)]
@@ -135,13 +135,13 @@ def test_pixel_map_equals_the_paper_read_literally(
 
 
 def test_pictures_of_a_batch_are_read_one_by_one(teacher: ConseTeacher) -> None:
-    images = torch.cat([picture(64, 64, seed) for seed in range(2)])
+    images = torch.cat([random_image(64, 64, seed) for seed in range(2)])
     alone = torch.cat([teacher.encode_pixels(image[None]) for image in images])
     torch.testing.assert_close(teacher.encode_pixels(images), alone, rtol=0, atol=1e-4)
 
 
 def test_probabilities_sum_to_one(teacher: ConseTeacher) -> None:
-    probabilities = teacher.class_probabilities(picture(64, 96))
+    probabilities = teacher.class_probabilities(random_image(64, 96))
     assert probabilities.min() >= 0
     torch.testing.assert_close(probabilities.sum(1), torch.ones(1, *probabilities.shape[2:]))
 
@@ -149,7 +149,7 @@ def test_probabilities_sum_to_one(teacher: ConseTeacher) -> None:
 def test_nothing_takes_a_gradient(teacher: ConseTeacher) -> None:
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert not any(module.training for module in teacher.modules())
-    assert not teacher.encode_pixels(picture(32, 32).requires_grad_()).requires_grad
+    assert not teacher.encode_pixels(random_image(32, 32).requires_grad_()).requires_grad
     assert not teacher.encode_text(["cat"]).requires_grad
 
 

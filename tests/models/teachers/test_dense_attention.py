@@ -13,7 +13,7 @@ from clips4.models.teachers.dense_attention import (
     READINGS,
     block,
     last_keys,
-    neighbourhood,
+    neighborhood,
     read_last_block,
     tokens_before_last,
 )
@@ -103,7 +103,7 @@ def test_but_for_naclip_the_order_of_patches_plays_no_part(reading: Any) -> None
 
 def test_neighbourhood_is_a_gaussian_of_places() -> None:
     like = torch.zeros(1, dtype=torch.float64)
-    omega = neighbourhood((3, 4), like, sigma=1.5)
+    omega = neighborhood((3, 4), like, sigma=1.5)
     assert omega.shape == (12, 13)
     assert omega[:, 0].eq(0).all()
     assert omega[:, 1:].diagonal().eq(1).all()

@@ -58,7 +58,7 @@ def load(folder: Path, **settings: Any) -> SiglipTeacher:
     return teacher
 
 
-def picture(height: int, width: int, batch: int = 1) -> Tensor:
+def random_image(height: int, width: int, batch: int = 1) -> Tensor:
     return torch.rand(batch, 3, height, width, generator=generator(0))
 
 
@@ -67,7 +67,7 @@ def test_siglip_meets_the_protocol(folder: Path) -> None:
     assert isinstance(teacher, Teacher)
     assert teacher.embed_dim == 32
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
-    out = teacher.encode_pixels(picture(40, 51, batch=2))
+    out = teacher.encode_pixels(random_image(40, 51, batch=2))
     assert out.shape == (2, 32, 5, 6)
     torch.testing.assert_close(out.norm(dim=1), torch.ones(2, 5, 6))
 
@@ -76,7 +76,7 @@ def test_each_patch_is_what_the_head_says_of_it_alone(folder: Path) -> None:
     """The literal meaning of the reading: pool a picture of one patch, for every patch."""
     model = load(folder).model
     with torch.no_grad():
-        h = model.vision_model(picture(32, 32)).last_hidden_state
+        h = model.vision_model(random_image(32, 32)).last_hidden_state
         alone = torch.stack([model.vision_model.head(h[:, place : place + 1]) for place in range(h.shape[1])], 1)
         torch.testing.assert_close(read_head(model.vision_model.head, h), alone, rtol=0, atol=1e-5)
 
@@ -84,7 +84,7 @@ def test_each_patch_is_what_the_head_says_of_it_alone(folder: Path) -> None:
 def test_pixels_lie_in_the_space_of_pooled_pictures(folder: Path) -> None:
     """A head that looks everywhere alike answers with the mean of the values; with one patch, both are the same."""
     teacher = load(folder)
-    image = picture(8, 8)
+    image = random_image(8, 8)
     with torch.no_grad():
         features = teacher.model.get_image_features(image * 2 - 1, interpolate_pos_encoding=True)
     pooled = features if isinstance(features, Tensor) else features.pooler_output
@@ -105,7 +105,7 @@ def test_text_vectors_equal_transformers(folder: Path) -> None:
 
 
 def test_keys_are_the_heads(folder: Path) -> None:
-    teacher, image = load(folder), picture(16, 24)
+    teacher, image = load(folder), random_image(16, 24)
     z, keys = teacher.encode_pixels_and_keys(image)
     torch.testing.assert_close(z, teacher.encode_pixels(image))
     attention = teacher.model.vision_model.head.attention

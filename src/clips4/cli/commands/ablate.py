@@ -51,9 +51,9 @@ def ablate(
     each_seed = sorted({int(seed) for seed in seeds.split(",") if seed})
     axes = grid or ["losses", "unknown", "m", "vectors"]
     try:
-        with bars() as listener:
+        with bars() as progress:
             table = run_ablation(
-                images, dataset, root, out, axes, preset, chosen, fold, classes, device, listener, each_seed
+                images, dataset, root, out, axes, preset, chosen, fold, classes, device, progress, each_seed
             )
     except Interrupted as interrupted:
         remark(f"Stopped at step {interrupted.step} and saved; the same command goes on.")

@@ -34,7 +34,7 @@ def cluster(
     from clips4.inference.jobs.cluster import cluster_files
     from clips4.inference.jobs.segment import TeacherOptions, load_segmenter
 
-    with bars() as listener:
+    with bars() as progress:
         loaded = load_segmenter([run, *images], None, device, TeacherOptions())
-        outcome = cluster_files(loaded, k, out, save, restarts, seed, force, listener)
+        outcome = cluster_files(loaded, k, out, save, restarts, seed, force, progress)
     report(outcome, "Clustered", out, as_json)

@@ -49,7 +49,7 @@ def language(
     classes: Annotated[
         str | None, typer.Option("--classes", help="Other words for the set's classes, same names.")
     ] = None,
-    pictures: Annotated[
+    images: Annotated[
         Path | None, typer.Option("--pictures", help="Unlabelled pictures to find prototypes of new names in.")
     ] = None,
     json_file: Json = None,
@@ -60,9 +60,9 @@ def language(
     from clips4.cli.bars import bars
     from clips4.evaluation.run import evaluate_by_language
 
-    with bars() as listener:
+    with bars() as progress:
         record = evaluate_by_language(
-            run, teacher, dataset, root, split, protocol, fold, classes, pictures, report, device, listener
+            run, teacher, dataset, root, split, protocol, fold, classes, images, report, device, progress
         )
     columns = {
         "miou_present": "mIoU, classes present",
@@ -99,11 +99,11 @@ def unsupervised(
 ) -> None:
     """Clusters matched to the truth, nearest labelled neighbours, or a linear probe: three different numbers."""
     from clips4.cli.bars import bars
-    from clips4.evaluation.linear_probe import ProbeRecipe
+    from clips4.evaluation.linear_probe import LinearProbeRecipe
     from clips4.evaluation.run import evaluate_unsupervised
     from clips4.evaluation.unsupervised import ClusterRecipe, RetrievalRecipe
 
-    with bars() as listener:
+    with bars() as progress:
         record = evaluate_unsupervised(
             run,
             _words(features),
@@ -115,10 +115,10 @@ def unsupervised(
             side,
             ClusterRecipe(k=k, restarts=restarts, seed=seed),
             RetrievalRecipe(),
-            ProbeRecipe(seed=seed),
+            LinearProbeRecipe(seed=seed),
             report,
             device,
-            listener,
+            progress,
         )
     _say(record, {"miou": "mIoU", "miou_present": "mIoU, classes present", "pixel_accuracy": "pixel acc."}, json_file)
 
@@ -147,9 +147,9 @@ def tracking(
     from clips4.evaluation.run import evaluate_tracking
     from clips4.inference.video.label_propagation import Recipe
 
-    with bars() as listener:
+    with bars() as progress:
         record = evaluate_tracking(
-            run, _words(features), dataset, root, split, side, Recipe(radius=radius), device, listener
+            run, _words(features), dataset, root, split, side, Recipe(radius=radius), device, progress
         )
     for row in record["rows"]:
         row |= {"j_mean": row["j"]["mean"], "f_mean": row["f"]["mean"]}

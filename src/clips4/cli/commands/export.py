@@ -37,19 +37,17 @@ def export(
     if out.suffix != SUFFIX:
         raise UserError(f"--out {out}: give a file that ends in {SUFFIX}")
     if int8 != bool(calibrate):
-        raise UserError(
-            "--int8 and --calibrate PICTURES go together: int8 needs some dozens of pictures to calibrate on"
-        )
-    pictures = find_images(calibrate) if calibrate else None
-    report = export_onnx(load_checkpoint(run), out, pictures)
+        raise UserError("--int8 and --calibrate IMAGES go together: int8 needs some dozens of pictures to calibrate on")
+    images = find_images(calibrate) if calibrate else None
+    report = export_onnx(load_checkpoint(run), out, images)
     text = (
         f"Wrote {out} ({report.bytes / 2**20:.1f} MiB, {report.precision}); the float32 graph differs from torch by "
-        f"{report.difference:.1e} at most, on {len(report.sizes)} sizes. Now: clips4 segment {out} PICTURES --out DIR"
+        f"{report.difference:.1e} at most, on {len(report.sizes)} sizes. Now: clips4 segment {out} IMAGES --out DIR"
     )
     if agreement := report.agreement:
         which = "held-out pictures" if agreement.held_out else "pictures it was calibrated on"
         text += (
-            f"\nint8 against float32 on {agreement.pictures} {which}: same class at {agreement.same_label:.2%} of the "
+            f"\nint8 against float32 on {agreement.images} {which}: same class at {agreement.same_label:.2%} of the "
             f"positions, mean cosine {agreement.cosine:.4f}"
         )
     summarise(text, {**asdict(report), "path": out}, as_json)

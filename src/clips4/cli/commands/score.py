@@ -52,8 +52,8 @@ def semantic(
     else:
         names = load_classes(str(classes))
         truth = folder_truth(gt, len(names), reduce_zero)
-    with bars() as listener:
-        result = score_semantic(truth, pred, boundary, workers, listener)
+    with bars() as progress:
+        result = score_semantic(truth, pred, boundary, workers, progress)
     record = describe_semantic(result, names.names)
     columns = {"miou": "mIoU", "pixel_accuracy": "pixel acc.", "mean_accuracy": "mean acc.", "boundary_f": "boundary F"}
     typer.echo(markdown({pred.name: record}, columns))
@@ -93,8 +93,8 @@ def tracking(
         if not sequences.is_file():
             raise UserError(f"{sequences}: no such file; give one sequence a line")
         names = [line.split()[0] for line in sequences.read_text("utf-8").splitlines() if line.strip()]
-    with bars() as listener:
-        report = score_tracking(gt, pred, rules, names, workers, listener)  # type: ignore[arg-type]
+    with bars() as progress:
+        report = score_tracking(gt, pred, rules, names, workers, progress)  # type: ignore[arg-type]
     scores = report.scores
     typer.echo("| | J&F | J mean | J recall | J decay | F mean | F recall | F decay |\n|---|" + "---:|" * 7)
     typer.echo(f"| {pred.name} | " + " | ".join(map(percent, (scores.j_and_f, *scores.j, *scores.f))) + " |")

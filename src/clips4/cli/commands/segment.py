@@ -10,7 +10,7 @@ from clips4.cli.console import listed, remark, summarise
 from clips4.errors import UserError
 
 if TYPE_CHECKING:
-    from clips4.inference.jobs.folder import Outcome
+    from clips4.inference.jobs.folder import JobOutcome
 
 
 def segment(
@@ -69,20 +69,20 @@ def segment(
 ) -> None:
     """Name the pixels of pictures: for each a label PNG, an overlay with a legend, and JSON; COCO, YOLO, a gallery."""
     from clips4.cli.bars import bars
-    from clips4.inference.jobs.segment import TeacherOptions, load_segmenter, parse_reading, segment_files
+    from clips4.inference.jobs.segment import TeacherOptions, load_segmenter, parse_inference_options, segment_files
     from clips4.inference.video.temporal_smoothing import Steadiness
 
     options = TeacherOptions(reading, templates, key_smoothing, prompt_denoising)
-    how = parse_reading(scales, flip, window, overlap, refine)
-    with bars() as listener:
+    how = parse_inference_options(scales, flip, window, overlap, refine)
+    with bars() as progress:
         loaded = load_segmenter(run_and_images, teacher_only, device, options, how)
         outcome = segment_files(
-            loaded, out, classes, save, vectors, unknown, background, Steadiness(steady), force, listener
+            loaded, out, classes, save, vectors, unknown, background, Steadiness(steady), force, progress
         )
     report(outcome, "Segmented", out, as_json)
 
 
-def report(outcome: "Outcome", verb: str, out: Path, as_json: bool = False) -> None:
+def report(outcome: "JobOutcome", verb: str, out: Path, as_json: bool = False) -> None:
     """Say what became of the pictures, for machines with ``as_json``.
 
     Raises:

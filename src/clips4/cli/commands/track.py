@@ -48,8 +48,8 @@ def track(
         require_av()
     recipe = Recipe(radius=radius, before=before)
     source = open_frames(frames, rate)
-    with bars() as listener:
-        tracked = track_files(source, mask, out, load_features(features, run, side, device), recipe, video, listener)
+    with bars() as progress:
+        tracked = track_files(source, mask, out, load_features(features, run, side, device), recipe, video, progress)
     if json_file:
         record = {
             "frames_of": str(frames),

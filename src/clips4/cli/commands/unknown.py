@@ -32,9 +32,9 @@ def unknown(
     from clips4.utils.images import find_images
 
     paths = find_images(images)
-    with bars() as listener:
+    with bars() as progress:
         segmenter = Segmenter.load(run, device)
-        found, skipped = unknown_files(segmenter, paths, out, names, examples, classes, listener)
+        found, skipped = unknown_files(segmenter, paths, out, names, examples, classes, progress)
     for _, reason in skipped:
         remark(f"skipped: {reason}")
     if as_json:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from clips4.data.class_names import ClassList, load_classes
 from clips4.data.label_maps import read_labels
-from clips4.data.segmentation_dataset import LabelledFolder, Pairs, Reader
+from clips4.data.segmentation_dataset import LabelledFolder, LabelReader, Pairs
 from clips4.errors import UserError
 from clips4.utils.images import find_images
 
@@ -40,7 +40,7 @@ class SetSpec:
     layout: str
     convention: str
     background: bool = False
-    read: Reader = read_labels
+    read: LabelReader = read_labels
 
     @property
     def default_split(self) -> str:

@@ -17,7 +17,7 @@ from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.errors import UserError
 from clips4.evaluation.saved_masks import read_mask
-from clips4.utils.listening import Listener, Silent
+from clips4.utils.progress import NoProgress, ProgressReporter
 
 
 @dataclass
@@ -45,13 +45,13 @@ def checkable() -> list[str]:
     return [*SEMANTIC, *DAVIS_SPLITS, "bsds500"]
 
 
-def check_set(name: str, root: Path, split: str | None = None, listener: Listener | None = None) -> Check:
+def check_set(name: str, root: Path, split: str | None = None, progress: ProgressReporter | None = None) -> Check:
     """Check every file of a split: counts, sizes, value ranges, missing files, a wrong label convention.
 
     Raises:
         UserError: no set or split of that name.
     """
-    listener = listener or Silent()
+    progress = progress or NoProgress()
     if name not in checkable():
         raise UserError(f"--dataset {name!r}: there is {', '.join(checkable())}")
     published = SEMANTIC[name].splits if name in SEMANTIC else DAVIS_SPLITS.get(name, BSDS_SPLITS)
@@ -61,11 +61,11 @@ def check_set(name: str, root: Path, split: str | None = None, listener: Listene
     check = Check(name, split, expected=published[split])
     try:
         if name in SEMANTIC:
-            _check_semantic(check, SEMANTIC[name], SEMANTIC[name].load(root, split), listener)
+            _check_semantic(check, SEMANTIC[name], SEMANTIC[name].load(root, split), progress)
         elif name in DAVIS_SPLITS:
-            _check_davis(check, root, listener)
+            _check_davis(check, root, progress)
         else:
-            _check_bsds(check, root, listener)
+            _check_bsds(check, root, progress)
     except UserError as error:
         check.problems.append(str(error))
         return check
@@ -74,13 +74,13 @@ def check_set(name: str, root: Path, split: str | None = None, listener: Listene
     return check
 
 
-def _check_semantic(check: Check, spec: SetSpec, dataset: LabelledFolder, listener: Listener) -> None:
+def _check_semantic(check: Check, spec: SetSpec, dataset: LabelledFolder, progress: ProgressReporter) -> None:
     check.count = len(dataset)
     wrong_values: Counter[int] = Counter()
     wrong_sizes, unreadable, seen = [], [], np.zeros(len(dataset.classes), bool)
-    listener.stage("checking", len(dataset))
+    progress.stage("checking", len(dataset))
     for image, mask in zip(dataset.images, dataset.masks, strict=True):
-        listener.advance({})
+        progress.advance({})
         try:
             with Image.open(image) as opened:
                 size = opened.height, opened.width
@@ -108,12 +108,12 @@ def _check_semantic(check: Check, spec: SetSpec, dataset: LabelledFolder, listen
         check.notes.append(f"{len(absent)} of {len(seen)} classes occur nowhere: {few}")
 
 
-def _check_davis(check: Check, root: Path, listener: Listener) -> None:
+def _check_davis(check: Check, root: Path, progress: ProgressReporter) -> None:
     sequences = load_davis(root, check.dataset, check.split)
     check.count = len(sequences)
-    listener.stage("checking", len(sequences))
+    progress.stage("checking", len(sequences))
     for sequence in sequences:
-        listener.advance({})
+        progress.advance({})
         with Image.open(sequence.frames[0]) as opened:
             size = opened.height, opened.width
         first = read_mask(sequence.masks[0], "davis16" if check.dataset == "davis16" else "davis17")
@@ -128,12 +128,12 @@ def _check_davis(check: Check, root: Path, listener: Listener) -> None:
             check.problems.append(f"{sequence.masks[0]}: value {objects}; DAVIS-2017 numbers its few objects 1, 2, ...")
 
 
-def _check_bsds(check: Check, root: Path, listener: Listener) -> None:
+def _check_bsds(check: Check, root: Path, progress: ProgressReporter) -> None:
     dataset = load_bsds(root, check.split)
     check.count = len(dataset)
-    listener.stage("checking", len(dataset))
+    progress.stage("checking", len(dataset))
     for path, image, people in dataset:
-        listener.advance({})
+        progress.advance({})
         if any(person.shape != image.shape[:2] for person in people):
             check.problems.append(f"{path}: a segmentation is of another size than the photograph")
 

@@ -104,7 +104,7 @@ def scores(confusion: NDArray[np.int64]) -> Scores:
     )
 
 
-class PictureScore(NamedTuple):
+class ImageScore(NamedTuple):
     """Of one picture, whose own matrix is not kept.
 
     Attributes:
@@ -126,18 +126,18 @@ class Tally:
 
     Attributes:
         total: sum so far.
-        pictures: a line for each picture so far.
+        images: a line for each picture so far.
     """
 
     def __init__(self, classes: int):
         self.total = np.zeros((classes, classes + 1), np.int64)
-        self.pictures: list[PictureScore] = []
+        self.images: list[ImageScore] = []
 
     def add(self, counts: NDArray[np.int64]) -> None:
         """One picture more."""
         self.total += counts
         if not counts.any():
-            self.pictures.append(PictureScore(float("nan"), float("nan"), 0))
+            self.images.append(ImageScore(float("nan"), float("nan"), 0))
             return
         own = scores(counts)
-        self.pictures.append(PictureScore(own.miou_present, own.pixel_accuracy, own.pixels))
+        self.images.append(ImageScore(own.miou_present, own.pixel_accuracy, own.pixels))

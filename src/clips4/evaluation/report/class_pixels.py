@@ -31,11 +31,11 @@ def pixels_by_class(
     left = dict.fromkeys(chosen.tolist(), each)
     parts: list[tuple[Tensor, Tensor]] = []
     labels: list[int] = []
-    for index, (_, picture, truth) in enumerate(dataset):
+    for index, (_, image, truth) in enumerate(dataset):
         wanted = [label for label in chosen.tolist() if occurs[index, label] and left[label]]
         if not wanted:
             continue
-        maps = [encoder.embed(picture) for encoder in (teacher, student)]
+        maps = [encoder.embed(image) for encoder in (teacher, student)]
         size = maps[1].shape[1:]
         maps[0] = torch.nn.functional.normalize(resize_map(maps[0][None], (size[0], size[1]))[0], dim=0)
         y = ((np.arange(size[0]) + 0.5) * truth.shape[0] / size[0]).astype(int)

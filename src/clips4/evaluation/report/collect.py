@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clips4.config import SegmentConfig
 from clips4.data.image_folder import Skipped
-from clips4.data.image_source import PictureFiles
+from clips4.data.image_source import ImageFiles
 from clips4.errors import UserError
 from clips4.inference.segmenter import Segmenter, nearest_class
 from clips4.method.segments import cut_by_regions, locations, pool, spherical_kmeans
@@ -23,7 +23,7 @@ from clips4.regions.cache import RegionCache
 from clips4.training.log import LOG, read_log
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB, palette
-from clips4.utils.listening import Listener
+from clips4.utils.progress import ProgressReporter
 
 Labels = NDArray[np.int64]  # (H, W)
 
@@ -85,7 +85,7 @@ class Findings:
         return len(self.checkpoint.prototypes.names)
 
     @cached_property
-    def colours(self) -> NDArray[np.uint8]:
+    def colors(self) -> NDArray[np.uint8]:
         """(K + U, 3) the palette, then greys, those of neighbours far apart."""
         greys = [70 + 150 * (index * 0.618034 % 1) for index in range(len(self.names) - self.known)]
         return np.concatenate([palette(self.known), np.repeat(np.array(greys)[:, None], 3, 1).astype(np.uint8)])
@@ -106,7 +106,7 @@ class Findings:
         return np.mean([np.bincount(each.ravel(), minlength=len(self.names)) / each.size for each in labels], 0)
 
 
-def gather(run: Path, paths: Sequence[Path], device: str, listener: Listener) -> Findings:
+def gather(run: Path, paths: Sequence[Path], device: str, progress: ProgressReporter) -> Findings:
     """Read a run and compute what the page shows of each photograph.
 
     Raises:
@@ -121,8 +121,8 @@ def gather(run: Path, paths: Sequence[Path], device: str, listener: Listener) ->
     photographs: list[Photograph] = []
     skipped: list[Skipped] = []
 
-    listener.stage("drawing the page", len(paths))
-    for _, path, image in PictureFiles(paths).once(config.data.long_side, 0, 1):
+    progress.stage("drawing the page", len(paths))
+    for _, path, image in ImageFiles(paths).once(config.data.long_side, 0, 1):
         if isinstance(image, str):
             skipped.append(Skipped(path, image))
             continue
@@ -131,7 +131,7 @@ def gather(run: Path, paths: Sequence[Path], device: str, listener: Listener) ->
         by_teacher = nearest_class(pixel_map, prototypes.text, image.shape[:2])[0].numpy()
         by_student = nearest_class(z, prototypes.asked(), image.shape[:2])[0].numpy()
         photographs.append(Photograph(titles[path], image, regions, segments, z, pixel_map, by_teacher, by_student))
-        listener.advance({})
+        progress.advance({})
     if not photographs:
         first = f"; the first: {skipped[0].reason}" if skipped else ""
         raise UserError(f"none of {len(paths)} pictures can be shown{first}")
@@ -152,6 +152,6 @@ def fine_segments(z: Tensor, regions: NDArray[np.int32], settings: SegmentConfig
     clusters = spherical_kmeans(z[None], settings.clusters, settings.iterations, settings.location_weight)[0]
     used, labels = clusters.unique(return_inverse=True)
     features = F.normalize(torch.cat([z, settings.location_weight * locations(z.shape[1], z.shape[2], z)]), dim=0)
-    centres = pool(features.flatten(1).T, labels.flatten(), len(used))
-    fine = nearest_class(features, centres, regions.shape)[0]
+    centers = pool(features.flatten(1).T, labels.flatten(), len(used))
+    fine = nearest_class(features, centers, regions.shape)[0]
     return cut_by_regions(fine[None], torch.from_numpy(regions.astype(np.int64))[None]).labels[0].numpy()

@@ -24,8 +24,8 @@ from clips4.data.class_names import ASSETS
 from clips4.evaluation.report.collect import SMALL, Findings, Labels, Photograph, gather
 from clips4.outputs.charts import Kind, Mark
 from clips4.utils.atomic_io import write_atomically
-from clips4.utils.images import RGB, UNKNOWN_COLOUR, reduce_to
-from clips4.utils.listening import Listener
+from clips4.utils.images import RGB, UNKNOWN_COLOR, reduce_to
+from clips4.utils.progress import ProgressReporter
 
 _LONG_SIDE = 512  # of the pictures on the page
 _VIEW_PIXELS = 60  # per photograph and per network in the two-dimensional view
@@ -44,7 +44,7 @@ _SIGNS: dict[Kind, str] = {
 }
 
 
-def write_report(page: Path, run: Path, photographs: Sequence[Path], device: str, listener: Listener) -> None:
+def write_report(page: Path, run: Path, photographs: Sequence[Path], device: str, progress: ProgressReporter) -> None:
     """Write one HTML page that shows what a run learned; it loads nothing from elsewhere.
 
     Args:
@@ -52,12 +52,12 @@ def write_report(page: Path, run: Path, photographs: Sequence[Path], device: str
         run: folder that training wrote.
         photographs: to show; unreadable ones are named on the page.
         device: "auto", "cpu", "cuda" or "mps".
-        listener: is told of each photograph.
+        progress: is told of each photograph.
 
     Raises:
         UserError: no checkpoint in ``run``, or no readable photograph.
     """
-    write_atomically(page, render(gather(run, photographs, device, listener)).encode())
+    write_atomically(page, render(gather(run, photographs, device, progress)).encode())
 
 
 def view_marks(findings: Findings) -> list[Mark]:
@@ -82,19 +82,19 @@ def view_marks(findings: Findings) -> list[Mark]:
     signs = [(kind, index) for kind, _, labels in groups for index in labels]
     places = figures.tsne(torch.cat([vectors for _, vectors, _ in groups]).numpy(), seed).tolist()
     return [
-        Mark(kind, x, y, css(findings.colours[i]), findings.names[i] if kind in ("text", "unknown") else "")
+        Mark(kind, x, y, css(findings.colors[i]), findings.names[i] if kind in ("text", "unknown") else "")
         for (kind, i), (x, y) in zip(signs, places, strict=True)
     ]
 
 
-def css(colour: Sequence[int] | NDArray[np.uint8]) -> str:
+def css(color: Sequence[int] | NDArray[np.uint8]) -> str:
     """(red, green, blue) -> "#rrggbb"."""
-    return "#{:02x}{:02x}{:02x}".format(*(int(value) for value in colour))
+    return "#{:02x}{:02x}{:02x}".format(*(int(value) for value in color))
 
 
-def swatch(colour: Sequence[int] | NDArray[np.uint8]) -> str:
+def swatch(color: Sequence[int] | NDArray[np.uint8]) -> str:
     """A small square of a colour."""
-    return f'<span class="swatch" style="background:{css(colour)}"></span>'
+    return f'<span class="swatch" style="background:{css(color)}"></span>'
 
 
 def percent(share: float) -> str:
@@ -102,34 +102,34 @@ def percent(share: float) -> str:
     return escape(outputs.percent(share))
 
 
-def img(picture: RGB, alt: str, long_side: int = _LONG_SIDE) -> str:
+def img(image: RGB, alt: str, long_side: int = _LONG_SIDE) -> str:
     """An <img> that carries its picture, as JPEG."""
-    picture = reduce_to(picture, long_side)
+    image = reduce_to(image, long_side)
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=84, subsampling=0, optimize=True)
-    data, (height, width) = base64.b64encode(buffer.getvalue()).decode(), picture.shape[:2]
+    Image.fromarray(image).save(buffer, "JPEG", quality=84, subsampling=0, optimize=True)
+    data, (height, width) = base64.b64encode(buffer.getvalue()).decode(), image.shape[:2]
     return f'<img src="data:image/jpeg;base64,{data}" width="{width}" height="{height}" alt="{escape(alt)}">'
 
 
-def photograph_section(findings: Findings, photograph: Photograph, number: int, colours_of_z: RGB) -> str:
-    """The six pictures of one photograph; ``colours_of_z`` (h, w, 3) are enlarged to its size."""
+def photograph_section(findings: Findings, photograph: Photograph, number: int, z_colors: RGB) -> str:
+    """The six pictures of one photograph; ``z_colors`` (h, w, 3) are enlarged to its size."""
     image, regions, segments = photograph.image, photograph.regions, photograph.segments
     height, width = image.shape[:2]
-    embedding = np.array(Image.fromarray(colours_of_z).resize((width, height), Image.Resampling.BILINEAR))
+    embedding = np.array(Image.fromarray(z_colors).resize((width, height), Image.Resampling.BILINEAR))
     painted = [
-        figures.painted(image, x, findings.colours, findings.known) for x in (photograph.teacher, photograph.student)
+        figures.painted(image, x, findings.colors, findings.known) for x in (photograph.teacher, photograph.student)
     ]
-    pictures = (
+    images = (
         ("Photograph", image, f"<span>{width} × {height}</span>"),
         ("Regions", figures.outlined(image, regions), f"<span>{regions.max() + 1}</span>"),
         ("Embedding", embedding, ""),
-        ("Segments", figures.mean_colours(image, segments), f"<span>{segments.max() + 1}</span>"),
+        ("Segments", figures.mean_colors(image, segments), f"<span>{segments.max() + 1}</span>"),
         ("Teacher", painted[0], legend(findings, photograph.teacher, unknown=False)),
         ("Student", painted[1], legend(findings, photograph.student)),
     )
     shown = "".join(
         f"<figure>{img(picture, f'{name}: {photograph.title}')}<figcaption><b>{name}</b>{below}</figcaption></figure>"
-        for name, picture, below in pictures
+        for name, picture, below in images
     )
     title = escape(photograph.title)
     return f'<section class="photo" id="photo-{number}"><h3>{title}</h3><div class="six">{shown}</div></section>'
@@ -140,14 +140,14 @@ def legend(findings: Findings, labels: Labels, unknown: bool = True) -> str:
     shares, known = findings.mean_shares([labels]), findings.known
     order = [index for index in np.argsort(-shares, kind="stable").tolist() if shares[index]]
     items = [
-        f"<li>{swatch(findings.colours[i])}{escape(findings.names[i])} {percent(shares[i])}</li>"
+        f"<li>{swatch(findings.colors[i])}{escape(findings.names[i])} {percent(shares[i])}</li>"
         for i in order
         if i < known
     ]
     parts = ", ".join(f"{findings.names[i]} {percent(shares[i])}" for i in order if i >= known and shares[i] >= 0.01)
     if unknown:
         detail = f" <small>({parts})</small>" if parts else ""
-        items.append(f"<li>{swatch(UNKNOWN_COLOUR)}unknown {percent(shares[known:].sum())}{detail}</li>")
+        items.append(f"<li>{swatch(UNKNOWN_COLOR)}unknown {percent(shares[known:].sum())}{detail}</li>")
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
@@ -163,7 +163,7 @@ def unknown_section(findings: Findings) -> str:
             figures.best_crop(best.image, best.student == index), f"Where {name} is nearest in {best.title}", 200
         )
         cards += (
-            f"<figure>{crop}<figcaption><b>{swatch(findings.colours[index])}{name}</b>"
+            f"<figure>{crop}<figcaption><b>{swatch(findings.colors[index])}{name}</b>"
             f"<span>{percent(findings.shares[index])}</span><small>{escape(where)}</small></figcaption></figure>"
         )
     rest = [name for i, name in enumerate(findings.names) if i >= findings.known and i not in findings.found]
@@ -189,12 +189,12 @@ def plane_section(findings: Findings) -> str:
         f"<li>{key}{figures.mark_shape(kind, 13, 13, 'currentColor')}</svg>{_SIGNS[kind]}</li>"
         for kind in reversed(get_args(Kind))
     ]
-    classes = zip(findings.colours, findings.checkpoint.prototypes.names, strict=False)
-    colours = [f"<li>{swatch(colour)}{escape(name)}</li>" for colour, name in classes]
+    classes = zip(findings.colors, findings.checkpoint.prototypes.names, strict=False)
+    colors = [f"<li>{swatch(color)}{escape(name)}</li>" for color, name in classes]
     chart = figures.scatter_chart("t-SNE view of text vectors, prototypes and pixels", view_marks(findings))
     return (
         f'<figure class="plane">{chart}<figcaption><ul class="legend">{"".join(kinds)}</ul><ul class="legend">'
-        f"{''.join(colours)}<li>{swatch(UNKNOWN_COLOUR)}unknown</li></ul></figcaption></figure>"
+        f"{''.join(colors)}<li>{swatch(UNKNOWN_COLOR)}unknown</li></ul></figcaption></figure>"
     )
 
 
@@ -203,13 +203,13 @@ def class_rows(findings: Findings) -> str:
     by_teacher, by_student = findings.mean_shares([each.teacher for each in findings.photographs]), findings.shares
     classes = findings.checkpoint.prototypes.classes
     rows = [
-        f'<tr><th scope="row">{swatch(findings.colours[i])}{escape(name)}</th><td>{escape(", ".join(words))}</td>'
+        f'<tr><th scope="row">{swatch(findings.colors[i])}{escape(name)}</th><td>{escape(", ".join(words))}</td>'
         f"<td>{percent(by_teacher[i])}</td><td>{percent(by_student[i])}</td></tr>"
         for i, (name, words) in enumerate(zip(classes.names, classes.words, strict=True))
     ]
     unknown = percent(by_student[findings.known :].sum())
     return "".join(rows) + (
-        f'<tr><th scope="row">{swatch(UNKNOWN_COLOUR)}unknown</th><td>none</td><td>–</td><td>{unknown}</td></tr>'
+        f'<tr><th scope="row">{swatch(UNKNOWN_COLOR)}unknown</th><td>none</td><td>–</td><td>{unknown}</td></tr>'
     )
 
 
@@ -243,7 +243,7 @@ def table(title: str, values: dict[str, object], notes: dict[str, str] | None = 
 def render(findings: Findings) -> str:
     """The page as HTML."""
     checkpoint, folder = findings.checkpoint, ASSETS.joinpath("report")
-    maps = figures.pca_colours([each.z for each in findings.photographs])
+    maps = figures.pca_colors([each.z for each in findings.photographs])
     shown = enumerate(zip(findings.photographs, maps, strict=True), 1)
     teacher = checkpoint.config.teacher.name
     skipped = "".join(f"<li>{escape(each.reason)}</li>" for each in findings.skipped)
@@ -256,7 +256,7 @@ def render(findings: Findings) -> str:
         known=findings.known,
         unknown=len(findings.names) - findings.known,
         found=len(findings.found),
-        photographs="".join(photograph_section(findings, each, n, colours) for n, (each, colours) in shown),
+        photographs="".join(photograph_section(findings, each, n, colors) for n, (each, colors) in shown),
         skipped=f"<p>Left out:</p><ul>{skipped}</ul>" if skipped else "",
         unknown_cards=unknown_section(findings),
         losses=loss_section(findings.log),

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder
-from clips4.evaluation.metrics.confusion import PictureScore
+from clips4.evaluation.metrics.confusion import ImageScore
 from clips4.outputs.render import draw_legend, legend_font
 from clips4.utils.atomic_io import write_atomically
-from clips4.utils.images import RGB, blend, boundaries, colour_labels, encode_png, load_rgb, palette
+from clips4.utils.images import RGB, blend, boundaries, color_labels, encode_png, load_rgb, palette
 
 _LEGEND = 14  # classes named below an overlay at most
 _HEAD = 26
 
 
-def confusion_picture(confusion: NDArray[np.int64], names: Sequence[str], path: Path, title: str) -> None:
+def plot_confusion(confusion: NDArray[np.int64], names: Sequence[str], path: Path, title: str) -> None:
     """Rows are true classes, columns predicted ones, each row a share of its class's pixels; PNG.
 
     Classes that occur neither in truth nor in prediction are left out. Where predictions are of no class the last
@@ -55,9 +55,9 @@ def confusion_picture(confusion: NDArray[np.int64], names: Sequence[str], path: 
     _save(figure, path)
 
 
-def worst_pictures(
+def plot_worst_images(
     dataset: LabelledFolder,
-    pictures: Sequence[PictureScore],
+    images: Sequence[ImageScore],
     predict: Callable[[RGB, tuple[int, ...]], NDArray[np.integer]],
     folder: Path,
     count: int = 10,
@@ -65,38 +65,38 @@ def worst_pictures(
     """The pictures with the lowest mIoU over their own classes: picture, truth and answer side by side, with a legend.
 
     Args:
-        pictures: score of each picture of the set.
+        images: score of each picture of the set.
         predict: (H, W, 3), (H, W) of the truth -> (H, W) labels; asked again for these pictures alone.
     """
-    own = [picture.miou if picture.pixels else np.inf for picture in pictures]
+    own = [image.miou if image.pixels else np.inf for image in images]
     order = [int(index) for index in np.argsort(own, kind="stable")[:count] if np.isfinite(own[index])]
     written = []
     for rank, index in enumerate(order, 1):
-        picture, truth = load_rgb(dataset.images[index]), dataset.truth(index)
-        answer = predict(picture, truth.shape)
+        image, truth = load_rgb(dataset.images[index]), dataset.truth(index)
+        answer = predict(image, truth.shape)
         path = folder / f"worst{rank:02d}_{dataset.images[index].stem}.png"
         head = f"{dataset.images[index].stem}: mIoU {100 * own[index]:.1f} % over its own classes"
-        write_atomically(path, encode_png(side_by_side(picture, truth, answer, dataset.classes.names, head)))
+        write_atomically(path, encode_png(side_by_side(image, truth, answer, dataset.classes.names, head)))
         written.append(path)
     return written
 
 
 def side_by_side(
-    picture: RGB, truth: NDArray[np.integer], answer: NDArray[np.integer], names: Sequence[str], head: str
+    image: RGB, truth: NDArray[np.integer], answer: NDArray[np.integer], names: Sequence[str], head: str
 ) -> RGB:
     """Picture, truth and answer in a row, a line above and a legend below; ignored pixels are grey in both maps."""
-    colours = palette(len(names))
+    colors = palette(len(names))
     true, shown = (
         np.where(truth == IGNORE, -1, np.clip(labels.astype(np.int64), -1, len(names))) for labels in (truth, answer)
     )
     true[true >= len(names)] = shown[shown >= len(names)] = -1
-    panels = [picture]
+    panels = [image]
     for labels in (true, shown):
-        panels.append(blend(picture, colour_labels(labels, colours), 0.65, boundaries(labels)))
+        panels.append(blend(image, color_labels(labels, colors), 0.65, boundaries(labels)))
     row = np.concatenate(panels, 1)
     found, counts = np.unique(np.concatenate([true[true >= 0], shown[shown >= 0]]), return_counts=True)
     listed = found[np.argsort(-counts)][:_LEGEND]
-    entries = [(names[label], (int(c[0]), int(c[1]), int(c[2]))) for label in listed for c in (colours[label],)]
+    entries = [(names[label], (int(c[0]), int(c[1]), int(c[2]))) for label in listed for c in (colors[label],)]
     legend = draw_legend([*entries, ("not scored", (150, 150, 150))], row.shape[1], beside=False, size=16)
     width = max(row.shape[1], legend.shape[1])
     canvas = Image.new("RGB", (width, _HEAD + row.shape[0] + legend.shape[0]), "white")
@@ -106,7 +106,7 @@ def side_by_side(
     return np.array(canvas)
 
 
-def embedding_picture(
+def plot_embedding(
     text: Tensor, teacher: Tensor, student: Tensor, labels: NDArray[np.integer], names: Sequence[str], path: Path
 ) -> None:
     """The paper's figure: text vectors, teacher pixels and student pixels of each class in one plane by t-SNE; PNG.
@@ -125,7 +125,7 @@ def embedding_picture(
 
     places = tsne(np.concatenate([part.cpu().float().numpy() for part in (text, teacher, student)]))
     classes, count = len(names), len(labels)
-    colours = palette(classes) / 255
+    colors = palette(classes) / 255
     figure = Figure(figsize=(9, 7.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -137,13 +137,13 @@ def embedding_picture(
             part[:, 1],
             s=size,
             marker=marker,
-            facecolors="none" if hollow else colours[labels],
-            edgecolors=colours[labels],
+            facecolors="none" if hollow else colors[labels],
+            edgecolors=colors[labels],
             linewidths=0.8 if hollow else 0,
             label=name,
         )
     axes.scatter(
-        places[:classes, 0], places[:classes, 1], s=170, marker="*", c=colours, edgecolors="black", label="text"
+        places[:classes, 0], places[:classes, 1], s=170, marker="*", c=colors, edgecolors="black", label="text"
     )
     axes.set_xticks([])
     axes.set_yticks([])
@@ -156,7 +156,7 @@ def embedding_picture(
         )
     ]
     swatches = [
-        Line2D([], [], linestyle="", marker="s", markersize=9, color=colours[index], label=name)
+        Line2D([], [], linestyle="", marker="s", markersize=9, color=colors[index], label=name)
         for index, name in enumerate(names)
     ]
     axes.legend(handles=[*shapes, *swatches], loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)

@@ -14,24 +14,24 @@ import torch
 from torch import Tensor
 
 from clips4.errors import UserError
-from clips4.inference.clustering import BUDGET, cluster_question
-from clips4.inference.jobs.folder import Outcome, answer_pictures, plan
-from clips4.inference.jobs.manifest import stamp_of
+from clips4.inference.clustering import BUDGET, cluster_query
+from clips4.inference.jobs.folder import JobOutcome, plan, predict_folder
+from clips4.inference.jobs.manifest import file_stamp
 from clips4.inference.jobs.segment import Loaded
 from clips4.inference.segmenter import Segmenter
 from clips4.method.minibatch_kmeans import nearest, sample_rows, spherical_kmeans_of_set
-from clips4.outputs.encode import Answer
+from clips4.outputs.encode import ImagePrediction
 from clips4.outputs.render import parse_kinds
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import content_key, settings_key
-from clips4.utils.listening import Listener
+from clips4.utils.progress import ProgressReporter
 
-CENTRES = "clusters.npz"
+CENTERS = "clusters.npz"
 
 
 def cluster_files(
-    loaded: Loaded, k: int, out: Path, save: str, restarts: int, seed: int, force: bool, listener: Listener
-) -> Outcome:
+    loaded: Loaded, k: int, out: Path, save: str, restarts: int, seed: int, force: bool, progress: ProgressReporter
+) -> JobOutcome:
     """Cluster all pictures together and write each one's files, then those of the folder.
 
     Args:
@@ -44,24 +44,24 @@ def cluster_files(
     """
     segmenter, kinds = loaded.segmenter, parse_kinds(save)
     images, _ = plan(loaded.images, out)
-    pictures = [(str(path.resolve()), stamp_of(path)) for path in images]
-    question = settings_key({**loaded.identity, "k": k, "restarts": restarts, "seed": seed, "pictures": pictures})
-    centres = None if force else read_centres(out / CENTRES, question)
-    if centres is None:
-        centres = find_centres(segmenter, images, k, restarts, seed, listener)
-        write_centres(out / CENTRES, centres, question)
+    pictures = [(str(path.resolve()), file_stamp(path)) for path in images]
+    query = settings_key({**loaded.identity, "k": k, "restarts": restarts, "seed": seed, "pictures": pictures})
+    centers = None if force else read_centers(out / CENTERS, query)
+    if centers is None:
+        centers = find_centers(segmenter, images, k, restarts, seed, progress)
+        write_centers(out / CENTERS, centers, query)
 
-    asked = cluster_question(centres)
+    asked = cluster_query(centers)
 
-    def answer(path: Path, stem: str) -> Answer:
-        return Answer(segmenter.answer(segmenter.read(path), asked, unknown=False), path, stem)
+    def answer(path: Path, stem: str) -> ImagePrediction:
+        return ImagePrediction(segmenter.answer(segmenter.read(path), asked, unknown=False), path, stem)
 
-    made_by = settings_key({**loaded.identity, "centres": content_key(centres.numpy().tobytes())})
-    return answer_pictures(images, out, kinds, asked.names, made_by, answer, force, listener)
+    settings_hash = settings_key({**loaded.identity, "centres": content_key(centers.numpy().tobytes())})
+    return predict_folder(images, out, kinds, asked.names, settings_hash, answer, force, progress)
 
 
-def find_centres(
-    segmenter: Segmenter, paths: Sequence[Path], k: int, restarts: int, seed: int, listener: Listener
+def find_centers(
+    segmenter: Segmenter, paths: Sequence[Path], k: int, restarts: int, seed: int, progress: ProgressReporter
 ) -> Tensor:
     """(k, D) unit centres of a set's pixel embeddings, by falling number of pixels.
 
@@ -69,7 +69,7 @@ def find_centres(
         UserError: fewer pixels than clusters, or no readable picture.
     """
     generator = torch.Generator().manual_seed(seed)
-    listener.stage("drawing pixels", len(paths))
+    progress.stage("drawing pixels", len(paths))
     wrong: list[UserError] = []
 
     def maps() -> Iterator[Tensor]:
@@ -80,7 +80,7 @@ def find_centres(
                 wrong.append(error)
             else:
                 yield z
-            listener.advance({})
+            progress.advance({})
 
     try:
         rows = sample_rows(maps(), len(paths), max(BUDGET, k), generator)
@@ -90,23 +90,23 @@ def find_centres(
         raise UserError(
             f"--k {k}: the pictures have {len(rows)} embeddings in all; give more pictures, or fewer clusters"
         )
-    listener.stage("k-means", restarts)
-    centres = spherical_kmeans_of_set(rows, k, generator, restarts, advance=lambda: listener.advance({}))
-    sizes = torch.bincount(torch.cat([index for _, index in nearest(rows, centres)]), minlength=k)
-    return centres[sizes.argsort(descending=True, stable=True)]
+    progress.stage("k-means", restarts)
+    centers = spherical_kmeans_of_set(rows, k, generator, restarts, advance=lambda: progress.advance({}))
+    sizes = torch.bincount(torch.cat([index for _, index in nearest(rows, centers)]), minlength=k)
+    return centers[sizes.argsort(descending=True, stable=True)]
 
 
-def write_centres(path: Path, centres: Tensor, question: str) -> None:
+def write_centers(path: Path, centers: Tensor, query: str) -> None:
     """Keep centres, with the key of what they are the answer to."""
     buffer = io.BytesIO()
-    np.savez(buffer, centres=centres.numpy(), question=np.array(question))
+    np.savez(buffer, centers=centers.numpy(), query=np.array(query))
     write_atomically(path, buffer.getvalue())
 
 
-def read_centres(path: Path, question: str) -> Tensor | None:
+def read_centers(path: Path, query: str) -> Tensor | None:
     """The centres kept for this question; None where there are none, or those of another."""
     try:
         with np.load(path, allow_pickle=False) as saved:
-            return torch.from_numpy(saved["centres"]) if str(saved["question"]) == question else None
+            return torch.from_numpy(saved["centres"]) if str(saved["question"]) == query else None
     except (OSError, ValueError, KeyError, EOFError):
         return None

@@ -11,7 +11,7 @@ from clips4.inference.segmenter import Segmenter
 from clips4.outputs.render import percent
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import encode_png
-from clips4.utils.listening import Listener
+from clips4.utils.progress import ProgressReporter
 
 DOCUMENT, PAGE, CROPS = "unknown.json", "index.html", "crops"
 
@@ -32,7 +32,7 @@ def unknown_files(
     names: int,
     examples: int,
     classes: str | None,
-    listener: Listener,
+    progress: ProgressReporter,
 ) -> tuple[list[UnknownClass], list[Skipped]]:
     """Gather the unknown of pictures and write it to a folder; each file appears whole or not at all.
 
@@ -43,7 +43,7 @@ def unknown_files(
         UserError: nothing can be unknown to the run, or no picture can be read.
     """
     skipped: list[Skipped] = []
-    found = discover(segmenter, paths, names, examples, listener, skipped, classes=classes)
+    found = discover(segmenter, paths, names, examples, progress, skipped, classes=classes)
     for unknown in found:
         for number, shown in enumerate(unknown.examples):
             write_atomically(out / crop_path(unknown, number), encode_png(shown.crop))
@@ -64,7 +64,7 @@ def describe(unknown: UnknownClass) -> dict[str, object]:
         "unknown": unknown.number + 1,
         "names": [{"name": name, "score": round(score, 4)} for name, score in unknown.names],
         "share": round(unknown.share, 6),
-        "pictures": unknown.pictures,
+        "pictures": unknown.images,
         "examples": [
             {
                 "file": shown.source,
@@ -78,7 +78,7 @@ def describe(unknown: UnknownClass) -> dict[str, object]:
     }
 
 
-def page(found: Sequence[UnknownClass], pictures: int) -> str:
+def page(found: Sequence[UnknownClass], images: int) -> str:
     """HTML: a section for each class that occurs, with its suggested names and crops (files beside the page)."""
     sections = ""
     for unknown in found:
@@ -93,7 +93,7 @@ def page(found: Sequence[UnknownClass], pictures: int) -> str:
         )
         sections += (
             f"<section><h2>unknown {unknown.number + 1} <small>{escape(percent(unknown.share))} of all pixels, "
-            f"{unknown.pictures} pictures</small></h2><ul>{names}</ul>"
+            f"{unknown.images} pictures</small></h2><ul>{names}</ul>"
             f'<div class="crops">{crops}</div></section>'
         )
     absent = sum(not unknown.examples for unknown in found)
@@ -102,6 +102,6 @@ def page(found: Sequence[UnknownClass], pictures: int) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Unknown classes</title><style>{_STYLE}</style></head><body><h1>Unknown classes</h1>"
-        f"<p>What the run discovered and none of its classes fits, in {pictures} pictures. The names are suggestions: "
+        f"<p>What the run discovered and none of its classes fits, in {images} pictures. The names are suggestions: "
         f"words of a vocabulary that lie nearest.</p>{sections}{rest}</body></html>\n"
     )

@@ -16,26 +16,26 @@ from clips4.errors import UserError
 from clips4.inference.jobs.gallery import write_gallery
 from clips4.inference.jobs.manifest import (
     UNFINISHED,
-    Record,
-    all_records,
+    ManifestEntry,
+    all_entries,
+    entry_path,
+    file_stamp,
     is_done,
-    read_record,
-    record_path,
-    stamp_of,
+    read_entry,
     succeeding,
-    write_record,
+    write_entry,
 )
 from clips4.outputs.coco import categories, info
-from clips4.outputs.encode import Answer, answer_facts, answer_files
+from clips4.outputs.encode import ImagePrediction, image_facts, image_files
 from clips4.outputs.render import Kind, output_stems
-from clips4.outputs.yolo import data_yaml, link_picture
+from clips4.outputs.yolo import data_yaml, link_image
 from clips4.utils.atomic_io import write_atomically, write_json_lists
 from clips4.utils.interrupts import deferred_interrupt
-from clips4.utils.listening import Listener
+from clips4.utils.progress import ProgressReporter
 
 
 @dataclass
-class Outcome:
+class JobOutcome:
     """What became of the pictures.
 
     Attributes:
@@ -50,9 +50,9 @@ class Outcome:
     skipped: list[Skipped] = field(default_factory=list)
     interrupted: bool = False
 
-    def joined(self, more: "Outcome") -> "Outcome":
+    def joined(self, more: "JobOutcome") -> "JobOutcome":
         """What became of these and of more."""
-        return Outcome(
+        return JobOutcome(
             self.done + more.done,
             self.kept + more.kept,
             self.skipped + more.skipped,
@@ -60,46 +60,46 @@ class Outcome:
         )
 
 
-def answer_pictures(
+def predict_folder(
     paths: Sequence[Path],
     out: Path,
     kinds: Sequence[Kind],
     names: Sequence[str],
-    made_by: str,
-    answer: Callable[[Path, str], Answer],
+    settings_hash: str,
+    answer: Callable[[Path, str], ImagePrediction],
     force: bool,
-    listener: Listener,
-) -> Outcome:
+    progress: ProgressReporter,
+) -> JobOutcome:
     """Answer each picture and write its files, then the folder's.
 
     Args:
         paths: pictures; files that ``out`` holds as outputs of its own are passed over.
         kinds: what to save.
         names: the asked classes.
-        made_by: key of all settings that answers depend on.
+        settings_hash: key of all settings that answers depend on.
         answer: (picture, stem of its outputs) -> answer.
         force: do again what is done.
 
     Raises:
         UserError: ``out`` is a file, or an output would overwrite one of the pictures; nothing is written then.
     """
-    pictures, stems = plan(paths, out)
-    outcome = Outcome()
-    listener.stage("answering", len(pictures))
+    images, stems = plan(paths, out)
+    outcome = JobOutcome()
+    progress.stage("answering", len(images))
     with deferred_interrupt() as interrupted:
-        for path, stem in zip(pictures, stems, strict=True):
+        for path, stem in zip(images, stems, strict=True):
             if interrupted():
                 outcome.interrupted = True
                 break
             try:
-                kept = _answer_one(path, out, stem, kinds, made_by, answer, force)
+                kept = _predict_one(path, out, stem, kinds, settings_hash, answer, force)
             except UserError as error:
                 outcome.skipped.append(Skipped(path, str(error)))
             else:
                 (outcome.kept if kept else outcome.done).append(path)
-            listener.advance({})
+            progress.advance({})
     if outcome.done or outcome.kept:
-        write_folder_files(out, kinds, names, made_by)
+        write_folder_files(out, kinds, names, settings_hash)
     return outcome
 
 
@@ -111,20 +111,20 @@ def plan(paths: Sequence[Path], out: Path) -> tuple[list[Path], list[str]]:
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; give a folder with --out")
-    own = {_place(out / name) for record in all_records(out) for name in (*record["files"], *record["older"])}
-    pictures = [path for path in paths if _place(path) not in own]
-    stems = output_stems(pictures)
-    _spare_the_pictures(pictures, out, stems)
-    return pictures, stems
+    own = {_place(out / name) for record in all_entries(out) for name in (*record["files"], *record["older"])}
+    images = [path for path in paths if _place(path) not in own]
+    stems = output_stems(images)
+    _refuse_overwriting_inputs(images, out, stems)
+    return images, stems
 
 
-def _answer_one(
+def _predict_one(
     path: Path,
     out: Path,
     stem: str,
     kinds: Sequence[Kind],
-    made_by: str,
-    answer: Callable[[Path, str], Answer],
+    settings_hash: str,
+    answer: Callable[[Path, str], ImagePrediction],
     force: bool,
 ) -> bool:
     """Whether it was done already; else it is now.
@@ -132,14 +132,14 @@ def _answer_one(
     Raises:
         UserError: the picture cannot be read; what was there of it stays as it was.
     """
-    before = read_record(record_path(out, stem))
-    if path.is_file() and is_done(out, before, path, made_by, kinds) and not force:
+    before = read_entry(entry_path(out, stem))
+    if path.is_file() and is_done(out, before, path, settings_hash, kinds) and not force:
         return True
     given = answer(path, stem)
-    files, facts, stamp = answer_files(given, kinds), answer_facts(given, kinds), stamp_of(path)
+    files, facts, stamp = image_files(given, kinds), image_facts(given, kinds), file_stamp(path)
     names = [*files, *([f"yolo/images/{stem}{path.suffix}"] if "yolo" in kinds else [])]
-    record = Record(
-        made_by=made_by,
+    record = ManifestEntry(
+        settings_hash=settings_hash,
         source=str(path.resolve()),
         stamp=stamp,
         stem=stem,
@@ -149,12 +149,12 @@ def _answer_one(
         facts=facts,
     )
     record = succeeding(before, record)
-    write_record(out, {**record, "made_by": UNFINISHED})
+    write_entry(out, {**record, "settings_hash": UNFINISHED})
     for name, content in files.items():
         write_atomically(out / name, content)
     if "yolo" in kinds:
-        link_picture(path, out / names[-1])
-    write_record(out, record)
+        link_image(path, out / names[-1])
+    write_entry(out, record)
     return False
 
 
@@ -163,9 +163,9 @@ def _place(path: Path) -> str:
     return os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118  # Path.resolve is ten times slower
 
 
-def _spare_the_pictures(pictures: Sequence[Path], out: Path, stems: Sequence[str]) -> None:
+def _refuse_overwriting_inputs(images: Sequence[Path], out: Path, stems: Sequence[str]) -> None:
     """Refuse to write over what is to be read."""
-    inputs = {place for path in pictures for place in (_place(path), os.path.realpath(path))}
+    inputs = {place for path in images for place in (_place(path), os.path.realpath(path))}
     endings = (".png", "_overlay.png", ".json", ".npz")
     for stem in stems:
         for ending in endings:
@@ -173,11 +173,11 @@ def _spare_the_pictures(pictures: Sequence[Path], out: Path, stems: Sequence[str
                 raise UserError(f"{target}: this picture would be overwritten by an output; give another --out")
 
 
-def write_folder_files(out: Path, kinds: Sequence[Kind], names: Sequence[str], made_by: str) -> None:
+def write_folder_files(out: Path, kinds: Sequence[Kind], names: Sequence[str], settings_hash: str) -> None:
     """``coco.json``, ``panoptic.json``, ``yolo/data.yaml`` and ``gallery.html``, of all records of these settings."""
 
-    def records(kind: Kind) -> Iterator[Record]:
-        return all_records(out, made_by, kind)
+    def records(kind: Kind) -> Iterator[ManifestEntry]:
+        return all_entries(out, settings_hash, kind)
 
     if "coco" in kinds:
         write_json_lists(
@@ -197,13 +197,13 @@ def write_folder_files(out: Path, kinds: Sequence[Kind], names: Sequence[str], m
         write_gallery(out / "gallery.html", lambda: records("gallery"), names)
 
 
-def _images(records: Iterator[Record]) -> Iterator[dict[str, Any]]:
+def _images(records: Iterator[ManifestEntry]) -> Iterator[dict[str, Any]]:
     for number, record in enumerate(records, 1):
         facts = record["facts"]
         yield {"id": number, "file_name": record["source"], "width": facts["width"], "height": facts["height"]}
 
 
-def _annotations(records: Iterator[Record]) -> Iterator[dict[str, Any]]:
+def _annotations(records: Iterator[ManifestEntry]) -> Iterator[dict[str, Any]]:
     number = 0
     for image, record in enumerate(records, 1):
         for annotation in record["facts"]["annotations"]:
@@ -211,7 +211,7 @@ def _annotations(records: Iterator[Record]) -> Iterator[dict[str, Any]]:
             yield {"id": number, "image_id": image, **annotation}
 
 
-def _panoptic(records: Iterator[Record]) -> Iterator[dict[str, Any]]:
+def _panoptic(records: Iterator[ManifestEntry]) -> Iterator[dict[str, Any]]:
     for image, record in enumerate(records, 1):
         name = f"{record['stem']}.png"
         yield {"image_id": image, "file_name": name, "segments_info": record["facts"]["segments_info"]}

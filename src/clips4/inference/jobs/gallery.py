@@ -11,15 +11,15 @@ from string import Template
 from urllib.parse import quote
 
 from clips4.data.class_names import ASSETS, UNKNOWN
-from clips4.inference.jobs.manifest import Record
+from clips4.inference.jobs.manifest import ManifestEntry
 from clips4.outputs.render import percent
 from clips4.utils.atomic_io import whole_file
-from clips4.utils.images import UNKNOWN_COLOUR
+from clips4.utils.images import UNKNOWN_COLOR
 
 SHOWN = 6  # classes named below a picture
 
 
-def write_gallery(path: Path, records: Callable[[], Iterable[Record]], names: Sequence[str]) -> None:
+def write_gallery(path: Path, records: Callable[[], Iterable[ManifestEntry]], names: Sequence[str]) -> None:
     """Write the page.
 
     Args:
@@ -28,18 +28,18 @@ def write_gallery(path: Path, records: Callable[[], Iterable[Record]], names: Se
         names: the asked classes.
     """
     folder = ASSETS.joinpath("gallery")
-    colours: dict[str, str] = {}
-    pictures, shares, count = [0] * (len(names) + 1), [0.0] * (len(names) + 1), 0
+    colors: dict[str, str] = {}
+    images, shares, count = [0] * (len(names) + 1), [0.0] * (len(names) + 1), 0
     for record in records():
         count += 1
         for place, area in _areas(record, names):
-            pictures[place] += 1
+            images[place] += 1
             shares[place] += area["share"]
-            colours[area["name"]] = area["colour"]
-    order = sorted((i for i in range(len(names)) if pictures[i]), key=lambda i: -shares[i])
+            colors[area["name"]] = area["colour"]
+    order = sorted((i for i in range(len(names)) if images[i]), key=lambda i: -shares[i])
     options = "".join(
-        f'<label><input type="checkbox" value="{i}">{_swatch(colours[names[i]])}{escape(names[i])} '
-        f"<small>in {pictures[i]}, {escape(percent(shares[i] / count))}</small></label>"
+        f'<label><input type="checkbox" value="{i}">{_swatch(colors[names[i]])}{escape(names[i])} '
+        f"<small>in {images[i]}, {escape(percent(shares[i] / count))}</small></label>"
         for i in order
     )
     page = Template(folder.joinpath("page.html").read_text("utf-8")).substitute(
@@ -48,7 +48,7 @@ def write_gallery(path: Path, records: Callable[[], Iterable[Record]], names: Se
         count=count,
         asked=len(names),
         unknown=escape(percent(shares[-1] / count if count else 0.0)),
-        unknown_swatch=_swatch("#{:02x}{:02x}{:02x}".format(*UNKNOWN_COLOUR)),
+        unknown_swatch=_swatch("#{:02x}{:02x}{:02x}".format(*UNKNOWN_COLOR)),
         classes=options,
         cards="\0",
     )
@@ -60,13 +60,13 @@ def write_gallery(path: Path, records: Callable[[], Iterable[Record]], names: Se
         file.write(tail)
 
 
-def _areas(record: Record, names: Sequence[str]) -> list[tuple[int, dict]]:  # type: ignore[type-arg]
+def _areas(record: ManifestEntry, names: Sequence[str]) -> list[tuple[int, dict]]:  # type: ignore[type-arg]
     """Place among the names (the last place is the unknown's) and description of each class of a picture."""
     places = {name: place for place, name in enumerate((*names, UNKNOWN))}
     return [(places[area["name"]], area) for area in record["facts"]["areas"]]
 
 
-def card(record: Record, names: Sequence[str]) -> str:
+def card(record: ManifestEntry, names: Sequence[str]) -> str:
     """A picture on the page: two thumbnails of which one is seen, file name, and its largest classes."""
     facts, stem = record["facts"], record["stem"]
     areas = _areas(record, names)
@@ -90,5 +90,5 @@ def card(record: Record, names: Sequence[str]) -> str:
     )
 
 
-def _swatch(colour: str) -> str:
-    return f'<span class="swatch" style="background:{colour}"></span>'
+def _swatch(color: str) -> str:
+    return f'<span class="swatch" style="background:{color}"></span>'

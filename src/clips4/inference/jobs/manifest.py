@@ -12,21 +12,21 @@ from typing import Any, TypedDict
 from clips4.utils.atomic_io import write_atomically
 
 FOLDER = ".clips4"
-UNFINISHED = ""  # made_by of a record whose files are being written
+UNFINISHED = ""  # settings_hash of a record whose files are being written
 
 
-class Record(TypedDict):
+class ManifestEntry(TypedDict):
     """What is known of an answered picture.
 
     Attributes:
-        made_by: key of all settings that its files depend on.
+        settings_hash: key of all settings that its files depend on.
         source: absolute path of the picture; ``stamp`` its size in bytes and time of change in nanoseconds.
         stem: of its outputs' names; ``kinds`` what was saved; ``files`` names of the outputs within the folder.
         older: names of outputs of earlier settings that were not written again.
-        facts: see ``answers.answer_facts``.
+        facts: see ``answers.image_facts``.
     """
 
-    made_by: str
+    settings_hash: str
     source: str
     stamp: list[int]
     stem: str
@@ -36,31 +36,31 @@ class Record(TypedDict):
     facts: dict[str, Any]
 
 
-def stamp_of(path: Path) -> list[int]:
+def file_stamp(path: Path) -> list[int]:
     """Size and time of change: a picture that was edited is another picture."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
 
 
-def record_path(out: Path, stem: str) -> Path:
+def entry_path(out: Path, stem: str) -> Path:
     """Where the record of a picture lies."""
     return out / FOLDER / f"{stem}.json"
 
 
-def read_record(path: Path) -> Record | None:
+def read_entry(path: Path) -> ManifestEntry | None:
     """A record; None where there is none, or not a whole one."""
     try:
         values = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return values if isinstance(values, dict) and values.keys() >= Record.__annotations__.keys() else None  # type: ignore[return-value]
+    return values if isinstance(values, dict) and values.keys() >= ManifestEntry.__annotations__.keys() else None  # type: ignore[return-value]
 
 
-def succeeding(before: Record | None, record: Record) -> Record:
+def succeeding(before: ManifestEntry | None, record: ManifestEntry) -> ManifestEntry:
     """A record that takes the place of another: what the same settings saved of the same picture still counts."""
     if before is None:
         return record
-    if all(before[key] == record[key] for key in ("made_by", "source", "stamp")):
+    if all(before[key] == record[key] for key in ("settings_hash", "source", "stamp")):
         kinds, files = ([*before[key], *record[key]] for key in ("kinds", "files"))
         return {
             **record,
@@ -73,30 +73,34 @@ def succeeding(before: Record | None, record: Record) -> Record:
     return {**record, "older": [name for name in older if name not in record["files"]]}
 
 
-def write_record(out: Path, record: Record) -> None:
+def write_entry(out: Path, record: ManifestEntry) -> None:
     """Vouch for a picture's files."""
-    write_atomically(record_path(out, record["stem"]), json.dumps(record, separators=(",", ":")).encode())
+    write_atomically(entry_path(out, record["stem"]), json.dumps(record, separators=(",", ":")).encode())
 
 
-def is_done(out: Path, record: Record | None, source: Path, made_by: str, kinds: Sequence[str]) -> bool:
+def is_done(out: Path, record: ManifestEntry | None, source: Path, settings_hash: str, kinds: Sequence[str]) -> bool:
     """Whether a record says that nothing is left to do: same picture, same settings, all kinds, all files there."""
     return (
         record is not None
-        and record["made_by"] == made_by
+        and record["settings_hash"] == settings_hash
         and record["source"] == str(source.resolve())
-        and record["stamp"] == stamp_of(source)
+        and record["stamp"] == file_stamp(source)
         and set(kinds) <= set(record["kinds"])
         and all((out / name).exists() for name in record["files"])
     )
 
 
-def all_records(out: Path, made_by: str | None = None, kind: str | None = None) -> Iterator[Record]:
+def all_entries(out: Path, settings_hash: str | None = None, kind: str | None = None) -> Iterator[ManifestEntry]:
     """Records of a folder by name, read one at a time.
 
     Args:
-        made_by, kind: only those made by these settings, only those that saved this kind.
+        settings_hash, kind: only those made by these settings, only those that saved this kind.
     """
     for path in sorted((out / FOLDER).glob("*.json")):
-        record = read_record(path)
-        if record and (made_by is None or record["made_by"] == made_by) and (kind is None or kind in record["kinds"]):
+        record = read_entry(path)
+        if (
+            record
+            and (settings_hash is None or record["settings_hash"] == settings_hash)
+            and (kind is None or kind in record["kinds"])
+        ):
             yield record

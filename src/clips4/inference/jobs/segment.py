@@ -7,19 +7,19 @@ from typing import Any, NamedTuple, cast
 
 from clips4.config import Config, parse_config
 from clips4.errors import UserError
-from clips4.inference.classifier import Question, Vectors
-from clips4.inference.jobs.folder import Outcome, answer_pictures
+from clips4.inference.classifier import Query, Vectors
+from clips4.inference.jobs.folder import JobOutcome, predict_folder
 from clips4.inference.jobs.video import check_kinds, segment_videos
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.segmenter import Segmenter
-from clips4.inference.tta import Edges, ReadingOptions
+from clips4.inference.tta import Edges, InferenceOptions
 from clips4.inference.video.temporal_smoothing import Steadiness
 from clips4.models.checkpoint import CARD, checkpoints_at
-from clips4.outputs.encode import Answer
+from clips4.outputs.encode import ImagePrediction
 from clips4.outputs.render import output_stems, parse_kinds
 from clips4.utils.cache import content_key, settings_key
 from clips4.utils.images import find_images
-from clips4.utils.listening import Listener
+from clips4.utils.progress import ProgressReporter
 from clips4.utils.video import is_video
 
 _FORMAT = 1  # of all outputs; another number has everything done again
@@ -44,9 +44,9 @@ class TeacherOptions(NamedTuple):
         return parse_config({"teacher": teacher}, "command line"), Refinement(self.prompt_denoising, self.key_smoothing)
 
 
-def parse_reading(
+def parse_inference_options(
     scales: str = "1", flip: bool = False, window: int | None = None, overlap: float = 0.5, refine: str | None = None
-) -> ReadingOptions:
+) -> InferenceOptions:
     """How pictures are read, from what the command line says.
 
     Raises:
@@ -56,7 +56,7 @@ def parse_reading(
         sizes = tuple(float(scale) for scale in scales.split(","))
     except ValueError:
         raise UserError(f"--scales {scales!r}: give factors parted by commas, e.g. 1,2")
-    return ReadingOptions(sizes, flip, window, overlap, cast(Edges | None, refine))
+    return InferenceOptions(sizes, flip, window, overlap, cast(Edges | None, refine))
 
 
 class Loaded(NamedTuple):
@@ -73,11 +73,11 @@ def load_segmenter(
     teacher_only: str | None,
     device: str,
     options: TeacherOptions,
-    reading: ReadingOptions | None = None,
+    reading: InferenceOptions | None = None,
 ) -> Loaded:
     """The segmenter and the pictures that the arguments RUN IMAGES... (or IMAGES... with a teacher alone) mean."""
     if teacher_only:
-        images, videos = _pictures_and_videos(arguments)
+        images, videos = _images_and_videos(arguments)
         config, refinement = options.settings()
         identity = {"teacher": teacher_only, **options._asdict()}
         segmenter = Segmenter.from_teacher(teacher_only, config, device, refinement, reading)
@@ -87,11 +87,11 @@ def load_segmenter(
     run, *pictures = arguments
     if not pictures:
         raise UserError(f"give a run and pictures: clips4 segment RUN IMAGES... (got only {run})")
-    images, videos = _pictures_and_videos(pictures)
+    images, videos = _images_and_videos(pictures)
     return Loaded(Segmenter.load(run, device, options=reading), images, run_identity(run), videos)
 
 
-def _pictures_and_videos(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+def _images_and_videos(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Pictures as ``find_images`` finds them, and the video files among the inputs themselves."""
     videos = [path for path in inputs if is_video(path)]
     others = [path for path in inputs if path not in videos]
@@ -119,8 +119,8 @@ def segment_files(
     background: str | None,
     steadiness: Steadiness,
     force: bool,
-    listener: Listener,
-) -> Outcome:
+    progress: ProgressReporter,
+) -> JobOutcome:
     """Segment each picture and write its files, then those of the whole folder; then each video. What is done is not
     done again.
 
@@ -130,20 +130,20 @@ def segment_files(
     segmenter, kinds = loaded.segmenter, parse_kinds(save)
     if loaded.videos:
         check_kinds(kinds)
-    question = segmenter.question(classes, cast(Vectors, vectors), background)
+    query = segmenter.query(classes, cast(Vectors, vectors), background)
 
-    def answer(path: Path, stem: str) -> Answer:
-        return Answer(segmenter.answer(segmenter.read(path), question, unknown), path, stem)
+    def answer(path: Path, stem: str) -> ImagePrediction:
+        return ImagePrediction(segmenter.answer(segmenter.read(path), query, unknown), path, stem)
 
-    settings = {**loaded.identity, **_asked(segmenter, question, unknown)}
-    made_by = settings_key(settings)
-    outcome = answer_pictures(loaded.images, out, kinds, question.names, made_by, answer, force, listener)
+    settings = {**loaded.identity, **_asked(segmenter, query, unknown)}
+    settings_hash = settings_key(settings)
+    outcome = predict_folder(loaded.images, out, kinds, query.names, settings_hash, answer, force, progress)
     if loaded.videos and not outcome.interrupted:
         stems = output_stems([*loaded.images, *loaded.videos])[len(loaded.images) :]
         steadily = settings_key({**settings, "steadiness": asdict(steadiness)})
         more = segment_videos(
             segmenter,
-            question,
+            query,
             list(zip(loaded.videos, stems, strict=True)),
             out,
             kinds,
@@ -151,20 +151,20 @@ def segment_files(
             steadiness,
             steadily,
             force,
-            listener,
+            progress,
         )
         outcome = outcome.joined(more)
     return outcome
 
 
-def _asked(segmenter: Segmenter, question: Question, unknown: bool) -> dict[str, Any]:
+def _asked(segmenter: Segmenter, query: Query, unknown: bool) -> dict[str, Any]:
     """All that answers depend on beside the network."""
     return {
         "format": _FORMAT,
-        "names": question.names,
-        "owner": question.owner.tolist(),
-        "vectors": content_key(question.vectors.float().cpu().numpy().tobytes()),
-        "background": question.background and asdict(question.background),
+        "names": query.names,
+        "owner": query.owner.tolist(),
+        "vectors": content_key(query.vectors.float().cpu().numpy().tobytes()),
+        "background": query.background and asdict(query.background),
         "unknown": unknown,
         "reading": asdict(segmenter.options),
     }

@@ -16,7 +16,7 @@ from clips4.inference.video.label_propagation import Recipe, track
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, blend, boundaries, encode_png
 from clips4.utils.interrupts import deferred_interrupt
-from clips4.utils.listening import Listener
+from clips4.utils.progress import ProgressReporter
 from clips4.utils.video import Frames, VideoWriter, natural_key
 
 OVERLAY = "overlay.mp4"
@@ -98,7 +98,7 @@ def track_files(
     features: Callable[[RGB], Tensor],
     recipe: Recipe,
     video: bool,
-    listener: Listener,
+    progress: ProgressReporter,
 ) -> Tracked:
     """Follow objects through frames and write ``FRAME.png`` (indexed, DAVIS's palette) and ``overlay.mp4``.
 
@@ -115,45 +115,45 @@ def track_files(
         raise UserError(f"{out}: is a file; give a folder with --out")
     first_frame = frames.files[0].stem if frames.files else "00000"
     given = read_masks(masks, first_frame)
-    _spare_what_is_read(frames, given, out)
+    _refuse_overwriting_inputs(frames, given, out)
     later = _places(frames, given, first_frame)
     first = given.by_frame[first_frame]
     tracked = Tracked([int(number) for number in given.numbers[1:]])
     current: list[tuple[str, RGB]] = []  # the frame that is tracked now: the tracker takes one, and gives its mask
 
-    def pictures() -> Iterator[RGB]:
-        for name, picture in frames:
-            if picture.shape[:2] != first.shape:
-                _tell_sizes(frames, given.files[first_frame], name, picture, first, not tracked.frames)
-            current[:] = [(name, picture)]
-            yield picture
+    def images() -> Iterator[RGB]:
+        for name, image in frames:
+            if image.shape[:2] != first.shape:
+                _tell_sizes(frames, given.files[first_frame], name, image, first, not tracked.frames)
+            current[:] = [(name, image)]
+            yield image
 
-    listener.stage("tracking", frames.count)
+    progress.stage("tracking", frames.count)
     with (
         VideoWriter(out / OVERLAY, frames.rate) if video else nullcontext() as writer,
         deferred_interrupt() as interrupted,
     ):
-        for mask in track(pictures(), first, features, recipe, later):
-            name, picture = current[0]
+        for mask in track(images(), first, features, recipe, later):
+            name, image = current[0]
             numbered = given.numbers[mask]
             write_atomically(out / f"{name}.png", encode_png(numbered, davis_palette().tolist()))
             if writer is not None:
-                writer.write(painted(picture, numbered))
+                writer.write(painted(image, numbered))
             counts = np.bincount(mask.ravel(), minlength=len(given.numbers))[1:]
             areas = {str(number): int(n) for number, n in zip(tracked.objects, counts, strict=True)}
             tracked.frames.append({"frame": name, "areas": areas})
-            listener.advance({})
+            progress.advance({})
             if interrupted():
                 tracked.interrupted = True
                 break
     return tracked
 
 
-def painted(picture: RGB, numbered: Mask) -> RGB:
+def painted(image: RGB, numbered: Mask) -> RGB:
     """(H, W, 3) the picture with its objects in DAVIS's colours and white outlines; the rest as it is."""
-    colours = davis_palette()[numbered]
-    shown = blend(picture, colours, 0.5, boundaries(numbered))
-    return np.where((numbered > 0)[..., None] | boundaries(numbered)[..., None], shown, picture)
+    colors = davis_palette()[numbered]
+    shown = blend(image, colors, 0.5, boundaries(numbered))
+    return np.where((numbered > 0)[..., None] | boundaries(numbered)[..., None], shown, image)
 
 
 def _places(frames: Frames, given: GivenMasks, first_frame: str) -> dict[int, Mask]:
@@ -170,7 +170,7 @@ def _places(frames: Frames, given: GivenMasks, first_frame: str) -> dict[int, Ma
     return places
 
 
-def _spare_what_is_read(frames: Frames, given: GivenMasks, out: Path) -> None:
+def _refuse_overwriting_inputs(frames: Frames, given: GivenMasks, out: Path) -> None:
     """Refuse to write over frames, masks or the video."""
     here = out.resolve()
     read = [*frames.files, *given.files.values(), frames.source]
@@ -181,9 +181,9 @@ def _spare_what_is_read(frames: Frames, given: GivenMasks, out: Path) -> None:
             raise UserError(f"{path}: would be overwritten by an output; give another --out")
 
 
-def _tell_sizes(frames: Frames, mask: Path, name: str, picture: RGB, first: Mask, at_first: bool) -> None:
+def _tell_sizes(frames: Frames, mask: Path, name: str, image: RGB, first: Mask, at_first: bool) -> None:
     """Say which of mask and frame has another size."""
-    theirs, ours = (f"{each.shape[1]} x {each.shape[0]}" for each in (picture, first))
+    theirs, ours = (f"{each.shape[1]} x {each.shape[0]}" for each in (image, first))
     if at_first:
         raise UserError(
             f"{mask}: {ours} pixels, but the frames of {frames.source} have {theirs}; give one of that size"

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 
 from clips4.data.image_folder import Skipped
 from clips4.errors import UserError
-from clips4.inference.classifier import Question
-from clips4.inference.jobs.folder import Outcome
+from clips4.inference.classifier import Query
+from clips4.inference.jobs.folder import JobOutcome
 from clips4.inference.jobs.manifest import (
     UNFINISHED,
-    Record,
+    ManifestEntry,
+    entry_path,
+    file_stamp,
     is_done,
-    read_record,
-    record_path,
-    stamp_of,
+    read_entry,
     succeeding,
-    write_record,
+    write_entry,
 )
 from clips4.inference.segmenter import Segmentation, Segmenter
 from clips4.inference.video.temporal_smoothing import Steadiness, SteadyEmbeddings, flicker
@@ -34,7 +34,7 @@ from clips4.outputs.render import Kind, draw_legend, label_png, legend_entries, 
 from clips4.utils.atomic_io import whole_file, write_atomically
 from clips4.utils.images import RGB
 from clips4.utils.interrupts import deferred_interrupt
-from clips4.utils.listening import Listener
+from clips4.utils.progress import ProgressReporter
 from clips4.utils.video import Frames, VideoWriter, open_frames
 
 KINDS: tuple[Kind, ...] = ("png", "overlay", "json")
@@ -53,16 +53,16 @@ def check_kinds(kinds: Sequence[Kind]) -> None:
 
 def segment_videos(
     segmenter: Segmenter,
-    question: Question,
+    query: Query,
     videos: Sequence[tuple[Path, str]],
     out: Path,
     kinds: Sequence[Kind],
     unknown: bool,
     steadiness: Steadiness,
-    made_by: str,
+    settings_hash: str,
     force: bool,
-    listener: Listener,
-) -> Outcome:
+    progress: ProgressReporter,
+) -> JobOutcome:
     """Segment videos one after the other.
 
     ``STEM/00000.png``, ...: labels of the frames as ``outputs`` writes them; ``STEM.mp4``: the overlay with a legend;
@@ -70,7 +70,7 @@ def segment_videos(
 
     Args:
         videos: files and the stems of their outputs.
-        made_by: key of all settings that answers depend on, ``steadiness`` included.
+        settings_hash: key of all settings that answers depend on, ``steadiness`` included.
 
     Returns:
         A video that cannot be read to its end is skipped with the reason; the labels before it stay.
@@ -81,15 +81,15 @@ def segment_videos(
     for path, stem in videos:
         if path.resolve() == (out / f"{stem}.mp4").resolve():
             raise UserError(f"{path}: this video would be overwritten by an output; give another --out")
-    outcome = Outcome()
+    outcome = JobOutcome()
     for path, stem in videos:
-        before = read_record(record_path(out, stem))
-        if is_done(out, before, path, made_by, kinds) and not force:
+        before = read_entry(entry_path(out, stem))
+        if is_done(out, before, path, settings_hash, kinds) and not force:
             outcome.kept.append(path)
             continue
         try:
             whole = _segment_one(
-                segmenter, question, open_frames(path), stem, out, kinds, unknown, steadiness, made_by, listener
+                segmenter, query, open_frames(path), stem, out, kinds, unknown, steadiness, settings_hash, progress
             )
         except UserError as error:
             outcome.skipped.append(Skipped(path, str(error)))
@@ -103,45 +103,45 @@ def segment_videos(
 
 def _segment_one(
     segmenter: Segmenter,
-    question: Question,
+    query: Query,
     frames: Frames,
     stem: str,
     out: Path,
     kinds: Sequence[Kind],
     unknown: bool,
     steadiness: Steadiness,
-    made_by: str,
-    listener: Listener,
+    settings_hash: str,
+    progress: ProgressReporter,
 ) -> bool:
     """Whether it came to the end, rather than to Ctrl-C; then there is neither an overlay nor a list of frames."""
     path, steady = frames.source, SteadyEmbeddings(steadiness)
-    record = Record(
-        made_by=made_by,
+    record = ManifestEntry(
+        settings_hash=settings_hash,
         source=str(path.resolve()),
-        stamp=stamp_of(path),
+        stamp=file_stamp(path),
         stem=stem,
         kinds=list(kinds),
         files=[],
         older=[],
         facts={},
     )
-    record = succeeding(read_record(record_path(out, stem)), record)
-    write_record(out, {**record, "made_by": UNFINISHED})
+    record = succeeding(read_entry(entry_path(out, stem)), record)
+    write_entry(out, {**record, "settings_hash": UNFINISHED})
     labels: NDArray[np.int16] | None = None
-    listener.stage(path.name, frames.count)
+    progress.stage(path.name, frames.count)
     with deferred_interrupt() as interrupted, _Outputs(out, stem, kinds, frames) as outputs:
-        for name, picture in frames:
-            read = segmenter.read(picture)
-            result = segmenter.answer(read._replace(z=steady(read.z)), question, unknown)
+        for name, image in frames:
+            read = segmenter.read(image)
+            result = segmenter.answer(read._replace(z=steady(read.z)), query, unknown)
             known = labels is not None and labels.shape == result.labels.shape
             outputs.write(name, result, flicker(labels, result.labels) if known and labels is not None else None)
             labels = result.labels
-            listener.advance({})
+            progress.advance({})
             if interrupted():
                 outputs.give_up()
                 return False
     files = dict.fromkeys((*record["files"], *outputs.files))
-    write_record(out, {**record, "files": list(files)})
+    write_entry(out, {**record, "files": list(files)})
     return True
 
 

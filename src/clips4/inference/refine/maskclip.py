@@ -81,8 +81,8 @@ def refine_scores(cosines: Tensor, keys: Tensor | None, refinement: Refinement) 
 class PamrRefiner:
     """PAMR by one picture (3, H, W); takes class scores (C, H, W) of any number of classes at a time."""
 
-    def __init__(self, picture: Tensor):
-        self._affinity = pamr_affinity(picture)
+    def __init__(self, image: Tensor):
+        self._affinity = pamr_affinity(image)
 
     def __call__(self, scores: Tensor) -> Tensor:
         return refine_by_affinity(scores, self._affinity)

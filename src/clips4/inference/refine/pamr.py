@@ -19,7 +19,7 @@ ITERATIONS = 10
 _OFFSETS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
 
 
-def neighbours(values: Tensor, dilations: Sequence[int] = DILATIONS) -> Iterator[Tensor]:
+def neighbors(values: Tensor, dilations: Sequence[int] = DILATIONS) -> Iterator[Tensor]:
     """For each distance and direction, (C, H, W) values moved so that a pixel holds its neighbour's; edges repeat."""
     height, width = values.shape[-2:]
     for reach in dilations:
@@ -29,11 +29,11 @@ def neighbours(values: Tensor, dilations: Sequence[int] = DILATIONS) -> Iterator
             yield padded[..., top : top + height, left : left + width]
 
 
-def pamr_affinity(picture: Tensor, dilations: Sequence[int] = DILATIONS) -> Tensor:
+def pamr_affinity(image: Tensor, dilations: Sequence[int] = DILATIONS) -> Tensor:
     """alpha: (3, H, W) -> (8 |dilations|, H, W), summing to 1 over the neighbours."""
-    around = [*neighbours(picture, dilations), *[picture] * len(dilations)]
+    around = [*neighbors(image, dilations), *[image] * len(dilations)]
     sigma = torch.stack(around).std(0)
-    unlike = [(picture - other).abs() / (0.1 * sigma + 1e-8) for other in neighbours(picture, dilations)]
+    unlike = [(image - other).abs() / (0.1 * sigma + 1e-8) for other in neighbors(image, dilations)]
     return torch.stack([-values.mean(0) for values in unlike]).softmax(0)
 
 
@@ -43,7 +43,7 @@ def refine_by_affinity(
     """m: (C, H, W) scores -> the same after ``iterations`` averagings; one neighbour in memory at a time."""
     for _ in range(iterations):
         averaged = torch.zeros_like(scores)
-        for weight, moved in zip(affinity, neighbours(scores, dilations), strict=True):
+        for weight, moved in zip(affinity, neighbors(scores, dilations), strict=True):
             averaged.addcmul_(weight.to(scores), moved)
         scores = averaged
     return scores

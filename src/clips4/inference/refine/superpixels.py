@@ -13,7 +13,7 @@ SIDE = 1024  # long side at which superpixels are made; those of larger pictures
 REGIONS = RegionConfig(method="felzenszwalb", count=200)
 
 
-def picture_regions(image: RGB, settings: RegionConfig = REGIONS) -> NDArray:  # type: ignore[type-arg]
+def image_regions(image: RGB, settings: RegionConfig = REGIONS) -> NDArray:  # type: ignore[type-arg]
     """(h, w) superpixels 0..R-1 of a picture (H, W, 3), reduced to ``SIDE``."""
     return RegionCache(settings)(reduce_to(image, SIDE))
 
@@ -40,7 +40,7 @@ def region_class(scores: Tensor, image: RGB, settings: RegionConfig = REGIONS) -
     Returns:
         (H, W) int64 labels 0..L-1 and (H, W) the mean score of each pixel's label.
     """
-    regions = torch.from_numpy(picture_regions(image, settings)).long().to(scores.device)
+    regions = torch.from_numpy(image_regions(image, settings)).long().to(scores.device)
     best, labels = region_scores(scores, regions).max(1)
     height, width = image.shape[:2]
     rows = torch.arange(height, device=scores.device) * regions.shape[0] // height

@@ -31,7 +31,7 @@ _OPEN = {"images": {0: "batch", 2: "height", 3: "width"}, "vectors": {0: "classe
 _STUDENT = "student."
 
 
-class AskedStudent(nn.Module):
+class StudentWithClassifier(nn.Module):
     """Student and class vectors in one graph: images (B, 3, H, W), vectors (L, D) -> z (B, D, h, w), cosines
     (B, L, h, w)."""
 
@@ -49,13 +49,13 @@ class Agreement:
     """How far an int8 student agrees with the float32 one.
 
     Attributes:
-        pictures: number of pictures compared.
+        images: number of pictures compared.
         held_out: whether none of them was used to calibrate.
         same_label: share of pixel embeddings whose nearest class is the same, in [0, 1].
         cosine: mean cosine between the two embeddings of a pixel.
     """
 
-    pictures: int
+    images: int
     held_out: bool
     same_label: float
     cosine: float
@@ -100,7 +100,7 @@ def export_onnx(checkpoint: Checkpoint, out: Path, calibration: list[Path] | Non
     """
     if out.is_dir():
         raise UserError(f"{out}: is a folder; give a file, e.g. {out / 'model.onnx'}")
-    model = AskedStudent(checkpoint.student).eval()
+    model = StudentWithClassifier(checkpoint.student).eval()
     proto = to_proto(model, checkpoint.student.embed_dim)
     difference = compare(model, proto.SerializeToString(), checkpoint.student.embed_dim)
     if not difference <= TOLERANCE:
@@ -110,9 +110,9 @@ def export_onnx(checkpoint: Checkpoint, out: Path, calibration: list[Path] | Non
         )
     agreement = None
     if calibration is not None:
-        from clips4.models.onnx.quantize import quantise
+        from clips4.models.onnx.quantize import quantize
 
-        proto, agreement = quantise(proto, calibration, checkpoint.config.data.inference_side, checkpoint.prototypes)
+        proto, agreement = quantize(proto, calibration, checkpoint.config.data.inference_side, checkpoint.prototypes)
     report = ExportReport(
         file=out.name,
         bytes=len(proto.SerializeToString()),
@@ -132,7 +132,7 @@ def export_onnx(checkpoint: Checkpoint, out: Path, calibration: list[Path] | Non
     return report
 
 
-def to_proto(model: AskedStudent, embed_dim: int) -> Any:
+def to_proto(model: StudentWithClassifier, embed_dim: int) -> Any:
     """The ONNX ``ModelProto`` of a student with sizes left open.
 
     Raises:
@@ -182,7 +182,7 @@ def _name_sizes(proto: Any) -> Any:
     return proto
 
 
-def compare(model: AskedStudent, graph: bytes, embed_dim: int, seed: int = 0) -> float:
+def compare(model: StudentWithClassifier, graph: bytes, embed_dim: int, seed: int = 0) -> float:
     """The largest difference between torch and ONNX Runtime, of z and of cosines, on random pictures of ``_SIZES``."""
     ort = import_onnxruntime()
     session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])

@@ -15,11 +15,11 @@ from clips4.models.onnx.export import Agreement
 from clips4.models.onnx.metadata import import_onnxruntime
 from clips4.utils.images import load_rgb, reduce_to, to_tensor
 
-MAX_PICTURES = 64  # read at most; ranges settle after a few dozen
+MAX_IMAGES = 64  # read at most; ranges settle after a few dozen
 _HELD_OUT = 4  # every fourth picture is kept for measuring the agreement
 
 
-def quantise(proto: Any, pictures: Sequence[Path], long_side: int, prototypes: Prototypes) -> tuple[Any, Agreement]:
+def quantize(proto: Any, images: Sequence[Path], long_side: int, prototypes: Prototypes) -> tuple[Any, Agreement]:
     """An int8 version of a student's graph, and how far it agrees with the float one.
 
     Convolutions get int8 weights by channel and uint8 activations, whose ranges are those seen on the calibration
@@ -27,7 +27,7 @@ def quantise(proto: Any, pictures: Sequence[Path], long_side: int, prototypes: P
 
     Args:
         proto: float32 ``ModelProto``, as ``export.to_proto`` makes it.
-        pictures: some dozens, like those to come; evenly taken, at most ``MAX_PICTURES``. Every fourth is held out and
+        images: some dozens, like those to come; evenly taken, at most ``MAX_IMAGES``. Every fourth is held out and
             used for the agreement (with fewer than four, all are used for both, and the agreement says so).
         long_side: they are reduced to this.
         prototypes: of the run; the agreement compares nearest classes.
@@ -40,7 +40,7 @@ def quantise(proto: Any, pictures: Sequence[Path], long_side: int, prototypes: P
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    read = _read(pictures, long_side)
+    read = _read(images, long_side)
     held_out = read[_HELD_OUT - 1 :: _HELD_OUT]
     calibrating = [each for number, each in enumerate(read) if number % _HELD_OUT != _HELD_OUT - 1] or read
     embed_dim = prototypes.known.shape[1]
@@ -94,9 +94,9 @@ class _Calibration:
         raise NotImplementedError("pictures are read in one go")
 
 
-def _read(pictures: Sequence[Path], long_side: int) -> list[NDArray[np.float32]]:
+def _read(images: Sequence[Path], long_side: int) -> list[NDArray[np.float32]]:
     """(1, 3, H, W) each, of those that can be read."""
-    chosen = [pictures[i] for i in np.unique(np.linspace(0, len(pictures) - 1, MAX_PICTURES).round().astype(int))]
+    chosen = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, MAX_IMAGES).round().astype(int))]
     read, reasons = [], []
     for path in chosen:
         try:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clips4.config import TeacherConfig
 from clips4.errors import UserError
-from clips4.models.teachers.dense_attention import Reading, last_keys, read_last_block, tokens_before_last
+from clips4.models.teachers.dense_attention import CachedEmbedding, last_keys, read_last_block, tokens_before_last
 from clips4.models.teachers.model_files import ModelFiles
 from clips4.models.teachers.tokenizer import clip_tokens, load_clip_tokenizer
 from clips4.models.teachers.vlm import Origin, VisionLanguageTeacher, load_whole
@@ -31,7 +31,7 @@ class ClipTeacher(VisionLanguageTeacher):
     """
 
     def __init__(self, model: Any, tokenizer: Any, settings: TeacherConfig, origin: Origin):
-        self._reading: Reading = settings.reading or "maskclip"
+        self._reading: CachedEmbedding = settings.reading or "maskclip"
         patch_size, embed_dim = model.config.vision_config.patch_size, model.config.projection_dim
         super().__init__(model, settings, origin, self._reading, patch_size, embed_dim)
         self._tokenizer = tokenizer

@@ -86,7 +86,7 @@ class ConseTeacher(nn.Module):
     embed_dim: int
     _mean: Tensor
     _std: Tensor
-    _centre: Tensor
+    _center: Tensor
     _class_vectors: Tensor
 
     def __init__(
@@ -113,9 +113,9 @@ class ConseTeacher(nn.Module):
         self.register_buffer("_std", std, persistent=False)
         vectors = self._sentences(imagenet_classes())
         self.embed_dim = vectors.shape[1] + doubt
-        centre = vectors.mean(0, keepdim=True)
-        self.register_buffer("_centre", centre, persistent=False)
-        self.register_buffer("_class_vectors", vectors - centre, persistent=False)
+        center = vectors.mean(0, keepdim=True)
+        self.register_buffer("_centre", center, persistent=False)
+        self.register_buffer("_class_vectors", vectors - center, persistent=False)
 
     @torch.no_grad()
     def _sentences(self, texts: Sequence[str]) -> Tensor:
@@ -125,7 +125,7 @@ class ConseTeacher(nn.Module):
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """K prompts -> (K, D) unit rows, centred on the mean of ImageNet's class names; no name has doubt."""
-        return F.pad(F.normalize(self._sentences(prompts) - self._centre, dim=1), (0, int(self._doubt)))
+        return F.pad(F.normalize(self._sentences(prompts) - self._center, dim=1), (0, int(self._doubt)))
 
     @torch.no_grad()
     def class_probabilities(self, images: Tensor) -> Tensor:

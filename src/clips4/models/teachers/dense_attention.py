@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Reading = Literal["maskclip", "sclip", "clearclip", "naclip", "vanilla"]
-READINGS: tuple[Reading, ...] = get_args(Reading)
-NEIGHBOURHOOD = 5.0  # sigma of NACLIP's Gaussian, in patches
+CachedEmbedding = Literal["maskclip", "sclip", "clearclip", "naclip", "vanilla"]
+READINGS: tuple[CachedEmbedding, ...] = get_args(CachedEmbedding)
+NEIGHBORHOOD = 5.0  # sigma of NACLIP's Gaussian, in patches
 
 
 def tokens_before_last(vision: Any, pixels: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def block(layer: Any, x: Tensor) -> Tensor:
     return _feed_forward(layer, x + layer.self_attn.out_proj(_attend(q, k, v)))
 
 
-def read_last_block(layer: Any, x: Tensor, reading: Reading, grid: tuple[int, int]) -> Tensor:
+def read_last_block(layer: Any, x: Tensor, reading: CachedEmbedding, grid: tuple[int, int]) -> Tensor:
     """The patches after the last block, by the equation of a reading.
 
     Args:
@@ -73,7 +73,7 @@ def read_last_block(layer: Any, x: Tensor, reading: Reading, grid: tuple[int, in
         return attention.out_proj(_attend(q[:, :, 1:], q, v))
     if reading == "naclip":
         k = _heads(layer, attention.k_proj(h))
-        return attention.out_proj(_attend(k[:, :, 1:], k, v, neighbourhood(grid, x)))
+        return attention.out_proj(_attend(k[:, :, 1:], k, v, neighborhood(grid, x)))
     raise ValueError(f"unknown reading {reading!r}; there is {', '.join(READINGS)}")
 
 
@@ -82,7 +82,7 @@ def last_keys(layer: Any, x: Tensor) -> Tensor:
     return layer.self_attn.k_proj(layer.layer_norm1(x[:, 1:]))
 
 
-def neighbourhood(grid: tuple[int, int], like: Tensor, sigma: float = NEIGHBOURHOOD) -> Tensor:
+def neighborhood(grid: tuple[int, int], like: Tensor, sigma: float = NEIGHBORHOOD) -> Tensor:
     """omega of NACLIP: (N, 1 + N), a Gaussian around each patch, 0 for the class token.
 
     A product of two small Gaussians, so cheap that it is not kept from one picture to the next.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clips4.models.teachers.base import Teacher
 from clips4.utils.atomic_io import write_atomically
-from clips4.utils.cache import cache_root, content_key, picture_key, settings_key
+from clips4.utils.cache import cache_root, content_key, image_key, settings_key
 from clips4.utils.images import RGB, to_tensor
 
 
@@ -43,7 +43,7 @@ class TeacherMaps:
 
     def path(self, image: RGB) -> Path:
         """The file that holds this picture's map, there or not."""
-        return self.folder / f"{picture_key(image)}.safetensors"
+        return self.folder / f"{image_key(image)}.safetensors"
 
     def __call__(self, image: RGB) -> Tensor:
         """(H, W, 3) uint8 -> (D, h, w) float16, unit vectors but for rounding and what a basis drops."""
