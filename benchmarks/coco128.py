@@ -32,7 +32,7 @@ from clips4.training.loop import train
 from clips4.utils.images import find_images
 from clips4.utils.progress import ProgressBars
 
-READINGS = {"": None, ", at three sizes and mirrored": InferenceOptions(scales=(0.7, 1, 1.4), flip=True)}
+DENSE_ATTENTIONS = {"": None, ", at three sizes and mirrored": InferenceOptions(scales=(0.7, 1, 1.4), flip=True)}
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def main() -> None:
             "the teacher's prototypes": prototypes.known,
         }
         rows: dict[str, Scores] = {}
-        for reading, options in READINGS.items():
+        for reading, options in DENSE_ATTENTIONS.items():
             teacher = Segmenter.from_teacher(config.teacher.name, config, refinement=refinement, options=options)
             student = Segmenter.load(arguments.out, options=options)
             for who, segmenter, vectors in (("teacher", teacher, for_teacher), ("student", student, for_student)):

@@ -28,7 +28,7 @@ from clips4.inference.tta import InferenceOptions
 from clips4.models.checkpoint import checkpoint_folders, load_checkpoint
 from clips4.training.loop import train
 
-READINGS = {"": None, ", at three sizes and mirrored": InferenceOptions(scales=(0.7, 1, 1.4), flip=True)}
+DENSE_ATTENTIONS = {"": None, ", at three sizes and mirrored": InferenceOptions(scales=(0.7, 1, 1.4), flip=True)}
 
 
 def rows_of(how: str, known: Tensor, unknown: Tensor) -> dict[str, Tensor]:
@@ -60,7 +60,7 @@ def main() -> None:
         for_teacher = by_text | rows_of("prototypes", prototypes.known, prototypes.unknown)
         for_student = by_text | rows_of("prototypes", prototypes.query_known, prototypes.query_unknown)
         rows: dict[str, dict[str, float]] = {}
-        for reading, options in ({"": None} if arguments.once else READINGS).items():
+        for reading, options in ({"": None} if arguments.once else DENSE_ATTENTIONS).items():
             asked = []
             if not arguments.student_only:
                 teacher = Segmenter.from_teacher(config.teacher.name, config, options=options)

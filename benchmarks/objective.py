@@ -98,7 +98,7 @@ def speed(rounds: int) -> None:
         print(f"k-means and {name}: {full / (times['k-means'] + times[name]):.1f} times as fast as the full matrices")
 
 
-def peak_memory(matrix_mib: int) -> None:
+def peak_memory(chunk_mib: int) -> None:
     """In a fresh process: the objective with gradient, and what it took beyond its inputs and outputs."""
     z, regions = make_batch(16, 128, 512, 48)
     pixel_map, _ = make_batch(16, 128, 512, 48)
@@ -106,7 +106,7 @@ def peak_memory(matrix_mib: int) -> None:
     z.requires_grad_()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     held = Path("/proc/self/statm").read_text().split()[1]
-    settings = ObjectiveConfig(contrast_pixels=0, matrix_mib=matrix_mib)
+    settings = ObjectiveConfig(contrast_pixels=0, chunk_mib=chunk_mib)
     terms = objective(z, regions, pixel_map, prototypes, settings, SegmentConfig(clusters=36), text=prototypes[:92])
     terms.total.backward()
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -120,13 +120,13 @@ def peak_memory(matrix_mib: int) -> None:
 
 def memory() -> None:
     """Print the peak for some budgets."""
-    for matrix_mib in (16, 64, 256):
-        command = [sys.executable, __file__, "--peak", str(matrix_mib)]
+    for chunk_mib in (16, 64, 256):
+        command = [sys.executable, __file__, "--peak", str(chunk_mib)]
         figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         beyond = (figures["peak"] - figures["held"]) / 2**30
         inputs = 2 * 16 * 128 * 128 * 512 * 4 / 2**30
         print(
-            f"matrix_mib {matrix_mib:4}: peak {figures['peak'] / 2**30:.2f} GiB, {beyond:.2f} beyond the process with "
+            f"chunk_mib {chunk_mib:4}: peak {figures['peak'] / 2**30:.2f} GiB, {beyond:.2f} beyond the process with "
             f"its inputs, {beyond + inputs:.2f} with z and the teacher's map ({figures['segments']} segments)"
         )
 

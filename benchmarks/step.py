@@ -134,23 +134,25 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
                 segments.region,
                 weights.concentration,
                 weights.exclude_own,
-                budget=weights.matrix_mib * 2**20,
+                budget=weights.chunk_mib * 2**20,
             )
             loss = loss + weights.embedding_weight * embedding_consistency(v, guidance)
             loss = loss + weights.semantic_weight * semantic_consistency(
                 v, guidance, torch.cat([known, unknown]), weights.temperature
             )
-            loss = loss + weights.semantic_weight * weights.text_weight * semantic_consistency(
+            loss = loss + weights.semantic_weight * config.extensions.text_weight * semantic_consistency(
                 v, guidance, torch.cat([words, unknown]), weights.temperature
             )
             clock.mark("losses")
             loss.backward()
             clock.mark("losses, backward")
-            unknown = update_unknown(unknown, known, guidance, config.prototypes.step)
+            unknown = update_unknown(unknown, known, guidance, config.prototypes.unknown_step)
             clock.mark("prototypes")
             fabric.backward(z, leaf.grad)
             clock.mark("student, backward")
-            fabric.clip_gradients(model, fabric_optimiser, max_norm=config.train.clip, error_if_nonfinite=False)
+            fabric.clip_gradients(
+                model, fabric_optimiser, max_norm=config.train.max_grad_norm, error_if_nonfinite=False
+            )
             fabric_optimiser.step()
             fabric_optimiser.zero_grad()
             clock.mark("optimiser")
@@ -164,12 +166,14 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
                 model(images), regions, pixel_map, torch.cat([known, unknown]), weights, kmeans, drawn, text=words
             )
             fabric.backward(terms.total)
-            norm = fabric.clip_gradients(model, fabric_optimiser, max_norm=config.train.clip, error_if_nonfinite=False)
+            norm = fabric.clip_gradients(
+                model, fabric_optimiser, max_norm=config.train.max_grad_norm, error_if_nonfinite=False
+            )
             assert norm is not None
             float(norm)
             fabric_optimiser.step()
             fabric_optimiser.zero_grad()
-            unknown = update_unknown(unknown, known, terms.guidance, config.prototypes.step)
+            unknown = update_unknown(unknown, known, terms.guidance, config.prototypes.unknown_step)
             clock.mark("whole step")
 
     seconds = {name: statistics.median(values) for name, values in clock.seconds.items()}

@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from clips4.config import TeacherConfig
 from clips4.models.teachers.clip import MEAN, STD, ClipTeacher
-from clips4.models.teachers.dense_attention import READINGS
+from clips4.models.teachers.dense_attention import DENSE_ATTENTIONS
 from clips4.models.teachers.vlm import Origin
 
 Pass = Callable[[Tensor], Any]
@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modes", nargs="+", default=["eager", "compiled"], choices=["eager", "compiled"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[224, 448, 672])
-    parser.add_argument("--readings", nargs="+", default=list(READINGS), choices=READINGS)
+    parser.add_argument("--readings", nargs="+", default=list(DENSE_ATTENTIONS), choices=DENSE_ATTENTIONS)
     parser.add_argument("--pixels", type=int, default=8 * 224 * 224, help="per batch; a batch is at least one picture")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="cpu")

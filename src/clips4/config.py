@@ -1,6 +1,7 @@
 """Typed configuration: defaults, presets (one YAML each) and ``key=value`` overrides. Unknown keys fail."""
 
 import difflib
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from clips4.config_renames import RENAMED, with_current_keys
 from clips4.errors import UserError
 
 PRESETS = resources.files("clips4").joinpath("presets")
@@ -42,12 +44,12 @@ class DataConfig(_Section):
     aspect: tuple[Positive, Positive] = Field(
         (0.75, 1.333), description="width / height of the crop, before it is squared"
     )
-    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
+    flip_prob: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
     jitter: tuple[Share, Share, Share, Annotated[float, Field(ge=0, le=0.5)]] = Field(
         (0.4, 0.4, 0.4, 0.1), description="brightness, contrast, saturation, hue"
     )
-    jitter_probability: float = Field(0.8, ge=0, le=1)
-    gray: float = Field(0.2, ge=0, le=1, description="probability of a grey view")
+    jitter_prob: float = Field(0.8, ge=0, le=1)
+    grayscale_prob: float = Field(0.2, ge=0, le=1, description="probability of a gray view")
     workers: int = Field(0, ge=0, description="loader processes; the result does not depend on it")
 
 
@@ -60,7 +62,7 @@ class RegionConfig(_Section):
     small_share: Share = Field(
         0.002, description="*-ucm: regions of a lesser share of the picture merge the sooner; 0: by strength alone"
     )
-    reading_side: int = Field(
+    max_side: int = Field(
         640, ge=32, description="*-ucm: larger pictures are reduced to this long side, and their regions enlarged"
     )
     scales: tuple[Positive, ...] = Field((0.5, 1.0), min_length=1, description="hed-ucm: sizes read and averaged")
@@ -83,10 +85,10 @@ class TeacherConfig(_Section):
 
     name: str = Field("conse", description="conse, a saved CLIP's folder, or a hub id owner/name[@revision]")
     templates: str = Field("simple", description="prompt templates, a file of assets/templates")
-    reading: Literal["maskclip", "sclip", "clearclip", "naclip", "vanilla"] | None = Field(
+    dense_attention: Literal["maskclip", "sclip", "clearclip", "naclip", "vanilla"] | None = Field(
         None, description="how CLIP's last block is read; maskclip where not given"
     )
-    doubt: bool = Field(
+    confidence_dim: bool = Field(
         False,
         description="conse: how sure it is becomes a dimension more, which unknown prototypes tell and no name does",
     )
@@ -125,23 +127,12 @@ class PrototypeConfig(_Section):
 
     m: int = Field(24, ge=1, description="teacher segments averaged to a known class's prototype")
     unknown: int = Field(20, ge=0, description="number of unknown prototypes")
-    unknown_share: PositiveShare = Field(
-        1.0, description="part of the segments, farthest from the known prototypes, that the unknown are drawn from"
-    )
     sample: int = Field(
         4096, ge=1, description="segments of the whole set, drawn at random, that unknown prototypes are drawn from"
     )
-    rounds: int = Field(
-        4, ge=0, description="rounds that fit prototypes to the trained student's pixels; 0 asks it with the teacher's"
+    unknown_step: float = Field(
+        0.05, ge=0, le=1, description="how far an unknown prototype moves to its segments per step"
     )
-    mixture_temperature: float = Field(0.03, gt=0, description="tau of that fit")
-    prior: float = Field(
-        1.0, ge=0, description="weight of the teacher's prototype in that fit; 1: as much as all pixels of a class"
-    )
-    unknown_in_fit: bool = Field(
-        False, description="unknown prototypes take part in all its rounds, for when they are asked beside the known"
-    )
-    step: float = Field(0.05, ge=0, le=1, description="how far an unknown prototype moves to its segments per step")
 
 
 class ObjectiveConfig(_Section):
@@ -160,25 +151,13 @@ class ObjectiveConfig(_Section):
     contrast_weight: float = Field(1.0, ge=0, description="lambda_t; 0 switches L_t off")
     embedding_weight: float = Field(1.0, ge=0, description="lambda_e")
     semantic_weight: float = Field(1.0, ge=0, description="lambda_s")
-    text_weight: float = Field(
-        1.0, ge=0, description="within L_s, weight of the same with text vectors for prototypes; 0 is the paper's"
-    )
     concentration: float = Field(10.0, gt=0, description="kappa")
     temperature: float = Field(0.07, gt=0, description="tau")
-    context: float = Field(
-        1.0, ge=0, description="how much the rest of its picture counts in a segment's class y_s; 0 is the paper's"
-    )
-    unknown_apart: bool = Field(
-        False, description="a segment of an unknown class learns besides which known one it is nearest to"
-    )
-    spare_same_class: bool = Field(
-        False, description="segments of a pixel's class y_s leave S-, so that L_t does not hold apart what is alike"
-    )
     exclude_own: bool = Field(False, description="the variant of SegSort and HSG of L_t")
     contrast_pixels: int = Field(
         4096, ge=0, description="pixels per step that L_t is averaged over, as many of each picture; 0 takes all"
     )
-    matrix_mib: int = Field(
+    chunk_mib: int = Field(
         16, ge=1, description="memory in MiB that the pixel-by-segment matrix of L_t may take; nothing depends on it"
     )
 
@@ -189,32 +168,58 @@ class ObjectiveConfig(_Section):
         return self
 
 
+class ExtensionConfig(_Section):
+    """What goes beyond the paper; all off by default, on in presets where measurement says so (docs/results.md)."""
+
+    text_weight: float = Field(
+        0.0, ge=0, description="within L_s, weight of the same loss with text vectors in the place of prototypes"
+    )
+    context: float = Field(0.0, ge=0, description="weight of the rest of the image in a segment's class y_s")
+    unknown_apart: bool = Field(
+        False, description="a segment of an unknown class also learns which known class is nearest to it"
+    )
+    exclude_same_class: bool = Field(
+        False, description="segments of a pixel's class y_s leave S-, so that L_t does not separate what is alike"
+    )
+    em_iterations: int = Field(
+        0, ge=0, description="EM iterations that fit prototypes to the trained student's pixels; 0: the teacher's"
+    )
+    em_temperature: float = Field(0.03, gt=0, description="tau of that fit")
+    prior_weight: float = Field(
+        1.0, ge=0, description="weight of the teacher's prototype in that fit; 1: as much as all pixels of a class"
+    )
+    unknown_in_fit: bool = Field(False, description="unknown prototypes take part in all iterations of that fit")
+    unknown_share: PositiveShare = Field(
+        1.0, description="share of the segments, farthest from the known prototypes, that unknown ones are drawn from"
+    )
+
+
 class TrainConfig(_Section):
     """The loop."""
 
     steps: int = Field(1000, ge=1)
     batch: int = Field(8, ge=1, description="pictures per step and device, two views each")
     accumulate: int = Field(1, ge=1, description="batches per step, whose gradients are averaged")
-    rate: float = Field(1e-3, gt=0, description="learning rate of the head")
-    backbone_rate: float = Field(1e-4, ge=0, description="learning rate of the backbone; 0 freezes it")
+    lr: float = Field(1e-3, gt=0, description="learning rate of the head")
+    backbone_lr: float = Field(1e-4, ge=0, description="learning rate of the backbone; 0 freezes it")
     weight_decay: float = Field(1e-4, ge=0)
     warmup: int = Field(20, ge=0, description="steps of linear warm-up")
-    power: float = Field(0.9, ge=0, description="rate falls as (1 - step / steps) ** power")
-    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    poly_power: float = Field(0.9, ge=0, description="rate falls as (1 - step / steps) ** power")
+    max_grad_norm: float = Field(1.0, gt=0, description="largest gradient norm")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     seed: int = Field(0, ge=0)
     ema: float = Field(
         0.0, ge=0, lt=1, description="keep a moving average of the weights with this decay and save it as the student"
     )
-    patience: int = Field(
+    max_nonfinite_steps: int = Field(
         5, ge=1, description="steps in a row that may be skipped for a loss or gradient that is not finite"
     )
     save_every: int = Field(250, ge=1, description="steps between checkpoints")
-    keep: int = Field(2, ge=1, description="checkpoints kept")
-    watch_every: int = Field(
+    keep_checkpoints: int = Field(2, ge=1, description="checkpoints kept")
+    eval_every: int = Field(
         0, ge=0, description="steps between sample pictures, and scores where a labelled set is given; 0 for never"
     )
-    stall: float = Field(120.0, gt=0, description="seconds after which a wait for the next batch is told of")
+    stall_timeout: float = Field(120.0, gt=0, description="seconds after which a wait for the next batch is told of")
 
 
 class Config(_Section):
@@ -227,6 +232,7 @@ class Config(_Section):
     segments: SegmentConfig = SegmentConfig()
     prototypes: PrototypeConfig = PrototypeConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+    extensions: ExtensionConfig = ExtensionConfig()
     train: TrainConfig = TrainConfig()
 
     def decisive(self) -> dict[str, Any]:
@@ -241,8 +247,8 @@ class Config(_Section):
 _INDIFFERENT = {
     "data": ("workers", "inference_side"),
     "teacher": ("cache_gib",),
-    "objective": ("matrix_mib",),
-    "train": ("batch", "patience", "save_every", "keep", "watch_every", "stall"),
+    "objective": ("chunk_mib",),
+    "train": ("batch", "max_nonfinite_steps", "save_every", "keep_checkpoints", "eval_every", "stall_timeout"),
 }
 
 
@@ -286,10 +292,18 @@ def load_config(preset: str | Path = "cpu", overrides: Sequence[str] = ()) -> Co
     for section, keys in values.items():
         if keys is not None and not isinstance(keys, dict):
             raise UserError(f"{preset}: section {section!r} holds no keys; write key: value below it")
-    sections = {section: dict(keys or {}) for section, keys in values.items()}
+    sections = _renamed({section: dict(keys or {}) for section, keys in values.items()}, str(preset))
     for override in overrides:
         _apply(sections, override)
     return parse_config(sections, str(preset))
+
+
+def _renamed(sections: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The same under the keys of today; each old key is warned of."""
+    current, old_keys = with_current_keys(sections)
+    for old in old_keys:
+        warnings.warn(f"{source}: {old} is now called {RENAMED[old]}", FutureWarning, stacklevel=3)
+    return current
 
 
 def _read_yaml(text: str, source: str) -> Any:
@@ -303,6 +317,9 @@ def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals:
         raise UserError(f"--set {override!r}: write section.key=value, e.g. train.steps=200")
+    if key in RENAMED:
+        warnings.warn(f"--set {override}: {key} is now called {RENAMED[key]}", FutureWarning, stacklevel=3)
+        key = RENAMED[key]
     if key not in known_keys():
         near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.4)
         raise UserError(f"--set {override!r}: there is no key {key!r}" + (f"; did you mean {near[0]}?" if near else ""))
@@ -317,7 +334,7 @@ def parse_config(values: Mapping[str, Any], source: str) -> Config:
         UserError: the first thing that is wrong, in one line.
     """
     try:
-        return Config.model_validate(values)
+        return Config.model_validate(with_current_keys(values).values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

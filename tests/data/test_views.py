@@ -12,7 +12,7 @@ from clips4.method.segments import IGNORED
 from tests.helpers import generator, provable, seeds, unit
 
 HEIGHT, WIDTH, CROP, STRIDE = 60, 96, 32, 8
-PLAIN = DataConfig(crop=CROP, jitter_probability=0, gray=0)
+PLAIN = DataConfig(crop=CROP, jitter_prob=0, grayscale_prob=0)
 WHOLE = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
@@ -54,7 +54,7 @@ def test_crops_of_a_narrow_picture_are_cut_to_it(seed: int) -> None:
 
 
 def test_crops_reach_all_over_the_picture() -> None:
-    config = DataConfig(scale=(0.05, 0.1), flip=0)
+    config = DataConfig(scale=(0.05, 0.1), flip_prob=0)
     centers = torch.stack([sample_crop(100, 100, config, generator(seed))[:, 2] for seed in range(300)])
     assert (centers.min(0).values < -0.5).all()
     assert (centers.max(0).values > 0.5).all()
@@ -63,14 +63,14 @@ def test_crops_reach_all_over_the_picture() -> None:
 
 @pytest.mark.parametrize(("probability", "low", "high"), [(0.0, 0, 0), (1.0, 200, 200), (0.5, 70, 130)])
 def test_crops_are_flipped_as_often_as_asked(probability: float, low: int, high: int) -> None:
-    config = DataConfig(flip=probability)
+    config = DataConfig(flip_prob=probability)
     flipped = sum(bool(sample_crop(64, 64, config, generator(seed))[0, 0] < 0) for seed in range(200))
     assert low <= flipped <= high
 
 
 def test_flip_probability_does_not_move_the_crop() -> None:
-    plain = sample_crop(64, 80, DataConfig(flip=0), generator(4))
-    flipped = sample_crop(64, 80, DataConfig(flip=1), generator(4))
+    plain = sample_crop(64, 80, DataConfig(flip_prob=0), generator(4))
+    flipped = sample_crop(64, 80, DataConfig(flip_prob=1), generator(4))
     assert torch.equal(plain * torch.tensor([[-1.0, 1, 1], [1, 1, 1]]), flipped)
 
 
@@ -221,7 +221,7 @@ def test_crop_that_the_stride_does_not_divide_is_refused() -> None:
 
 def test_photometric_touches_the_picture_and_nothing_else() -> None:
     inputs = torch.rand(3, 60, 96, generator=generator(0)), numbered(60, 96), unit(5, 7, 9, dim=0)
-    strong = PLAIN.model_copy(update={"jitter_probability": 1.0})
+    strong = PLAIN.model_copy(update={"jitter_prob": 1.0})
     plain, jittered = (make_views(*inputs, config, STRIDE, generator(0)) for config in (PLAIN, strong))
     assert torch.equal(plain.regions, jittered.regions)
     assert torch.equal(plain.pixel_map, jittered.pixel_map)
@@ -231,7 +231,7 @@ def test_photometric_touches_the_picture_and_nothing_else() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_photometric_stays_between_black_and_white(seed: int) -> None:
     images = torch.rand(2, 3, 16, 16, generator=generator(seed)).round()  # extremes
-    config = DataConfig(jitter=(0.9, 0.9, 0.9, 0.5), jitter_probability=1)
+    config = DataConfig(jitter=(0.9, 0.9, 0.9, 0.5), jitter_prob=1)
     changed = photometric(images, config, generator(seed))
     assert changed.isfinite().all()
     assert changed.min() >= 0
@@ -246,7 +246,7 @@ def test_photometric_of_no_probability_changes_nothing() -> None:
 
 def test_grey_makes_channels_equal() -> None:
     images = torch.rand(2, 3, 16, 16, generator=generator(0))
-    gray = photometric(images, DataConfig(jitter_probability=0, gray=1), generator(0))
+    gray = photometric(images, DataConfig(jitter_prob=0, grayscale_prob=1), generator(0))
     torch.testing.assert_close(gray[:, 0], gray[:, 1])
     torch.testing.assert_close(gray[:, 1], gray[:, 2])
     assert gray.std() > 0.05
@@ -254,5 +254,5 @@ def test_grey_makes_channels_equal() -> None:
 
 def test_each_view_is_jittered_on_its_own() -> None:
     image = torch.rand(3, 16, 16, generator=generator(0))
-    changed = photometric(torch.stack([image, image]), DataConfig(jitter_probability=1, gray=0), generator(0))
+    changed = photometric(torch.stack([image, image]), DataConfig(jitter_prob=1, grayscale_prob=0), generator(0))
     assert (changed[0] - changed[1]).abs().mean() > 0.01

@@ -50,7 +50,7 @@ def test_scores_on_a_labelled_set(images: Path, tiny_run: Path, tmp_path: Path) 
 
 
 def test_a_labelled_set_is_opened_by_name_and_place(tmp_path: Path) -> None:
-    watched = load_config("cpu", ["train.watch_every=5"])
+    watched = load_config("cpu", ["train.eval_every=5"])
     with pytest.raises(UserError, match="write NAME=DIR"):
         open_labelled("coco128", watched)
     with pytest.raises(UserError, match=r"there is .*coco128"):

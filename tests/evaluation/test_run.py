@@ -214,7 +214,7 @@ def test_ablation_is_one_table_and_goes_on_where_it_stopped(
     (out / "l_t+l_e/scores.json").unlink()
     assert runs(*arguments) == table
     assert trained == [out / "l_t+l_e"], "what was scored is not trained again"
-    assert "was scored with other settings" in runs(*arguments, "--set", "train.rate=0.5")
+    assert "was scored with other settings" in runs(*arguments, "--set", "train.lr=0.5")
     assert "--grid 'kappa'" in runs(*common, "--grid", "kappa")
     assert "write numbers" in runs(*common, "--grid", "m=x")
 

@@ -59,9 +59,9 @@ def test_some_dozen_steps_by_the_command_line(images: Path, clip: Path, tmp_path
         "--set",
         "teacher.templates=maskclip-85",
         "--set",
-        "teacher.reading=naclip",
+        "teacher.dense_attention=naclip",
     ]
-    steps = ["--set", "train.steps=24", "--set", "train.save_every=12", "--set", "train.rate=0.003"]
+    steps = ["--set", "train.steps=24", "--set", "train.save_every=12", "--set", "train.lr=0.003"]
     out, given = tmp_path / "run", ("--classes", "cat,cup,grass", "--device", "cpu")
     done = clips4("train", images, *given, "--out", out, *SETTINGS, *arguments, *steps)
     assert done.returncode == 0, done.stderr
@@ -91,7 +91,7 @@ def test_on_the_fly_trains_the_same_bits_as_cached(images: Path, clip: Path, tmp
 
 
 def test_an_interrupted_run_on_the_fly_goes_on(images: Path, clip: Path, tmp_path: Path) -> None:
-    settings = config(clip, "teacher.cache_gib=0", "train.steps=3", "train.keep=9")
+    settings = config(clip, "teacher.cache_gib=0", "train.steps=3", "train.keep_checkpoints=9")
     whole = run(images, settings, tmp_path / "whole")
     part = tmp_path / "part"
     first = whole / "checkpoints" / "step-00000001"
@@ -120,7 +120,7 @@ def test_the_student_never_holds_the_teacher(images: Path, clip: Path, tmp_path:
 
 
 def test_maskclip_plus_trains_by_labels_then_by_itself(images: Path, clip: Path, tmp_path: Path) -> None:
-    mode = ["objective.mode=maskclip-plus", "train.steps=20", "train.save_every=20", "train.rate=0.003"]
+    mode = ["objective.mode=maskclip-plus", "train.steps=20", "train.save_every=20", "train.lr=0.003"]
     out = run(images, config(clip, *mode, "objective.guided_share=1"), tmp_path / "guided")
     log = read_log(out / LOG)
     assert all(line["contrast"] == line["embedding"] == 0 for line in log)
@@ -174,13 +174,13 @@ def test_denoising_answers_with_the_classes_that_are_left(clip: Path) -> None:
 def test_options_of_a_teacher_alone(clip: Path, images: Path, tiny_run: Path) -> None:
     options = TeacherOptions("sclip", "imagenet-80", True, True)
     config, refinement = options.settings()
-    assert (config.teacher.reading, config.teacher.templates) == ("sclip", "imagenet-80")
+    assert (config.teacher.dense_attention, config.teacher.templates) == ("sclip", "imagenet-80")
     assert refinement == Refinement(prompt_denoising=True, key_smoothing=True)
     segmenter, paths, *_ = load_segmenter([images], str(clip), "cpu", options)
     assert len(paths) == 3
     assert segmenter.segment(photograph(), "cat,cup").labels.shape == (72, 96)
     for wrong, words in (
-        (TeacherOptions(reading="best"), "teacher.reading = 'best': input should be 'maskclip'"),
+        (TeacherOptions(reading="best"), "teacher.dense_attention = 'best': input should be 'maskclip'"),
         (TeacherOptions(templates="few"), "unknown prompt templates 'few'"),
     ):
         with pytest.raises(UserError, match=words):

@@ -24,10 +24,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(image).save(folder / "photos" / f"{name}.png")
     more = [
         "data.long_side=256",
-        "teacher.doubt=true",
-        "objective.unknown_apart=true",
-        "prototypes.unknown_share=0.35",
-        "prototypes.step=0",
+        "teacher.confidence_dim=true",
+        "extensions.unknown_apart=true",
+        "extensions.unknown_share=0.35",
+        "prototypes.unknown_step=0",
     ]
     settings = [part for override in [*TINY, *more] for part in ("--set", override)]
     command = ["train", str(folder / "photos"), "--classes", "cat,sky,tree", "--out", str(folder / "run")]

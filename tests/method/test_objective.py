@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from clips4.config import ObjectiveConfig, SegmentConfig
+from clips4.config import ExtensionConfig, ObjectiveConfig, SegmentConfig
 from clips4.data.loader import draw_pixels
 from clips4.method.losses.contrastive import pixel_segment_contrast
 from clips4.method.objective import Terms, objective
@@ -45,10 +45,6 @@ def config(
     semantic: float = 1.0,
     contrast_pixels: int = 0,
     exclude_own: bool = False,
-    context: float = 0.0,
-    text: float = 0.0,
-    apart: bool = False,
-    spare: bool = False,
 ) -> ObjectiveConfig:
     return ObjectiveConfig(
         contrast_weight=contrast,
@@ -58,11 +54,11 @@ def config(
         temperature=0.2,
         exclude_own=exclude_own,
         contrast_pixels=contrast_pixels,
-        context=context,
-        text_weight=text,
-        unknown_apart=apart,
-        spare_same_class=spare,
     )
+
+
+def beyond(context: float = 0.0, text: float = 0.0, apart: bool = False, same_class: bool = False) -> ExtensionConfig:
+    return ExtensionConfig(context=context, text_weight=text, unknown_apart=apart, exclude_same_class=same_class)
 
 
 def expected(case: Case, settings: ObjectiveConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -292,8 +288,8 @@ def test_the_host_waits_for_the_device_once(exclude_own: bool) -> None:
 
 
 def test_the_context_of_a_segment_is_its_picture_in_both_views() -> None:
-    case, settings = make_case(), config(contrast=0, embedding=0, context=1.0)
-    terms = objective(case.z, case.regions, case.pixel_map, case.prototypes, settings, SEGMENTS)
+    case, settings = make_case(), config(contrast=0, embedding=0)
+    terms = objective(*case, settings, SEGMENTS, extensions=beyond(context=1.0))
     clusters = spherical_kmeans(case.z, (2, 2), 3, 0.5)
     segments = cut_by_regions(clusters, case.regions)
     v = pool(flatten_pixels(case.z), segments.labels.flatten(), len(segments.region))
@@ -309,8 +305,8 @@ def test_the_context_of_a_segment_is_its_picture_in_both_views() -> None:
 # ------------------------------------------------------------------------------------- text vectors beside prototypes
 
 
-def with_text(case: Case, settings: ObjectiveConfig, text: Tensor | None) -> Tensor:
-    return objective(case.z, case.regions, case.pixel_map, case.prototypes, settings, SEGMENTS, text=text).semantic
+def with_text(case: Case, extensions: ExtensionConfig, text: Tensor | None) -> Tensor:
+    return objective(*case, config(0, 0, 1), SEGMENTS, text=text, extensions=extensions).semantic
 
 
 @pytest.mark.parametrize("context", [0.0, 1.0])
@@ -318,7 +314,7 @@ def test_text_vectors_are_held_to_the_class_that_prototypes_tell(context: float)
     """L_s + w CE(y_s, softmax(v_s . [text, unknown prototypes] / tau)), y_s being that of the prototypes."""
     case, text = make_case(), unit(3, 6, seed=8)  # three known classes, two unknown
     ours = case._replace(z=case.z.clone().requires_grad_())
-    semantic = with_text(ours, config(0, 0, 1, context=context, text=0.7), text)
+    semantic = with_text(ours, beyond(context, text=0.7), text)
     theirs = case._replace(z=case.z.clone().requires_grad_())
     segments = cut_by_regions(spherical_kmeans(theirs.z.detach(), (2, 2), 3, 0.5), case.regions)
     v = pool(flatten_pixels(theirs.z), segments.labels.flatten(), len(segments.region))
@@ -341,13 +337,13 @@ def test_text_vectors_are_held_to_the_class_that_prototypes_tell(context: float)
 
 def test_text_where_it_equals_the_prototypes_counts_them_twice() -> None:
     case = make_case()
-    once = with_text(case, config(0, 0, 1), None)
-    torch.testing.assert_close(with_text(case, config(0, 0, 1, text=1.0), case.prototypes[:3]), 2 * once)
+    once = with_text(case, beyond(), None)
+    torch.testing.assert_close(with_text(case, beyond(text=1.0), case.prototypes[:3]), 2 * once)
 
 
 def test_text_that_is_wanted_and_not_given_is_an_error() -> None:
     with pytest.raises(ValueError, match="text_weight"):
-        with_text(make_case(), config(text=1.0), None)
+        with_text(make_case(), beyond(text=1.0), None)
 
 
 # ------------------------------------------------------------------------------------ unknown classes that stand apart
@@ -358,7 +354,7 @@ def test_segments_of_unknown_classes_learn_their_known_class_as_well(context: fl
     """L_s(s) = CE(y_s, C) + [y_s is unknown] CE(k_s, C_known), segment by segment; and the same by words."""
     case, text = make_case(), unit(3, 6, seed=8)  # three known classes, two unknown
     ours = case._replace(z=case.z.clone().requires_grad_())
-    semantic = with_text(ours, config(0, 0, 1, context=context, text=weight, apart=True), text)
+    semantic = with_text(ours, beyond(context, weight, apart=True), text)
     theirs = case._replace(z=case.z.clone().requires_grad_())
     segments = cut_by_regions(spherical_kmeans(theirs.z.detach(), (2, 2), 3, 0.5), case.regions)
     v = pool(flatten_pixels(theirs.z), segments.labels.flatten(), len(segments.region))
@@ -387,16 +383,13 @@ def test_segments_of_unknown_classes_learn_their_known_class_as_well(context: fl
 def test_without_unknown_classes_nothing_stands_apart() -> None:
     case = make_case()
     alone = case._replace(prototypes=case.prototypes[:3])
-    apart, together = (
-        with_text(alone, config(0, 0, 1, context=1.0, text=0.5, apart=apart), unit(3, 6, seed=8))
-        for apart in (True, False)
-    )
+    apart, together = (with_text(alone, beyond(1.0, 0.5, apart=apart), unit(3, 6, seed=8)) for apart in (True, False))
     torch.testing.assert_close(apart, together)
 
 
 def test_unknown_classes_that_stand_apart_need_the_number_of_known_ones() -> None:
     with pytest.raises(ValueError, match="unknown_apart"):
-        with_text(make_case(), config(apart=True), None)
+        with_text(make_case(), beyond(apart=True), None)
 
 
 # ------------------------------------------------------------------------------- L_t that spares what is of one class
@@ -408,9 +401,9 @@ def test_segments_that_the_teacher_calls_alike_leave_the_contrast(
     semantic_weight: float, context: float, apart: bool
 ) -> None:
     case, text = make_case(), unit(3, 6, seed=8)  # three known classes, two unknown
-    settings = config(1, 0, semantic_weight, context=context, apart=apart, spare=True)
+    settings, extensions = config(1, 0, semantic_weight), beyond(context, apart=apart, same_class=True)
     ours = case._replace(z=case.z.clone().requires_grad_())
-    contrast = objective(*ours, settings, SEGMENTS, text=text).contrast
+    contrast = objective(*ours, settings, SEGMENTS, text=text, extensions=extensions).contrast
     theirs = case._replace(z=case.z.clone().requires_grad_())
     segments = cut_by_regions(spherical_kmeans(theirs.z.detach(), (2, 2), 3, 0.5), case.regions)
     pixels, labels = flatten_pixels(theirs.z), segments.labels.flatten()

@@ -26,9 +26,7 @@ from clips4.models.checkpoint import (
 from clips4.models.student import Embedder, empty_student
 from tests.helpers import generator, unit
 
-CONFIG = load_config(
-    "cpu", ["student.width=16", "student.frozen=false", "segments.clusters=[3, 5]", "train.rate=0.0123"]
-)
+CONFIG = load_config("cpu", ["student.width=16", "student.frozen=false", "segments.clusters=[3, 5]", "train.lr=0.0123"])
 DIMENSIONS = 12
 
 

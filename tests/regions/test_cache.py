@@ -246,7 +246,7 @@ def test_many_workers_may_write_one_file(tmp_path: Path) -> None:
 
 
 def test_regions_of_a_large_picture_have_its_size(tmp_path: Path) -> None:
-    cache = RegionCache(RegionConfig(method="gradient-ucm", count=6, reading_side=40), tmp_path)
+    cache = RegionCache(RegionConfig(method="gradient-ucm", count=6, max_side=40), tmp_path)
     image = noise_image(60, 90, 2)
     for _ in range(2):
         assert cache(image).shape == (60, 90)

@@ -88,13 +88,13 @@ def test_edges_from_a_folder_are_the_contours(tmp_path: Path) -> None:
 
 def test_large_pictures_are_read_reduced(tmp_path: Path) -> None:
     image = noise_image(96, 128)
-    settings = RegionConfig(method="gradient-ucm", reading_side=64)
+    settings = RegionConfig(method="gradient-ucm", max_side=64)
     expected = gradient_contours(reduce_to(image, 64))
     np.testing.assert_array_equal(find_contours(image, settings).tensor, expected.tensor)
-    whole = find_contours(image, RegionConfig(method="gradient-ucm", reading_side=128))
+    whole = find_contours(image, RegionConfig(method="gradient-ucm", max_side=128))
     np.testing.assert_array_equal(whole.tensor, gradient_contours(image).tensor)
     edges = write(tmp_path / "a.npy", MAP.astype(np.float32))
-    settings = RegionConfig(method="edges-ucm", edges=str(tmp_path), reading_side=64)
+    settings = RegionConfig(method="edges-ucm", edges=str(tmp_path), max_side=64)
     assert find_contours(image, settings, edges).strength.shape == (48, 64)
 
 

@@ -85,7 +85,7 @@ def test_resuming_with_other_settings_or_classes_is_refused(
     paths = sorted(images.iterdir())
     with pytest.raises(UserError, match="other settings or classes"):
         train(paths, load_classes("cat,dog,grass"), tiny_config, copied_run, resume=True, device="cpu")
-    other = load_config("cpu", [*TINY, "train.rate=0.5"])
+    other = load_config("cpu", [*TINY, "train.lr=0.5"])
     with pytest.raises(UserError, match="other settings or classes"):
         train(paths, CLASSES, other, copied_run, resume=True, device="cpu")
     with pytest.raises(UserError, match="there is a run already"):
@@ -101,7 +101,7 @@ def test_a_refused_resumption_leaves_the_run_as_it_was(images: Path, copied_run:
 
 
 def test_the_losses_fall_on_pictures_seen_again_and_again(images: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", [*TINY, "train.steps=30", "train.rate=0.003", "train.save_every=30"])
+    config = load_config("cpu", [*TINY, "train.steps=30", "train.lr=0.003", "train.save_every=30"])
     train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
     log = read_log(tmp_path / "run" / LOG)
     assert [line["step"] for line in log] == list(range(1, 31))
@@ -133,7 +133,7 @@ def test_the_teacher_is_never_trained(images: Path, tiny_run: Path, tiny_config:
 
 
 def test_known_prototypes_stay_and_unknown_ones_move(images: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", [*TINY, "train.keep=9", "prototypes.unknown=8"])
+    config = load_config("cpu", [*TINY, "train.keep_checkpoints=9", "prototypes.unknown=8"])
     train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
     first, last = (load_checkpoint(folder).prototypes for folder in checkpoint_folders(tmp_path / "run"))
     assert torch.equal(first.known, last.known)
@@ -158,8 +158,8 @@ def test_losses_that_stay_not_finite_stop_with_the_reason_and_the_pictures(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(monkeypatch, {1, 2, 3})
-    config = load_config("cpu", [*TINY, "train.steps=9", "train.patience=3"])
-    with pytest.raises(UserError, match=r"step 4: the loss was not finite, 3 times .*lower train.rate.*photo\d.png"):
+    config = load_config("cpu", [*TINY, "train.steps=9", "train.max_nonfinite_steps=3"])
+    with pytest.raises(UserError, match=r"step 4: the loss was not finite, 3 times .*lower train.lr.*photo\d.png"):
         train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
     checkpoint = load_checkpoint(tmp_path / "run")
     assert all(value.isfinite().all() for value in checkpoint.student.state_dict().values())
@@ -171,7 +171,7 @@ def test_a_step_that_is_not_finite_is_left_out_and_counted(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(monkeypatch, {2})
-    config = load_config("cpu", [*TINY, "train.steps=3", "train.keep=9"])
+    config = load_config("cpu", [*TINY, "train.steps=3", "train.keep_checkpoints=9"])
     result = train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
     assert result.left_out_steps == 1
     folders = checkpoint_folders(tmp_path / "run")
@@ -191,8 +191,10 @@ def test_gradients_of_batches_are_averaged_over_a_step(images: Path, tmp_path: P
 
 def test_the_moving_average_is_saved_as_the_student_and_resumed(images: Path, tmp_path: Path) -> None:
     paths = sorted(images.iterdir())
-    plain = load_config("cpu", [*TINY, "train.steps=4", "train.save_every=1", "train.keep=9"])
-    config = load_config("cpu", [*TINY, "train.steps=4", "train.save_every=1", "train.keep=9", "train.ema=0.75"])
+    plain = load_config("cpu", [*TINY, "train.steps=4", "train.save_every=1", "train.keep_checkpoints=9"])
+    config = load_config(
+        "cpu", [*TINY, "train.steps=4", "train.save_every=1", "train.keep_checkpoints=9", "train.ema=0.75"]
+    )
     train(paths, CLASSES, plain, tmp_path / "plain", device="cpu")
     train(paths, CLASSES, config, tmp_path / "whole", device="cpu")
     expected: torch.Tensor | None = None
@@ -217,7 +219,7 @@ def test_a_watcher_sees_the_student_as_it_is_used(images: Path, tmp_path: Path) 
         seen.append(step)
         return {"score": 0.5}
 
-    config = load_config("cpu", [*TINY, "train.steps=5", "train.watch_every=2"])
+    config = load_config("cpu", [*TINY, "train.steps=5", "train.eval_every=2"])
     train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu", callback=watch)
     assert seen == [2, 4]
     assert [line.get("score") for line in read_log(tmp_path / "run" / LOG)] == [None, 0.5, None, 0.5, None]
@@ -229,7 +231,7 @@ def test_resuming_with_other_pictures_is_refused(images: Path, copied_run: Path,
 
 
 def test_what_does_not_matter_may_change_when_resuming(images: Path, copied_run: Path) -> None:
-    config = load_config("cpu", [*TINY, "train.save_every=7", "data.workers=1", "objective.matrix_mib=3"])
+    config = load_config("cpu", [*TINY, "train.save_every=7", "data.workers=1", "objective.chunk_mib=3"])
     result = train(sorted(images.iterdir()), CLASSES, config, copied_run, resume=True, device="cpu")
     assert result.steps == 2
     other = load_config("cpu", [*TINY, "train.batch=3"])
@@ -244,7 +246,7 @@ def test_a_crop_that_the_stride_does_not_divide_is_refused(images: Path, tmp_pat
 
 
 def test_learning_rate_rises_then_falls() -> None:
-    config = TrainConfig(steps=100, warmup=10, power=1.0)
+    config = TrainConfig(steps=100, warmup=10, poly_power=1.0)
     factors = [learning_rate_factor(step, config) for step in range(100)]
     assert factors[0] == pytest.approx(0.1)
     assert factors[9] == max(factors)
@@ -292,7 +294,7 @@ def test_a_run_on_shards_resumes_like_an_unbroken_one(images: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
 def test_mixed_precision_trains(images: Path, tmp_path: Path, precision: str) -> None:
-    config = load_config("cpu", [*TINY, "train.steps=4", f"train.precision={precision}", "train.rate=0.003"])
+    config = load_config("cpu", [*TINY, "train.steps=4", f"train.precision={precision}", "train.lr=0.003"])
     result = train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
     assert result.left_out_steps == 0
     log = read_log(tmp_path / "run" / LOG)

@@ -42,7 +42,9 @@ def teacher() -> torch.nn.Module:
 def fit(
     teacher: torch.nn.Module, images: Path, prototypes: Prototypes, turn: Tensor, rounds: int = 3, *more: str
 ) -> Prototypes:
-    config = load_config("cpu", ["data.inference_side=512", f"prototypes.rounds={rounds}", "prototypes.m=2", *more])
+    config = load_config(
+        "cpu", ["data.inference_side=512", f"extensions.em_iterations={rounds}", "prototypes.m=2", *more]
+    )
     return fit_to_student(
         prototypes,
         SeesTheSame(teacher, turn),  # type: ignore[arg-type]
@@ -110,7 +112,7 @@ def test_unknown_prototypes_in_the_fit_take_pixels_from_the_known_and_are_held_b
     theirs = (first.bank.float() @ first.query_known.T).argmax(0)
     beside = replace(prototypes, unknown=F.normalize(first.bank[theirs].float(), dim=1))
     alone, together = (
-        fit(teacher, images, beside, torch.eye(384), 1, f"prototypes.unknown_in_fit={choice}")
+        fit(teacher, images, beside, torch.eye(384), 1, f"extensions.unknown_in_fit={choice}")
         for choice in ("false", "true")
     )
     assert ((alone.query_known * together.query_known).sum(1) < 0.999).any()
@@ -127,7 +129,7 @@ def test_the_prior_is_how_much_the_teacher_counts(
 ) -> None:
     near = []
     for prior in (0, 0.5, 1, 1e6):
-        settings = f"prototypes.prior={prior}", f"prototypes.unknown_in_fit={unknown}"
+        settings = f"extensions.prior_weight={prior}", f"extensions.unknown_in_fit={unknown}"
         found = fit(teacher, images, prototypes, torch.eye(384), 1, *settings)
         near.append((found.query_known * prototypes.known).sum(1))
     assert (near[0] <= near[1]).all()

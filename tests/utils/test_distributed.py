@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from clips4.config import ObjectiveConfig, SegmentConfig
+from clips4.config import ExtensionConfig, ObjectiveConfig, SegmentConfig
 from clips4.data.loader import draw_pixels
 from clips4.method.objective import objective
 from clips4.method.prototype_search import PrototypeSearch
@@ -25,7 +25,7 @@ from tests.two_ranks import on_two_ranks
 
 SEGMENTS = SegmentConfig(clusters=(2, 2), iterations=3, location_weight=0.5)
 KNOWN, UNKNOWN, DIMENSIONS = 4, 5, 6
-VARIANTS = ("plain", "exclude_own", "spare_same_class")  # of L_t
+VARIANTS = ("plain", "exclude_own", "exclude_same_class")  # of L_t
 Shares = dict[str, list[dict[str, Any]]]
 
 
@@ -99,7 +99,6 @@ def settings(variant: str) -> ObjectiveConfig:
         concentration=6.0,
         temperature=0.2,
         exclude_own=variant == "exclude_own",
-        spare_same_class=variant == "spare_same_class",
     )
 
 
@@ -132,6 +131,7 @@ def a_step(images: range, variant: str) -> dict[str, Tensor]:
         SEGMENTS,
         batch["drawn"],
         text=unit(KNOWN, DIMENSIONS, seed=6),
+        extensions=ExtensionConfig(exclude_same_class=variant == "exclude_same_class"),
     )
     terms.total.backward()
     assert weight.grad is not None
@@ -178,7 +178,7 @@ def test_torchrun_on_two_processes_trains_like_one(images: Path, tmp_path: Path)
     from clips4.data.class_names import load_classes
 
     # equal rates for many digits: AdamW's first steps blow up what is almost zero
-    own = ["data.crop=64", "train.steps=2", "train.save_every=2", "train.clip=1e9", "train.rate=1e-4"]
+    own = ["data.crop=64", "train.steps=2", "train.save_every=2", "train.max_grad_norm=1e9", "train.lr=1e-4"]
     one = [*TINY, *own, "train.batch=2"]
     train(
         sorted(images.iterdir()),

@@ -92,7 +92,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Say for machines what was trained.")] = False,
     validate: Annotated[
-        str | None, typer.Option("--validate", help="NAME=DIR: score this labelled set every train.watch_every steps.")
+        str | None, typer.Option("--validate", help="NAME=DIR: score this labelled set every train.eval_every steps.")
     ] = None,
     device: Device = "auto",
 ) -> None:

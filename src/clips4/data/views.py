@@ -50,7 +50,7 @@ def sample_crop(height: int, width: int, config: DataConfig, generator: torch.Ge
 
     Coordinates are (x, y) in [-1, 1] as in ``torch.nn.functional.affine_grid``. The crop covers a uniform share of the
     picture's area (``config.scale``) at a log-uniform aspect (``config.aspect``), lies inside it, and is flipped with
-    probability ``config.flip``.
+    probability ``config.flip_prob``.
     """
     share, log_aspect, x, y, flip = torch.rand(5, generator=generator).tolist()
     area = height * width * (config.scale[0] + share * (config.scale[1] - config.scale[0]))
@@ -59,7 +59,7 @@ def sample_crop(height: int, width: int, config: DataConfig, generator: torch.Ge
     crop_width = min(math.sqrt(area * aspect), width)
     crop_height = min(math.sqrt(area / aspect), height)
     half_x, half_y = crop_width / width, crop_height / height
-    mirror = -1.0 if flip < config.flip else 1.0
+    mirror = -1.0 if flip < config.flip_prob else 1.0
     return torch.tensor([[mirror * half_x, 0, (2 * x - 1) * (1 - half_x)], [0, half_y, (2 * y - 1) * (1 - half_y)]])
 
 
@@ -98,7 +98,7 @@ def photometric(images: Tensor, config: DataConfig, generator: torch.Generator) 
     from kornia.augmentation import AugmentationSequential, ColorJitter, RandomGrayscale
 
     augment = AugmentationSequential(
-        ColorJitter(*config.jitter, p=config.jitter_probability), RandomGrayscale(p=config.gray), data_keys=["input"]
+        ColorJitter(*config.jitter, p=config.jitter_prob), RandomGrayscale(p=config.grayscale_prob), data_keys=["input"]
     )
     seed = int(torch.randint(2**62, (1,), generator=generator))
     # kornia draws from the global generator: lend it one seeded for this picture

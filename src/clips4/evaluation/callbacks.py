@@ -39,8 +39,8 @@ def open_labelled(place: str, config: Config) -> LabelledFolder:
     spec = semantic_spec(name)
     if spec.background:
         raise UserError(f"--validate {place!r}: this set has a background class; score it with clips4 evaluate")
-    if not config.train.watch_every:
-        raise UserError("--validate: say how often, e.g. --set train.watch_every=100")
+    if not config.train.eval_every:
+        raise UserError("--validate: say how often, e.g. --set train.eval_every=100")
     return spec.load(Path(root))
 
 
@@ -48,7 +48,7 @@ def make_callback(
     images: Sequence[Path], config: Config, run: Path, labelled: LabelledFolder | None = None
 ) -> Callback | None:
     """What a run is watched by: sample pictures where it trains on files, scores where a labelled set is given."""
-    if not config.train.watch_every:
+    if not config.train.eval_every:
         return None
     callbacks: list[Callback] = [LabelledScores(labelled, config)] if labelled else []
     shown = [path for path in images if not is_shard(path)][:_SHOWN]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from clips4.config import ObjectiveConfig, SegmentConfig
+from clips4.config import ExtensionConfig, ObjectiveConfig, SegmentConfig
 from clips4.data.views import VIEWS
 from clips4.method.losses.contrastive import pixel_segment_contrast
 from clips4.method.losses.embedding_consistency import embedding_consistency
@@ -14,6 +14,8 @@ from clips4.method.losses.semantic_consistency import semantic_consistency
 from clips4.method.prototypes import assign, assign_in_context
 from clips4.method.segments import IGNORED, cut_by_regions, flatten_pixels, pool, spherical_kmeans
 from clips4.utils import distributed
+
+PAPER = ExtensionConfig()  # nothing beyond the paper
 
 
 class Terms(NamedTuple):
@@ -43,6 +45,7 @@ def objective(
     drawn: Tensor | None = None,
     progress: float = 0.0,
     text: Tensor | None = None,
+    extensions: ExtensionConfig = PAPER,
 ) -> Terms:
     """Segments of each view, their student and teacher vectors, and the three losses.
 
@@ -57,7 +60,8 @@ def objective(
         segment_settings: how segments are made.
         drawn: indices (N,) of the pixels of z, flattened, that L_t is averaged over; None takes all.
         progress: part of the schedule that is done, in [0, 1]; MaskCLIP+ goes over to self-training by it.
-        text: (K, D) text vectors of the known classes; needed for ``settings.text_weight`` and ``unknown_apart``.
+        text: (K, D) text vectors of the known classes; needed for ``extensions.text_weight`` and ``unknown_apart``.
+        extensions: what goes beyond the paper.
 
     Raises:
         ValueError: L_s is to count text vectors, and there are none.
@@ -87,16 +91,18 @@ def objective(
     contrast = embedding = semantic = z.new_zeros(())
     sizes = _sizes(segments.region)
     segment_share = distributed.world_size() / max(1, sum(segment_count for segment_count, _ in sizes))
-    told = None
-    if settings.semantic_weight or (settings.contrast_weight and settings.spare_same_class):
-        told = _tell_classes(guidance, segments.view // VIEWS, len(z) // VIEWS, prototypes, text, settings)
+    assigned = None
+    if settings.semantic_weight or (settings.contrast_weight and extensions.exclude_same_class):
+        assigned = _assign_classes(
+            guidance, segments.view // VIEWS, len(z) // VIEWS, prototypes, text, settings, extensions
+        )
     if settings.contrast_weight:
-        spared = told.y if told is not None and settings.spare_same_class else None
-        contrast = _contrast(pixels, pixel_region, labels, v, segments.region, spared, sizes, settings)
+        same_class = assigned.y if assigned is not None and extensions.exclude_same_class else None
+        contrast = _contrast(pixels, pixel_region, labels, v, segments.region, same_class, sizes, settings)
     if settings.embedding_weight:
         embedding = segment_share * embedding_consistency(v, guidance, "sum")
-    if told is not None and settings.semantic_weight:
-        semantic = segment_share * _semantic(v, guidance, told, prototypes, text, settings)
+    if assigned is not None and settings.semantic_weight:
+        semantic = segment_share * _semantic(v, guidance, assigned, prototypes, text, settings, extensions)
     weights = (settings.contrast_weight, settings.embedding_weight, settings.semantic_weight)
     total = torch.stack([w * term for w, term in zip(weights, (contrast, embedding, semantic), strict=True)]).sum()
     return Terms(total, contrast, embedding, semantic, guidance)
@@ -114,22 +120,23 @@ class _Classes(NamedTuple):
     known: Tensor | None = None
 
 
-def _tell_classes(
+def _assign_classes(
     guidance: Tensor,
     image: Tensor,
     images: int,
     prototypes: Tensor,
     text: Tensor | None,
     settings: ObjectiveConfig,
+    extensions: ExtensionConfig,
 ) -> _Classes:
     """y_s; where unknown classes stand apart, whether a segment is unknown is not for its picture to say.
 
     y_s = k_s, the class in context among the known, or the unknown class l where i_s . c_l is largest of all.
     """
-    if text is None and (settings.text_weight or settings.unknown_apart):
-        raise ValueError("objective.text_weight or unknown_apart is not 0: give the text vectors")
-    tau, context = settings.temperature, settings.context
-    if text is None or not settings.unknown_apart:
+    if text is None and (extensions.text_weight or extensions.unknown_apart):
+        raise ValueError("extensions.text_weight or unknown_apart is not 0: give the text vectors")
+    tau, context = settings.temperature, extensions.context
+    if text is None or not extensions.unknown_apart:
         return _Classes(assign_in_context(guidance, prototypes, image, images, tau, context))
     known = len(text)
     nearest = assign(guidance, prototypes)
@@ -138,7 +145,13 @@ def _tell_classes(
 
 
 def _semantic(
-    v: Tensor, guidance: Tensor, told: _Classes, prototypes: Tensor, text: Tensor | None, settings: ObjectiveConfig
+    v: Tensor,
+    guidance: Tensor,
+    assigned: _Classes,
+    prototypes: Tensor,
+    text: Tensor | None,
+    settings: ObjectiveConfig,
+    extensions: ExtensionConfig,
 ) -> Tensor:
     """L_s, summed over segments: by prototypes, and by the words that the student will be asked with besides.
 
@@ -151,14 +164,14 @@ def _semantic(
     """
     tau = settings.temperature
     banks = [(prototypes, 1.0)]
-    if text is not None and settings.text_weight:
-        banks.append((torch.cat([text, prototypes[len(text) :]]), settings.text_weight))
+    if text is not None and extensions.text_weight:
+        banks.append((torch.cat([text, prototypes[len(text) :]]), extensions.text_weight))
     terms = []
     for rows, weight in banks:
-        terms.append(weight * semantic_consistency(v, guidance, rows, tau, "sum", told.y))
-        if text is not None and told.known is not None:
-            of_known = semantic_consistency(v, guidance, rows[: len(text)], tau, "none", told.known)
-            terms.append(weight * ((told.y >= len(text)) * of_known).sum())
+        terms.append(weight * semantic_consistency(v, guidance, rows, tau, "sum", assigned.y))
+        if text is not None and assigned.known is not None:
+            of_known = semantic_consistency(v, guidance, rows[: len(text)], tau, "none", assigned.known)
+            terms.append(weight * ((assigned.y >= len(text)) * of_known).sum())
     return torch.stack(terms).sum()
 
 
@@ -201,7 +214,7 @@ def _contrast(
         settings.concentration,
         settings.exclude_own,
         reduction="sum",
-        budget=settings.matrix_mib * 2**20,
+        budget=settings.chunk_mib * 2**20,
         segment_class=segment_class,
     )
     return summed * distributed.world_size() / distributed.total((~ignored).sum()).clamp(min=1)

@@ -47,8 +47,8 @@ class Prototypes:
         unknown: (U, D) prototypes of the unknown classes.
         bank: (S, D) float16, the teacher's vectors i_s of training segments drawn at random, by which names that the
             run was not trained with are answered; None for runs that kept none.
-        fitted: (K + U, D) known, then unknown prototypes as the trained student has them; what it is asked with. None
-            before the end of training, and where ``prototypes.rounds`` is 0: then it is asked with the teacher's.
+        fitted: (K + U, D) known, then unknown prototypes fitted to the trained student. None before the end of
+            training and where ``extensions.em_iterations`` is 0: the student then uses the teacher's.
         student_bank: (S, D) float16, the student's vectors of the segments of ``bank``; None likewise.
     """
 

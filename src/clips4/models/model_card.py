@@ -70,7 +70,7 @@ def _facts(
     names = list(card["classes"])
     shown = ", ".join(names[:_NAMES_SHOWN])
     teacher = config.teacher.name
-    reading = f", read as `{config.teacher.reading}`" if config.teacher.reading else ""
+    reading = f", read as `{config.teacher.dense_attention}`" if config.teacher.dense_attention else ""
     return {
         "name": repository.partition("/")[2] if repository else "A run of clips4",
         "repository": repository or "owner/name",

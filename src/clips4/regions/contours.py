@@ -17,7 +17,7 @@ _MAX_STRETCH = 0.02  # by which the shape of an edge map may differ from its pic
 
 
 def find_contours(image: RGB, settings: RegionConfig, edge_file: Path | None = None, device: str = "cpu") -> ContourMap:
-    """The contours of a picture, at its own size, or at ``settings.reading_side`` where its long side exceeds that.
+    """The contours of a picture, at its own size, or at ``settings.max_side`` where its long side exceeds that.
 
     Args:
         image: (H, W, 3) uint8.
@@ -25,7 +25,7 @@ def find_contours(image: RGB, settings: RegionConfig, edge_file: Path | None = N
         edge_file: for ``edges-ucm``, the picture's edge map; see ``find_edge_file``.
         device: where HED runs.
     """
-    seen = reduce_to(image, settings.reading_side)
+    seen = reduce_to(image, settings.max_side)
     if settings.method == "edges-ucm":
         if edge_file is None:
             raise ValueError("edges-ucm needs the picture's edge map")

@@ -89,15 +89,15 @@ def train(
     as one of batch n * B does.
 
     Args:
-        paths: picture files, or tar shards, as ``find_training_images`` finds them; broken ones are skipped and reported in the
-            result.
+        paths: image files or tar shards, as ``find_training_images`` finds them; broken images are skipped and
+            listed in the result.
         classes: the known classes.
         config: everything else.
         run: folder to write checkpoints and ``log.jsonl`` to.
         resume: go on from the newest checkpoint of ``run``; the result is the same as without the interruption.
         device: "auto", "cpu", "cuda" or "mps".
         progress: is told of each stage and step.
-        callback: is shown the student every ``train.watch_every`` steps.
+        callback: is shown the student every ``train.eval_every`` steps.
 
     Raises:
         UserError: nothing to train on, a run in the way, or a configuration other than the one resumed.
@@ -161,7 +161,7 @@ def train(
     pin = fabric.device.type == "cuda"
     feed = warn_on_stall(
         training_batches(source, prepared.skipped, make_item, config, state.step, rank, world, pin, read),
-        config.train.stall,
+        config.train.stall_timeout,
         lambda seconds: progress.log(f"waiting for the pictures of step {state.step + 1} since {seconds:.0f} s"),
     )
     started = time.perf_counter()
@@ -190,17 +190,20 @@ def train(
                             chosen,
                             progress=state.step / config.train.steps,
                             text=words,
+                            extensions=config.extensions,
                         )
                     )
                     fabric.backward(terms[-1].total / config.train.accumulate)
-            norm = fabric.clip_gradients(model, optimizer, max_norm=config.train.clip, error_if_nonfinite=False)
+            norm = fabric.clip_gradients(
+                model, optimizer, max_norm=config.train.max_grad_norm, error_if_nonfinite=False
+            )
             values = _read_values(terms, norm, interrupted())
             stop, finite = values.pop("interrupted") > 0, all(map(math.isfinite, values.values()))
             if finite or scaled:
                 optimizer.step()
             if finite:
                 guidance = torch.cat([t.guidance for t in terms])
-                state.unknown = update_unknown(state.unknown, known, guidance, config.prototypes.step)
+                state.unknown = update_unknown(state.unknown, known, guidance, config.prototypes.unknown_step)
                 if state.averaged:
                     state.averaged.update_parameters(student)
             optimizer.zero_grad()
@@ -209,14 +212,14 @@ def train(
             state.failures = 0 if finite or (scaled and math.isfinite(values["loss"])) else state.failures + 1
             if state.failures:
                 problem = _problem(state, values, names)
-                if state.failures >= config.train.patience:
+                if state.failures >= config.train.max_nonfinite_steps:
                     raise UserError(problem)
                 progress.log(problem)
 
             now = time.perf_counter()
             line = {"step": state.step, "seconds": round(now - started, 4), "rate_factor": factor, **values}
             started = now
-            if callback and config.train.watch_every and state.step % config.train.watch_every == 0:
+            if callback and config.train.eval_every and state.step % config.train.eval_every == 0:
                 line |= _run_callback(callback, state)
             write_log(line)
             progress.advance({name: values[name] for name in ("loss", "contrast", "embedding", "semantic")})
@@ -265,5 +268,5 @@ def _problem(state: RunState, values: dict[str, float], names: Sequence[str]) ->
     what = "the loss" if not math.isfinite(values["loss"]) else "the gradient"
     return (
         f"step {state.step}: {what} was not finite, {state.failures} times in a row; the step is left out. If it "
-        f"happens again, lower train.rate or train.backbone_rate, or look at these pictures: {', '.join(names)}"
+        f"happens again, lower train.lr or train.backbone_lr, or look at these pictures: {', '.join(names)}"
     )

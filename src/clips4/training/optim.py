@@ -8,7 +8,7 @@ from clips4.models.student import Embedder
 
 def build_optimizer(student: Embedder, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW with a rate for the backbone and one for the head; what is frozen stays out."""
-    groups = [(student.backbone, config.backbone_rate), (student.head, config.rate)]
+    groups = [(student.backbone, config.backbone_lr), (student.head, config.lr)]
     trained = [([p for p in module.parameters() if p.requires_grad], rate) for module, rate in groups]
     return torch.optim.AdamW(
         [{"params": parameters, "lr": rate, "base_rate": rate} for parameters, rate in trained if parameters],
@@ -19,7 +19,7 @@ def build_optimizer(student: Embedder, config: TrainConfig) -> torch.optim.AdamW
 def learning_rate_factor(step: int, config: TrainConfig) -> float:
     """Linear warm-up, then polynomial decay, as a factor of the base rates."""
     warm = min(1.0, (step + 1) / max(config.warmup, 1))
-    return warm * (1 - step / config.steps) ** config.power
+    return warm * (1 - step / config.steps) ** config.poly_power
 
 
 def set_rates(optimizer: torch.optim.Optimizer, step: int, config: TrainConfig) -> float:

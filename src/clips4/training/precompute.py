@@ -101,7 +101,7 @@ def prepare(
         near, drawn = search.candidates()
         known = known_prototypes(text, near, config.prototypes.m)
         random = seeded(config.train.seed, UNKNOWN)
-        unknown = sample_unknown(drawn, config.prototypes.unknown, random, known, config.prototypes.unknown_share)
+        unknown = sample_unknown(drawn, config.prototypes.unknown, random, known, config.extensions.unknown_share)
         bank = drawn[:BANK_SEGMENTS].half()
     reasons = {number: Skipped(Path(path), reason) for number, path, reason in left_out}
     found = Prepared(usable, reasons, Prototypes(classes, text, known, unknown, bank))

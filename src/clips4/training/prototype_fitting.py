@@ -5,7 +5,7 @@ student that has learnt from every picture. The prototypes of training stay in t
 once more: the same text finds the same teacher segments, but their mean is taken of the student's embedding of these
 pixels, and is then fitted to the student's unlabelled pixels (``prototypes.mixture_prototypes``), held back by the
 teacher's prototype. The teacher's own prototypes gain nothing from such a fit (docs/journal.md). Not in the paper;
-``prototypes.rounds`` = 0 leaves it out.
+``extensions.em_iterations`` = 0 leaves it out.
 """
 
 from dataclasses import replace
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clips4.config import Config, PrototypeConfig
+from clips4.config import Config, ExtensionConfig
 from clips4.data.image_source import Source
 from clips4.data.rng import SAMPLE, seeded
 from clips4.inference.tta import at_inference_size
@@ -58,7 +58,7 @@ def fit_to_student(
     Returns:
         The same with ``fitted``, ``bank`` and ``student_bank``; as they came where the run wants no fit.
     """
-    if not config.prototypes.rounds or config.objective.mode != "clips4":
+    if not config.extensions.em_iterations or config.objective.mode != "clips4":
         return prototypes
     training = student.training
     student.eval()
@@ -82,7 +82,7 @@ def fit_to_student(
     by_teacher, by_student = distributed.gather_rows(by_teacher, counts), distributed.gather_rows(by_student, counts)
     start = known_prototypes(prototypes.text, by_teacher.float(), config.prototypes.m, by_student.float())
     picture = torch.repeat_interleave(torch.arange(len(pixels)), torch.tensor([len(each) for each in pixels]))
-    fitted = _fitted(start, prototypes, torch.cat([nothing, *pixels]), picture, len(pixels), config.prototypes)
+    fitted = _fitted(start, prototypes, torch.cat([nothing, *pixels]), picture, len(pixels), config.extensions)
     random = seeded(config.train.seed, SAMPLE)
     drawn = torch.randperm(len(by_teacher), generator=random)[:BANK_SEGMENTS]
     return replace(
@@ -94,19 +94,19 @@ def fit_to_student(
 
 
 def _fitted(
-    start: Tensor, prototypes: Prototypes, pixels: Tensor, image: Tensor, images: int, settings: PrototypeConfig
+    start: Tensor, prototypes: Prototypes, pixels: Tensor, image: Tensor, images: int, settings: ExtensionConfig
 ) -> Tensor:
     """(K + U, D) the prototypes as the student's pixels (P, D) have them; the known begin at ``start`` (K, D)."""
     known, unknown = prototypes.known.to(start), prototypes.unknown.to(start)
     # prototypes of names stay where names are; what the student is less sure of counts less in their sums
     dimensions = text_dimensions(prototypes.text).to(start.device).expand(len(known), -1)
-    prior, tau = settings.prior * known, settings.mixture_temperature
+    prior, tau = settings.prior_weight * known, settings.em_temperature
     if settings.unknown_in_fit:
         begin = torch.cat([start, unknown])
-        prior = torch.cat([prior, settings.prior * unknown])
+        prior = torch.cat([prior, settings.prior_weight * unknown])
         dimensions = torch.cat([dimensions, torch.ones_like(unknown, dtype=torch.bool)])
-        return mixture_prototypes(begin, pixels, image, images, tau, settings.rounds, prior, dimensions)
-    known = mixture_prototypes(start, pixels, image, images, tau, settings.rounds, prior, dimensions)
+        return mixture_prototypes(begin, pixels, image, images, tau, settings.em_iterations, prior, dimensions)
+    known = mixture_prototypes(start, pixels, image, images, tau, settings.em_iterations, prior, dimensions)
     # the unknown compete with the known for the pixels, and are moved once by what they win
     moved = mixture_prototypes(torch.cat([known, unknown]), pixels, image, images, tau, 1)
     return torch.cat([known, moved[len(known) :]])

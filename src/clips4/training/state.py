@@ -67,7 +67,7 @@ class RunState:
             "left_out": self.left_out,
         }
         now = self.current_prototypes()
-        save_checkpoint(run, self.step, config, self.result, now, state, config.train.keep, facts)
+        save_checkpoint(run, self.step, config, self.result, now, state, config.train.keep_checkpoints, facts)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written."""

@@ -16,7 +16,7 @@ from clips4.errors import UserError
 from clips4.models.sliding_window import to_patches
 from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.models.teachers.clip import MEAN, STD, ClipTeacher
-from clips4.models.teachers.dense_attention import READINGS
+from clips4.models.teachers.dense_attention import DENSE_ATTENTIONS
 from tests.helpers import generator
 from tests.models.teachers.models import random_clip, write_clip, write_tokenizer
 
@@ -83,10 +83,10 @@ def test_nothing_passes_a_gradient(folder: Path) -> None:
 # --------------------------------------------------------------------------------------------------------- pixels
 
 
-@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("reading", DENSE_ATTENTIONS)
 @pytest.mark.parametrize("size", [(32, 32), (64, 24), (37, 51), (5, 3), (8, 100)])
 def test_any_size_gives_unit_vectors_for_each_patch(folder: Path, reading: str, size: tuple[int, int]) -> None:
-    out = load(folder, reading=reading).encode_pixels(random_image(*size, batch=2))
+    out = load(folder, dense_attention=reading).encode_pixels(random_image(*size, batch=2))
     height, width = (max(1, round(side / 8)) for side in size)
     assert out.shape == (2, 24, height, width)
     assert out.dtype == torch.float32
@@ -105,13 +105,13 @@ def test_a_side_that_is_no_multiple_of_the_patch_is_resized(folder: Path) -> Non
 
 
 def test_windows_are_read_alone_and_averaged(folder: Path) -> None:
-    teacher, images = load(folder, reading="sclip", window=32, overlap=0.5), random_image(32, 48)
+    teacher, images = load(folder, dense_attention="sclip", window=32, overlap=0.5), random_image(32, 48)
     left, right = (teacher.encode_pixels(images[..., start : start + 32]) for start in (0, 16))
     out = teacher.encode_pixels(images)
     torch.testing.assert_close(out[..., :2], left[..., :2], rtol=0, atol=1e-6)
     torch.testing.assert_close(out[..., 4:], right[..., 2:], rtol=0, atol=1e-6)
     torch.testing.assert_close(out[..., 2:4], F.normalize(left[..., 2:] + right[..., :2], dim=1), rtol=0, atol=1e-6)
-    whole = load(folder, reading="sclip", window=0).encode_pixels(images)
+    whole = load(folder, dense_attention="sclip", window=0).encode_pixels(images)
     assert (whole - out).abs().max() > 1e-3, "positions are others when the picture is read whole"
 
 
@@ -300,14 +300,14 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
 
 def test_readings_are_for_clip() -> None:
     with pytest.raises(UserError, match=r"teacher\.reading = sclip: conse has none"):
-        load_teacher(TeacherConfig(name="conse", reading="sclip"))
+        load_teacher(TeacherConfig(name="conse", dense_attention="sclip"))
 
 
 def test_a_run_goes_on_with_the_weights_it_began_with() -> None:
     from clips4.models.teachers.base import pinned
 
     commit = "0" * 40
-    saved = TeacherConfig(name=f"owner/name@{commit}", reading="sclip")
+    saved = TeacherConfig(name=f"owner/name@{commit}", dense_attention="sclip")
     assert pinned(TeacherConfig(name="owner/name"), saved) == TeacherConfig(name=f"owner/name@{commit}")
     for name in ("owner/other", "owner/name@v2", "conse"):
         assert pinned(TeacherConfig(name=name), saved).name == name

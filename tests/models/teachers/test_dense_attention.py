@@ -10,7 +10,7 @@ from torch import Tensor
 from clips4.config import TeacherConfig
 from clips4.models.teachers.clip import MEAN, STD, ClipTeacher
 from clips4.models.teachers.dense_attention import (
-    READINGS,
+    DENSE_ATTENTIONS,
     block,
     last_keys,
     neighborhood,
@@ -50,7 +50,7 @@ def clip_teacher(model: Any, reading: str = "maskclip", **settings: Any) -> Clip
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=["small", "wide", "one head"])
-@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("reading", DENSE_ATTENTIONS)
 def test_each_reading_equals_its_literal_equation(shape: dict[str, Any], reading: Any) -> None:
     model = random_clip(1, **shape).double()
     images = pixels(model, (1.0, 0.75)).double()
@@ -69,7 +69,8 @@ def test_readings_differ() -> None:
     with torch.no_grad():
         x = tokens_before_last(model.vision_model, images)
         answers = [
-            read_last_block(model.vision_model.encoder.layers[-1], x, r, grid_of(model, images)) for r in READINGS
+            read_last_block(model.vision_model.encoder.layers[-1], x, r, grid_of(model, images))
+            for r in DENSE_ATTENTIONS
         ]
     for i, one in enumerate(answers):
         for other in answers[:i]:
@@ -157,7 +158,7 @@ def test_keys_are_those_of_the_last_attention() -> None:
 # ------------------------------------------------------------------------------------------------------- compiling
 
 
-@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("reading", DENSE_ATTENTIONS)
 def test_readings_compile_as_one_graph(reading: str) -> None:
     teacher = clip_teacher(random_clip(), reading, window=0)
     images = torch.rand(2, 3, 48, 32, generator=generator(0))

@@ -46,9 +46,9 @@ class Teacher(Protocol):
 def _conse(settings: TeacherConfig) -> Teacher:
     from clips4.models.teachers.conse import ConseTeacher
 
-    if settings.reading is not None:
-        raise UserError(f"teacher.reading = {settings.reading}: conse has none; readings are CLIP's")
-    return ConseTeacher(doubt=settings.doubt)
+    if settings.dense_attention is not None:
+        raise UserError(f"teacher.dense_attention = {settings.dense_attention}: conse has none; readings are CLIP's")
+    return ConseTeacher(doubt=settings.confidence_dim)
 
 
 def _clip(files: ModelFiles, settings: TeacherConfig) -> Teacher:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clips4.config import TeacherConfig
 from clips4.errors import UserError
-from clips4.models.teachers.dense_attention import CachedEmbedding, last_keys, read_last_block, tokens_before_last
+from clips4.models.teachers.dense_attention import DenseAttention, last_keys, read_last_block, tokens_before_last
 from clips4.models.teachers.model_files import ModelFiles
 from clips4.models.teachers.tokenizer import clip_tokens, load_clip_tokenizer
 from clips4.models.teachers.vlm import Origin, VisionLanguageTeacher, load_whole
@@ -31,15 +31,15 @@ class ClipTeacher(VisionLanguageTeacher):
     """
 
     def __init__(self, model: Any, tokenizer: Any, settings: TeacherConfig, origin: Origin):
-        self._reading: CachedEmbedding = settings.reading or "maskclip"
+        self._dense_attention: DenseAttention = settings.dense_attention or "maskclip"
         patch_size, embed_dim = model.config.vision_config.patch_size, model.config.projection_dim
-        super().__init__(model, settings, origin, self._reading, patch_size, embed_dim)
+        super().__init__(model, settings, origin, self._dense_attention, patch_size, embed_dim)
         self._tokenizer = tokenizer
 
     def _tokens(self, pixels: Tensor, with_keys: bool = False) -> tuple[Tensor, Tensor | None]:
         vision = self.model.vision_model
         layer, x = vision.encoder.layers[-1], tokens_before_last(vision, pixels)
-        tokens = read_last_block(layer, x, self._reading, self._grid(pixels))
+        tokens = read_last_block(layer, x, self._dense_attention, self._grid(pixels))
         tokens = self.model.visual_projection(vision.post_layernorm(tokens))
         return tokens, last_keys(layer, x) if with_keys else None
 

@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CachedEmbedding = Literal["maskclip", "sclip", "clearclip", "naclip", "vanilla"]
-READINGS: tuple[CachedEmbedding, ...] = get_args(CachedEmbedding)
+DenseAttention = Literal["maskclip", "sclip", "clearclip", "naclip", "vanilla"]
+DENSE_ATTENTIONS: tuple[DenseAttention, ...] = get_args(DenseAttention)
 NEIGHBORHOOD = 5.0  # sigma of NACLIP's Gaussian, in patches
 
 
@@ -44,7 +44,7 @@ def block(layer: Any, x: Tensor) -> Tensor:
     return _feed_forward(layer, x + layer.self_attn.out_proj(_attend(q, k, v)))
 
 
-def read_last_block(layer: Any, x: Tensor, reading: CachedEmbedding, grid: tuple[int, int]) -> Tensor:
+def read_last_block(layer: Any, x: Tensor, kind: DenseAttention, grid: tuple[int, int]) -> Tensor:
     """The patches after the last block, by the equation of a reading.
 
     Args:
@@ -57,24 +57,24 @@ def read_last_block(layer: Any, x: Tensor, reading: CachedEmbedding, grid: tuple
         (B, N, W).
     """
     attention = layer.self_attn
-    if reading == "vanilla":
+    if kind == "vanilla":
         return block(layer, x)[:, 1:]
-    if reading == "maskclip":
+    if kind == "maskclip":
         patches = x[:, 1:]
         return _feed_forward(layer, patches + attention.out_proj(attention.v_proj(layer.layer_norm1(patches))))
-    if reading == "sclip":
+    if kind == "sclip":
         q, k, v = (_heads(layer, part) for part in project(layer, x))
         mixed = _attend(q[:, :, 1:], q, v) + _attend(k[:, :, 1:], k, v)
         return _feed_forward(layer, x[:, 1:] + attention.out_proj(mixed))
     h = layer.layer_norm1(x)
     v = _heads(layer, attention.v_proj(h))
-    if reading == "clearclip":
+    if kind == "clearclip":
         q = _heads(layer, attention.q_proj(h))
         return attention.out_proj(_attend(q[:, :, 1:], q, v))
-    if reading == "naclip":
+    if kind == "naclip":
         k = _heads(layer, attention.k_proj(h))
         return attention.out_proj(_attend(k[:, :, 1:], k, v, neighborhood(grid, x)))
-    raise ValueError(f"unknown reading {reading!r}; there is {', '.join(READINGS)}")
+    raise ValueError(f"unknown dense attention {kind!r}; choose one of {', '.join(DENSE_ATTENTIONS)}")
 
 
 def last_keys(layer: Any, x: Tensor) -> Tensor:

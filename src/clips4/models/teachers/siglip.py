@@ -64,10 +64,10 @@ def load_siglip(files: ModelFiles, settings: TeacherConfig) -> SiglipTeacher:
     """
     from transformers import SiglipModel
 
-    if settings.reading not in (None, "maskclip"):
+    if settings.dense_attention not in (None, "maskclip"):
         raise UserError(
-            f"teacher.reading = {settings.reading}: SigLIP has no class token, so of the readings only maskclip makes "
-            "sense for it"
+            f"teacher.dense_attention = {settings.dense_attention}: SigLIP has no class token, so "
+            "only maskclip applies to it"
         )
     model = load_whole(SiglipModel, files)
     if model.config.text_config.vocab_size == _SIGLIP_1_VOCABULARY:
