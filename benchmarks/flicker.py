@@ -15,7 +15,7 @@ import numpy as np
 
 from clips4 import Segmenter
 from clips4.data.benchmarks.davis import load_davis
-from clips4.evaluation.saved_masks import read_mask
+from clips4.data.masks import read_mask
 from clips4.inference.video.temporal_smoothing import Steadiness, SteadyEmbeddings, flicker
 from clips4.utils.images import load_rgb
 

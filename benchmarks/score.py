@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from clips4.data.benchmarks.davis import load_davis
+from clips4.data.masks import read_mask
 from clips4.evaluation.metrics.boundary_f import boundary_f
 from clips4.evaluation.metrics.confusion import confusion_matrix
 from clips4.evaluation.metrics.davis import contour_accuracy, region_similarity
-from clips4.evaluation.saved_masks import read_mask
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the literal version lies among the tests
 from tests.reference import davis as literal

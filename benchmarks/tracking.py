@@ -14,7 +14,7 @@ from rich.console import Console
 
 from clips4.data.benchmarks.davis import load_davis
 from clips4.evaluation.record import describe_tracking, percent, provenance, write_json
-from clips4.evaluation.vos import Tracker, by_features, held_still, score_videos
+from clips4.evaluation.vos import Tracker, by_features, first_mask_tracker, score_videos
 from clips4.inference.features import load_features
 from clips4.inference.video.label_propagation import Recipe
 from clips4.utils.progress import ProgressBars
@@ -45,7 +45,7 @@ def main() -> None:
     with ProgressBars(Console(stderr=True)) as bars:
         for kind in arguments.rows.split(","):
             started = time.perf_counter()
-            tracker: Tracker = held_still
+            tracker: Tracker = first_mask_tracker
             if kind != "still":
                 tracker = by_features(load_features(kind, arguments.run, arguments.side, "cpu"), recipe)
             scores = score_videos(tracker, videos, "davis16", bars)

@@ -1,4 +1,4 @@
-"""Tracking and scoring a sequence in one go equals saving its masks and scoring them."""
+"""Tracking and scoring a sequence equals saving its masks and scoring them."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image
 
 from clips4.data.benchmarks.davis import load_davis
+from clips4.data.masks import read_mask
 from clips4.evaluation.predictions import score_tracking
-from clips4.evaluation.saved_masks import read_mask
-from clips4.evaluation.vos import by_features, held_still, score_videos
+from clips4.evaluation.vos import by_features, first_mask_tracker, score_videos
 from clips4.inference.video.label_propagation import Recipe
 from tests.data.benchmarks import miniatures
 from tests.inference.video.test_label_propagation import PLACES, colors, moving
@@ -25,7 +25,7 @@ def sequence(root: Path) -> Path:
     return root
 
 
-def test_equal_to_scoring_saved_masks(tmp_path: Path) -> None:
+def test_score_videos_without_saving_equals_scoring_saved_masks(tmp_path: Path) -> None:
     root = sequence(tmp_path / "davis")
     (video,) = load_davis(root, "davis17")
     tracker = by_features(colors, Recipe(radius=4))
@@ -37,9 +37,9 @@ def test_equal_to_scoring_saved_masks(tmp_path: Path) -> None:
     saved = score_tracking(root / "Annotations/480p", tmp_path / "pred").scores
     assert (direct.j, direct.f, direct.j_and_f) == (saved.j, saved.f, saved.j_and_f)
     assert direct.j.mean > 0.75
-    assert score_videos(held_still, [video], "davis17").j.mean < direct.j.mean - 0.2
+    assert score_videos(first_mask_tracker, [video], "davis17").j.mean < direct.j.mean - 0.2
 
 
-def test_what_stands_still_is_tracked_by_standing_still(tmp_path: Path) -> None:
+def test_first_mask_tracker_static_object_scores_one(tmp_path: Path) -> None:
     videos = load_davis(miniatures.davis(tmp_path))
-    assert score_videos(held_still, videos, "davis16").j_and_f == 1
+    assert score_videos(first_mask_tracker, videos, "davis16").j_and_f == 1

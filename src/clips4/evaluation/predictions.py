@@ -1,6 +1,6 @@
 """`clips4 score`: any system's saved predictions against truth, in several processes, with no model and no torch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clips4.data.label_maps import IGNORE, apply_table, read_labels
+from clips4.data.masks import Rules, guess_rules, read_mask
 from clips4.errors import UserError
 from clips4.evaluation.metrics.boundary_f import boundary_f
 from clips4.evaluation.metrics.confusion import ImageScore, Scores, Tally, confusion_matrix, scores
-from clips4.evaluation.saved_masks import ObjectTrack, Rules, TrackingScores, guess_rules, score_sequence, summarise
+from clips4.evaluation.metrics.davis import ObjectTrack, TrackingScores, score_objects, summarize
 from clips4.utils.parallel import each
 from clips4.utils.progress import ProgressReporter
 
@@ -170,7 +171,7 @@ def score_tracking(
         sequences: those to score; all of the truth's by default.
 
     Raises:
-        UserError: see ``tracking.score_sequence``; or a sequence that is missing.
+        UserError: a sequence or frame is missing, has another size, or holds more objects than the truth.
     """
     available = sorted(path.name for path in truth.iterdir() if path.is_dir()) if truth.is_dir() else []
     available = [name for name in available if any((truth / name).glob("*.png"))]
@@ -183,16 +184,38 @@ def score_tracking(
     frames = {name: sorted((truth / name).glob("*.png")) for name in names}
     rules = rules or guess_rules(frames[names[0]][0])
     jobs = [(name, frames[name], predictions / name) for name in names]
-    tracks = [
-        track for found in each("scoring", partial(_score_job, rules=rules), jobs, workers, progress) for track in found
-    ]
+    scored = each("scoring", partial(_score_sequence, rules=rules), jobs, workers, progress)
+    tracks = [track for of_sequence in scored for track in of_sequence]
     extra = sum(
         len({path.name for path in (predictions / name).glob("*.png")} - {path.name for path in frames[name]})
         for name in names
     )
     others = sorted(path.name for path in predictions.iterdir() if path.is_dir() and path.name not in available)
-    return TrackingReport(summarise(tracks), rules, extra, tuple(others))
+    return TrackingReport(summarize(tracks), rules, extra, tuple(others))
 
 
-def _score_job(job: tuple[str, list[Path], Path], rules: Rules) -> list[ObjectTrack]:
-    return score_sequence(*job, rules=rules)
+def _score_sequence(job: tuple[str, list[Path], Path], rules: Rules) -> list[ObjectTrack]:
+    """The tracks of one sequence: its name, its true masks in order, the folder of its predictions."""
+    name, truths, predictions = job
+    scored = truths[1:-1]  # DAVIS scores neither the first frame nor the last
+    if not scored:
+        raise UserError(f"{name}: {len(truths)} true frames; the first and last are not scored, so give three or more")
+    if missing := [path.name for path in scored if not (predictions / path.name).is_file()]:
+        raise UserError(f"{predictions}: {len(missing)} frames missing, the first {missing[0]}; predict every frame")
+    objects = int(read_mask(truths[0], rules).max())
+    if objects < 1:
+        raise UserError(f"{truths[0]}: no object in the first frame; is this a folder of DAVIS annotations?")
+
+    def frames() -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
+        for path in scored:
+            truth, prediction = read_mask(path, rules), read_mask(predictions / path.name, rules)
+            if truth.shape != prediction.shape:
+                raise UserError(
+                    f"{predictions / path.name}: {prediction.shape[1]} x {prediction.shape[0]} pixels, the truth has "
+                    f"{truth.shape[1]} x {truth.shape[0]}; save predictions at the size of the truth"
+                )
+            if prediction.max() > objects:
+                raise UserError(f"{predictions / path.name}: object {prediction.max()}, but the sequence has {objects}")
+            yield path.stem, truth, prediction
+
+    return score_objects(name, objects, frames())

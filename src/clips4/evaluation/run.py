@@ -37,7 +37,7 @@ from clips4.evaluation.unsupervised import (
     score_clusters,
     score_retrieval,
 )
-from clips4.evaluation.vos import by_features, held_still, score_videos
+from clips4.evaluation.vos import by_features, first_mask_tracker, score_videos
 from clips4.inference.features import load_features
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.video.label_propagation import Recipe
@@ -283,7 +283,7 @@ def evaluate_tracking(
     videos = load_davis(root, dataset_name, split or "val")
     rows = []
     for kind in kinds:
-        tracker = held_still if kind == "still" else by_features(load_features(kind, run, side, device), recipe)
+        tracker = first_mask_tracker if kind == "still" else by_features(load_features(kind, run, side, device), recipe)
         found = score_videos(tracker, videos, dataset_name, progress)  # type: ignore[arg-type]
         rows.append({"row": kind, **describe_tracking(found)})
     return {

@@ -1,4 +1,4 @@
-"""Tracking a set of sequences and scoring it, frame by frame, without saving masks."""
+"""Video object segmentation: track the sequences of a set and score them, frame by frame, without saving masks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clips4.data.benchmarks.davis import Sequence as Video
-from clips4.evaluation.metrics.davis import contour_accuracy, region_similarity
-from clips4.evaluation.saved_masks import ObjectTrack, Rules, TrackingScores, read_mask, summarise
+from clips4.data.masks import Rules, read_mask
+from clips4.evaluation.metrics.davis import ObjectTrack, TrackingScores, score_objects, summarize
 from clips4.inference.video.label_propagation import Recipe, track
 from clips4.utils.images import RGB, load_rgb
 from clips4.utils.progress import NoProgress, ProgressReporter
@@ -22,8 +22,8 @@ def by_features(features: Callable[[RGB], Tensor], recipe: Recipe | None = None)
     return lambda frames, first: track(map(load_rgb, frames), first, features, recipe)
 
 
-def held_still(frames: Sequence[Path], first: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """The tracker that knows nothing: the first mask for every frame."""
+def first_mask_tracker(frames: Sequence[Path], first: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """A baseline that tracks nothing: the first mask for every frame."""
     for _ in frames:
         yield first
 
@@ -34,24 +34,26 @@ def score_videos(
     """Track each sequence from its first mask and score all frames but the first and the last.
 
     Args:
-        rules: see ``tracking.score_sequence``.
+        tracker: frames and first mask -> the mask of every frame.
+        videos: frames and true masks.
+        rules: how DAVIS counts objects, see ``data.masks.read_mask``.
+        progress: advances once a frame.
     """
     progress = progress or NoProgress()
     progress.stage("tracking", sum(len(video.frames) for video in videos))
     tracks: list[ObjectTrack] = []
     for video in videos:
         first = read_mask(video.masks[0], rules)
-        count = int(first.max())
-        j, f = np.zeros((count, len(video.frames))), np.zeros((count, len(video.frames)))
-        for index, prediction in enumerate(tracker(video.frames, first)):
-            progress.advance({})
-            if index in (0, len(video.frames) - 1):
-                continue
-            truth = read_mask(video.masks[index], rules)
-            for number in range(count):
-                true, predicted = truth == number + 1, prediction == number + 1
-                j[number, index] = region_similarity(true, predicted)
-                f[number, index] = contour_accuracy(true, predicted)
-        names = tuple(path.stem for path in video.frames[1:-1])
-        tracks += [ObjectTrack(video.name, n + 1, names, j[n, 1:-1], f[n, 1:-1]) for n in range(count)]
-    return summarise(tracks)
+        frames = _predicted_frames(tracker, video, first, rules, progress)
+        tracks += score_objects(video.name, int(first.max()), frames)
+    return summarize(tracks)
+
+
+def _predicted_frames(
+    tracker: Tracker, video: Video, first: NDArray[np.uint8], rules: Rules, progress: ProgressReporter
+) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Name, true and predicted mask of every scored frame."""
+    for index, prediction in enumerate(tracker(video.frames, first)):
+        progress.advance({})
+        if 0 < index < len(video.frames) - 1:
+            yield video.frames[index].stem, read_mask(video.masks[index], rules), prediction

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from clips4.data.masks import davis_palette
 from clips4.errors import UserError
-from clips4.evaluation.saved_masks import davis_palette
 from clips4.inference.jobs.track import Tracked, painted, read_masks, track_files
 from clips4.inference.video.label_propagation import Recipe
 from clips4.utils.images import RGB, to_tensor

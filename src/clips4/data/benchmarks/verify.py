@@ -14,9 +14,9 @@ from clips4.data.benchmarks.davis import load_davis
 from clips4.data.benchmarks.registry import SEMANTIC
 from clips4.data.benchmarks.spec import SetSpec
 from clips4.data.label_maps import IGNORE
+from clips4.data.masks import read_mask
 from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.errors import UserError
-from clips4.evaluation.saved_masks import read_mask
 from clips4.utils.progress import NoProgress, ProgressReporter
 
 

@@ -4,6 +4,8 @@ Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object
 the odd cases are those of the official scorer of DAVIS-2017.
 """
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -110,6 +112,80 @@ def statistics(values: NDArray[np.float64]) -> Statistics:
     ends = (np.round(np.linspace(1, len(values), _BINS + 1) + 1e-10) - 1).astype(np.int64)
     first, last = values[ends[0] : ends[1] + 1], values[ends[-2] : ends[-1] + 1]
     return Statistics(float(values.mean()), float((values > 0.5).mean()), float(first.mean() - last.mean()))
+
+
+@dataclass(frozen=True)
+class ObjectTrack:
+    """Scores of one object of one sequence.
+
+    Attributes:
+        sequence, object: its name and number (1 where all objects are merged).
+        frames: (N,) names of the scored frames, without the first and last of the sequence.
+        j, f: (N,) of each frame, in [0, 1].
+    """
+
+    sequence: str
+    object: int
+    frames: tuple[str, ...]
+    j: NDArray[np.float64]
+    f: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TrackingScores:
+    """J and F over all objects of all sequences; each statistic is the mean over objects.
+
+    Attributes:
+        j, f: mean, recall, decay.
+        j_and_f: mean of the two means.
+        tracks: one per object.
+    """
+
+    j: Statistics
+    f: Statistics
+    j_and_f: float
+    tracks: tuple[ObjectTrack, ...]
+
+
+def score_objects(
+    sequence: str, objects: int, frames: Iterable[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]
+) -> list[ObjectTrack]:
+    """J and F of every object of a sequence.
+
+    Args:
+        sequence: its name.
+        objects: their number.
+        frames: for each scored frame its name, true mask and predicted mask (H, W), objects 1, 2, ... and 0 for none.
+
+    Returns:
+        One track for each object.
+    """
+    names: list[str] = []
+    values: list[list[tuple[float, float]]] = []
+    for name, truth, prediction in frames:
+        names.append(name)
+        masks = [(truth == number, prediction == number) for number in range(1, objects + 1)]
+        values.append([(region_similarity(*pair), contour_accuracy(*pair)) for pair in masks])
+    found = np.array(values, np.float64).reshape(len(names), objects, 2)
+    return [
+        ObjectTrack(sequence, number + 1, tuple(names), found[:, number, 0], found[:, number, 1])
+        for number in range(objects)
+    ]
+
+
+def summarize(tracks: Sequence[ObjectTrack]) -> TrackingScores:
+    """The scores of a set, averaged as the official scorer does: over objects, whatever the length of their sequences.
+
+    Raises:
+        ValueError: there is no track.
+    """
+    if not tracks:
+        raise ValueError("no track to score")
+    j, f = (
+        Statistics(*(float(np.mean(column)) for column in zip(*(statistics(values) for values in part), strict=True)))
+        for part in ([track.j for track in tracks], [track.f for track in tracks])
+    )
+    return TrackingScores(j, f, (j.mean + f.mean) / 2, tuple(tracks))
 
 
 def _check_sizes(truth: Mask, prediction: Mask) -> None:

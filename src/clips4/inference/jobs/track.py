@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clips4.data.masks import davis_palette, guess_rules, read_mask
 from clips4.errors import UserError
-from clips4.evaluation.saved_masks import davis_palette, guess_rules, read_mask
 from clips4.inference.video.label_propagation import Recipe, track
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, blend, boundaries, encode_png
