@@ -114,7 +114,7 @@ class ConseTeacher(nn.Module):
         vectors = self._sentences(imagenet_classes())
         self.embed_dim = vectors.shape[1] + doubt
         center = vectors.mean(0, keepdim=True)
-        self.register_buffer("_centre", center, persistent=False)
+        self.register_buffer("_center", center, persistent=False)
         self.register_buffer("_class_vectors", vectors - center, persistent=False)
 
     @torch.no_grad()
