@@ -12,7 +12,7 @@ from torch import Tensor
 from clips4.config import TeacherConfig
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
-from clips4.inference.classifier import BANK_NEAREST, Background, ZeroShotClassifier, parse_background
+from clips4.inference.classifier import BANK_NEAREST, BackgroundRule, ZeroShotClassifier, parse_background
 from clips4.models.checkpoint import Prototypes
 from tests.helpers import FakeTeacher, unit
 
@@ -154,7 +154,7 @@ def test_background_words_are_one_answer(teacher: Words) -> None:
 
 
 def test_a_class_called_background_is_the_background(teacher: Words) -> None:
-    query = classifier(teacher).query("background,cat,dog", background=Background(probability=0.4))
+    query = classifier(teacher).query("background,cat,dog", background=BackgroundRule(probability=0.4))
     assert query.names == ("background", "cat", "dog")
     assert query.background_label == 0
     query = classifier(teacher).query(["background: wall", "cat"], background=parse_background("sky"))
@@ -165,22 +165,22 @@ def test_a_class_called_background_is_the_background(teacher: Words) -> None:
     ("given", "expected"),
     [
         (None, None),
-        (0.3, Background(probability=0.3)),
-        ("0.3", Background(probability=0.3)),
-        ("cosine 0.2", Background(cosine=0.2)),
-        ("cosine=-0.1", Background(cosine=-0.1)),
-        ("wall, sky", Background(("wall", "sky"))),
-        (["wall", " sky "], Background(("wall", "sky"))),
-        ("cosine", Background(("cosine",))),
-        (Background(cosine=0.1), Background(cosine=0.1)),
+        (0.3, BackgroundRule(probability=0.3)),
+        ("0.3", BackgroundRule(probability=0.3)),
+        ("cosine 0.2", BackgroundRule(cosine=0.2)),
+        ("cosine=-0.1", BackgroundRule(cosine=-0.1)),
+        ("wall, sky", BackgroundRule(("wall", "sky"))),
+        (["wall", " sky "], BackgroundRule(("wall", "sky"))),
+        ("cosine", BackgroundRule(("cosine",))),
+        (BackgroundRule(cosine=0.1), BackgroundRule(cosine=0.1)),
     ],
 )
-def test_backgrounds_in_any_form(given: str | float | None, expected: Background | None) -> None:
+def test_backgrounds_in_any_form(given: str | float | None, expected: BackgroundRule | None) -> None:
     assert parse_background(given) == expected
 
 
 @pytest.mark.parametrize(
-    "given", [0, 1, 1.5, "2", "nan", "cosine 1.5", "", "wall,,sky", (), [""], Background(), float("nan")]
+    "given", [0, 1, 1.5, "2", "nan", "cosine 1.5", "", "wall,,sky", (), [""], BackgroundRule(), float("nan")]
 )
 def test_backgrounds_that_say_nothing_are_told(given: object) -> None:
     with pytest.raises(UserError, match="background"):
@@ -189,9 +189,9 @@ def test_backgrounds_that_say_nothing_are_told(given: object) -> None:
 
 def test_backgrounds_that_cannot_be_are_told(teacher: Words) -> None:
     with pytest.raises(UserError, match="always certain"):
-        classifier(teacher).query("cat", background=Background(probability=0.5))
+        classifier(teacher).query("cat", background=BackgroundRule(probability=0.5))
     with pytest.raises(UserError, match="'cat' is asked for as a class, too"):
-        classifier(teacher).query("cat,dog", background=Background(("Cat",)))
+        classifier(teacher).query("cat,dog", background=BackgroundRule(("Cat",)))
     with pytest.raises(UserError, match="no classes of its own"):
         classifier(teacher, None).query()
     with pytest.raises(UserError, match="'prototypes' or 'text'"):
@@ -199,6 +199,6 @@ def test_backgrounds_that_cannot_be_are_told(teacher: Words) -> None:
 
 
 def test_a_sole_class_may_have_a_cosine_threshold(teacher: Words) -> None:
-    query = classifier(teacher).query("cat", background=Background(cosine=0.25))
+    query = classifier(teacher).query("cat", background=BackgroundRule(cosine=0.25))
     assert query.names == ("cat", "background")
     assert query.sources == ("prototype", "rule")

@@ -310,7 +310,7 @@ def test_refined_answers_follow_the_pictures_edges(refine: Literal["pamr", "regi
     image = np.where(disc[..., None], np.array([220, 40, 40]), np.array([40, 40, 200])).astype(np.uint8)
     segmenter = small_segmenter(Counting())
     red, blue = segmenter.embed(image)[:, 4, 5], segmenter.embed(image)[:, 0, 0]
-    query = Query(("ground", "disc"), torch.stack([blue, red]), torch.arange(2), ())
+    query = Query.one_per_class(torch.stack([blue, red]), ("ground", "disc"))
     wrong = {}
     for how in (None, refine):
         options = InferenceOptions(refine=how)

@@ -115,4 +115,4 @@ def test_the_probability_of_a_pixels_class() -> None:
     large = F.interpolate(scores[None], (9, 14), mode="bilinear", align_corners=False)[0]
     labels = torch.from_numpy(np.random.default_rng(0).integers(0, 4, (9, 14)))
     expected = (40 * large).softmax(0).gather(0, labels[None])[0]
-    torch.testing.assert_close(best_probability(scores, (9, 14), labels), expected)
+    torch.testing.assert_close(best_probability(scores, (9, 14), labels, 40), expected)

@@ -34,46 +34,59 @@ Source = Literal["prototype", "bank", "text", "rule"]
 
 BACKGROUND = "background"
 BANK_NEAREST = 8  # m; 4 to 32 are alike, 1 is worse (docs/journal.md)
+SHARPNESS = 40.0  # of the softmax of a background probability, as in protocol clips4-v1
 _CACHED_WORDS = 50_000  # rows of text vectors held in memory
 
 
 @dataclass(frozen=True)
-class Background:
-    """What is answered with "background".
+class BackgroundRule:
+    """Which pixels are background. Rules combine: a pixel that meets one of them is background.
 
     Attributes:
-        words: pixels nearest to one of these.
-        probability: pixels whose class has a lower softmax probability among the asked ones, in (0, 1).
+        names: pixels nearest to one of these class names.
+        probability: pixels whose class has a lower softmax probability among the queried ones, in (0, 1).
         cosine: pixels whose similarity to their class is lower, in (-1, 1).
+        scale: multiplies the cosines in the softmax.
+        queried: whether the background's own vectors take part in the softmax; evaluation protocols may differ.
+        min_share: classes with no larger share of an image's foreground are not predicted; 0 predicts all. Only
+            evaluation protocols use it.
     """
 
-    words: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     probability: float | None = None
     cosine: float | None = None
+    scale: float = SHARPNESS
+    queried: bool = True
+    min_share: float = 0.0
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked of every pixel.
+    """The class vectors that every pixel is compared with.
 
     Attributes:
-        names: (K,) the possible answers.
-        vectors: (L, D) unit rows, one of each word that is asked.
-        owner: (L,) index into ``names`` of each row.
-        sources: (K,) what the vectors of each name are.
-        background: what is answered with "background", if anything.
-        background_label: the index into ``names`` of that answer; -1 without.
+        vectors: (L, D) unit rows, one for each class or for each of its names.
+        owner: (L,) int64, the class of each row, 0..K-1.
+        names: (K,) of the classes; empty where their indices are all that is needed.
+        sources: (K,) where the vectors of each class come from; empty where that is not known.
+        background: which pixels are background, if any.
+        background_label: index of the background among the classes; -1 without.
     """
 
-    names: tuple[str, ...]
     vectors: Tensor
     owner: Tensor
-    sources: tuple[Source, ...]
-    background: Background | None = None
+    names: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
+    background: BackgroundRule | None = None
     background_label: int = -1
 
+    @classmethod
+    def one_per_class(cls, vectors: Tensor, names: Sequence[str] = (), sources: Sequence[Source] = ()) -> "Query":
+        """A query with a single vector for each class, (K, D) unit rows."""
+        return cls(vectors, torch.arange(len(vectors)), tuple(names), tuple(sources))
 
-def parse_background(given: "Background | float | str | Sequence[str] | None") -> Background | None:
+
+def parse_background(given: "BackgroundRule | float | str | Sequence[str] | None") -> BackgroundRule | None:
     """A background in any form.
 
     Args:
@@ -82,27 +95,29 @@ def parse_background(given: "Background | float | str | Sequence[str] | None") -
     Raises:
         UserError: a threshold out of range, or no word.
     """
-    if given is None or isinstance(given, Background):
+    if given is None or isinstance(given, BackgroundRule):
         rule = given
     elif isinstance(given, (int, float)):
-        rule = Background(probability=float(given))
+        rule = BackgroundRule(probability=float(given))
     elif isinstance(given, str):
         head, _, tail = given.strip().replace("=", " ").partition(" ")
         if _number(given) is not None:
-            rule = Background(probability=_number(given))
+            rule = BackgroundRule(probability=_number(given))
         elif head.lower() == "cosine" and _number(tail) is not None:
-            rule = Background(cosine=_number(tail))
+            rule = BackgroundRule(cosine=_number(tail))
         else:
-            rule = Background(words=tuple(word.strip() for word in given.split(",")))
+            rule = BackgroundRule(names=tuple(word.strip() for word in given.split(",")))
     else:
-        rule = Background(words=tuple(str(word).strip() for word in given))
+        rule = BackgroundRule(names=tuple(str(word).strip() for word in given))
     if rule is None:
         return None
     if rule.probability is not None and not 0 < rule.probability < 1:
         raise UserError(f"background {rule.probability}: give a probability between 0 and 1, 'cosine 0.2', or words")
     if rule.cosine is not None and not -1 < rule.cosine < 1:
         raise UserError(f"background cosine {rule.cosine}: give a cosine between -1 and 1")
-    if rule == Background() or not all(rule.words):
+    if not rule.queried or rule.min_share:
+        raise UserError("background: `queried` and `min_share` are for evaluation protocols; leave them out")
+    if (not rule.names and rule.probability is None and rule.cosine is None) or not all(rule.names):
         raise UserError("background: give a probability as 0.4, a cosine as 'cosine 0.2', or words as 'wall, sky'")
     return rule
 
@@ -129,7 +144,7 @@ class ZeroShotClassifier:
         self._lock = threading.Lock()
 
     def query(
-        self, classes: Classes | None = None, vectors: Vectors = "prototypes", background: Background | None = None
+        self, classes: Classes | None = None, vectors: Vectors = "prototypes", background: BackgroundRule | None = None
     ) -> Query:
         """What to compare pixels with.
 
@@ -145,7 +160,7 @@ class ZeroShotClassifier:
         rows, sources = self._vectors(asked, vectors)
         names, owner = list(asked.names), list(range(len(asked)))
         if background is None:
-            return Query(asked.names, rows, torch.tensor(owner), tuple(sources))
+            return Query.one_per_class(rows, names, sources)
         at = next((i for i, name in enumerate(names) if name.casefold() == BACKGROUND), None)
         if background.probability is not None and len(names) - (at is not None) < 2:
             raise UserError(
@@ -156,8 +171,8 @@ class ZeroShotClassifier:
             at = len(names)
             names.append(BACKGROUND)
             sources.append("rule")
-        if background.words:
-            words = load_classes(list(background.words))
+        if background.names:
+            words = load_classes(list(background.names))
             both = {name.casefold() for name in words.names} & {name.casefold() for name in asked.names}
             if both:
                 raise UserError(f"background: {min(both)!r} is asked for as a class, too; leave it out of one")
@@ -165,7 +180,7 @@ class ZeroShotClassifier:
             rows, owner = torch.cat([rows, more]), owner + [at] * len(words)
             if sources[at] == "rule":
                 sources[at] = "text" if "text" in kinds else kinds[0]
-        return Query(tuple(names), rows, torch.tensor(owner), tuple(sources), background, at)
+        return Query(rows, torch.tensor(owner), tuple(names), tuple(sources), background, at)
 
     def text(self, classes: ClassList) -> Tensor:
         """(K, D) text vectors, prompt-ensembled, unit rows; those met before come from memory."""

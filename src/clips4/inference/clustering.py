@@ -27,5 +27,4 @@ def cluster_centers(maps: Sequence[Tensor], k: int, seed: int = 0) -> Tensor:
 
 def cluster_query(centers: Tensor) -> Query:
     """Which centre is nearest, as a question to pixels."""
-    names = tuple(f"cluster {number + 1}" for number in range(len(centers)))
-    return Query(names, centers, torch.arange(len(centers)), ())
+    return Query.one_per_class(centers, [f"cluster {number + 1}" for number in range(len(centers))])

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from clips4.errors import UserError
 from clips4.inference.embedding_cache import CachedEmbedding, EmbeddingCache
-from clips4.inference.tta import InferenceOptions, PixelEncoder, at_inference_size, read_pixels
+from clips4.inference.tta import InferenceOptions, PixelEncoder, read_pixels
+from clips4.models.sliding_window import at_inference_size
 from clips4.utils.cache import image_key
 from clips4.utils.image_input import ImageInput, ImageInputs, as_rgb, input_name
 from clips4.utils.images import RGB

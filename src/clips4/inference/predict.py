@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from clips4.inference.classifier import Background, Query
+from clips4.inference.classifier import BackgroundRule, Query
 from clips4.inference.encoder import EncodedImage
 from clips4.inference.refine.maskclip import Refinement, refine_scores
 from clips4.inference.result import UNKNOWN_LABEL, Segmentation
@@ -78,7 +78,7 @@ def _looked_up(table: Tensor, rows: Tensor) -> Tensor:
     return table.index_select(0, rows.flatten()).view(rows.shape)
 
 
-def _doubtful(read: EncodedImage, vectors: Tensor, rule: Background, rows: Tensor, similarity: Tensor) -> Tensor:
+def _doubtful(read: EncodedImage, vectors: Tensor, rule: BackgroundRule, rows: Tensor, similarity: Tensor) -> Tensor:
     """(H, W) pixels that a threshold gives to the background."""
     doubtful = torch.zeros_like(rows, dtype=torch.bool)
     if rule.cosine is not None:
@@ -87,5 +87,5 @@ def _doubtful(read: EncodedImage, vectors: Tensor, rule: Background, rows: Tenso
         # among the asked words alone; an unknown pixel has no probability among them, and is left as it is
         cosines = torch.einsum("dhw,ld->lhw", read.z, vectors.to(read.z))
         within = torch.where(rows < len(vectors), rows, 0)
-        doubtful |= best_probability(cosines, read.image.shape[:2], within) < rule.probability
+        doubtful |= best_probability(cosines, read.image.shape[:2], within, rule.scale) < rule.probability
     return doubtful

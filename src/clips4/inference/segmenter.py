@@ -16,7 +16,7 @@ from torch import Tensor
 from clips4.config import Config, TeacherConfig
 from clips4.errors import UserError
 from clips4.inference import predict as answering
-from clips4.inference.classifier import Background, Classes, Query, Vectors, ZeroShotClassifier, parse_background
+from clips4.inference.classifier import BackgroundRule, Classes, Query, Vectors, ZeroShotClassifier, parse_background
 from clips4.inference.encoder import EncodedImage, Encoder, KeyedEncoder, Precision
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.result import UNKNOWN_LABEL, Area, Segmentation
@@ -36,7 +36,7 @@ Backend = Literal["torch", "onnx"]
 __all__ = [
     "UNKNOWN_LABEL",
     "Area",
-    "Background",
+    "BackgroundRule",
     "EncodedImage",
     "ImageInput",
     "ImageInputs",
@@ -239,7 +239,7 @@ class Segmenter:
         classes: Classes | None = None,
         unknown: bool = True,
         vectors: Vectors = "prototypes",
-        background: Background | float | str | Sequence[str] | None = None,
+        background: BackgroundRule | float | str | Sequence[str] | None = None,
         options: InferenceOptions | None = None,
     ) -> Segmentation: ...
 
@@ -250,7 +250,7 @@ class Segmenter:
         classes: Classes | None = None,
         unknown: bool = True,
         vectors: Vectors = "prototypes",
-        background: Background | float | str | Sequence[str] | None = None,
+        background: BackgroundRule | float | str | Sequence[str] | None = None,
         options: InferenceOptions | None = None,
     ) -> list[Segmentation]: ...
 
@@ -260,7 +260,7 @@ class Segmenter:
         classes: Classes | None = None,
         unknown: bool = True,
         vectors: Vectors = "prototypes",
-        background: Background | float | str | Sequence[str] | None = None,
+        background: BackgroundRule | float | str | Sequence[str] | None = None,
         options: InferenceOptions | None = None,
     ) -> Segmentation | list[Segmentation]:
         """Name the pixels of one or several pictures.
@@ -287,7 +287,7 @@ class Segmenter:
         self,
         classes: Classes | None = None,
         vectors: Vectors = "prototypes",
-        background: Background | float | str | Sequence[str] | None = None,
+        background: BackgroundRule | float | str | Sequence[str] | None = None,
     ) -> Query:
         """What ``segment`` compares pixels with, for any number of ``answer``."""
         return self.classifier.query(classes, vectors, parse_background(background))

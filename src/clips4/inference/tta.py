@@ -9,18 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from clips4.errors import UserError
-from clips4.models.sliding_window import hann, read_in_windows, to_patches
-from clips4.utils.images import RGB, reduce_to, resize_map, to_tensor
+from clips4.models.sliding_window import MIN_SIDE, at_inference_size, hann, read_in_windows, to_patches
+from clips4.utils.images import RGB, resize_map
 
 Edges = Literal["pamr", "regions"]
-
-MIN_SIDE = 32  # networks want a few positions; a smaller picture is enlarged for them
 
 
 class PixelEncoder(Protocol):
@@ -116,28 +112,3 @@ def read_pixels(
 
 def _read(encode: Callable[[Tensor], Tensor], shown: Tensor, stride: int, options: InferenceOptions) -> Tensor:
     return read_in_windows(shown, encode, stride, options.window or 0, options.overlap, hann)
-
-
-def at_inference_size(image: RGB, long_side: int, scale: float = 1) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, h, w) in [0, 1]: reduced to ``long_side``, then that size times ``scale``.
-
-    What would be smaller than a network can read is enlarged.
-    """
-    height, width = image.shape[:2]
-    side = round(min(max(height, width), long_side) * scale)
-    shown = to_tensor(_at_side(image, side))[None]
-    short = min(shown.shape[-2:])
-    if short < MIN_SIDE:
-        larger = [max(MIN_SIDE, round(length * MIN_SIDE / short)) for length in shown.shape[-2:]]
-        limit = max(side, long_side)
-        shown = resize_map(shown, (min(larger[0], limit), min(larger[1], limit)))
-    return shown
-
-
-def _at_side(image: RGB, side: int) -> RGB:
-    height, width = image.shape[:2]
-    if side <= max(height, width):
-        return reduce_to(image, side)
-    factor = side / max(height, width)
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))

@@ -16,7 +16,6 @@ from clips4.inference.refine.pamr import DILATIONS, ITERATIONS
 from clips4.utils.images import RGB, resize_map, to_tensor
 
 _BAND = 2**18  # upsampled scores in a band: few enough to stay in a processor's cache
-SHARPNESS = 40.0  # of the softmax of a background threshold, as in protocol clips4-v1
 _BANDS, _BAND_PIXELS = 12, 2**19  # labels are made in so many bands, of so many pixels at most
 _LOGIT_BUDGET = 2**24  # values of upsampled scores of a tile held at a time
 _TILE = 640  # side of the tiles that PAMR refines, without what it looks at around them
@@ -106,7 +105,7 @@ def pamr_class(scores: Tensor, image: RGB) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def best_probability(scores: Tensor, size: tuple[int, ...], labels: Tensor, sharpness: float = SHARPNESS) -> Tensor:
+def best_probability(scores: Tensor, size: tuple[int, ...], labels: Tensor, sharpness: float) -> Tensor:
     """(H, W) softmax probability, among L classes, of the given class of each pixel.
 
     Args:

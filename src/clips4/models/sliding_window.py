@@ -1,10 +1,41 @@
-"""Large pictures in overlapping windows, averaged where they overlap."""
+"""How images enter a network: at what size, whole or in overlapping windows that are averaged where they overlap."""
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
+
+from clips4.utils.images import RGB, reduce_to, resize_map, to_tensor
+
+MIN_SIDE = 32  # pixels; networks need a few positions, so a smaller image is enlarged
+
+
+def at_inference_size(image: RGB, long_side: int, scale: float = 1) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3, h, w) in [0, 1]: reduced to ``long_side``, then that size times ``scale``.
+
+    An image whose short side is below ``MIN_SIDE`` is enlarged.
+    """
+    height, width = image.shape[:2]
+    side = round(min(max(height, width), long_side) * scale)
+    resized = to_tensor(_at_side(image, side))[None]
+    short = min(resized.shape[-2:])
+    if short < MIN_SIDE:
+        larger = [max(MIN_SIDE, round(length * MIN_SIDE / short)) for length in resized.shape[-2:]]
+        limit = max(side, long_side)
+        resized = resize_map(resized, (min(larger[0], limit), min(larger[1], limit)))
+    return resized
+
+
+def _at_side(image: RGB, side: int) -> RGB:
+    height, width = image.shape[:2]
+    if side <= max(height, width):
+        return reduce_to(image, side)
+    factor = side / max(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
 def to_patches(images: Tensor, patch: int) -> Tensor:

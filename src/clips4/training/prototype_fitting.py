@@ -18,10 +18,10 @@ from torch import Tensor
 from clips4.config import Config, ExtensionConfig
 from clips4.data.image_source import Source
 from clips4.data.rng import SAMPLE, seeded
-from clips4.inference.tta import at_inference_size
 from clips4.method.prototypes import known_prototypes, mixture_prototypes, text_dimensions
 from clips4.method.segments import flatten_pixels, pool
 from clips4.models.checkpoint import Prototypes
+from clips4.models.sliding_window import at_inference_size
 from clips4.models.student import Embedder
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache

@@ -99,7 +99,7 @@ def find_centers(
 def write_centers(path: Path, centers: Tensor, query: str) -> None:
     """Keep centres, with the key of what they are the answer to."""
     buffer = io.BytesIO()
-    np.savez(buffer, centers=centers.numpy(), query=np.array(query))
+    np.savez(buffer, centres=centers.numpy(), question=np.array(query))  # the keys of all files written so far
     write_atomically(path, buffer.getvalue())
 
 

@@ -159,12 +159,13 @@ def segment_files(
 
 def _asked(segmenter: Segmenter, query: Query, unknown: bool) -> dict[str, Any]:
     """All that answers depend on beside the network."""
+    rule = query.background
     return {
         "format": _FORMAT,
         "names": query.names,
         "owner": query.owner.tolist(),
         "vectors": content_key(query.vectors.float().cpu().numpy().tobytes()),
-        "background": query.background and asdict(query.background),
+        "background": rule and {"words": rule.names, "probability": rule.probability, "cosine": rule.cosine},
         "unknown": unknown,
         "reading": asdict(segmenter.options),
     }
