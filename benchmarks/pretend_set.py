@@ -23,6 +23,7 @@ from clips4.config import TeacherConfig
 from clips4.data.class_names import ClassList
 from clips4.data.segmentation_dataset import LabelledFolder, value_table
 from clips4.evaluation import unsupervised
+from clips4.evaluation.metrics.confusion import SetScores
 from clips4.evaluation.open_vocabulary import class_query, evaluate_language
 from clips4.evaluation.protocols import Protocol
 from clips4.evaluation.record import describe_scores, image_records
@@ -115,7 +116,7 @@ def main() -> None:
     tell("k-means", unsupervised.score_clusters(segmenter.embed, dataset, recipe, meter), names)
 
 
-def tell(task: str, found: unsupervised.SetScores, names: tuple[str, ...]) -> None:
+def tell(task: str, found: SetScores, names: tuple[str, ...]) -> None:
     """The score, and what its record weighs."""
     record = describe_scores(found.scores, names), image_records(found.names, found.images)
     print(f"{task}: mIoU {100 * found.scores.miou:.1f} %, {len(record[1])} per-image lines, {resident()} MB resident")

@@ -15,17 +15,9 @@ from torch import Tensor
 from clips4.data.class_names import load_classes
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder, value_table
-from clips4.evaluation.knn import Index
+from clips4.evaluation.knn import Index, RetrievalRecipe, score_retrieval, segment_labels
 from clips4.evaluation.linear_probe import LinearProbeRecipe, fit_linear_probe, labelled_pixels, score_linear_probe
-from clips4.evaluation.unsupervised import (
-    ClusterRecipe,
-    RetrievalRecipe,
-    match_clusters,
-    regroup,
-    score_clusters,
-    score_retrieval,
-    segment_labels,
-)
+from clips4.evaluation.unsupervised import ClusterRecipe, match_clusters, regroup, score_clusters
 from clips4.utils.images import RGB
 from tests.helpers import generator, provable, seeds, unit
 

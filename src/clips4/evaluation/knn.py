@@ -1,10 +1,25 @@
-"""The nearest of many vectors by cosine: faiss where it is installed, else in chunks of bounded memory."""
+"""k-NN retrieval: each segment of an image gets the class of its nearest labeled segments.
 
+After SegSort (Hwang et al., ICCV 2019) and HSG (Ke et al., CVPR 2022). The nearest vectors by cosine are found by faiss
+where it is installed, else in chunks of bounded memory.
+"""
+
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
+
+from clips4.data.label_maps import IGNORE
+from clips4.data.segmentation_dataset import LabelledFolder
+from clips4.evaluation.metrics.confusion import SetScores, Tally, confusion_matrix
+from clips4.evaluation.unsupervised import Features
+from clips4.method.segments import flatten_pixels, pool, spherical_kmeans
+from clips4.utils.images import resize_map
+from clips4.utils.progress import NoProgress, ProgressReporter
 
 _BUDGET = 2**24  # cosines held at a time
 
@@ -37,3 +52,75 @@ class Index:
             return torch.from_numpy(np.asarray(self._faiss.search(queries.numpy(), k)[1], np.int64))
         at_once = max(1, _BUDGET // len(self._vectors))
         return torch.cat([(part @ self._vectors.T).topk(k, dim=1).indices for part in queries.split(at_once)])
+
+
+@dataclass(frozen=True)
+class RetrievalRecipe:
+    """k-NN retrieval after SegSort (Hwang et al., ICCV 2019) and HSG (Ke et al., CVPR 2022).
+
+    Attributes:
+        segments: per picture, a square grid of k-means clusters.
+        neighbours: labelled segments that vote.
+        iterations, location_weight: of the segments' k-means.
+    """
+
+    segments: int = 36
+    neighbors: int = 20
+    iterations: int = 10
+    location_weight: float = 0.5
+
+
+def score_retrieval(
+    features: Features,
+    labelled: LabelledFolder,
+    dataset: LabelledFolder,
+    recipe: RetrievalRecipe | None = None,
+    progress: ProgressReporter | None = None,
+) -> SetScores:
+    """Name each segment of a set by the vote of its nearest segments in a labelled set.
+
+    A labelled segment bears the class most of its pixels have; segments that are mostly ignored do not vote. The votes
+    are upsampled to the picture's own size, then argmax.
+    """
+    recipe, progress = recipe or RetrievalRecipe(), progress or NoProgress()
+    classes = len(dataset.classes)
+    vectors, names = [], []
+    progress.stage("reading the labelled set", len(labelled))
+    for _, image, truth in labelled:
+        v, segments = _segments(features(image), recipe)
+        label = segment_labels(segments, truth, len(v), classes)
+        vectors.append(v[label >= 0])
+        names.append(label[label >= 0])
+        progress.advance({})
+    index, named = Index(torch.cat(vectors)), torch.cat(names)
+    progress.stage("scoring", len(dataset))
+    counts = Tally(classes)
+    for _, image, truth in dataset:
+        v, segments = _segments(features(image), recipe)
+        found = index.nearest(v, recipe.neighbors)
+        votes = F.one_hot(named[found], classes).float().mean(1)  # (S, K)
+        votes_map = votes[segments].permute(2, 0, 1)  # (K, h, w)
+        labels = resize_map(votes_map[None], truth.shape)[0].argmax(0)
+        counts.add(confusion_matrix(truth, labels.numpy(), classes))
+        progress.advance({})
+    return SetScores.collect(dataset.images, counts)
+
+
+def _segments(z: Tensor, recipe: RetrievalRecipe) -> tuple[Tensor, Tensor]:
+    """Segment vectors (S, D) and the (h, w) segment of each pixel, on the CPU, empty segments left out."""
+    labels = spherical_kmeans(z[None], recipe.segments, recipe.iterations, recipe.location_weight)
+    kept, dense = labels.unique(return_inverse=True)
+    v = pool(flatten_pixels(z[None]), dense.flatten(), len(kept))
+    return v.cpu(), dense[0].cpu()
+
+
+def segment_labels(segments: Tensor, truth: NDArray[np.uint8], count: int, classes: int) -> Tensor:
+    """(S,) class that most of a segment's pixels have at the truth's size; -1 where most are ignored."""
+    height, width = truth.shape
+    y = np.arange(height) * segments.shape[0] // height
+    x = np.arange(width) * segments.shape[1] // width
+    large = segments.numpy()[y][:, x]
+    true = np.where(truth == IGNORE, classes, truth).astype(np.int64)
+    votes = np.bincount((large * (classes + 1) + true).ravel(), minlength=count * (classes + 1))
+    label = votes.reshape(count, classes + 1).argmax(1)
+    return torch.from_numpy(np.where(label == classes, -1, label))

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder
-from clips4.evaluation.metrics.confusion import Tally, confusion_matrix
-from clips4.evaluation.unsupervised import Features, SetScores, collect
+from clips4.evaluation.metrics.confusion import SetScores, Tally, confusion_matrix
+from clips4.evaluation.unsupervised import Features
 from clips4.utils.images import resize_map
 from clips4.utils.progress import NoProgress, ProgressReporter
 
@@ -65,7 +65,7 @@ def score_linear_probe(
         predicted = resize_map(logits[None], truth.shape)[0].argmax(0)
         counts.add(confusion_matrix(truth, predicted.numpy(), classes))
         progress.advance({})
-    return collect(dataset, counts)
+    return SetScores.collect(dataset.images, counts)
 
 
 def labelled_pixels(

@@ -11,9 +11,8 @@ from torch import Tensor
 from clips4.config import Config
 from clips4.data.class_names import ClassList, load_templates
 from clips4.data.segmentation_dataset import LabelledFolder
-from clips4.evaluation.metrics.confusion import Scores, Tally, confusion_matrix, scores
+from clips4.evaluation.metrics.confusion import Scores, SetScores, Tally, confusion_matrix, scores
 from clips4.evaluation.protocols import Background, Protocol
-from clips4.evaluation.unsupervised import SetScores, collect
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.upsample import best_class
 from clips4.method.prototype_search import PrototypeSearch
@@ -198,7 +197,7 @@ def evaluate_language(
             labels = answer(logits, query.owner, truth.shape, protocol.background)
             counts[name].add(confusion_matrix(truth, labels.cpu().numpy().astype(np.uint8), classes))
         progress.advance({})
-    return {name: collect(dataset, each) for name, each in counts.items()}
+    return {name: SetScores.collect(dataset.images, each) for name, each in counts.items()}
 
 
 def score_language(

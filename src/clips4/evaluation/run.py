@@ -15,7 +15,9 @@ from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import ClassList, load_classes, load_templates
 from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.errors import UserError
+from clips4.evaluation.knn import RetrievalRecipe, score_retrieval
 from clips4.evaluation.linear_probe import LinearProbeRecipe, score_linear_probe
+from clips4.evaluation.metrics.confusion import SetScores
 from clips4.evaluation.open_vocabulary import (
     ProtocolQuery,
     answer,
@@ -30,13 +32,7 @@ from clips4.evaluation.protocols import Protocol, class_file_hash, language_prot
 from clips4.evaluation.record import describe_scores, describe_tracking, image_records, provenance
 from clips4.evaluation.report.class_pixels import pixels_by_class
 from clips4.evaluation.report.plots import plot_confusion, plot_embedding, plot_worst_images
-from clips4.evaluation.unsupervised import (
-    ClusterRecipe,
-    RetrievalRecipe,
-    SetScores,
-    score_clusters,
-    score_retrieval,
-)
+from clips4.evaluation.unsupervised import ClusterRecipe, score_clusters
 from clips4.evaluation.vos import by_features, first_mask_tracker, score_videos
 from clips4.inference.features import load_features
 from clips4.inference.segmenter import Segmenter
@@ -253,7 +249,7 @@ def evaluate_unsupervised(
             "id": "clips4-unsupervised-v1",
             "side": side,
             "clusters": asdict(clusters),
-            "neighbours": asdict(retrieval),
+            "neighbours": {key.replace("neighbors", "neighbours"): value for key, value in asdict(retrieval).items()},
             "probe": asdict(probe),
             "matching": "one Hungarian matching over the set's confusion matrix",
             "upsampling": "cosines, votes or logits bilinear to the picture's own size, then argmax",

@@ -99,9 +99,10 @@ def unsupervised(
 ) -> None:
     """Clusters matched to the truth, nearest labelled neighbours, or a linear probe: three different numbers."""
     from clips4.cli.bars import bars
+    from clips4.evaluation.knn import RetrievalRecipe
     from clips4.evaluation.linear_probe import LinearProbeRecipe
     from clips4.evaluation.run import evaluate_unsupervised
-    from clips4.evaluation.unsupervised import ClusterRecipe, RetrievalRecipe
+    from clips4.evaluation.unsupervised import ClusterRecipe
 
     with bars() as progress:
         record = evaluate_unsupervised(

@@ -1,6 +1,8 @@
 """One confusion matrix over a whole set, and the scores that follow from it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -141,3 +143,27 @@ class Tally:
             return
         own = scores(counts)
         self.images.append(ImageScore(own.miou_present, own.pixel_accuracy, own.pixels))
+
+
+@dataclass(frozen=True)
+class SetScores:
+    """Scores of a set and where they come from.
+
+    Attributes:
+        scores: of the one confusion matrix.
+        confusion: (K, K + 1) that matrix.
+        names, pictures: name and score of each picture.
+        matching: for clusters: (k,) class of each cluster, -1 for none.
+    """
+
+    scores: Scores
+    confusion: NDArray[np.int64]
+    names: tuple[str, ...]
+    images: tuple[ImageScore, ...]
+    matching: NDArray[np.int64] | None = None
+
+    @classmethod
+    def collect(cls, images: Sequence[Path], counts: Tally, matching: NDArray[np.int64] | None = None) -> "SetScores":
+        """The scores of a set from the counts of its images, in their order."""
+        names = tuple(path.stem for path in images)
+        return cls(scores(counts.total), counts.total, names, tuple(counts.images), matching)
