@@ -19,8 +19,9 @@ from clips4.inference.jobs.folder import predict_folder
 from clips4.inference.segmenter import Segmentation
 from clips4.outputs.encode import ImagePrediction, image_facts, image_files
 from clips4.outputs.render import KINDS
-from clips4.utils.images import load_rgb, resize_map
+from clips4.utils.images import load_rgb
 from clips4.utils.progress import NoProgress
+from clips4.utils.tensors import resize_map
 
 NAMES = tuple(f"class {index}" for index in range(20))
 

@@ -34,7 +34,8 @@ from clips4.method.prototypes import known_prototypes
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
 from clips4.training.precompute import image_segments
-from clips4.utils.images import load_rgb, to_tensor
+from clips4.utils.images import load_rgb
+from clips4.utils.tensors import to_tensor
 from tests.helpers import FakeTeacher, unit, write_images
 
 CLASSES = load_classes("red,green,blue")

@@ -11,7 +11,8 @@ from torch import Tensor
 from clips4.errors import UserError
 from clips4.inference.tta import InferenceOptions, read_pixels
 from clips4.models.sliding_window import at_inference_size, hann, read_in_windows, window_starts
-from clips4.utils.images import reduce_to, to_tensor
+from clips4.utils.images import reduce_to
+from clips4.utils.tensors import to_tensor
 from tests.helpers import noise_image
 
 STRIDE = 8

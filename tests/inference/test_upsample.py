@@ -18,7 +18,7 @@ from clips4.inference.upsample import (
     upsampled_bands,
     upsampled_window,
 )
-from clips4.utils.images import to_tensor
+from clips4.utils.tensors import to_tensor
 from tests.helpers import generator, noise_image, provable, seeds, unit
 
 

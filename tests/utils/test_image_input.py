@@ -40,7 +40,7 @@ def test_grey_and_transparent_arrays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("picture", "words"),
+    ("image", "words"),
     [
         ("https://example.org/cat.jpg", "download the picture"),
         ("s3://bucket/cat.jpg", "download the picture"),

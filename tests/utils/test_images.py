@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -25,8 +24,6 @@ from clips4.utils.images import (
     load_rgb,
     palette,
     reduce_to,
-    resize_map,
-    to_tensor,
 )
 from tests.helpers import noise_image, provable
 
@@ -310,18 +307,6 @@ def test_the_long_side_is_reduced_and_never_enlarged(height: int, width: int, sh
     assert reduced.dtype == np.uint8
     assert np.array_equal(reduced, image) == (max(height, width) <= 100)
     assert abs(reduced.mean() - image.mean()) < 3
-
-
-def test_tensors_are_channels_first_from_black_0_to_white_1() -> None:
-    image = np.array([[[0, 51, 255], [255, 0, 0]]], np.uint8)
-    expected = torch.tensor([[[0.0, 1.0]], [[0.2, 0.0]], [[1.0, 0.0]]])
-    torch.testing.assert_close(to_tensor(image), expected)
-    assert torch.equal(to_tensor(image[:, ::-1]), to_tensor(image).flip(2))
-
-
-def test_maps_are_resized_at_pixel_centres() -> None:
-    ramp = torch.tensor([[[[0.0, 1.0]]]])
-    assert resize_map(ramp, (1, 4)).flatten().tolist() == [0, 0.25, 0.75, 1]
 
 
 # ---------------------------------------------------------------------------------------------------------- colours

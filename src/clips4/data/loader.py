@@ -23,7 +23,8 @@ from clips4.data.shard_stream import read_forever
 from clips4.data.views import UnreadViews, Views, make_unread_views, make_views, warp_map
 from clips4.errors import UserError
 from clips4.method.segments import IGNORED
-from clips4.utils.images import RGB, to_tensor
+from clips4.utils.images import RGB
+from clips4.utils.tensors import to_tensor
 
 _HOPELESS = 1000  # pictures in a row that cannot be read
 

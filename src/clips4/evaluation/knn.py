@@ -18,8 +18,8 @@ from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.evaluation.metrics.confusion import SetScores, Tally, confusion_matrix
 from clips4.evaluation.unsupervised import Features
 from clips4.method.segments import flatten_pixels, pool, spherical_kmeans
-from clips4.utils.images import resize_map
 from clips4.utils.progress import NoProgress, ProgressReporter
+from clips4.utils.tensors import resize_map
 
 _BUDGET = 2**24  # cosines held at a time
 

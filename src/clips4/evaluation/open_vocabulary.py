@@ -22,8 +22,9 @@ from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.models.teachers.text_cache import cached_class_vectors
 from clips4.regions.cache import RegionCache
 from clips4.training.precompute import image_segments
-from clips4.utils.images import RGB, load_rgb, reduce_to, resize_map, to_tensor
+from clips4.utils.images import RGB, load_rgb, reduce_to
 from clips4.utils.progress import NoProgress, ProgressReporter
+from clips4.utils.tensors import resize_map, to_tensor
 
 _LOGIT_BUDGET = 2**26  # values of upsampled cosines held at a time
 

@@ -19,7 +19,8 @@ from clips4.models.checkpoint import load_checkpoint
 from clips4.models.pretrained import load_backbone
 from clips4.models.student import EMBEDDING, LEVELS, hypercolumn
 from clips4.utils.devices import pick_device
-from clips4.utils.images import RGB, reduce_to, resize_map, to_tensor
+from clips4.utils.images import RGB, reduce_to
+from clips4.utils.tensors import resize_map, to_tensor
 
 COLOUR, STUDENT, BACKBONE = "colour", "student", "backbone"
 # kinds with a name of their own; any other choice of parts is written as on the right

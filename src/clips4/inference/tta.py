@@ -14,7 +14,8 @@ from torch import Tensor
 
 from clips4.errors import UserError
 from clips4.models.sliding_window import MIN_SIDE, at_inference_size, hann, read_in_windows, to_patches
-from clips4.utils.images import RGB, resize_map
+from clips4.utils.images import RGB
+from clips4.utils.tensors import resize_map
 
 Edges = Literal["pamr", "regions"]
 

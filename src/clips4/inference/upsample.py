@@ -13,7 +13,8 @@ from torch import Tensor
 
 from clips4.inference.refine.maskclip import PamrRefiner
 from clips4.inference.refine.pamr import DILATIONS, ITERATIONS
-from clips4.utils.images import RGB, resize_map, to_tensor
+from clips4.utils.images import RGB
+from clips4.utils.tensors import resize_map, to_tensor
 
 _BAND = 2**18  # upsampled scores in a band: few enough to stay in a processor's cache
 _BANDS, _BAND_PIXELS = 12, 2**19  # labels are made in so many bands, of so many pixels at most
@@ -139,7 +140,7 @@ def _length(part: slice) -> int:
 
 
 def upsampled_bands(scores: Tensor, size: tuple[int, ...]) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
-    """(L, h, w) resized to (H, W) as ``images.resize_map`` does, some rows of the result at a time.
+    """(L, h, w) resized to (H, W) as ``tensors.resize_map`` does, some rows of the result at a time.
 
     Yields:
         The place of a band in the picture, and its scores (L, rows, W).

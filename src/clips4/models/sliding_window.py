@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from clips4.utils.images import RGB, reduce_to, resize_map, to_tensor
+from clips4.utils.images import RGB, reduce_to
+from clips4.utils.tensors import resize_map, to_tensor
 
 MIN_SIDE = 32  # pixels; networks need a few positions, so a smaller image is enlarged
 

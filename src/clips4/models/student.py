@@ -12,7 +12,7 @@ from clips4.models.backbones.base import Backbone
 from clips4.models.backbones.dino_vit import empty_vit
 from clips4.models.backbones.registry import CONVOLUTIONAL, DINO
 from clips4.models.pretrained import load_backbone
-from clips4.utils.images import resize_map
+from clips4.utils.tensors import resize_map
 
 EMBEDDING = "z"
 LEVELS = ("c2", "c3", "c4", "c5")  # of a backbone, fine to coarse; strides 4, 8, 16, 32 where it is not dilated

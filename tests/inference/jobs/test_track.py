@@ -19,8 +19,9 @@ from clips4.data.masks import davis_palette
 from clips4.errors import UserError
 from clips4.inference.jobs.track import Tracked, painted, read_masks, track_files
 from clips4.inference.video.label_propagation import Recipe
-from clips4.utils.images import RGB, to_tensor
+from clips4.utils.images import RGB
 from clips4.utils.progress import NoProgress
+from clips4.utils.tensors import to_tensor
 from clips4.utils.video import VideoWriter, open_frames
 from tests.cli.test_app import Fails, clips4, fails  # noqa: F401  # a fixture
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.inference.segmenter import Segmenter
-from clips4.utils.images import resize_map
+from clips4.utils.tensors import resize_map
 
 
 def pixels_by_class(

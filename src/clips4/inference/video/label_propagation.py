@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clips4.errors import UserError
-from clips4.utils.images import RGB, resize_map
+from clips4.utils.images import RGB
+from clips4.utils.tensors import resize_map
 
 _TILE = 12  # side of the blocks of target pixels that are compared at a time
 _OUTSIDE = -1e4  # cosine with what lies outside the frame

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from clips4.errors import UserError
 from clips4.models.backbones.base import Backbone
-from clips4.utils.images import resize_map
+from clips4.utils.tensors import resize_map
 
 MODEL_TYPES = ("dinov2", "dinov2_with_registers", "dinov3_vit")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

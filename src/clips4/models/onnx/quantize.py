@@ -13,7 +13,8 @@ from clips4.errors import UserError
 from clips4.models.checkpoint import Prototypes
 from clips4.models.onnx.export import Agreement
 from clips4.models.onnx.metadata import import_onnxruntime
-from clips4.utils.images import load_rgb, reduce_to, to_tensor
+from clips4.utils.images import load_rgb, reduce_to
+from clips4.utils.tensors import to_tensor
 
 MAX_IMAGES = 64  # read at most; ranges settle after a few dozen
 _HELD_OUT = 4  # every fourth picture is kept for measuring the agreement

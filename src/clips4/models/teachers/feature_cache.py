@@ -13,7 +13,8 @@ from torch import Tensor
 from clips4.models.teachers.base import Teacher
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import cache_root, content_key, image_key, settings_key
-from clips4.utils.images import RGB, to_tensor
+from clips4.utils.images import RGB
+from clips4.utils.tensors import to_tensor
 
 
 class TeacherMaps:
