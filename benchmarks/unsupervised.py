@@ -19,9 +19,10 @@ from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.evaluation.knn import score_retrieval
 from clips4.evaluation.linear_probe import score_linear_probe
-from clips4.evaluation.record import markdown, provenance, write_json
+from clips4.evaluation.record import provenance, write_json
 from clips4.evaluation.unsupervised import score_clusters
 from clips4.inference.features import PixelFeatures, load_features
+from clips4.outputs.tables import markdown
 from clips4.utils.cache import image_key
 from clips4.utils.images import RGB
 from clips4.utils.progress import ProgressBars

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clips4.config import DataConfig
+from clips4.data.label_maps import IGNORED
 from clips4.data.loader import Batch, Item, ItemMaker, Positions, ShardStream, ViewStream, batches, collate, draw_pixels
 from clips4.data.views import Views
-from clips4.method.segments import IGNORED
 from clips4.utils.images import RGB
 from tests.helpers import generator, unit, write_images
 

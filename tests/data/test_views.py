@@ -7,8 +7,8 @@ from hypothesis import given
 from torch import Tensor
 
 from clips4.config import DataConfig
+from clips4.data.label_maps import IGNORED
 from clips4.data.views import make_views, photometric, sample_crop, warp_image, warp_map, warp_regions
-from clips4.method.segments import IGNORED
 from tests.helpers import generator, provable, seeds, unit
 
 HEIGHT, WIDTH, CROP, STRIDE = 60, 96, 32, 8
@@ -176,7 +176,7 @@ def test_the_two_views_differ() -> None:
 
 
 def test_flipped_views_run_from_right_to_left() -> None:
-    config = PLAIN.model_copy(update={"flip": 1.0})
+    config = PLAIN.model_copy(update={"flip_prob": 1.0})
     views = make_views(coordinates(60, 96), numbered(60, 96), coordinates(15, 24), config, STRIDE, generator(0))
     assert (views.images[:, 0].diff(dim=2) <= 1e-6).all()
     assert ((views.regions % 96).diff(dim=2) < 0).all()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clips4.data.benchmarks.registry import SEMANTIC
-from clips4.data.class_names import load_classes, load_templates
+from clips4.data.class_names import load_classes
 from clips4.errors import UserError
 from clips4.evaluation.protocols import (
     PROTOCOLS,
@@ -15,6 +15,7 @@ from clips4.evaluation.protocols import (
     set_truth,
     unknown_classes,
 )
+from clips4.models.teachers.prompts import load_templates
 from tests.data.benchmarks import miniatures
 
 

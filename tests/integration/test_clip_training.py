@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from clips4.config import Config, TeacherConfig, load_config
-from clips4.data.class_names import class_vectors, load_classes, load_templates
+from clips4.data.class_names import load_classes
 from clips4.errors import UserError
 from clips4.inference.jobs.segment import TeacherOptions, load_segmenter
 from clips4.inference.refine.maskclip import Refinement, confident_classes
 from clips4.inference.segmenter import Segmenter
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.teachers.base import load_teacher
+from clips4.models.teachers.prompts import class_vectors, load_templates
 from clips4.training.log import LOG, read_log
 from clips4.training.loop import train
 from clips4.utils.progress import NoProgress

@@ -6,11 +6,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from clips4.config import ExtensionConfig, ObjectiveConfig, SegmentConfig
+from clips4.data.label_maps import IGNORED
 from clips4.data.loader import draw_pixels
 from clips4.method.losses.contrastive import pixel_segment_contrast
 from clips4.method.objective import Terms, objective
 from clips4.method.prototypes import update_unknown
-from clips4.method.segments import IGNORED, cut_by_regions, flatten_pixels, pool, spherical_kmeans
+from clips4.method.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
 from tests.helpers import generator, unit
 from tests.reference import losses as reference_losses
 from tests.reference import prototypes as reference_prototypes

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clips4.data.label_maps import IGNORED
 from clips4.method.prototypes import (
     assign,
     assign_in_context,
@@ -14,7 +15,6 @@ from clips4.method.prototypes import (
     text_dimensions,
     update_unknown,
 )
-from clips4.method.segments import IGNORED
 from tests.helpers import generator, provable, rotation, seeds, unit
 from tests.reference import prototypes as reference
 from tests.reference import segments as reference_segments

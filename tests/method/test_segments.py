@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from torch import Tensor
 
+from clips4.data.label_maps import IGNORED
 from clips4.method.segments import (
-    IGNORED,
     cut_by_regions,
     flatten_pixels,
     grid_labels,

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from clips4.config import ExtensionConfig, ObjectiveConfig, SegmentConfig
+from clips4.data.label_maps import IGNORED
 from clips4.data.loader import draw_pixels
 from clips4.method.objective import objective
 from clips4.method.prototype_search import PrototypeSearch
 from clips4.method.prototypes import known_prototypes, update_unknown
-from clips4.method.segments import IGNORED
 from clips4.models.checkpoint import load_checkpoint
 from clips4.training.loop import train
 from clips4.utils import distributed

@@ -1,31 +1,19 @@
-"""Class names, prompt templates and their vectors.
+"""Class lists and their files.
 
 A class file holds one class per line: ``name`` or ``name: alias, alias``; ``#`` begins a comment. Where aliases are
 given they replace the name in the prompts (write the name among them to keep it).
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Protocol
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from clips4.errors import UserError
 
 ASSETS = resources.files("clips4").joinpath("assets")
-_PROMPTS_AT_ONCE = 8192
 UNKNOWN = "unknown"  # the answer for pixels nearest an unknown prototype; no class may bear it
-
-
-class TextEncoder(Protocol):
-    """The half of a Teacher that this file needs."""
-
-    def encode_text(self, prompts: Sequence[str]) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -119,44 +107,3 @@ def data_lines(path: str) -> list[str]:
 def imagenet_classes() -> list[str]:
     """The 1000 class names of ImageNet-1k in the classifier's order."""
     return data_lines("imagenet_classes.txt")
-
-
-def load_templates(name: str) -> list[str]:
-    """A set of prompt templates, each with one ``{}`` for the class name."""
-    known = sorted(path.name.removesuffix(".txt") for path in ASSETS.joinpath("templates").iterdir())
-    if name not in known:
-        raise UserError(f"unknown prompt templates {name!r}; there is {', '.join(known)}")
-    return data_lines(f"templates/{name}.txt")
-
-
-def class_vectors(teacher: TextEncoder, classes: ClassList, templates: Sequence[str]) -> Tensor:
-    """Prompt-ensembled text vector of each class: normalise each prompt's vector, mean, normalise.
-
-    Radford et al., ICML 2021, section 3.1.4.
-
-    Args:
-        teacher: what encodes prompts to unit rows.
-        classes: K classes; every word of a class is put in every template, all weigh the same.
-        templates: strings with one ``{}``.
-
-    Returns:
-        (K, D) unit rows.
-    """
-    prompts = [[template.format(word) for word in words for template in templates] for words in classes.words]
-    means: list[Tensor] = []
-    for some in _at_most(_PROMPTS_AT_ONCE, prompts):
-        vectors = F.normalize(teacher.encode_text([prompt for group in some for prompt in group]), dim=1)
-        means += [group.mean(0) for group in vectors.split([len(group) for group in some])]
-    return F.normalize(torch.stack(means), dim=1)
-
-
-def _at_most(limit: int, groups: Sequence[list[str]]) -> Iterator[list[list[str]]]:
-    """Groups in runs of some ``limit`` members together, so that a long list of classes needs bounded memory."""
-    run: list[list[str]] = []
-    for group in groups:
-        if run and sum(map(len, run)) + len(group) > limit:
-            yield run
-            run = []
-        run.append(group)
-    if run:
-        yield run

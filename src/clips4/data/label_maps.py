@@ -1,4 +1,4 @@
-"""Label maps: the value that is not scored, and reading them as they are stored. (No torch: scorers start fast.)"""
+"""Label maps: the values of ignored pixels, and label files as stored. No torch, so that scorers start fast."""
 
 from pathlib import Path
 
@@ -8,7 +8,8 @@ from PIL import Image
 
 from clips4.errors import UserError
 
-IGNORE = 255  # label value that leaves both intersection and union
+IGNORE = 255  # in label files: a pixel that is not scored
+IGNORED = -1  # in region and segment maps: a pixel that belongs to none
 
 _MODES = {"L": np.uint8, "P": np.uint8, "1": np.uint8, "I;16": np.uint16, "I": np.int32}
 

@@ -5,7 +5,7 @@ from a generator seeded by (seed, p). So neither the number of loader processes,
 changes what is trained on.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
 
-from clips4.config import DataConfig
+from clips4.config import Config, DataConfig
 from clips4.data.image_folder import load_training_image
-from clips4.data.image_source import decode_sample
+from clips4.data.image_source import ImageFiles, ImageShards, Source, decode_sample
+from clips4.data.label_maps import IGNORED
 from clips4.data.rng import ORDER, PIXELS, VIEW, seeded
 from clips4.data.shard_stream import read_forever
 from clips4.data.views import UnreadViews, Views, make_unread_views, make_views, warp_map
 from clips4.errors import UserError
-from clips4.method.segments import IGNORED
 from clips4.utils.images import RGB
 from clips4.utils.tensors import to_tensor
 
@@ -257,3 +257,35 @@ def batches(
     )
     for loaded in loader:
         yield collate([read_views(Item(*item), read) for item in loaded]) if read else loaded
+
+
+def training_batches(
+    source: Source,
+    skipped: Collection[int],
+    make_item: ItemMaker,
+    config: Config,
+    first_step: int,
+    rank: int,
+    world: int,
+    pin: bool,
+    read: MapReader | None = None,
+) -> Iterator[Batch]:
+    """The batches of a rank from a step on: ``train.accumulate`` for each step.
+
+    Args:
+        source: of the pictures.
+        skipped: numbers of those that cannot be used.
+        make_item: what is made of each.
+        config: of the run.
+        first_step: the step begun or gone on with.
+        rank, world: this rank's place among how many.
+        pin, read: see ``batches``.
+    """
+    batch, parts, workers = config.train.batch, config.train.accumulate, config.data.workers
+    if isinstance(source, ImageShards):
+        shards = ShardStream(source.shards, make_item, batch, first_step * parts, rank, world)
+        return batches(shards, None, batch, workers, pin, read)
+    assert isinstance(source, ImageFiles)
+    usable = [path for number, path in enumerate(source.paths) if number not in skipped]
+    places = Positions(range(first_step, config.train.steps), parts, batch, rank, world)
+    return batches(ViewStream(usable, make_item), places, batch, workers, pin, read)

@@ -11,10 +11,11 @@ from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import ClassList, load_classes
 from clips4.errors import UserError
 from clips4.evaluation.protocols import V1, known_classes
-from clips4.evaluation.record import markdown, percent, write_json
+from clips4.evaluation.record import write_json
 from clips4.evaluation.run import ManifestEntry, evaluate_by_language
 from clips4.models.checkpoint import checkpoint_folders
 from clips4.models.teachers.base import pinned
+from clips4.outputs.tables import markdown, percent
 from clips4.training.loop import train
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import find_images

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clips4.config import Config
-from clips4.data.class_names import ClassList, load_templates
+from clips4.data.class_names import ClassList
 from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.evaluation.metrics.confusion import Scores, SetScores, Tally, confusion_matrix, scores
 from clips4.evaluation.protocols import Background, Protocol
@@ -19,6 +19,7 @@ from clips4.method.prototype_search import PrototypeSearch
 from clips4.method.prototypes import known_prototypes
 from clips4.models.teachers.base import Teacher
 from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.prompts import load_templates
 from clips4.models.teachers.text_cache import cached_class_vectors
 from clips4.regions.cache import RegionCache
 from clips4.training.precompute import image_segments

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clips4.config import Config
 from clips4.data.benchmarks.davis import load_davis
 from clips4.data.benchmarks.registry import semantic_spec
-from clips4.data.class_names import ClassList, load_classes, load_templates
+from clips4.data.class_names import ClassList, load_classes
 from clips4.data.segmentation_dataset import LabelledFolder
 from clips4.errors import UserError
 from clips4.evaluation.knn import RetrievalRecipe, score_retrieval
@@ -39,6 +39,7 @@ from clips4.inference.segmenter import Segmenter
 from clips4.inference.video.label_propagation import Recipe
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.teachers.base import Teacher, load_teacher
+from clips4.models.teachers.prompts import load_templates
 from clips4.models.teachers.text_cache import cached_class_vectors
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB, find_images

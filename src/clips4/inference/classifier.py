@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 
 from clips4.config import TeacherConfig
-from clips4.data.class_names import ClassList, load_classes, load_templates
+from clips4.data.class_names import ClassList, load_classes
 from clips4.errors import UserError
 from clips4.method.prototypes import known_prototypes
 from clips4.models.checkpoint import Prototypes
 from clips4.models.teachers.base import Teacher, load_teacher
+from clips4.models.teachers.prompts import load_templates
 from clips4.models.teachers.text_cache import cached_class_vectors
 
 Classes = str | Path | Sequence[str] | ClassList

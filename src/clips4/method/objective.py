@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from clips4.config import ExtensionConfig, ObjectiveConfig, SegmentConfig
+from clips4.data.label_maps import IGNORED
 from clips4.data.views import VIEWS
 from clips4.method.losses.contrastive import pixel_segment_contrast
 from clips4.method.losses.embedding_consistency import embedding_consistency
 from clips4.method.losses.maskclip_plus import maskclip_plus
 from clips4.method.losses.semantic_consistency import semantic_consistency
 from clips4.method.prototypes import assign, assign_in_context
-from clips4.method.segments import IGNORED, cut_by_regions, flatten_pixels, pool, spherical_kmeans
+from clips4.method.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
 from clips4.utils import distributed
 
 PAPER = ExtensionConfig()  # nothing beyond the paper

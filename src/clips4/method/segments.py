@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-IGNORED = -1  # label of pixels that belong to no segment
+from clips4.data.label_maps import IGNORED
 
 
 class Segments(NamedTuple):

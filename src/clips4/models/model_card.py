@@ -6,7 +6,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from clips4.evaluation.record import markdown
+from clips4.outputs.tables import markdown
 from clips4.utils.atomic_io import write_atomically
 
 _PAGE = resources.files("clips4").joinpath("assets/model_card.md")

@@ -12,11 +12,10 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from clips4.config import Config
-from clips4.data.class_names import ClassList, load_templates
-from clips4.data.feed import training_batches
+from clips4.data.class_names import ClassList
 from clips4.data.image_folder import Skipped
 from clips4.data.image_source import open_source
-from clips4.data.loader import ItemMaker
+from clips4.data.loader import ItemMaker, training_batches
 from clips4.data.rng import STEP, seeded
 from clips4.errors import UserError
 from clips4.method.objective import Terms, objective
@@ -24,6 +23,7 @@ from clips4.method.prototypes import update_unknown
 from clips4.models.checkpoint import Prototypes, checkpoint_folders, clear_leftovers, load_checkpoint
 from clips4.models.student import Embedder, build_student
 from clips4.models.teachers.base import load_teacher, pinned
+from clips4.models.teachers.prompts import load_templates
 from clips4.models.teachers.text_cache import cached_class_vectors
 from clips4.regions.cache import RegionCache
 from clips4.training.log import LOG, RunLog

@@ -11,8 +11,9 @@ from clips4.data.class_names import load_classes
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabelledFolder, value_table
 from clips4.evaluation.metrics.confusion import Tally, confusion_matrix, scores
-from clips4.evaluation.record import describe_scores, image_records, markdown, provenance
+from clips4.evaluation.record import describe_scores, image_records, provenance
 from clips4.evaluation.report.plots import plot_confusion, plot_embedding, plot_worst_images, side_by_side
+from clips4.outputs.tables import markdown
 from clips4.utils.images import RGB
 from tests.helpers import unit, write_images
 

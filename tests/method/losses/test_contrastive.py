@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from clips4.data.label_maps import IGNORED
 from clips4.method.losses.contrastive import pixel_segment_contrast
 from clips4.method.losses.reduction import Reduction
-from clips4.method.segments import IGNORED
 from tests.helpers import generator, provable, rotation, same_gradients, seeds, unit
 from tests.reference import losses as reference
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from torch import Tensor
 
 from clips4.config import ObjectiveConfig, SegmentConfig
+from clips4.data.label_maps import IGNORED
 from clips4.method.losses.maskclip_plus import TEACHER_TEMPERATURE, maskclip_plus, pseudo_label_loss, pseudo_labels
 from clips4.method.objective import Terms, objective
-from clips4.method.segments import IGNORED
 from tests.helpers import provable, same_gradients, seeds, unit
 
 TAU = 0.1

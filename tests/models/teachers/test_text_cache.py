@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from clips4.data.class_names import ClassList, class_vectors, load_classes
+from clips4.data.class_names import ClassList, load_classes
+from clips4.models.teachers.prompts import class_vectors
 from clips4.models.teachers.text_cache import cached_class_vectors
 from tests.helpers import FakeTeacher, unit
 

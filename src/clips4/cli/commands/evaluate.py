@@ -162,7 +162,8 @@ def _words(text: str) -> list[str]:
 
 
 def _say(record: dict[str, Any], columns: dict[str, str], json_file: Path | None) -> None:
-    from clips4.evaluation.record import markdown, write_json
+    from clips4.evaluation.record import write_json
+    from clips4.outputs.tables import markdown
 
     rows = {row["row"]: row for row in record["rows"]}
     typer.echo(markdown(rows, columns))

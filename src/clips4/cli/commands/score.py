@@ -43,7 +43,8 @@ def semantic(
     from clips4.data.class_names import load_classes
     from clips4.evaluation.predictions import folder_truth, score_semantic
     from clips4.evaluation.protocols import SCORE_SEMANTIC, class_file_hash, set_truth
-    from clips4.evaluation.record import describe_semantic, markdown, provenance, write_json
+    from clips4.evaluation.record import describe_semantic, provenance, write_json
+    from clips4.outputs.tables import markdown
 
     if (classes is None) == (dataset is None):
         raise UserError("give --classes (for a folder of label PNGs) or --dataset (for a set), one of the two")
@@ -84,7 +85,8 @@ def tracking(
     from clips4.cli.bars import bars
     from clips4.evaluation.predictions import score_tracking
     from clips4.evaluation.protocols import SCORE_TRACKING
-    from clips4.evaluation.record import describe_tracking_report, percent, provenance, write_json
+    from clips4.evaluation.record import describe_tracking_report, provenance, write_json
+    from clips4.outputs.tables import percent
 
     if rules not in (None, "davis16", "davis17"):
         raise UserError(f"--rules {rules!r}: give davis16 or davis17")

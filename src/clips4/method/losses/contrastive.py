@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clips4.data.label_maps import IGNORED
 from clips4.method.losses.reduction import Reduction
-from clips4.method.segments import IGNORED
 
 _MATRICES = 4  # of size P x S that a block holds at once: logits, those of S+, the mask, a temporary
 

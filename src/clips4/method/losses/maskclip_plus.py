@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clips4.method.segments import IGNORED
+from clips4.data.label_maps import IGNORED
 
 TEACHER_TEMPERATURE = 0.01  # CLIP's trained one
 
