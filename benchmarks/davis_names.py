@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clips4.cli.bars import bars
+from clips4.cli.console import progress_bars
 from clips4.config import load_config
 from clips4.data.benchmarks.davis import load_davis
 from clips4.data.class_names import load_classes
@@ -51,7 +51,7 @@ def main() -> None:
     config, classes = load_config(arguments.preset, arguments.set), load_classes("davis16-names")
     videos, objects = load_davis(arguments.data), object_names(classes)
     started = time.perf_counter()
-    with bars() as progress:
+    with progress_bars() as progress:
         frames = [frame for video in videos for frame in video.frames[:: arguments.every]]
         train(frames, classes, config, arguments.out, bool(checkpoint_folders(arguments.out)), progress=progress)
         minutes = (time.perf_counter() - started) / 60

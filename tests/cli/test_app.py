@@ -1,4 +1,4 @@
-"""The commands as a user types them, in their own processes where exit codes and streams matter."""
+"""Commands as a user types them, in their own processes where exit codes and streams matter."""
 
 import json
 import subprocess
@@ -26,51 +26,51 @@ Fails = Callable[..., str]
 
 @pytest.fixture
 def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fails:
-    """Runs a command that has to fail by the user's fault, in this process; gives the one line that it says."""
+    """Run in this process a command that must fail with a user error; return its one-line message."""
 
     def run(*arguments: str | Path) -> str:
         monkeypatch.setattr(sys, "argv", ["clips4", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
             main()
-        said = capsys.readouterr()
-        assert stopped.value.code == 2, said
-        told = ("skipped: ", "teacher's maps ")
-        lines = [line for line in said.err.splitlines() if not line.startswith(told)]
-        assert len(lines) == 1, said
+        captured = capsys.readouterr()
+        assert stopped.value.code == 2, captured
+        notes = ("skipped: ", "teacher's maps ")
+        lines = [line for line in captured.err.splitlines() if not line.startswith(notes)]
+        assert len(lines) == 1, captured
         assert lines[0].startswith("clips4: ")
         return lines[0]
 
     return run
 
 
-def test_help_shows_every_command_and_each_has_an_example() -> None:
+def test_help_lists_commands_with_examples() -> None:
     text = clips4("--help").stdout
     for command in ("demo", "train", "segment", "regions", "doctor"):
         assert command in text
         assert f"clips4 {command}" in clips4(command, "--help").stdout
 
 
-def test_version() -> None:
+def test_version_option_prints_version() -> None:
     from clips4 import __version__
 
     assert clips4("--version").stdout == f"clips4 {__version__}\n"
 
 
-def test_doctor_speaks_to_people_and_machines() -> None:
+def test_doctor_prints_text_or_json() -> None:
     report = json.loads(clips4("doctor", "--json").stdout)
     assert report["packages"]["torch"]
     assert report["missing"] == {}
     assert "Nothing is missing" in clips4("doctor").stdout
 
 
-def test_train_and_segment_with_broken_and_odd_pictures_among_good_ones(tmp_path: Path) -> None:
+def test_train_and_segment_mixed_folder_skips_broken_images(tmp_path: Path) -> None:
     folder = tmp_path / "mixed"
     odd, broken = write_odd_pictures(folder), write_broken_pictures(folder)
     (folder / "notes.txt").write_text("not looked at")
 
     trained = clips4("train", folder, "--classes", "cat,cup", "--out", tmp_path / "run", "--device", "cpu", *SETTINGS)
     assert trained.returncode == 0, trained.stderr
-    assert "Trained on 4 pictures (4 skipped), 2 steps" in trained.stdout
+    assert "Trained on 4 images (4 skipped), 2 steps" in trained.stdout
     for path in (*broken.values(), odd["dot.png"]):
         assert f"skipped: {path}: " in trained.stderr
 
@@ -93,7 +93,7 @@ def test_train_and_segment_with_broken_and_odd_pictures_among_good_ones(tmp_path
     assert not list(out.rglob("*.part")), "no half-written files stay"
 
 
-def test_segment_by_a_teacher_alone(tmp_path: Path) -> None:
+def test_segment_teacher_only_writes_png(tmp_path: Path) -> None:
     photograph().save(tmp_path / "a.png")
     command = (
         "segment",
@@ -110,7 +110,7 @@ def test_segment_by_a_teacher_alone(tmp_path: Path) -> None:
     assert set(np.unique(np.array(Image.open(tmp_path / "o/a.png")))) <= {0, 1}
 
 
-def test_wrong_names_and_places_are_one_line(fails: Fails, tmp_path: Path, images: Path, tiny_run: Path) -> None:
+def test_user_error_prints_one_line(fails: Fails, tmp_path: Path, images: Path, tiny_run: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     run = ("--out", tmp_path / "run")
@@ -146,13 +146,13 @@ def test_wrong_names_and_places_are_one_line(fails: Fails, tmp_path: Path, image
     assert not (tmp_path / "out").exists()
 
 
-def test_regions_with_broken_and_odd_pictures_among_good_ones(tmp_path: Path) -> None:
+def test_regions_mixed_folder_skips_broken_images(tmp_path: Path) -> None:
     folder = tmp_path / "mixed"
     odd, broken = write_odd_pictures(folder), write_broken_pictures(folder)
     options = ("--method", "gradient-ucm", "--count", "5", "--workers", "2", "--out", tmp_path / "out")
     done = clips4("regions", folder, *options, "--save", "png,overlay,page")
     assert done.returncode == 0, done.stderr
-    assert "Regions of 5 pictures (3 skipped)" in done.stdout
+    assert "Regions of 5 images (3 skipped)" in done.stdout
     for path in broken.values():
         assert f"skipped: {path}: " in done.stderr
     for path in odd.values():
@@ -163,7 +163,7 @@ def test_regions_with_broken_and_odd_pictures_among_good_ones(tmp_path: Path) ->
     assert not list((tmp_path / "out").glob(".*"))
 
 
-def test_regions_tells_what_is_wrong(fails: Fails, tmp_path: Path, images: Path) -> None:
+def test_regions_bad_options_print_one_line(fails: Fails, tmp_path: Path, images: Path) -> None:
     out = ("--out", tmp_path / "out")
     assert "regions.method = 'watershed'" in fails("regions", images, "--method", "watershed", *out)
     assert "give their folder with --edges" in fails("regions", images, "--method", "edges-ucm", *out)
@@ -174,10 +174,10 @@ def test_regions_tells_what_is_wrong(fails: Fails, tmp_path: Path, images: Path)
     assert "makes none" in fails("regions", images, "--save", "page", *out)
     assert not (tmp_path / "out").exists()
     edges = ("--method", "edges-ucm", "--edges", tmp_path)
-    assert "none of 3 pictures could be used" in fails("regions", images, *edges, *out)
+    assert "none of 3 images could be used" in fails("regions", images, *edges, *out)
 
 
-def test_nothing_but_broken_pictures_is_an_error(fails: Fails, tmp_path: Path, tiny_run: Path) -> None:
+def test_only_broken_images_fails(fails: Fails, tmp_path: Path, tiny_run: Path) -> None:
     write_broken_pictures(tmp_path / "broken")
     line = fails("train", tmp_path / "broken", "--classes", "cat", "--out", tmp_path / "run")
     assert "none of 3 pictures can be used" in line
@@ -185,12 +185,12 @@ def test_nothing_but_broken_pictures_is_an_error(fails: Fails, tmp_path: Path, t
     assert "none of 3 pictures could be read" in line
 
 
-def test_a_missing_option_is_told_with_exit_code_2(images: Path) -> None:
+def test_missing_option_exits_with_2(images: Path) -> None:
     result = clips4("train", images)
     assert result.returncode == 2
     assert "--classes" in result.stderr
 
 
-def test_debug_shows_where_it_went_wrong(tmp_path: Path) -> None:
+def test_debug_flag_shows_traceback(tmp_path: Path) -> None:
     result = clips4("--debug", "train", tmp_path / "nowhere", "--classes", "cat", "--out", tmp_path / "run")
     assert "Traceback" in result.stderr

@@ -1,4 +1,4 @@
-"""The demo, with a small network and few steps."""
+"""`clips4 demo`, with a small network and few steps."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from clips4.utils.progress import NoProgress
 from tests.conftest import TINY
 
 
-def test_the_sample_photographs_are_there_and_can_be_read() -> None:
+def test_sample_photographs_all_load() -> None:
     paths = sample_photographs()
     assert len(paths) >= 10
     assert {"chelsea.png", "coffee.png", "rocket.jpg", "astronaut.png", "china.jpg", "flower.jpg"} <= {
@@ -23,18 +23,18 @@ def test_the_sample_photographs_are_there_and_can_be_read() -> None:
         assert min(load_rgb(path).shape[:2]) >= 300
 
 
-def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sample_photographs_missing_package_gives_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clips4.cli.demo.find_spec", lambda _: None)
     with pytest.raises(UserError, match="pip install"):
         sample_photographs()
 
 
-def test_the_preset_leaves_objects_unnamed_for_unknown_classes_to_find() -> None:
+def test_demo_preset_leaves_some_objects_unnamed() -> None:
     assert load_config("demo").prototypes.unknown > 0
     assert not {"table", "coin", "flag"} & set(load_classes("demo").names)
 
 
-def test_demo_trains_and_writes_a_page_and_a_second_call_only_shows(tmp_path: Path) -> None:
+def test_run_demo_twice_trains_once(tmp_path: Path) -> None:
     page = run_demo(tmp_path / "demo", TINY, "cpu", NoProgress())
     assert page == tmp_path / "demo" / PAGE
     text = page.read_text("utf-8")

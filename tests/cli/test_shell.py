@@ -1,4 +1,4 @@
-"""Habits of every command: flags anywhere, lists, patterns, silence, colours, exit codes, no traceback."""
+"""Behavior shared by all commands: global flags, path lists and patterns, --quiet, colors, exit codes, errors."""
 
 import io
 import json
@@ -15,31 +15,35 @@ import pytest
 import typer
 
 from clips4.cli.arguments import expand_paths
-from clips4.cli.shell import describe, global_flags_first, run
+from clips4.cli.shell import describe_error, global_flags_first, run
 from clips4.errors import UserError
 from tests.cli.test_app import SETTINGS, clips4
 
 
-def test_global_flags_stand_anywhere_but_after_two_dashes() -> None:
+def test_global_flags_first_anywhere_but_after_two_dashes() -> None:
     assert global_flags_first(["train", "a", "-q", "--debug"]) == ["-q", "--debug", "train", "a"]
     assert global_flags_first(["--quiet", "train", "--quiet"]) == ["--quiet", "train"]
     assert global_flags_first(["train", "--", "--quiet"]) == ["train", "--", "--quiet"]
 
 
 @pytest.mark.parametrize(
-    ("error", "words", "code"),
+    ("error", "message", "code"),
     [
-        (UserError("the words"), "the words", 2),
+        (UserError("the message"), "the message", 2),
         (typer.BadParameter("not a number"), "Invalid value: not a number; see clips4 --help", 2),
         (typer.Abort(), "stopped", 130),
-        (PermissionError(13, "Permission denied", "/root/x"), "/root/x: Permission denied; give another place", 2),
+        (
+            PermissionError(13, "Permission denied", "/root/x"),
+            "/root/x: Permission denied; fix this path",
+            2,
+        ),
         (MemoryError(), "out of memory", 2),
-        (TypeError("two\nlines"), "error of the program: TypeError: two lines; the same with --debug says where", 1),
+        (TypeError("two\nlines"), "internal error: TypeError: two lines; add --debug for a traceback", 1),
     ],
 )
-def test_every_error_is_one_line_and_a_code(error: Exception, words: str, code: int) -> None:
-    line, found = describe(error)
-    assert line.startswith(words)
+def test_describe_error_gives_one_line_and_code(error: Exception, message: str, code: int) -> None:
+    line, found = describe_error(error)
+    assert line.startswith(message)
     assert "\n" not in line
     assert found == code
 
@@ -58,12 +62,12 @@ def application(action: object) -> typer.Typer:
     return app
 
 
-def test_an_error_of_the_program_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_internal_error_prints_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     app = application(ZeroDivisionError("by zero"))
     assert run(app, ["act"]) == 1
-    said = capsys.readouterr()
-    assert said.err.count("\n") == 1
-    assert "Traceback" not in said.err
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
     with pytest.raises(ZeroDivisionError):
         run(app, ["act", "--debug"])
 
@@ -71,12 +75,12 @@ def test_an_error_of_the_program_is_told_without_a_traceback(capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("action", "code"), [(None, 0), (typer.Exit(1), 1), (UserError("x"), 2), (KeyboardInterrupt(), 130)]
 )
-def test_exit_codes(action: BaseException | None, code: int) -> None:
+def test_run_returns_exit_code(action: BaseException | None, code: int) -> None:
     assert run(application(action), ["act"]) == code
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["train", "photos"], "Missing option '--classes'; see clips4 train --help"),
         (["train"], "Missing argument 'images'; see clips4 train --help"),
@@ -85,16 +89,16 @@ def test_exit_codes(action: BaseException | None, code: int) -> None:
         (["regions", "photos", "--count", "many"], "Invalid value for '--count'"),
     ],
 )
-def test_wrong_usage_is_one_line(arguments: list[str], words: str) -> None:
+def test_usage_error_prints_one_line(arguments: list[str], message: str) -> None:
     done = clips4(*arguments)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("clips4: ")
-    assert words in done.stderr
+    assert message in done.stderr
 
 
 def commands() -> list[list[str]]:
-    """Every command and command of a command, as words."""
+    """Every command and subcommand, as words."""
     from clips4.cli.app import app
 
     found = []
@@ -111,7 +115,7 @@ def commands() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_every_commands_help_has_an_example_that_parses(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_example_parses(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     from clips4.cli.app import app
     from tests.command_lines import check_command_line
 
@@ -127,20 +131,20 @@ def test_every_commands_help_has_an_example_that_parses(words: list[str], capsys
         check_command_line(re.sub(r"\(.*\)$", "", example.strip()))
 
 
-def test_paths_from_the_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def given(text: str) -> list[Path] | None:
+def test_expand_paths_dash_reads_stdin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def paths_from(text: str) -> list[Path] | None:
         monkeypatch.setattr(sys, "stdin", io.StringIO(text))
         return expand_paths([Path("run"), Path("-")])
 
-    assert given("a.jpg\nb c.jpg\n\n") == [Path("run"), Path("a.jpg"), Path("b c.jpg")]
-    assert given("a\nb.jpg\0c.jpg\0") == [Path("run"), Path("a\nb.jpg"), Path("c.jpg")]
+    assert paths_from("a.jpg\nb c.jpg\n\n") == [Path("run"), Path("a.jpg"), Path("b c.jpg")]
+    assert paths_from("a\nb.jpg\0c.jpg\0") == [Path("run"), Path("a\nb.jpg"), Path("c.jpg")]
     with pytest.raises(UserError, match="standard input: empty"):
-        given("\n")
+        paths_from("\n")
     with pytest.raises(UserError, match="given twice"):
         expand_paths([Path("-"), Path("-")])
 
 
-def test_patterns_that_no_shell_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expand_paths_pattern_gives_sorted_matches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("b.jpg", "a.jpg", "deep/er/c.jpg", "[x].jpg", "notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -148,14 +152,14 @@ def test_patterns_that_no_shell_expanded(tmp_path: Path, monkeypatch: pytest.Mon
     assert expand_paths([Path("?.jpg")]) == [Path("a.jpg"), Path("b.jpg")]
     assert Path("deep/er/c.jpg") in (expand_paths([Path("**/*.jpg")]) or [])
     assert expand_paths([tmp_path / "b*"]) == [tmp_path / "b.jpg"]
-    assert expand_paths([Path("[x].jpg")]) == [Path("[x].jpg")], "a file of that name is that file"
+    assert expand_paths([Path("[x].jpg")]) == [Path("[x].jpg")], "an existing file is not a pattern"
     assert expand_paths([Path("{000..099}.tar"), Path("nowhere.jpg")]) == [Path("{000..099}.tar"), Path("nowhere.jpg")]
     with pytest.raises(UserError, match=r"\*\.png: matches no file"):
         expand_paths([Path("*.png")])
 
 
-def test_what_became_of_pictures_for_machines(images: Path, tiny_run: Path, tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+def test_json_option_lists_done_and_skipped(images: Path, tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"not an image")
     chosen = [str(sorted(images.iterdir())[0]), str(tmp_path / "broken.png")]
     out = str(tmp_path / "out")
     for command in (["segment", str(tiny_run), *chosen], ["regions", *chosen, "--count", "6"]):
@@ -167,7 +171,7 @@ def test_what_became_of_pictures_for_machines(images: Path, tiny_run: Path, tmp_
         assert record["out"] == out
 
 
-def test_quiet_and_json(images: Path, tmp_path: Path) -> None:
+def test_quiet_json_prints_only_json(images: Path, tmp_path: Path) -> None:
     options = ("--classes", "cat", "--device", "cpu", *SETTINGS, "--set", "train.steps=1", "--json", "--quiet")
     (tmp_path / "more").mkdir()
     (tmp_path / "more/broken.png").touch()
@@ -184,23 +188,23 @@ def test_quiet_and_json(images: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "o").glob("photo?.png"))) == 2
 
 
-def test_colours_and_cursor_codes_are_for_terminals() -> None:
+def test_help_colors_only_on_terminals() -> None:
     assert "\x1b" not in clips4("--help").stdout
-    coloured = on_a_terminal({"TERM": "xterm-256color"})
-    assert re.search(r"\x1b\[[0-9;]*3[0-9]m", coloured), "the test sees a terminal's colours where they are wanted"
-    plain = on_a_terminal({"TERM": "xterm-256color", "NO_COLOR": "1"})
+    colored = help_on_terminal({"TERM": "xterm-256color"})
+    assert re.search(r"\x1b\[[0-9;]*3[0-9]m", colored), "the test itself can see colors"
+    plain = help_on_terminal({"TERM": "xterm-256color", "NO_COLOR": "1"})
     assert "segment" in plain
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", plain)
 
 
-def on_a_terminal(environment: dict[str, str]) -> str:
-    """What ``clips4 --help`` writes to a terminal."""
+def help_on_terminal(environment: dict[str, str]) -> str:
+    """The output of ``clips4 --help`` on a terminal."""
     ours, theirs = pty.openpty()
     kept = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR", "TERM")}
     command = [sys.executable, "-m", "clips4", "--help"]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=kept | environment)
     os.close(theirs)
-    said, deadline = b"", time.monotonic() + 60
+    output, deadline = b"", time.monotonic() + 60
     while time.monotonic() < deadline:
         if select.select([ours], [], [], 0.2)[0]:
             try:
@@ -209,13 +213,13 @@ def on_a_terminal(environment: dict[str, str]) -> str:
                 break
             if not part:
                 break
-            said += part
+            output += part
     process.wait(60)
     os.close(ours)
-    return said.decode()
+    return output.decode()
 
 
-def test_a_reader_that_goes_away_gets_no_traceback() -> None:
+def test_closed_pipe_prints_no_traceback() -> None:
     done = subprocess.run(
         f"{sys.executable} -m clips4 doctor --json | head -c 5", shell=True, capture_output=True, text=True, check=False
     )
@@ -223,14 +227,14 @@ def test_a_reader_that_goes_away_gets_no_traceback() -> None:
     assert "BrokenPipe" not in done.stderr
 
 
-def test_completion_knows_the_commands() -> None:
+def test_completion_completes_commands() -> None:
     environment = {**os.environ, "_CLIPS4_COMPLETE": "complete_bash", "COMP_WORDS": "clips4 ev", "COMP_CWORD": "1"}
     command = [sys.executable, "-m", "clips4"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["evaluate"]
 
 
-def test_importing_clips4_and_asking_for_help_import_nothing_heavy() -> None:
+def test_import_and_help_load_nothing_heavy() -> None:
     """Counted, not timed; times are printed by benchmarks/import_time.py."""
     code = "import torch, sys; before = set(sys.modules); import clips4; print(*set(sys.modules) - before)"
     added = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

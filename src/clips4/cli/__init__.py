@@ -1,1 +1,1 @@
-"""Parse, call, print; no computation."""
+"""The command line: parse, call, print. Nothing is computed here."""

@@ -1,29 +1,36 @@
-"""Pictures as a shell gives them: lists on the standard input, and patterns that no shell has expanded."""
+"""Arguments and options that several commands share; paths as a shell passes them."""
 
 import glob
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from clips4.errors import UserError
 
 STDIN = "-"
 
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
 
 def expand_paths(paths: list[Path] | None) -> list[Path] | None:
-    """A callback of path arguments.
+    """A callback for path arguments.
 
-    ``-`` stands for the paths on the standard input, one a line, or ended by NUL as ``find -print0`` writes them. A
-    pattern with ``*``, ``?`` or ``[`` that is no file itself stands for what it matches, ``**`` through all folders,
-    sorted. Everything else stays as it is, numbered tar shards (``{000..099}.tar``) too.
+    ``-`` stands for the paths on standard input, one per line, or NUL-separated as ``find -print0`` writes them. A
+    pattern with ``*``, ``?`` or ``[`` that is not itself a file stands for its matches, sorted; ``**`` matches any
+    number of folders. Everything else is passed on, numbered tar shards (``{000..099}.tar``) included.
 
     Raises:
-        UserError: a pattern that matches nothing, an empty list, or ``-`` twice.
+        UserError: a pattern without a match, an empty list, or ``-`` given twice.
     """
     if paths is None:
         return None
     if sum(str(path) == STDIN for path in paths) > 1:
-        raise UserError("'-' is given twice; the standard input holds one list")
+        raise UserError("'-' is given twice; standard input holds only one list")
     return [each for path in paths for each in _expand(path)]
 
 
@@ -34,21 +41,19 @@ def _expand(path: Path) -> Iterable[Path]:
         return [path]
     found = sorted(glob.glob(str(path.expanduser()), recursive=True))  # noqa: PTH207  # absolute patterns too
     if not found:
-        raise UserError(f"{path}: matches no file; look at the pattern, and quote it so that the shell leaves it alone")
+        raise UserError(f"{path}: matches no file; check the pattern")
     return map(Path, found)
 
 
 def _read_stdin() -> list[Path]:
     if sys.stdin.isatty():
-        raise UserError(
-            "'-' takes paths from the standard input; pipe them in: find photos -name '*.jpg' | clips4 ... -"
-        )
+        raise UserError("'-' reads paths from standard input; pipe them in: find photos -name '*.jpg' | clips4 ... -")
     try:
         text = sys.stdin.read()
     except UnicodeDecodeError:
-        raise UserError("standard input: not UTF-8; give paths, one a line")
+        raise UserError("standard input: not UTF-8; give paths, one per line")
     lines = text.split("\0") if "\0" in text else text.splitlines()
     paths = [Path(line) for line in lines if line.strip()]
     if not paths:
-        raise UserError("standard input: empty; give paths, one a line")
+        raise UserError("standard input: empty; give paths, one per line")
     return paths

@@ -1,7 +1,7 @@
-"""What commands say, and when they hold their tongue.
+"""What commands print, and what ``--quiet`` leaves out.
 
-Answers (tables, JSON, versions) go to the standard output always. Summaries go there too, remarks and progress bars to
-the error stream; ``--quiet`` leaves these three out. Errors are always told.
+Results (tables, JSON, versions) always go to standard output. Summaries go there too; notes and progress bars go to
+standard error. ``--quiet`` leaves out summaries, notes and bars, never errors.
 """
 
 import json
@@ -13,16 +13,19 @@ from typing import Protocol
 import typer
 
 from clips4.cli.shell import QUIET
+from clips4.utils.progress import ProgressBars
 
 
-class _Worked(Protocol):
-    """What became of pictures: those worked on, and those left out with the reason."""
-
-    @property
-    def done(self) -> Sequence[Path]: ...
+class Outcome(Protocol):
+    """What a job did with each image."""
 
     @property
-    def skipped(self) -> Sequence[tuple[Path, str]]: ...
+    def done(self) -> Sequence[Path]:
+        """Images that were processed."""
+
+    @property
+    def skipped(self) -> Sequence[tuple[Path, str]]:
+        """Images that were skipped, each with the reason."""
 
 
 def is_quiet() -> bool:
@@ -30,23 +33,30 @@ def is_quiet() -> bool:
     return bool(os.environ.get(QUIET))
 
 
-def summarise(text: str, record: Mapping[str, object] | None = None, as_json: bool = False) -> None:
-    """The last word of a command: a sentence for people, or with ``--json`` a record for machines, quiet or not."""
+def progress_bars() -> ProgressBars:
+    """Progress bars on standard error, drawn only on a terminal and without ``--quiet``."""
+    from rich.console import Console
+
+    return ProgressBars(Console(stderr=True, quiet=is_quiet()))
+
+
+def print_summary(text: str, record: Mapping[str, object] | None = None, as_json: bool = False) -> None:
+    """Print the last line of a command: ``text``, or with ``as_json`` the record, which ``--quiet`` does not hide."""
     if as_json:
         typer.echo(json.dumps(record, indent=2, default=str))
     elif not is_quiet():
         typer.echo(text)
 
 
-def listed(outcome: "_Worked") -> dict[str, object]:
-    """What became of pictures, as a record."""
+def print_note(text: str) -> None:
+    """Print one line to standard error."""
+    if not is_quiet():
+        typer.echo(text, err=True)
+
+
+def outcome_record(outcome: Outcome) -> dict[str, object]:
+    """The outcome of a job as a record for ``--json``."""
     return {
         "done": [str(path) for path in outcome.done],
         "skipped": {str(path): reason for path, reason in outcome.skipped},
     }
-
-
-def remark(text: str) -> None:
-    """A line beside the answer, to the error stream."""
-    if not is_quiet():
-        typer.echo(text, err=True)

@@ -1,16 +1,18 @@
-"""The demo: train on photographs inside scikit-image, scikit-learn and matplotlib, and show what came of it."""
+"""`clips4 demo`: train on the photographs of scikit-image, scikit-learn and matplotlib, and write a report."""
 
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from clips4.config import load_config
-from clips4.data.class_names import load_classes
+import typer
+
+from clips4.cli.arguments import Device, Overrides
+from clips4.cli.console import print_summary, progress_bars
 from clips4.errors import UserError
-from clips4.evaluation.report.page import write_report
-from clips4.models.checkpoint import checkpoint_folders
-from clips4.training.loop import train
-from clips4.utils.progress import ProgressReporter
+
+if TYPE_CHECKING:
+    from clips4.utils.progress import ProgressReporter
 
 PAGE = "index.html"
 
@@ -30,11 +32,22 @@ _PHOTOGRAPHS = {
 }
 
 
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run and its report.")] = Path("runs/demo"),
+    overrides: Overrides = None,
+    device: Device = "auto",
+) -> None:
+    """Train on sample photographs, offline, and write an HTML report of what was learned."""
+    with progress_bars() as progress:
+        page = run_demo(out, overrides or [], device, progress)
+    print_summary(f"Open {page} in a browser.")
+
+
 def sample_photographs() -> list[Path]:
     """The sample photographs, as files inside the installed packages.
 
     Raises:
-        UserError: a package or a picture is missing.
+        UserError: a package or a photograph is missing.
     """
     paths = []
     for package, names in _PHOTOGRAPHS.items():
@@ -43,18 +56,24 @@ def sample_photographs() -> list[Path]:
         paths += [Path(str(files(package).joinpath(name))) for name in names]
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        raise UserError(f"{missing[0]}: this sample photograph is not in the installed package; reinstall it")
+        raise UserError(f"{missing[0]}: this sample photograph is missing from its package; reinstall the package")
     return paths
 
 
-def run_demo(out: Path, overrides: list[str], device: str, progress: ProgressReporter) -> Path:
-    """Train by the preset "demo" on the sample photographs and write the page.
+def run_demo(out: Path, overrides: list[str], device: str, progress: "ProgressReporter") -> Path:
+    """Train with the preset "demo" on the sample photographs and write the report.
 
-    A run that stands in ``out`` already is gone on with, or only shown where it is complete.
+    An unfinished run in ``out`` is resumed; for a complete one only the report is written.
 
     Returns:
-        The path of the page.
+        The path of the report.
     """
+    from clips4.config import load_config
+    from clips4.data.class_names import load_classes
+    from clips4.evaluation.report.page import write_report
+    from clips4.models.checkpoint import checkpoint_folders
+    from clips4.training.loop import train
+
     config = load_config("demo", overrides)
     photographs, classes = sample_photographs(), load_classes("demo")
     train(photographs, classes, config, out, bool(checkpoint_folders(out)), device, progress)

@@ -1,7 +1,7 @@
-"""What holds for every command: global flags anywhere, exit codes, one line for what went wrong.
+"""Behavior shared by all commands: global flags anywhere on the line, exit codes, one-line errors.
 
-Exit codes: 0 done; 1 done and something is amiss (``doctor``), or an error of the program; 2 what the user can mend;
-130 stopped by Ctrl-C.
+Exit codes: 0 success; 1 success with a problem found (``doctor``), or an internal error; 2 an error that the user can
+fix; 130 stopped by Ctrl-C.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Any
 
 from clips4.errors import UserError
 
-QUIET = "CLIPS4_QUIET"  # in the environment, so that processes which a command starts hold their tongue too
+QUIET = "CLIPS4_QUIET"  # an environment variable, so that child processes are quiet too
 _GLOBAL = ("--debug", "--quiet", "-q")
 
 
@@ -21,8 +21,8 @@ def run(app: Callable[..., Any], arguments: Sequence[str]) -> int:
     """Run a typer application.
 
     Args:
-        app: it takes ``args``, ``prog_name`` and ``standalone_mode``.
-        arguments: what follows the program's name; ``--quiet`` and ``--debug`` may stand anywhere.
+        app: called with ``args``, ``prog_name`` and ``standalone_mode``.
+        arguments: everything after the program's name; ``--quiet`` and ``--debug`` may be anywhere.
 
     Returns:
         The exit code. With ``--debug`` errors are raised instead.
@@ -35,12 +35,12 @@ def run(app: Callable[..., Any], arguments: Sequence[str]) -> int:
         with _quiet(quiet):
             code = app(args=ordered, prog_name="clips4", standalone_mode=False)
     except Exception as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # a bare command's help
+        if type(error).__name__ == "NoArgsIsHelpError":  # a command group without a command shows its help
             error.show()  # type: ignore[attr-defined]
             return 2
         if debug:
             raise
-        line, code = describe(error)
+        line, code = describe_error(error)
         print(f"clips4: {line}", file=sys.stderr)
     if code == 130:
         print("clips4: stopped", file=sys.stderr)
@@ -48,33 +48,36 @@ def run(app: Callable[..., Any], arguments: Sequence[str]) -> int:
 
 
 def global_flags_first(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the flags of every command moved to the front; what follows ``--`` stays."""
+    """Move the global flags to the front; whatever follows ``--`` stays.
+
+    Example:
+        >>> global_flags_first(["train", "photos", "-q"])
+        ['-q', 'train', 'photos']
+    """
     end = arguments.index("--") if "--" in arguments else len(arguments)
     before, after = arguments[:end], arguments[end:]
     flags = [each for each in dict.fromkeys(before) if each in _GLOBAL]
     return [*flags, *(each for each in before if each not in _GLOBAL), *after]
 
 
-def describe(error: Exception) -> tuple[str, int]:
-    """One line that says what to do, and the exit code."""
+def describe_error(error: Exception) -> tuple[str, int]:
+    """Describe an error in one line that says what to do, with its exit code."""
     if isinstance(error, UserError):
         return str(error), 2
-    if hasattr(error, "format_message"):  # wrong usage; the class is click's or typer's own, by typer's version
+    if hasattr(error, "format_message"):  # a usage error; its class is click's or typer's own, depending on the version
         context = getattr(error, "ctx", None)
-        said = " ".join(error.format_message().split()).rstrip(".")
-        return (
-            f"{said}{' ' if said.endswith('?') else '; '}see {context.command_path if context else 'clips4'} --help",
-            2,
-        )
+        message = " ".join(error.format_message().split()).rstrip(".")
+        separator = " " if message.endswith("?") else "; "
+        return f"{message}{separator}see {context.command_path if context else 'clips4'} --help", 2
     if type(error).__name__ == "Abort":
         return "stopped", 130
-    if isinstance(error, OSError):  # a full disk, a folder that may not be written, a file where a folder is wanted
+    if isinstance(error, OSError):  # a full disk, a folder without write permission, a file where a folder belongs
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror or error}; give another place, or mend this one", 2
+        return f"{where}{error.strerror or error}; fix this path, or give another one", 2
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "out of memory; take smaller pictures, a smaller batch (--set train.batch=...), or another --device", 2
-    said = " ".join(str(error).split())
-    return f"error of the program: {type(error).__name__}: {said}; the same with --debug says where", 1
+        return "out of memory; use smaller images, a smaller batch (--set train.batch=...), or another --device", 2
+    message = " ".join(str(error).split())
+    return f"internal error: {type(error).__name__}: {message}; add --debug for a traceback", 1
 
 
 @contextmanager

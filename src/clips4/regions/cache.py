@@ -108,9 +108,9 @@ def recipe(settings: RegionConfig) -> dict[str, object]:
     used: dict[str, tuple[str, ...]] = {
         "slic": ("count",),
         "felzenszwalb": ("count",),
-        "gradient-ucm": ("small_share", "reading_side"),
-        "hed-ucm": ("small_share", "reading_side", "scales"),
-        "edges-ucm": ("small_share", "reading_side"),
+        "gradient-ucm": ("small_share", "max_side"),
+        "hed-ucm": ("small_share", "max_side", "scales"),
+        "edges-ucm": ("small_share", "max_side"),
     }
     values = settings.model_dump(mode="json")
     parts: dict[str, object] = {"revision": REVISION, "method": settings.method}

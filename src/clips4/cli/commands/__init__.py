@@ -1,1 +1,1 @@
-"""Commands in modules of their own, registered in cli.py."""
+"""One module per command: its options, the call, the summary. ``cli/app.py`` registers them."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from clips4.cli.arguments import expand_paths
-from clips4.cli.console import remark
+from clips4.cli.console import print_note
 
 
 def ablate(
@@ -40,7 +40,7 @@ def ablate(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Train and score a run for every setting: losses, number of unknown prototypes, m, text or prototypes."""
-    from clips4.cli.bars import bars
+    from clips4.cli.console import progress_bars
     from clips4.errors import UserError
     from clips4.evaluation.ablation import ablate as run_ablation
     from clips4.training.loop import Interrupted
@@ -51,12 +51,12 @@ def ablate(
     each_seed = sorted({int(seed) for seed in seeds.split(",") if seed})
     axes = grid or ["losses", "unknown", "m", "vectors"]
     try:
-        with bars() as progress:
+        with progress_bars() as progress:
             table = run_ablation(
                 images, dataset, root, out, axes, preset, chosen, fold, classes, device, progress, each_seed
             )
     except Interrupted as interrupted:
-        remark(f"Stopped at step {interrupted.step} and saved; the same command goes on.")
+        print_note(f"Stopped at step {interrupted.step} and saved; the same command goes on.")
         raise typer.Exit(130)
     typer.echo(table)
-    remark(f"written to {out / 'table.md'}")
+    print_note(f"written to {out / 'table.md'}")

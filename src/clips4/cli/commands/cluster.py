@@ -29,12 +29,12 @@ def cluster(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Divide pictures into k clusters of like pixels, the same k for all: label PNG, overlay, JSON for each."""
-    from clips4.cli.bars import bars
     from clips4.cli.commands.segment import report
+    from clips4.cli.console import progress_bars
     from clips4.inference.jobs.cluster import cluster_files
     from clips4.inference.jobs.segment import TeacherOptions, load_segmenter
 
-    with bars() as progress:
+    with progress_bars() as progress:
         loaded = load_segmenter([run, *images], None, device, TeacherOptions())
         outcome = cluster_files(loaded, k, out, save, restarts, seed, force, progress)
     report(outcome, "Clustered", out, as_json)

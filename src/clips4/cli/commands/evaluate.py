@@ -57,10 +57,10 @@ def language(
     device: Device = "auto",
 ) -> None:
     """Name every pixel by words; mIoU of known, unknown and all classes."""
-    from clips4.cli.bars import bars
+    from clips4.cli.console import progress_bars
     from clips4.evaluation.run import evaluate_by_language
 
-    with bars() as progress:
+    with progress_bars() as progress:
         record = evaluate_by_language(
             run, teacher, dataset, root, split, protocol, fold, classes, images, report, device, progress
         )
@@ -98,13 +98,13 @@ def unsupervised(
     device: Device = "auto",
 ) -> None:
     """Clusters matched to the truth, nearest labelled neighbours, or a linear probe: three different numbers."""
-    from clips4.cli.bars import bars
+    from clips4.cli.console import progress_bars
     from clips4.evaluation.knn import RetrievalRecipe
     from clips4.evaluation.linear_probe import LinearProbeRecipe
     from clips4.evaluation.run import evaluate_unsupervised
     from clips4.evaluation.unsupervised import ClusterRecipe
 
-    with bars() as progress:
+    with progress_bars() as progress:
         record = evaluate_unsupervised(
             run,
             _words(features),
@@ -144,11 +144,11 @@ def tracking(
     device: Device = "auto",
 ) -> None:
     """The first mask travels by similarity of features; J and F by the rules of DAVIS."""
-    from clips4.cli.bars import bars
+    from clips4.cli.console import progress_bars
     from clips4.evaluation.run import evaluate_tracking
     from clips4.inference.video.label_propagation import Recipe
 
-    with bars() as progress:
+    with progress_bars() as progress:
         record = evaluate_tracking(
             run, _words(features), dataset, root, split, side, Recipe(radius=radius), device, progress
         )

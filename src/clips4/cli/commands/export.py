@@ -5,28 +5,28 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.arguments import expand_paths
-from clips4.cli.console import summarise
+from clips4.cli.arguments import AsJson, expand_paths
+from clips4.cli.console import print_summary
 from clips4.errors import UserError
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, or one checkpoint of it.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or of one of its checkpoints.")],
     out: Annotated[Path, typer.Option("--out", help="The file to write, ending in .onnx.")],
     int8: Annotated[
-        bool, typer.Option("--int8", help="Static int8 quantisation; tells how far it agrees with float32.")
+        bool, typer.Option("--int8", help="Static int8 quantization; reports the agreement with float32.")
     ] = False,
     calibrate: Annotated[
         list[Path] | None,
         typer.Option(
             "--calibrate",
-            help="Pictures or folders for --int8, like those to come; may be repeated.",
+            help="Images or folders to calibrate --int8 on, like those it will run on; may be repeated.",
             callback=expand_paths,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Write the student as ONNX: any size of picture, and class vectors as an input, so that words can still change."""
+    """Write the student as ONNX, for images of any size; class vectors are an input, so classes can still change."""
     from dataclasses import asdict
 
     from clips4.models.checkpoint import load_checkpoint
@@ -37,17 +37,17 @@ def export(
     if out.suffix != SUFFIX:
         raise UserError(f"--out {out}: give a file that ends in {SUFFIX}")
     if int8 != bool(calibrate):
-        raise UserError("--int8 and --calibrate IMAGES go together: int8 needs some dozens of pictures to calibrate on")
+        raise UserError("--int8 and --calibrate IMAGES go together: int8 needs some dozens of images to calibrate on")
     images = find_images(calibrate) if calibrate else None
     report = export_onnx(load_checkpoint(run), out, images)
     text = (
         f"Wrote {out} ({report.bytes / 2**20:.1f} MiB, {report.precision}); the float32 graph differs from torch by "
-        f"{report.difference:.1e} at most, on {len(report.sizes)} sizes. Now: clips4 segment {out} IMAGES --out DIR"
+        f"at most {report.difference:.1e} on {len(report.sizes)} sizes. Next: clips4 segment {out} IMAGES --out DIR"
     )
     if agreement := report.agreement:
-        which = "held-out pictures" if agreement.held_out else "pictures it was calibrated on"
+        which = "held-out images" if agreement.held_out else "the calibration images"
         text += (
             f"\nint8 against float32 on {agreement.images} {which}: same class at {agreement.same_label:.2%} of the "
             f"positions, mean cosine {agreement.cosine:.4f}"
         )
-    summarise(text, {**asdict(report), "path": out}, as_json)
+    print_summary(text, {**asdict(report), "path": out}, as_json)

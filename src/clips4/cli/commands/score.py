@@ -39,7 +39,7 @@ def semantic(
     workers: Workers = 1,
 ) -> None:
     """mIoU, pixel accuracy, mean accuracy and boundary F of label PNGs (0..K-1, named as the pictures)."""
-    from clips4.cli.bars import bars
+    from clips4.cli.console import progress_bars
     from clips4.data.class_names import load_classes
     from clips4.evaluation.predictions import folder_truth, score_semantic
     from clips4.evaluation.protocols import SCORE_SEMANTIC, class_file_hash, set_truth
@@ -53,7 +53,7 @@ def semantic(
     else:
         names = load_classes(str(classes))
         truth = folder_truth(gt, len(names), reduce_zero)
-    with bars() as progress:
+    with progress_bars() as progress:
         result = score_semantic(truth, pred, boundary, workers, progress)
     record = describe_semantic(result, names.names)
     columns = {"miou": "mIoU", "pixel_accuracy": "pixel acc.", "mean_accuracy": "mean acc.", "boundary_f": "boundary F"}
@@ -82,7 +82,7 @@ def tracking(
     workers: Workers = 1,
 ) -> None:
     """J and F (mean, recall, decay) of masks PRED/SEQUENCE/FRAME.png by the rules of DAVIS."""
-    from clips4.cli.bars import bars
+    from clips4.cli.console import progress_bars
     from clips4.evaluation.predictions import score_tracking
     from clips4.evaluation.protocols import SCORE_TRACKING
     from clips4.evaluation.record import describe_tracking_report, provenance, write_json
@@ -95,7 +95,7 @@ def tracking(
         if not sequences.is_file():
             raise UserError(f"{sequences}: no such file; give one sequence a line")
         names = [line.split()[0] for line in sequences.read_text("utf-8").splitlines() if line.strip()]
-    with bars() as progress:
+    with progress_bars() as progress:
         report = score_tracking(gt, pred, rules, names, workers, progress)  # type: ignore[arg-type]
     scores = report.scores
     typer.echo("| | J&F | J mean | J recall | J decay | F mean | F recall | F decay |\n|---|" + "---:|" * 7)

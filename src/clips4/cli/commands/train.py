@@ -1,0 +1,77 @@
+"""`clips4 train`: a student from unlabeled images."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clips4.cli.arguments import AsJson, Device, Overrides, expand_paths
+from clips4.cli.console import print_note, print_summary, progress_bars
+
+
+def train(
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Images, folders or lists (.txt) of them, or tar shards (dir/{000..099}.tar); - reads a list from "
+            "standard input.",
+            callback=expand_paths,
+        ),
+    ],
+    classes: Annotated[
+        str,
+        typer.Option(
+            "--classes", help="A file with one name per line ('name: alias, alias'), a shipped list, or a,b,c."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
+    teacher: Annotated[
+        str | None,
+        typer.Option("--teacher", help="conse, a saved CLIP folder, or a hub id owner/name[@revision]."),
+    ] = None,
+    preset: Annotated[str, typer.Option("--preset", help="A shipped preset, or a YAML file.")] = "cpu",
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the newest checkpoint of the run.")] = False,
+    as_json: AsJson = False,
+    validate: Annotated[
+        str | None, typer.Option("--validate", help="NAME=DIR: score this labeled set every train.eval_every steps.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Train a student on unlabeled images; under torchrun or Slurm, on many devices."""
+    from clips4.config import load_config
+    from clips4.data.class_names import load_classes
+    from clips4.data.image_source import find_training_images
+    from clips4.evaluation.callbacks import make_callback, open_labelled
+    from clips4.training.loop import Interrupted
+    from clips4.training.loop import train as run_training
+    from clips4.utils import distributed
+
+    chosen = [f"teacher.name={json.dumps(teacher)}"] if teacher else []
+    config = load_config(preset, [*chosen, *(overrides or [])])
+    paths, names = find_training_images(images), load_classes(classes)
+    callback = make_callback(paths, config, out, open_labelled(validate, config) if validate else None)
+    try:
+        with progress_bars() as progress:
+            result = run_training(paths, names, config, out, resume, device, progress, callback)
+    except Interrupted as interrupted:
+        typer.echo(f"Stopped and saved at step {interrupted.step}; run the same command with --resume.", err=True)
+        raise typer.Exit(130)
+    if distributed.rank():  # the first of several processes reports
+        return
+    for _, reason in result.skipped:
+        print_note(f"skipped: {reason}")
+    if result.left_out_steps:
+        print_note(f"skipped {result.left_out_steps} steps: their loss or gradient was not finite")
+    print_summary(
+        f"Trained on {result.images} images ({len(result.skipped)} skipped), {result.steps} steps. "
+        f"Next: clips4 segment {out} IMAGES --out DIR",
+        {
+            "run": out,
+            "pictures": result.images,
+            "skipped": {str(path): reason for path, reason in result.skipped},
+            "steps": result.steps,
+        },
+        as_json,
+    )
