@@ -1,6 +1,7 @@
 """What several test files use."""
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from clips4.models.teachers.conse import ConseTeacher
+from clips4.utils.progress import NoProgress
 
 # the same examples in every run, and no clock
 provable = settings(
@@ -76,6 +78,18 @@ def write_images(folder: Path, count: int, height: int = 48, width: int = 64) ->
 def conse() -> ConseTeacher:
     """The built-in teacher, made once per session: it takes seconds."""
     return ConseTeacher()
+
+
+class Recorder(NoProgress):
+    """A progress reporter that counts items, and presses Ctrl-C after some of them."""
+
+    def __init__(self, interrupt_after: int = 0):
+        self.count, self._after = 0, interrupt_after
+
+    def advance(self, values: dict[str, float]) -> None:
+        self.count += 1
+        if self.count == self._after:
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 class FakeTeacher:

@@ -9,7 +9,7 @@ from PIL import Image
 from clips4.config import RegionConfig
 from clips4.errors import UserError
 from clips4.regions import cache as cache_module
-from clips4.regions.cache import RegionCache
+from clips4.regions.cache import RegionCache, cache_settings
 from clips4.regions.serialization import decode_regions
 from clips4.regions.ucm import Hierarchy
 from clips4.utils.images import RGB
@@ -173,7 +173,7 @@ def test_one_file_serves_every_count_and_threshold(tmp_path: Path, monkeypatch: 
     "other",
     [
         {"small_share": 0.01},
-        {"reading_side": 100},
+        {"max_side": 100},
         {"method": "hed-ucm"},
         {"method": "hed-ucm", "scales": (1.0,)},
         {"method": "slic"},
@@ -250,3 +250,19 @@ def test_regions_of_a_large_picture_have_its_size(tmp_path: Path) -> None:
     image = noise_image(60, 90, 2)
     for _ in range(2):
         assert cache(image).shape == (60, 90)
+
+
+def test_cache_settings_keep_the_keys_that_name_folders() -> None:
+    # another key would orphan every cache that users have
+    assert cache_settings(RegionConfig(method="slic", count=6)) == {
+        "revision": 3,
+        "method": "slic",
+        "count": 6,
+        "implementation": "scikit-image",
+    }
+    assert cache_settings(RegionConfig(method="gradient-ucm")) == {
+        "revision": 3,
+        "method": "gradient-ucm",
+        "small_share": RegionConfig().small_share,
+        "reading_side": RegionConfig().max_side,
+    }

@@ -19,7 +19,7 @@ from clips4.regions.job import parse_kinds, region_files, region_settings
 from clips4.utils.images import RGB, load_rgb
 from clips4.utils.progress import NoProgress
 from tests.conftest import write_broken_pictures
-from tests.regions.test_workers import Recorder
+from tests.helpers import Recorder
 
 NESTED = RegionConfig(method="gradient-ucm", count=5)
 
@@ -30,7 +30,7 @@ def make(paths: list[Path], out: Path | None, settings: RegionConfig = NESTED, *
         "workers": 1,
         "long_side": 0,
         "device": "cpu",
-        "listener": NoProgress(),
+        "progress": NoProgress(),
         **options,
     }
     return region_files(paths, settings, out, **chosen)  # type: ignore[arg-type]
@@ -153,7 +153,7 @@ def test_a_worker_that_cuts_superpixels_does_without_pytorch(images: Path, tmp_p
         "import sys; from pathlib import Path; from clips4.config import RegionConfig\n"
         "from clips4.regions.job import RegionWork\n"
         f"work = RegionWork(RegionConfig(method='gradient-ucm'), None, (), Path({str(tmp_path)!r}))\n"
-        f"work(Path({str(image)!r}), 'a')\n"
+        f"work((Path({str(image)!r}), 'a'))\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,5 +1,6 @@
 """Unlabelled photographs: which are fit to train on, and at what size."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,10 +11,36 @@ MIN_SIDE = 32  # pixels; smaller pictures give no crop worth the name
 
 
 class Skipped(NamedTuple):
-    """A picture that was left out, and why."""
+    """An image that was left out, and why."""
 
     path: Path
     reason: str
+
+
+@dataclass
+class JobOutcome:
+    """What became of the images of a job.
+
+    Attributes:
+        done: those worked on.
+        kept: those done before with the same settings.
+        skipped: those that could not be used, with the reason.
+        interrupted: whether Ctrl-C came before the last image.
+    """
+
+    done: list[Path] = field(default_factory=list)
+    kept: list[Path] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    interrupted: bool = False
+
+    def joined(self, other: "JobOutcome") -> "JobOutcome":
+        """What became of these images and of others."""
+        return JobOutcome(
+            self.done + other.done,
+            self.kept + other.kept,
+            self.skipped + other.skipped,
+            self.interrupted or other.interrupted,
+        )
 
 
 def load_training_image(path: Path, long_side: int) -> RGB:

@@ -14,8 +14,8 @@ from clips4.errors import UserError
 from clips4.evaluation.metrics.boundary_f import boundary_f
 from clips4.evaluation.metrics.confusion import ImageScore, Scores, Tally, confusion_matrix, scores
 from clips4.evaluation.metrics.davis import ObjectTrack, TrackingScores, score_objects, summarize
-from clips4.utils.parallel import each
-from clips4.utils.progress import ProgressReporter
+from clips4.utils.parallel import map_items
+from clips4.utils.progress import NoProgress, ProgressReporter
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,12 @@ def score_semantic(
     plain = replace(truth, masks=(), stems=())  # small enough to be sent with every job
     work = partial(_score_image, truth_of_set=plain, with_boundary=with_boundary)
     counts, outlines = Tally(truth.classes), []
-    for image in each("scoring", work, jobs, workers, progress):
+    progress = progress or NoProgress()
+    progress.stage("scoring", len(jobs))
+    for _, image in map_items(work, jobs, workers):
         counts.add(image.confusion)
         outlines.append(image.boundary_f)
+        progress.advance({})
     drawn = [value for value in outlines if value is not None]
     return SemanticScores(
         scores=scores(counts.total),
@@ -184,8 +187,12 @@ def score_tracking(
     frames = {name: sorted((truth / name).glob("*.png")) for name in names}
     rules = rules or guess_rules(frames[names[0]][0])
     jobs = [(name, frames[name], predictions / name) for name in names]
-    scored = each("scoring", partial(_score_sequence, rules=rules), jobs, workers, progress)
-    tracks = [track for of_sequence in scored for track in of_sequence]
+    progress = progress or NoProgress()
+    progress.stage("scoring", len(jobs))
+    tracks = []
+    for _, scored in map_items(partial(_score_sequence, rules=rules), jobs, workers):
+        tracks += scored
+        progress.advance({})
     extra = sum(
         len({path.name for path in (predictions / name).glob("*.png")} - {path.name for path in frames[name]})
         for name in names

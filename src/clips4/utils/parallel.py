@@ -1,40 +1,107 @@
-"""The same work on many things, in one process or several."""
+"""The same work on many items, in this process or in several."""
 
+import multiprocessing
+import os
+import signal
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
 from typing import TypeVar
 
 from clips4.errors import UserError
-from clips4.utils.progress import NoProgress, ProgressReporter
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-
-def each(
-    stage: str, work: Callable[[T], R], jobs: Sequence[T], workers: int, progress: ProgressReporter | None
-) -> Iterator[R]:
-    """Results in the order of the jobs, told to the listener one by one."""
-    progress = progress or NoProgress()
-    progress.stage(stage, len(jobs))
-    with _mapper(workers) as mapper:
-        for result in mapper(work, jobs):
-            yield result
-            progress.advance({})
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+_AHEAD = 8  # items per worker that are submitted before the oldest is done
 
 
-@contextmanager
-def _mapper(workers: int) -> Iterator[Callable[[Callable[[T], R], Sequence[T]], Iterable[R]]]:
+def map_items(
+    work: Callable[[T], R],
+    items: Iterable[T],
+    workers: int,
+    interrupted: Callable[[], bool] = lambda: False,
+    preload: Sequence[str] = (),
+) -> Iterator[tuple[T, R]]:
+    """Each item with ``work(item)``, in the order of the items.
+
+    Args:
+        work: what to do; with several workers it and the items are pickled.
+        workers: processes; with 1 the work is done in this one.
+        interrupted: once it returns True no further item is started; those that are running are still yielded.
+        preload: modules that every worker needs, imported once where the system has a fork server.
+
+    Raises:
+        UserError: fewer than one worker, or a worker died. What ``work`` raises is raised here.
+    """
     if workers < 1:
         raise UserError(f"--workers {workers}: give 1 or more processes")
-    if workers == 1:
-        yield map
+    if workers > 1:
+        yield from _map_in_pool(work, items, workers, interrupted, preload)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    for item in items:
+        if interrupted():
+            return
+        yield item, work(item)
+
+
+def _map_in_pool(
+    work: Callable[[T], R], items: Iterable[T], workers: int, interrupted: Callable[[], bool], preload: Sequence[str]
+) -> Iterator[tuple[T, R]]:
+    left = iter(items)
+    running: deque[tuple[T, Future[R]]] = deque()
+    with ProcessPoolExecutor(workers, _context(preload), _ignore_interrupts) as pool:
         try:
-            yield lambda work, jobs: pool.map(work, jobs, chunksize=max(1, min(32, len(jobs) // (4 * workers))))
+            while True:
+                if interrupted():
+                    running = deque((item, future) for item, future in running if not future.cancel())
+                else:
+                    with _one_thread_each():  # processes start when work is submitted
+                        for item in left:
+                            running.append((item, pool.submit(work, item)))
+                            if len(running) >= _AHEAD * workers:
+                                break
+                if not running:
+                    return
+                item, future = running.popleft()
+                yield item, future.result()
+        except BrokenProcessPool:
+            raise UserError("a worker process died, perhaps for lack of memory; give fewer --workers")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
+    """Workers are never forked from a process that has threads; a fork server imports ``preload`` once for all."""
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(preload))
+        return context
+    return multiprocessing.get_context("spawn")
+
+
+def _ignore_interrupts() -> None:
+    """In a worker: the parent process handles Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started meanwhile compute with one thread each, so that workers do not compete for cores.
+
+    Numeric libraries read that from the environment when they are imported, so it is set before a worker starts.
+    """
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ |= dict.fromkeys(_THREADS, "1")
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -16,9 +16,10 @@ import yaml
 from PIL import Image
 from pycocotools.coco import COCO
 
+from clips4.data.image_folder import JobOutcome
 from clips4.errors import UserError
 from clips4.inference.jobs import folder as answer_folders
-from clips4.inference.jobs.folder import JobOutcome, predict_folder
+from clips4.inference.jobs.folder import predict_folder
 from clips4.inference.jobs.manifest import FOLDER, all_entries
 from clips4.inference.segmenter import Segmentation
 from clips4.outputs.encode import ImagePrediction

@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
+from clips4.data.image_folder import JobOutcome
 from clips4.errors import UserError
-from clips4.inference.jobs.folder import JobOutcome
 from clips4.inference.jobs.segment import Loaded, TeacherOptions, load_segmenter, segment_files
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.video.temporal_smoothing import Steadiness, flicker

@@ -10,7 +10,7 @@ from clips4.cli.console import outcome_record, print_note, print_summary
 from clips4.errors import UserError
 
 if TYPE_CHECKING:
-    from clips4.inference.jobs.folder import JobOutcome
+    from clips4.data.image_folder import JobOutcome
 
 
 def segment(

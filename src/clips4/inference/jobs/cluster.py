@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clips4.data.image_folder import JobOutcome
 from clips4.errors import UserError
 from clips4.inference.clustering import BUDGET, cluster_query
-from clips4.inference.jobs.folder import JobOutcome, plan, predict_folder
+from clips4.inference.jobs.folder import plan, predict_folder
 from clips4.inference.jobs.manifest import file_stamp
 from clips4.inference.jobs.segment import Loaded
 from clips4.inference.segmenter import Segmenter

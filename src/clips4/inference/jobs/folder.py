@@ -7,11 +7,10 @@ after an uninterrupted one.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clips4.data.image_folder import Skipped
+from clips4.data.image_folder import JobOutcome, Skipped
 from clips4.errors import UserError
 from clips4.inference.jobs.gallery import write_gallery
 from clips4.inference.jobs.manifest import (
@@ -32,32 +31,6 @@ from clips4.outputs.yolo import data_yaml, link_image
 from clips4.utils.atomic_io import write_atomically, write_json_lists
 from clips4.utils.interrupts import deferred_interrupt
 from clips4.utils.progress import ProgressReporter
-
-
-@dataclass
-class JobOutcome:
-    """What became of the pictures.
-
-    Attributes:
-        done: answered now.
-        kept: answered before, by the same settings.
-        skipped: not readable, with the reason.
-        interrupted: Ctrl-C came before the last picture.
-    """
-
-    done: list[Path] = field(default_factory=list)
-    kept: list[Path] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
-    interrupted: bool = False
-
-    def joined(self, more: "JobOutcome") -> "JobOutcome":
-        """What became of these and of more."""
-        return JobOutcome(
-            self.done + more.done,
-            self.kept + more.kept,
-            self.skipped + more.skipped,
-            self.interrupted or more.interrupted,
-        )
 
 
 def predict_folder(

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from clips4.config import Config, parse_config
+from clips4.data.image_folder import JobOutcome
 from clips4.errors import UserError
 from clips4.inference.classifier import Query, Vectors
-from clips4.inference.jobs.folder import JobOutcome, predict_folder
+from clips4.inference.jobs.folder import predict_folder
 from clips4.inference.jobs.video import check_kinds, segment_videos
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.segmenter import Segmenter

@@ -14,10 +14,9 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from clips4.data.image_folder import Skipped
+from clips4.data.image_folder import JobOutcome, Skipped
 from clips4.errors import UserError
 from clips4.inference.classifier import Query
-from clips4.inference.jobs.folder import JobOutcome
 from clips4.inference.jobs.manifest import (
     UNFINISHED,
     ManifestEntry,

@@ -1,0 +1,77 @@
+"""The same work on many items: order, errors, Ctrl-C, a worker that dies."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from clips4.errors import UserError
+from clips4.utils.interrupts import deferred_interrupt
+from clips4.utils.parallel import map_items
+
+
+def process_and_double(number: int) -> tuple[int, int]:
+    return os.getpid(), 2 * number
+
+
+def slow_first(number: int) -> int:
+    time.sleep(0.2 if number == 0 else 0)
+    return number
+
+
+def threads_allowed(_: int) -> str:
+    return os.environ["OMP_NUM_THREADS"]
+
+
+def die(_: int) -> None:
+    os._exit(1)
+
+
+def fail(_: int) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_map_items_any_workers_yields_items_with_results(workers: int) -> None:
+    found = list(map_items(process_and_double, range(40), workers))
+    assert [(item, double) for item, (_, double) in found] == [(n, 2 * n) for n in range(40)]
+    assert {process == os.getpid() for _, (process, _) in found} == {workers == 1}
+
+
+def test_map_items_slow_item_keeps_the_order() -> None:
+    assert [item for item, _ in map_items(slow_first, range(6), 2)] == list(range(6))
+
+
+def test_map_items_workers_have_one_thread_and_environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert {threads for _, threads in map_items(threads_allowed, range(4), 2)} == {"1"}
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_map_items_interrupt_stops_between_items(workers: int) -> None:
+    done = []
+    with deferred_interrupt() as interrupted:
+        for item, _ in map_items(process_and_double, range(200), workers, interrupted):
+            done.append(item)
+            if len(done) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+    assert 3 <= len(done) < 200
+    assert len(set(done)) == len(done)
+
+
+def test_map_items_worker_dies_raises_one_line() -> None:
+    with pytest.raises(UserError, match="a worker process died"):
+        list(map_items(die, range(3), 2))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_map_items_work_raises_raises(workers: int) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        list(map_items(fail, range(6), workers))
+
+
+def test_map_items_no_workers_raises() -> None:
+    with pytest.raises(UserError, match="1 or more processes"):
+        list(map_items(die, range(3), 0))
