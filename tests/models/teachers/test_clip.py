@@ -58,7 +58,7 @@ def test_clip_meets_the_protocol(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", [{"reading": "sclip"}, {"precision": "bf16-true"}, {"window": 64}, {"overlap": 0.25}]
+    "setting", [{"dense_attention": "sclip"}, {"precision": "bf16-true"}, {"window": 64}, {"overlap": 0.25}]
 )
 def test_settings_that_change_the_maps_are_among_those_that_name_caches(folder: Path, setting: dict[str, Any]) -> None:
     assert load(folder, **setting).settings != load(folder).settings
@@ -299,7 +299,7 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
 
 
 def test_readings_are_for_clip() -> None:
-    with pytest.raises(UserError, match=r"teacher\.reading = sclip: conse has none"):
+    with pytest.raises(UserError, match=r"teacher\.dense_attention = sclip: conse has none"):
         load_teacher(TeacherConfig(name="conse", dense_attention="sclip"))
 
 

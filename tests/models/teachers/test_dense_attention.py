@@ -42,7 +42,7 @@ def grid_of(model: Any, x: Tensor) -> tuple[int, int]:
 
 
 def clip_teacher(model: Any, reading: str = "maskclip", **settings: Any) -> ClipTeacher:
-    config = TeacherConfig.model_validate({"reading": reading, **settings})
+    config = TeacherConfig.model_validate({"dense_attention": reading, **settings})
     return ClipTeacher(model, None, config, Origin("random", "0", MEAN, STD))
 
 
@@ -116,7 +116,7 @@ def test_neighbourhood_is_a_gaussian_of_places() -> None:
 
 def test_an_unknown_reading_is_named() -> None:
     layer = random_clip().vision_model.encoder.layers[-1]
-    with pytest.raises(ValueError, match="unknown reading 'best'; there is maskclip"):
+    with pytest.raises(ValueError, match="unknown dense attention 'best'; choose one of maskclip"):
         read_last_block(layer, torch.zeros(1, 5, 32), "best", (2, 2))  # type: ignore[arg-type]
 
 

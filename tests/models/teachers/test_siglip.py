@@ -117,7 +117,7 @@ def test_keys_are_the_heads(folder: Path) -> None:
 
 @pytest.mark.parametrize("reading", ["sclip", "clearclip", "naclip", "vanilla"])
 def test_other_readings_are_refused_with_the_reason(folder: Path, reading: str) -> None:
-    with pytest.raises(UserError, match="SigLIP has no class token, so of the readings only maskclip makes sense"):
+    with pytest.raises(UserError, match="SigLIP has no class token, so only maskclip applies to it"):
         load(folder, dense_attention=reading)
 
 
