@@ -33,7 +33,7 @@ def test_known_keys_are_those_of_the_sections() -> None:
     ("override", "section", "key", "value"),
     [
         ("train.steps=7", "train", "steps", 7),
-        ("train.lr=1e-4", "train", "rate", 1e-4),
+        ("train.lr=1e-4", "train", "lr", 1e-4),
         ("objective.exclude_own=true", "objective", "exclude_own", True),
         ("segments.clusters=9", "segments", "clusters", 9),
         ("segments.clusters=[3, 5]", "segments", "clusters", (3, 5)),

@@ -190,7 +190,7 @@ def test_int8_tells_what_it_costs(tiny_run: Path, exported: Path, images: Path, 
     assert (a * b).sum(0).mean().item() == pytest.approx(agreement.cosine, abs=1e-4)
     assert (same[0] == same[1]).float().mean().item() == pytest.approx(agreement.same_label, abs=1e-6)
     assert agreement.cosine < 1
-    assert open_exported(tmp_path / "m.onnx").report["agreement"]["pictures"] == 1
+    assert open_exported(tmp_path / "m.onnx").report["agreement"]["images"] == 1
 
 
 @pytest.mark.usefixtures("again")
