@@ -1,6 +1,7 @@
 """Label propagation against the literal version, and what it must do whatever the features are."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 
 from clips4.errors import UserError
-from clips4.inference.video.label_propagation import Recipe, harden, propagate, source_blocks, track
+from clips4.inference.video.label_propagation import Recipe, harden, propagate, propagate_masks, source_blocks, track
 from clips4.utils.images import RGB
+from tests.conftest import photograph
 from tests.helpers import provable, seeds, unit
 from tests.reference import propagation as literal
 
@@ -126,3 +129,29 @@ def test_frames_of_another_size_are_refused() -> None:
         list(track([np.zeros((8, 12, 3), np.uint8)], first, colors))
     with pytest.raises(UserError, match="temperature above 0"):
         Recipe(temperature=0)
+
+
+def test_propagate_masks_arrays_yields_frames_with_masks() -> None:
+    frames = [np.full((16, 24, 3), 40, np.uint8) for _ in range(3)]
+    for index, frame in enumerate(frames):
+        frame[4:12, 4 + 4 * index : 12 + 4 * index] = 200
+    first = (frames[0][..., 0] == 200).astype(np.uint8)
+    found = list(propagate_masks(iter(frames), first, colors, Recipe(radius=3)))
+    assert len(found) == 3
+    for index, ((image, mask), frame) in enumerate(zip(found, frames, strict=True)):
+        assert image is frame
+        assert mask[8, 8 + 4 * index] == 1
+        assert mask[14].max() == 0
+
+
+def test_propagate_masks_files_and_run_yield_uint8_masks(tmp_path: Path, tiny_run: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    for index in range(2):
+        photograph().save(tmp_path / f"frames/{index}.png")
+    mask = np.zeros((72, 96), np.uint8)
+    mask[20:50, 30:60] = 1
+    Image.fromarray(mask).save(tmp_path / "first.png")
+    found = list(propagate_masks(tmp_path / "frames", tmp_path / "first.png", tiny_run, device="cpu"))
+    np.testing.assert_array_equal(found[0][1], mask)
+    assert found[1][1].shape == (72, 96)
+    assert found[1][1].dtype == np.uint8

@@ -29,7 +29,6 @@ def export(
     """Write the student as ONNX, for images of any size; class vectors are an input, so classes can still change."""
     from dataclasses import asdict
 
-    from clips4.models.checkpoint import load_checkpoint
     from clips4.models.onnx.export import export_onnx
     from clips4.models.onnx.metadata import SUFFIX
     from clips4.utils.images import find_images
@@ -39,7 +38,7 @@ def export(
     if int8 != bool(calibrate):
         raise UserError("--int8 and --calibrate IMAGES go together: int8 needs some dozens of images to calibrate on")
     images = find_images(calibrate) if calibrate else None
-    report = export_onnx(load_checkpoint(run), out, images)
+    report = export_onnx(run, out, images)
     text = (
         f"Wrote {out} ({report.bytes / 2**20:.1f} MiB, {report.precision}); the float32 graph differs from torch by "
         f"at most {report.difference:.1e} on {len(report.sizes)} sizes. Next: clips4 segment {out} IMAGES --out DIR"

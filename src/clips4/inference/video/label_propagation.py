@@ -11,6 +11,8 @@ Labels stay soft from frame to frame; a frame's mask is their upsampling, stretc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import tee
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,9 +20,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clips4.data.masks import guess_rules, read_mask
 from clips4.errors import UserError
+from clips4.inference.features import load_features
 from clips4.utils.images import RGB
 from clips4.utils.tensors import resize_map
+from clips4.utils.video import open_frames
 
 _TILE = 12  # side of the blocks of target pixels that are compared at a time
 _OUTSIDE = -1e4  # cosine with what lies outside the frame
@@ -45,6 +50,41 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.before < 0 or self.radius < 0 or self.top < 1 or self.temperature <= 0:
             raise UserError(f"{self}: before and radius are 0 or more, top 1 or more, temperature above 0")
+
+
+def propagate_masks(
+    frames: str | Path | Iterable[RGB],
+    mask: str | Path | NDArray[np.integer],
+    features: str | Path | Callable[[RGB], Tensor],
+    recipe: Recipe | None = None,
+    device: str = "auto",
+) -> Iterator[tuple[RGB, NDArray[np.uint8]]]:
+    """Propagate the objects of a first mask through a sequence of frames.
+
+    Args:
+        frames: a folder of frames, a video file, or (H, W, 3) uint8 arrays, all of one size.
+        mask: (H, W) objects 0 (none), 1, ..., N of the first frame, at most 254; or a PNG of them.
+        features: a run, for the student's levels of strides 8 and 16 at long side 854 (as ``clips4 track`` uses); or a
+            function from a frame to (D, h, w) features, unit along D.
+        recipe: how labels travel.
+        device: "auto", "cpu", "cuda" or "mps"; for the features of a run.
+
+    Yields:
+        Each frame and its (H, W) uint8 mask; the first mask is the given one.
+
+    Raises:
+        UserError: no such file, an unreadable frame, no object in the mask, or sizes that differ.
+
+    Example:
+        >>> for frame, mask in propagate_masks("frames/", "first.png", "runs/pets"):
+        ...     print((mask == 1).mean())
+    """
+    images = (image for _, image in open_frames(Path(frames))) if isinstance(frames, str | Path) else iter(frames)
+    first = read_mask(Path(mask), guess_rules(Path(mask))) if isinstance(mask, str | Path) else mask
+    if isinstance(features, str | Path):
+        features = load_features("student:c3+c4", Path(features), long_side=854, device=device)
+    shown, tracked = tee(images)  # track() takes one frame per mask, so at most one is buffered
+    yield from zip(shown, track(tracked, first, features, recipe), strict=True)
 
 
 def track(

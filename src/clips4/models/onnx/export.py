@@ -21,7 +21,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from clips4.errors import UserError
-from clips4.models.checkpoint import WEIGHTS, Checkpoint, versions
+from clips4.models.checkpoint import WEIGHTS, Checkpoint, load_checkpoint, versions
 from clips4.models.onnx.metadata import import_onnxruntime, to_metadata
 from clips4.utils.atomic_io import write_atomically
 
@@ -86,11 +86,11 @@ class ExportReport:
     versions: dict[str, str]
 
 
-def export_onnx(checkpoint: Checkpoint, out: Path, calibration: list[Path] | None = None) -> ExportReport:
-    """Write a checkpoint's student as an ONNX file.
+def export_onnx(run: str | Path | Checkpoint, out: str | Path, calibration: list[Path] | None = None) -> ExportReport:
+    """Write the student of a run as an ONNX file.
 
     Args:
-        checkpoint: of a run.
+        run: its folder, or a loaded checkpoint.
         out: the file; an old one is replaced only by a whole, checked one.
         calibration: pictures for int8 (see ``quantisation.quantise``); None exports float32.
 
@@ -98,6 +98,8 @@ def export_onnx(checkpoint: Checkpoint, out: Path, calibration: list[Path] | Non
         UserError: packages of the extra ``onnx`` are missing, the graph cannot be exported or differs from torch by
             more than ``TOLERANCE``, ``out`` cannot be written to, or no calibration picture can be read.
     """
+    out = Path(out)
+    checkpoint = run if isinstance(run, Checkpoint) else load_checkpoint(Path(run))
     if out.is_dir():
         raise UserError(f"{out}: is a folder; give a file, e.g. {out / 'model.onnx'}")
     model = StudentWithClassifier(checkpoint.student).eval()
