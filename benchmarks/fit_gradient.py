@@ -14,7 +14,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 from scipy.optimize import minimize
 
-from clips4.data.benchmarks.bsds_segmentations import bsds_split, load_human_segmented
+from clips4.data.benchmarks.bsds import load_bsds
 from clips4.regions.gradient import FLOOR, cue_strengths
 from clips4.utils.images import boundaries
 
@@ -28,8 +28,7 @@ def main() -> None:
     arguments = parser.parse_args()
     random = np.random.default_rng(0)
     strengths, truth = [], []
-    for path in bsds_split(arguments.data, "train"):
-        photograph = load_human_segmented(arguments.data, path)
+    for photograph in load_bsds(arguments.data, "train"):
         cues = cue_strengths(photograph.image)
         drawn = [distance_transform_edt(~boundaries(labels)) <= _NEAR for labels in photograph.truths]
         sample = random.integers(0, drawn[0].size, _SAMPLES)

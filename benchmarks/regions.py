@@ -24,9 +24,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from scipy.io import loadmat
 
 from clips4.config import RegionConfig
-from clips4.data.benchmarks.bsds_segmentations import HumanSegmented, bsds_split, load_human_segmented, load_ucm2
+from clips4.data.benchmarks.bsds import SegmentedPhotograph, load_bsds
 from clips4.evaluation.metrics.regions import PROTOCOL, best_scales, covering, merged, overlaps, score
 from clips4.models.checkpoint import versions
 from clips4.regions.contours import find_contours
@@ -56,9 +57,8 @@ def main() -> None:
     torch.set_num_threads(1)
     one_thread_opencv()
 
-    photographs = [
-        load_human_segmented(arguments.data, p) for p in bsds_split(arguments.data, "val")[: arguments.first]
-    ]
+    dataset = load_bsds(arguments.data)
+    photographs = [dataset[index] for index in range(len(dataset))[: arguments.first]]
     file = arguments.out / "regions.json"
     before = json.loads(file.read_text()) if file.is_file() else {"rows": [], "seconds": {}}
     rows: list[Row] = [each for each in before["rows"] if each["method"] not in arguments.methods]
@@ -99,8 +99,10 @@ def main() -> None:
 def score_published(data: Path, first: int | None, bars: ProgressBars) -> list[Row]:
     """The rows of the published hierarchies."""
     files = sorted((data / "ucm2" / "train").glob("*.mat"))[:first]
-    photographs = [load_human_segmented(data, data / "images" / "train" / f"{file.stem}.jpg") for file in files]
-    hierarchies = [from_ucm2(load_ucm2(file)) for file in bars.each(PUBLISHED, files, len(files))]
+    train = load_bsds(data, "train")
+    index = {path.stem: number for number, path in enumerate(train.images)}
+    photographs = [train[index[file.stem]] for file in files]
+    hierarchies = [from_ucm2(loadmat(file)["ucm2"]) for file in bars.each(PUBLISHED, files, len(files))]
     return score_hierarchies(PUBLISHED, photographs, hierarchies, None)
 
 
@@ -131,7 +133,7 @@ def nested(image: RGB, settings: RegionConfig) -> tuple[Hierarchy, dict[str, flo
 
 
 def score_hierarchies(
-    method: str, photographs: Sequence[HumanSegmented], hierarchies: Sequence[Hierarchy], seconds: float | None
+    method: str, photographs: Sequence[SegmentedPhotograph], hierarchies: Sequence[Hierarchy], seconds: float | None
 ) -> list[Row]:
     """A row for each number of regions; ODS and OIS over thresholds."""
     per_scale = []
@@ -152,7 +154,7 @@ def score_hierarchies(
     ]
 
 
-def score_superpixels(method: str, photographs: Sequence[HumanSegmented], bars: ProgressBars) -> list[Row]:
+def score_superpixels(method: str, photographs: Sequence[SegmentedPhotograph], bars: ProgressBars) -> list[Row]:
     """A row for each number of regions; ODS and OIS over numbers of regions."""
     scales = sorted({*COUNTS, *_MORE_COUNTS})
     partitions: dict[int, list[NDArray[np.int32]]] = {}
@@ -174,7 +176,7 @@ def score_superpixels(method: str, photographs: Sequence[HumanSegmented], bars: 
     return [row(method, name, partitions[count], photographs, ods, ois, seconds[count]) for name, count in shown]
 
 
-def weights(photographs: Sequence[HumanSegmented]) -> NDArray[np.float64]:
+def weights(photographs: Sequence[SegmentedPhotograph]) -> NDArray[np.float64]:
     """What each photograph counts: its pixels, once per person."""
     return np.array([len(each.truths) * each.truths[0].size for each in photographs], np.float64)
 
@@ -183,7 +185,7 @@ def row(
     method: str,
     scale: str,
     partitions: Sequence[NDArray[np.int32]],
-    photographs: Sequence[HumanSegmented],
+    photographs: Sequence[SegmentedPhotograph],
     ods: float,
     ois: float,
     seconds: float | None,

@@ -1,6 +1,7 @@
 """HED in torch against plain numpy on the real weights; its file, and what is said when it is missing."""
 
 import sys
+from itertools import islice
 from pathlib import Path
 
 import h5py
@@ -116,13 +117,12 @@ def test_an_untrained_network_says_the_same_everywhere_on_black() -> None:
 @with_bsds
 def test_colours_are_in_the_right_order() -> None:
     """People's contours of real photographs stand out, and more so than with red and blue changed over."""
-    from clips4.data.benchmarks.bsds_segmentations import bsds_split, load_human_segmented
+    from clips4.data.benchmarks.bsds import load_bsds
 
     contrast = []
     for turned in (1, -1):
         values = []
-        for path in bsds_split(BSDS, "val")[:3]:
-            each = load_human_segmented(BSDS, path)
+        for each in islice(load_bsds(BSDS), 3):
             strength = hed_strength([np.ascontiguousarray(each.image[::2, ::2, ::turned])])[0]
             drawn = boundaries(each.truths[0])[::2, ::2]
             values.append(strength[drawn].mean() / strength[~drawn].mean())

@@ -10,7 +10,7 @@ from scipy.ndimage import label as components
 from clips4.regions.contour_map import from_strength
 from clips4.regions.ucm import Hierarchy, from_ucm2, merge_regions, owt_ucm
 from clips4.regions.watershed import Arcs, basins, boundary_cracks
-from tests.helpers import BSDS, provable, seeds, with_bsds
+from tests.helpers import BSDS, provable, read_ucm2, seeds, with_bsds
 from tests.reference import regions as slow
 
 
@@ -182,9 +182,7 @@ def test_other_shapes_than_the_doubled_grid_are_refused(shape: tuple[int, ...]) 
 
 @with_bsds
 def test_published_maps_are_read_and_written_as_they_are() -> None:
-    from clips4.data.benchmarks.bsds_segmentations import load_ucm2
-
     for path in sorted((BSDS / "ucm2/train").glob("*.mat"))[:2]:
-        ucm2 = load_ucm2(path)
+        ucm2 = read_ucm2(path)
         ours = from_ucm2(ucm2).to_ucm2()
         np.testing.assert_allclose(ours[1:-1, 1:-1], ucm2[1:-1, 1:-1], atol=1e-6)

@@ -2,20 +2,21 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clips4.data.benchmarks.bsds import load_bsds
 from clips4.errors import UserError
 from tests.data.benchmarks import miniatures
 from tests.evaluation.shared import shared
+from tests.helpers import read_ucm2
 
 
-def test_each_person_has_a_segmentation(tmp_path: Path) -> None:
-    dataset = load_bsds(miniatures.bsds(tmp_path))
-    ((path, image, people),) = dataset
-    assert path.name == "101085.jpg"
-    assert [int(person.max()) for person in people] == [2, 3]
-    assert all(person.shape == image.shape[:2] for person in people)
+def test_load_bsds_yields_a_segmentation_of_each_person(tmp_path: Path) -> None:
+    (photograph,) = load_bsds(miniatures.bsds(tmp_path))
+    assert photograph.path.name == "101085.jpg"
+    assert [np.unique(truth).tolist() for truth in photograph.truths] == [[0, 1], [0, 1, 2]]
+    assert all(truth.shape == photograph.image.shape[:2] for truth in photograph.truths)
 
 
 def test_what_is_wrong_is_told(tmp_path: Path) -> None:
@@ -36,6 +37,9 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
 def test_the_real_set() -> None:
     dataset = load_bsds(shared("bsds500"))
     assert len(dataset) == 100
-    _, image, people = next(iter(dataset))
-    assert len(people) >= 4
-    assert all(person.shape == image.shape[:2] and person.min() >= 1 for person in people)
+    photograph = dataset[0]
+    assert len(photograph.truths) >= 4
+    assert all(truth.shape == photograph.image.shape[:2] and truth.min() == 0 for truth in photograph.truths)
+    published = sorted((shared("bsds500") / "ucm2/train").glob("*.mat"))
+    assert len(published) == 40
+    assert read_ucm2(published[0]).shape == (643, 963)

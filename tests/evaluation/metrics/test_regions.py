@@ -17,7 +17,7 @@ from clips4.evaluation.metrics.regions import (
     within,
 )
 from clips4.utils.images import boundaries
-from tests.helpers import BSDS, provable, seeds, with_bsds
+from tests.helpers import BSDS, provable, read_ucm2, seeds, with_bsds
 from tests.reference import regions as slow
 
 
@@ -109,10 +109,10 @@ def test_sizes_that_differ_are_refused() -> None:
 @with_bsds
 def test_published_hierarchies_score_as_published() -> None:
     """gPb-OWT-UCM has covering .59 (ODS, test set); the first 12 train maps at their known best scale are near."""
-    from clips4.data.benchmarks.bsds_segmentations import load_human_segmented, load_ucm2
+    from clips4.data.benchmarks.bsds import read_segmentations
     from clips4.regions.ucm import from_ucm2
 
     files = sorted((BSDS / "ucm2/train").glob("*.mat"))[:12]
-    partitions = [from_ucm2(load_ucm2(file)).at_threshold(0.16) for file in files]
-    truths = [load_human_segmented(BSDS, BSDS / f"images/train/{file.stem}.jpg").truths for file in files]
+    partitions = [from_ucm2(read_ucm2(file)).at_threshold(0.16) for file in files]
+    truths = [read_segmentations(BSDS / f"groundTruth/train/{file.stem}.mat") for file in files]
     assert 0.54 < score(partitions, truths).covering < 0.68

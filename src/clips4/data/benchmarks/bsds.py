@@ -1,4 +1,4 @@
-"""BSDS500: photographs, each cut into segments by several people (Arbelaez et al., TPAMI 2011)."""
+"""BSDS500: photographs, each segmented by several people (Arbelaez et al., TPAMI 2011)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,8 +15,23 @@ SPLITS = {"val": 100, "train": 200, "test": 200}
 
 
 @dataclass(frozen=True)
+class SegmentedPhotograph:
+    """A photograph and its human segmentations.
+
+    Attributes:
+        path: of the photograph.
+        image: (H, W, 3) uint8.
+        truths: (H, W) regions 0, 1, ... each, one per person.
+    """
+
+    path: Path
+    image: RGB
+    truths: tuple[NDArray[np.int32], ...]
+
+
+@dataclass(frozen=True)
 class Bsds:
-    """Photographs and the files of their human segmentations."""
+    """Photographs and the files of their human segmentations; read one at a time."""
 
     images: tuple[Path, ...]
     truths: tuple[Path, ...]
@@ -24,14 +39,16 @@ class Bsds:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __iter__(self) -> Iterator[tuple[Path, RGB, list[NDArray[np.int32]]]]:
-        """Path, picture (H, W, 3), and for each person their (H, W) segments numbered from 1."""
-        for image, truth in zip(self.images, self.truths, strict=True):
-            yield image, load_rgb(image), read_segmentations(truth)
+    def __getitem__(self, index: int) -> SegmentedPhotograph:
+        path = self.images[index]
+        return SegmentedPhotograph(path, load_rgb(path), read_segmentations(self.truths[index]))
+
+    def __iter__(self) -> Iterator[SegmentedPhotograph]:
+        return (self[index] for index in range(len(self)))
 
 
-def read_segmentations(path: Path) -> list[NDArray[np.int32]]:
-    """The (H, W) segmentations in a groundTruth file, one per person.
+def read_segmentations(path: Path) -> tuple[NDArray[np.int32], ...]:
+    """The (H, W) segmentations in a groundTruth file, one per person, regions numbered 0, 1, ... without gaps.
 
     Raises:
         UserError: unreadable, or without segmentations.
@@ -41,7 +58,7 @@ def read_segmentations(path: Path) -> list[NDArray[np.int32]]:
 
     try:
         cells = loadmat(path)["groundTruth"].ravel()
-        return [cell["Segmentation"][0, 0].astype(np.int32) for cell in cells]
+        return tuple(_consecutive(cell["Segmentation"][0, 0]) for cell in cells)
     except (OSError, KeyError, ValueError, IndexError, TypeError, NotImplementedError, MatReadError) as error:
         raise UserError(f"{path}: not a groundTruth file of BSDS500 ({type(error).__name__}); copy it again")
 
@@ -65,3 +82,7 @@ def load_bsds(root: Path, split: str = "val") -> Bsds:
     if missing := [path for path in images if not path.is_file()]:
         raise UserError(f"{missing[0]}: missing, though its truth is there; {len(missing)} of {len(images)} are")
     return Bsds(images, truths)
+
+
+def _consecutive(labels: NDArray[np.integer]) -> NDArray[np.int32]:
+    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype(np.int32)

@@ -132,10 +132,10 @@ def _check_bsds(check: Check, root: Path, progress: ProgressReporter) -> None:
     dataset = load_bsds(root, check.split)
     check.count = len(dataset)
     progress.stage("checking", len(dataset))
-    for path, image, people in dataset:
+    for photograph in dataset:
         progress.advance({})
-        if any(person.shape != image.shape[:2] for person in people):
-            check.problems.append(f"{path}: a segmentation is of another size than the photograph")
+        if any(truth.shape != photograph.image.shape[:2] for truth in photograph.truths):
+            check.problems.append(f"{photograph.path}: a segmentation is of another size than the photograph")
 
 
 def describe_check(check: Check) -> str:
