@@ -134,7 +134,7 @@ def test_frames_of_another_size_are_refused() -> None:
 def test_propagate_masks_arrays_yields_frames_with_masks() -> None:
     frames = [np.full((16, 24, 3), 40, np.uint8) for _ in range(3)]
     for index, frame in enumerate(frames):
-        frame[4:12, 4 + 4 * index : 12 + 4 * index] = 200
+        frame[4:12, 4 + 4 * index : 12 + 4 * index, 0] = 200
     first = (frames[0][..., 0] == 200).astype(np.uint8)
     found = list(propagate_masks(iter(frames), first, colors, Recipe(radius=3)))
     assert len(found) == 3
