@@ -37,13 +37,13 @@ def prototypes(count: int, folder: Path) -> None:
     before, started = resident(), time.perf_counter()
     highest = before
     for image in range(count):
-        search.add(F.normalize(torch.randn(64, 384, generator=draw), dim=1), image)
+        search.add(image, F.normalize(torch.randn(64, 384, generator=draw), dim=1))
         if image % 500 == 0:
             highest = max(highest, resident())
-    near, drawn = search.candidates()
+    known, sample = search.result()
     print(
         f"prototype search, {count:6} pictures of 64 segments: {time.perf_counter() - started:6.1f} s, "
-        f"{highest - before:6.1f} MiB more at most, {len(near)} + {len(drawn)} segments kept"
+        f"{highest - before:6.1f} MiB more at most, {len(known)} prototypes and a sample of {len(sample)}"
     )
 
 

@@ -27,12 +27,12 @@ from clips4.evaluation.metrics.confusion import Tally, confusion_matrix, scores
 from clips4.evaluation.named_objects import object_names, score_predictions
 from clips4.inference.refine.superpixels import region_scores
 from clips4.inference.upsample import nearest_class
+from clips4.method.prototype_search import teacher_segments
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.teachers.base import load_teacher
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.outputs.tables import markdown
 from clips4.regions.cache import RegionCache
-from clips4.training.precompute import image_segments
 from clips4.utils.images import RGB, load_rgb, reduce_to
 from clips4.utils.progress import ProgressBars
 
@@ -101,7 +101,7 @@ def answers(
     """The labels (H, W) of one picture by every row."""
     shown = reduce_to(image, config.data.long_side)
     pixel_map, at_picture = maps(shown).float(), torch.from_numpy(regions(shown, path))
-    segments, labels = image_segments(pixel_map, at_picture, config.segments)
+    segments, labels = teacher_segments(pixel_map, at_picture, config.segments)
     by_segment = segments[labels].permute(2, 0, 1)
     for how, matrix in vectors.items():
         yield f"teacher by {how}", nearest_class(pixel_map, matrix, size)[0].numpy()

@@ -30,10 +30,10 @@ from clips4.evaluation.open_vocabulary import (
 from clips4.evaluation.protocols import Background, Protocol, class_file_hash
 from clips4.evaluation.record import describe_scores
 from clips4.inference.segmenter import Segmenter
+from clips4.method.prototype_search import teacher_segments
 from clips4.method.prototypes import known_prototypes
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
-from clips4.training.precompute import image_segments
 from clips4.utils.images import load_rgb
 from clips4.utils.tensors import to_tensor
 from tests.helpers import FakeTeacher, unit, write_images
@@ -252,7 +252,7 @@ def test_prototypes_found_at_test_time_are_those_of_training(tmp_path: Path) -> 
     regions, maps = RegionCache(config.regions), TeacherMaps(teacher, "cpu")
     everything = torch.cat(
         [
-            image_segments(maps(load_rgb(path)), torch.from_numpy(regions(load_rgb(path))), config.segments)[0]
+            teacher_segments(maps(load_rgb(path)), torch.from_numpy(regions(load_rgb(path))), config.segments)[0]
             for path in paths
         ]
     )

@@ -63,7 +63,7 @@ def contents(run: Path) -> tuple[bytes, bytes, list[dict[str, float]]]:
 @pytest.mark.parametrize(
     "moment",
     [
-        "preparation:image_segments:1",  # while pictures are read
+        "preparation:teacher_segments:1",  # while pictures are read
         "training:update_unknown:2",  # within a step
         "checkpoints:_digest:3",  # a checkpoint half written
         "shutil:rmtree:7",  # around the removal of an old one

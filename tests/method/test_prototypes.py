@@ -4,50 +4,18 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clips4.data.label_maps import IGNORED
 from clips4.method.prototypes import (
     assign,
     assign_in_context,
     known_prototypes,
     mixture_prototypes,
     sample_unknown,
-    teacher_segments,
     text_dimensions,
     update_unknown,
 )
 from tests.helpers import generator, provable, rotation, seeds, unit
 from tests.reference import prototypes as reference
 from tests.reference import segments as reference_segments
-
-# -------------------------------------------------------------------------------------------------------- segments
-
-
-def test_teacher_segments_are_the_means_of_clusters_cut_by_regions() -> None:
-    pixel_map = unit(4, 5, 6, dim=0)
-    regions = torch.randint(-1, 3, (5, 6), generator=generator(1))
-    vectors, _ = teacher_segments(pixel_map, regions, (2, 2), 3, 0.5)
-
-    clusters = reference_segments.spherical_kmeans(pixel_map[None], 2, 2, 3, 0.5)
-    expected = [
-        reference_segments.normalise(torch.stack([pixel_map[:, y, x] for _, y, x in pixels]).sum(0))
-        for pixels in reference_segments.cut_by_regions(clusters, regions[None]).values()
-    ]
-    assert vectors.shape == (len(expected), 4)
-    distance = torch.cdist(vectors, torch.stack(expected), compute_mode="donot_use_mm_for_euclid_dist")
-    assert distance.min(1).values.max() < 1e-10
-    assert distance.min(0).values.max() < 1e-10
-
-
-def test_teacher_segments_of_one_cluster_and_region_is_the_mean_of_the_map() -> None:
-    pixel_map = unit(3, 4, 4, dim=0)
-    mean = reference_segments.normalise(pixel_map.sum((1, 2)))
-    vectors, _ = teacher_segments(pixel_map, torch.zeros(4, 4, dtype=torch.int64), 1, 5, 0.5)
-    torch.testing.assert_close(vectors, mean[None], rtol=0, atol=1e-12)
-
-
-def test_teacher_segments_of_a_picture_without_regions_are_none() -> None:
-    assert teacher_segments(unit(3, 4, 4, dim=0), torch.full((4, 4), IGNORED), 4, 2, 0.5)[0].shape == (0, 3)
-
 
 # ----------------------------------------------------------------------------------------------------------- known
 

@@ -15,7 +15,7 @@ from clips4.data.label_maps import IGNORED
 from clips4.data.loader import draw_pixels
 from clips4.method.objective import objective
 from clips4.method.prototype_search import PrototypeSearch
-from clips4.method.prototypes import known_prototypes, update_unknown
+from clips4.method.prototypes import update_unknown
 from clips4.models.checkpoint import load_checkpoint
 from clips4.training.loop import train
 from clips4.utils import distributed
@@ -158,16 +158,15 @@ def test_two_ranks_make_the_step_of_one_with_both_batches(shares: Shares, varian
 def search(images: range, stride: int = 1) -> dict[str, Tensor]:
     found = PrototypeSearch(unit(3, DIMENSIONS, seed=1), m=4, sample=12, seed=0)
     for image in images[::stride]:
-        found.add(unit(7, DIMENSIONS, seed=100 + image), image)
-    near, drawn = found.candidates()
-    return {"near": near, "drawn": drawn}
+        found.add(image, unit(7, DIMENSIONS, seed=100 + image))
+    return found.result()._asdict()
 
 
 def test_two_ranks_find_the_prototypes_of_one(shares: Shares) -> None:
-    text, alone = unit(3, DIMENSIONS, seed=1), search(range(11))
+    alone = search(range(11))
     for share in shares["search"]:
-        assert torch.equal(share["drawn"], alone["drawn"])
-        assert torch.equal(known_prototypes(text, share["near"], 4), known_prototypes(text, alone["near"], 4))
+        assert torch.equal(share["sample"], alone["sample"])
+        assert torch.equal(share["known"], alone["known"])
 
 
 # ------------------------------------------------------------------------------------------------------ torchrun

@@ -15,14 +15,12 @@ from clips4.evaluation.metrics.confusion import Scores, SetScores, Tally, confus
 from clips4.evaluation.protocols import Background, Protocol
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.upsample import best_class
-from clips4.method.prototype_search import PrototypeSearch
-from clips4.method.prototypes import known_prototypes
+from clips4.method.prototype_search import PrototypeSearch, teacher_segments
 from clips4.models.teachers.base import Teacher
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.models.teachers.prompts import load_templates
 from clips4.models.teachers.text_cache import cached_class_vectors
 from clips4.regions.cache import RegionCache
-from clips4.training.precompute import image_segments
 from clips4.utils.images import RGB, load_rgb, reduce_to
 from clips4.utils.progress import NoProgress, ProgressReporter
 from clips4.utils.tensors import resize_map, to_tensor
@@ -255,7 +253,6 @@ def find_prototypes(
     progress.stage("finding prototypes", len(images))
     for number, path in enumerate(images):
         image = reduce_to(load_rgb(path), config.data.long_side)
-        search.add(image_segments(maps(image), torch.from_numpy(regions(image, path)), config.segments)[0], number)
+        search.add(number, teacher_segments(maps(image), torch.from_numpy(regions(image, path)), config.segments)[0])
         progress.advance({})
-    near, _ = search.candidates()
-    return known_prototypes(text, near, config.prototypes.m)
+    return search.result().known

@@ -1,74 +1,124 @@
-"""One pass over the teacher segments of a set of any size, with memory that depends on the classes alone.
+"""Prototypes from the teacher segments of an image set of any size, in one pass; CLIP-S4 section 3.3.
 
 Known prototypes need the m segments nearest to each text vector, unknown ones a random sample of all segments. Both are
-kept up while segments stream by: the candidates of the classes in a bank of at most K * m rows, the sample by giving
-every segment a random key and keeping the smallest. Neither depends on the order of pictures, nor on how they are
-shared out over ranks.
+updated while segments stream in: the candidates of the classes are a pool of at most K * m rows, and the sample gives
+every segment a random key and keeps the smallest keys. So memory depends on K, m and the sample size alone, and the
+result depends neither on the order of the images nor on the number of ranks.
 """
 
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from clips4.config import SegmentConfig
 from clips4.data.rng import SAMPLE, seeded
-from clips4.method.prototypes import nearest_segments
+from clips4.method.prototypes import known_prototypes, nearest_segments
+from clips4.method.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
 from clips4.utils import distributed
 
-_BUFFER = 8192  # segments that wait until the classes look through them together
+_BUFFER = 8192  # segments collected before the candidates and the sample are updated
+
+
+@torch.no_grad()
+def teacher_segments(pixel_map: Tensor, regions: Tensor, settings: SegmentConfig) -> tuple[Tensor, Tensor]:
+    """Cut the teacher's map of one image into segments and average each.
+
+    Args:
+        pixel_map: (D, h, w) vectors of the teacher; half precision is computed in float32.
+        regions: (H, W) region map of the image; reduced to (h, w) by nearest neighbor.
+        settings: of the spherical k-means.
+
+    Returns:
+        (S, D) unit rows, i_s-hat of the paper; and (h, w) the segment of each position, ``IGNORED`` for none.
+    """
+    z = F.normalize(pixel_map.to(torch.promote_types(pixel_map.dtype, torch.float32)), dim=0)[None]
+    at_map = F.interpolate(regions[None, None].double(), pixel_map.shape[1:], mode="nearest-exact")[0].long()
+    clusters = spherical_kmeans(z, settings.clusters, settings.iterations, settings.location_weight)
+    segments = cut_by_regions(clusters, at_map)
+    return pool(flatten_pixels(z), segments.labels.flatten(), len(segments.region)), segments.labels[0]
+
+
+class FoundPrototypes(NamedTuple):
+    """What a ``PrototypeSearch`` found.
+
+    Attributes:
+        known: (K, D) unit rows, the prototypes of the known classes.
+        sample: (R, D) unit rows, a random sample of all segments: unknown prototypes are drawn from it, and the run
+            keeps part of it as its bank.
+    """
+
+    known: Tensor
+    sample: Tensor
 
 
 class PrototypeSearch:
-    """Candidates for class prototypes among the segments that are added.
+    """Finds prototypes among the segments that are added, image by image.
 
     Args:
         text: (K, D) text vectors of the known classes, unit rows.
         m: segments per known class.
-        sample: number of segments in the random sample.
+        sample: size of the random sample; all segments where there are fewer.
         seed: of the sample.
+
+    Example::
+
+        search = PrototypeSearch(text, m=24, sample=4096, seed=0)
+        for number, image in enumerate(images):
+            search.add(number, teacher_segments(teacher_map(image), regions(image), config.segments)[0])
+        known, sample = search.result()
     """
 
     def __init__(self, text: Tensor, m: int, sample: int, seed: int):
-        self._text, self._m, self._sample, self._seed = text, m, sample, seed
+        self._text, self._m, self._sample_size, self._seed = text, m, sample, seed
         nothing = text.new_empty(0, text.shape[1])
-        self._bank, self._bank_places = nothing, torch.empty(0, dtype=torch.int64)
-        self._drawn, self._keys = nothing, torch.empty(0, dtype=torch.float64)
-        self._waiting: list[Tensor] = []
-        self._waiting_pictures: list[int] = []
+        self._candidates, self._candidate_places = nothing, torch.empty(0, dtype=torch.int64)
+        self._sample, self._keys = nothing, torch.empty(0, dtype=torch.float64)
+        self._waiting: list[tuple[int, Tensor]] = []
 
-    def add(self, segments: Tensor, image: int) -> None:
-        """Look at the segments (S, D), unit rows, of one picture, which is known by its number in the set."""
-        self._waiting.append(segments)
-        self._waiting_pictures.append(image)
-        if sum(map(len, self._waiting)) >= _BUFFER:
-            self._look()
+    def add(self, image: int, segments: Tensor) -> None:
+        """Consider the segments of one image.
 
-    def candidates(self) -> tuple[Tensor, Tensor]:
-        """Every segment that is among the m nearest of a known class, and the random sample: (N, D) and (R, D).
-
-        With several ranks, of all their segments, the same on each rank.
+        Args:
+            image: the number of the image in the set; each number once over all ranks.
+            segments: (S, D) unit rows.
         """
-        self._look()
-        rows = distributed.counts(len(self._bank), len(self._drawn), device=self._bank.device)
-        bank = distributed.gather_rows(self._bank, rows[:, 0].tolist())
-        places = distributed.gather_rows(self._bank_places, rows[:, 0].tolist())
-        drawn = distributed.gather_rows(self._drawn, rows[:, 1].tolist())
-        keys = distributed.gather_rows(self._keys, rows[:, 1].tolist())
-        return bank[places.argsort()], drawn[keys.argsort()[: self._sample]]
+        self._waiting.append((image, segments))
+        if sum(len(segments) for _, segments in self._waiting) >= _BUFFER:
+            self._update()
 
-    def _look(self) -> None:
+    def result(self) -> FoundPrototypes:
+        """The prototypes and the sample; with several ranks those of all their segments, the same on each rank.
+
+        Raises:
+            ValueError: no segment was added.
+        """
+        self._update()
+        device = self._candidates.device
+        near_rows, sample_rows = distributed.counts(len(self._candidates), len(self._sample), device=device).T.tolist()
+        near = distributed.gather_rows(self._candidates, near_rows)
+        places = distributed.gather_rows(self._candidate_places, near_rows)
+        sample = distributed.gather_rows(self._sample, sample_rows)
+        keys = distributed.gather_rows(self._keys, sample_rows)
+        known = known_prototypes(self._text, near[places.argsort()], self._m)
+        return FoundPrototypes(known, sample[keys.argsort()[: self._sample_size]])
+
+    def _update(self) -> None:
         if not self._waiting:
             return
         places, keys = [], []
-        for image, segments in zip(self._waiting_pictures, self._waiting, strict=True):
+        for image, segments in self._waiting:
             places.append((image << 32) + torch.arange(len(segments)))
             random = seeded(self._seed, SAMPLE, image)
             keys.append(torch.rand(len(segments), generator=random, dtype=torch.float64))
-        new, new_places, new_keys = torch.cat(self._waiting), torch.cat(places), torch.cat(keys)
-        self._waiting, self._waiting_pictures = [], []
+        new = torch.cat([segments for _, segments in self._waiting])
+        self._waiting = []
 
-        candidates, candidate_places = torch.cat([self._bank, new]), torch.cat([self._bank_places, new_places])
+        candidates, candidate_places = torch.cat([self._candidates, new]), torch.cat([self._candidate_places, *places])
         kept = nearest_segments(self._text, candidates, self._m).unique()
-        self._bank, self._bank_places = candidates[kept], candidate_places[kept]
+        self._candidates, self._candidate_places = candidates[kept], candidate_places[kept]
 
-        drawn, all_keys = torch.cat([self._drawn, new]), torch.cat([self._keys, new_keys])
-        first = all_keys.argsort()[: self._sample]
-        self._drawn, self._keys = drawn[first], all_keys[first]
+        sample, all_keys = torch.cat([self._sample, new]), torch.cat([self._keys, *keys])
+        first = all_keys.argsort()[: self._sample_size]
+        self._sample, self._keys = sample[first], all_keys[first]

@@ -10,30 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clips4.method.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
 from clips4.utils import distributed
 
 _TINY = 1e-12
 _PIXELS = 2**16  # rows of z that are compared with all classes at a time
-
-
-@torch.no_grad()
-def teacher_segments(
-    pixel_map: Tensor, regions: Tensor, clusters: int | tuple[int, int], iterations: int, location_weight: float
-) -> tuple[Tensor, Tensor]:
-    """Cut one image's teacher map into segments and average each.
-
-    Args:
-        pixel_map: (D, h, w) unit vectors of the teacher.
-        regions: (h, w) region map of the image.
-        clusters, iterations, location_weight: see ``segments.spherical_kmeans``.
-
-    Returns:
-        (S, D) unit rows, i_s-hat of the paper; and (h, w) the segment of each position, ``IGNORED`` for none.
-    """
-    z = pixel_map[None]
-    segments = cut_by_regions(spherical_kmeans(z, clusters, iterations, location_weight), regions[None])
-    return pool(flatten_pixels(z), segments.labels.flatten(), len(segments.region)), segments.labels[0]
 
 
 @torch.no_grad()

@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from clips4.config import Config, SegmentConfig
+from clips4.config import Config
 from clips4.data.class_names import ClassList
 from clips4.data.image_folder import Skipped
 from clips4.data.image_source import Source
 from clips4.data.rng import UNKNOWN, seeded
 from clips4.errors import UserError
-from clips4.method.prototype_search import PrototypeSearch
-from clips4.method.prototypes import known_prototypes, sample_unknown, teacher_segments
+from clips4.method.prototype_search import PrototypeSearch, teacher_segments
+from clips4.method.prototypes import sample_unknown
 from clips4.models.checkpoint import Prototypes
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
@@ -87,9 +86,9 @@ def prepare(
         if isinstance(image, str):
             skipped.append((number, str(path), image))
         else:
-            at_picture = torch.from_numpy(regions(image, path))
+            at_image = torch.from_numpy(regions(image, path))
             if with_prototypes:
-                search.add(image_segments(teacher_maps(image), at_picture, config.segments)[0], number)
+                search.add(number, teacher_segments(teacher_maps(image), at_image, config.segments)[0])
             usable += 1
         progress.advance({})
     usable = sum(distributed.gather_objects(usable))
@@ -98,8 +97,7 @@ def prepare(
         raise UserError(f"none of {len(left_out)} pictures can be used; the first: {left_out[0][2]}")
     known, unknown, bank = text.clone(), text[:0], None
     if with_prototypes:
-        near, drawn = search.candidates()
-        known = known_prototypes(text, near, config.prototypes.m)
+        known, drawn = search.result()
         random = seeded(config.train.seed, UNKNOWN)
         unknown = sample_unknown(drawn, config.prototypes.unknown, random, known, config.extensions.unknown_share)
         bank = drawn[:BANK_SEGMENTS].half()
@@ -108,14 +106,6 @@ def prepare(
     if rank == 0:
         _write(run / FOLDER, key, found)
     return found
-
-
-def image_segments(pixel_map: Tensor, regions: Tensor, config: SegmentConfig) -> tuple[Tensor, Tensor]:
-    """The teacher segments (S, D) of one picture, its (H, W) regions brought to the map's (D, h, w) resolution; and
-    the (h, w) segment of each position."""
-    pixel_map = F.normalize(pixel_map.float(), dim=0)
-    at_map = F.interpolate(regions[None, None].double(), pixel_map.shape[1:], mode="nearest-exact")[0, 0].long()
-    return teacher_segments(pixel_map, at_map, config.clusters, config.iterations, config.location_weight)
 
 
 def _write(folder: Path, key: str, prepared: Prepared) -> None:

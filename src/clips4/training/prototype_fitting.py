@@ -18,6 +18,7 @@ from torch import Tensor
 from clips4.config import Config, ExtensionConfig
 from clips4.data.image_source import Source
 from clips4.data.rng import SAMPLE, seeded
+from clips4.method.prototype_search import teacher_segments
 from clips4.method.prototypes import known_prototypes, mixture_prototypes, text_dimensions
 from clips4.method.segments import flatten_pixels, pool
 from clips4.models.checkpoint import Prototypes
@@ -25,7 +26,7 @@ from clips4.models.sliding_window import at_inference_size
 from clips4.models.student import Embedder
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
-from clips4.training.precompute import BANK_SEGMENTS, image_segments
+from clips4.training.precompute import BANK_SEGMENTS
 from clips4.utils import distributed
 from clips4.utils.images import RGB
 from clips4.utils.progress import ProgressReporter
@@ -117,6 +118,6 @@ def _segments_of_both(
 ) -> tuple[Tensor, Tensor]:
     """(S, D) the teacher's segments of a picture, and (S, D) the student's embedding of the same pixels."""
     pixel_map = teacher_maps(image)
-    vectors, labels = image_segments(pixel_map, torch.from_numpy(regions(image, path)), config.segments)
+    vectors, labels = teacher_segments(pixel_map, torch.from_numpy(regions(image, path)), config.segments)
     at_map = F.interpolate(z, pixel_map.shape[1:], mode="bilinear", antialias=True, align_corners=False).cpu()
     return vectors.cpu(), pool(flatten_pixels(at_map), labels.flatten().cpu(), len(vectors))
