@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw
 
 from clips4.cli.demo import sample_photographs
 from clips4.evaluation.report.collect import gather
-from clips4.outputs import charts as figures
+from clips4.outputs.charts import pca_colors
+from clips4.outputs.drawing import painted
 from clips4.outputs.render import draw_legend, legend_font
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, UNKNOWN_COLOR
@@ -31,24 +32,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/figure.jpg"))
     arguments = parser.parse_args()
 
-    findings = gather(arguments.run, sample_photographs(), "auto", NoProgress())
-    embeddings = figures.pca_colors([photograph.z for photograph in findings.photographs])
+    report = gather(arguments.run, sample_photographs(), "auto", NoProgress())
+    embeddings = pca_colors([image.z.numpy() for image in report.images])
     canvas = Image.new("RGB", (4 * WIDTH + 5 * GAP, HEAD + len(SHOWN) * (HEIGHT + GAP)), "white")
     draw = ImageDraw.Draw(canvas)
     for column, title in enumerate(COLUMNS):
         center = GAP + column * (WIDTH + GAP) + WIDTH / 2
         draw.text((center, HEAD / 2), title, fill="black", font=legend_font(18), anchor="mm")
-    rows = [(p, e) for p, e in zip(findings.photographs, embeddings, strict=True) if p.title in SHOWN]
+    rows = [(p, e) for p, e in zip(report.images, embeddings, strict=True) if p.title in SHOWN]
     seen: set[int] = set()
     for row, (photograph, embedding) in enumerate(rows):
-        answers = [np.where(a < findings.known, a, findings.known) for a in (photograph.teacher, photograph.student)]
+        answers = [np.where(a < report.known, a, report.known) for a in (photograph.teacher, photograph.student)]
         seen |= {int(label) for answer in answers for label in np.unique(answer)}
-        colors = np.concatenate([findings.colors[: findings.known], [UNKNOWN_COLOR]]).astype(np.uint8)
-        painted = [figures.painted(photograph.image, answer, colors, len(colors)) for answer in answers]
-        for column, image in enumerate((photograph.image, *painted, embedding)):
+        colors = np.concatenate([report.colors[: report.known], [UNKNOWN_COLOR]]).astype(np.uint8)
+        shown = [painted(photograph.image, answer, colors, len(colors)) for answer in answers]
+        for column, image in enumerate((photograph.image, *shown, embedding)):
             place = (GAP + column * (WIDTH + GAP), HEAD + row * (HEIGHT + GAP))
             canvas.paste(fitted(image), place)
-    names = (*findings.names[: findings.known], "unknown")
+    names = (*report.names[: report.known], "unknown")
     entries = [(names[label], rgb(colors[label])) for label in sorted(seen)]
     legend = draw_legend(entries, canvas.width, beside=False, size=18)
     buffer = io.BytesIO()

@@ -80,7 +80,7 @@ class SampleImages:
         segmenter = _segmenter(student, prototypes, self._config)
         images = [load_rgb(path) for path in self._paths]
         answers = [segmenter.segment(picture) for picture in images]
-        components = pca_colors([segmenter.embed(picture).cpu() for picture in images])
+        components = pca_colors([segmenter.embed(picture).cpu().numpy() for picture in images])
         rows = [
             np.concatenate([_tile(image) for image in (answer.image, shown, overlay(answer))], 1)
             for answer, shown in zip(answers, components, strict=True)

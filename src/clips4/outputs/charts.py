@@ -1,51 +1,49 @@
-"""Figures of embeddings and losses: PCA colours, t-SNE, and charts as SVG text that takes its colours from the page."""
+"""PCA colors and t-SNE of embeddings; charts as inline SVG that take their colors from the page (matplotlib)."""
 
+import io
+import re
+import warnings
 from collections.abc import Sequence
 from html import escape
-from math import ceil, cos, floor, hypot, log10, pi, sin
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
-from scipy import ndimage
 
-from clips4.utils.images import RGB, blend, boundaries, color_labels
+from clips4.utils.images import RGB
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from matplotlib.figure import Figure
 
-_MAX_POINTS = 500  # of a drawn line; more would not be seen
+_MAX_POINTS = 500  # of a drawn line; more cannot be seen
+# colors that stand for those of the page until the SVG is written
+_INK, _ACCENT, _CARD = "#010101", "#010102", "#010103"
+_PAGE_COLORS = {_INK: "currentColor", _ACCENT: "var(--accent)", _CARD: "var(--card)"}
 
 
-def pca_colors(maps: "Sequence[Tensor]") -> list[RGB]:
-    """Pixel embeddings as colours: their first three principal components over all maps are red, green and blue.
+def pca_colors(maps: Sequence[NDArray[np.floating]]) -> list[RGB]:
+    """Pixel embeddings as colors: their first three principal components over all maps are red, green and blue.
 
-    One basis serves all maps, so that a colour means the same in each. A component's sign is such that its largest
+    One basis serves all maps, so that a color means the same in each. The sign of a component is such that its largest
     loading is positive; each is stretched from its 1st to its 99th percentile over all pixels.
 
     Args:
         maps: (D, h, w) each, of one D; h and w may differ.
 
     Returns:
-        (h, w, 3) uint8 for each map. Where D < 3 or the pixels do not differ, the channels left over are middle grey.
+        (h, w, 3) uint8 for each map. If D < 3 or the pixels do not differ, the remaining channels are middle gray.
     """
-    import torch
-
-    pixels = torch.cat([each.detach().cpu().double().flatten(1).T for each in maps])  # (P, D)
-    mean = pixels.mean(0)
-    centred = pixels - mean
-    _, vectors = torch.linalg.eigh(centred.T @ centred)
-    basis = vectors.flip(1)[:, :3]  # (D, 3), the largest first
-    largest = basis.gather(0, basis.abs().argmax(0, keepdim=True))
-    basis = basis * torch.where(largest < 0, -1.0, 1.0)
-    values = (centred @ basis).numpy()
+    pixels = np.concatenate([each.reshape(len(each), -1).T for each in maps]).astype(np.float64)  # (P, D)
+    centered = pixels - pixels.mean(0)
+    basis = np.linalg.eigh(centered.T @ centered)[1][:, ::-1][:, :3]  # (D, 3), the largest first
+    largest = np.take_along_axis(basis, np.abs(basis).argmax(0, keepdims=True), 0)
+    values = centered @ (basis * np.where(largest < 0, -1.0, 1.0))
     low, high = np.percentile(values, [1, 99], axis=0)
     width = high - low
     stretched = np.where(width > 1e-9, (values - low) / np.maximum(width, 1e-9), 0.5).clip(0, 1)
     colors = np.full((len(values), 3), 128, np.uint8)
     colors[:, : values.shape[1]] = np.round(255 * stretched)
-    ends = np.cumsum([each[0].numel() for each in maps])[:-1]
+    ends = np.cumsum([each[0].size for each in maps])[:-1]
     return [part.reshape(*each.shape[1:], 3) for part, each in zip(np.split(colors, ends), maps, strict=True)]
 
 
@@ -70,56 +68,6 @@ def tsne(vectors: NDArray[np.floating], seed: int = 0) -> NDArray[np.float64]:
     return (places - low) / np.maximum(high - low, 1e-12)
 
 
-# ------------------------------------------------------------------------------------------ labels over a picture
-
-
-def outlined(image: RGB, labels: NDArray[np.integer]) -> RGB:
-    """(H, W, 3) the picture with white lines between labels, in a dark border so that they show on white too."""
-    edges = boundaries(labels)
-    dark = ndimage.binary_dilation(edges, np.ones((3, 3)))
-    shaded = np.where(dark[..., None], image * 0.55, image).astype(np.uint8)
-    return blend(shaded, shaded, 0, edges)
-
-
-def mean_colors(image: RGB, labels: NDArray[np.integer]) -> RGB:
-    """(H, W, 3) each label in the mean colour of its pixels, with white lines between."""
-    flat, pixels = labels.ravel(), image.reshape(-1, 3)
-    sums = np.stack([np.bincount(flat, pixels[:, channel]) for channel in range(3)], 1)
-    means = (sums / np.maximum(np.bincount(flat), 1)[:, None])[labels].astype(np.uint8)
-    return blend(means, means, 0, boundaries(labels))
-
-
-def painted(image: RGB, labels: NDArray[np.integer], colors: NDArray[np.uint8], numbered_from: int) -> RGB:
-    """(H, W, 3) the picture, in grey, under the colours of its labels; those from ``numbered_from`` bear u1, u2, ..."""
-    from clips4.outputs.render import legend_font
-
-    gray = np.array(Image.fromarray(image).convert("L").convert("RGB"))
-    canvas = Image.fromarray(blend(gray, color_labels(labels, colors), 0.62, boundaries(labels)))
-    draw, font = ImageDraw.Draw(canvas), legend_font(max(10, max(labels.shape) // 24))
-    for label in np.unique(labels[labels >= numbered_from]):
-        mask = np.pad(labels == label, 1)
-        depth = ndimage.distance_transform_edt(mask)[1:-1, 1:-1]
-        y, x = np.unravel_index(depth.argmax(), depth.shape)
-        if depth[y, x] > font.size * 0.7:
-            name = f"u{label - numbered_from + 1}"
-            draw.text((x, y), name, "white", font, "mm", stroke_width=2, stroke_fill="black")
-    return np.array(canvas)
-
-
-def best_crop(image: RGB, own: NDArray[np.bool_]) -> RGB:
-    """A square (side, side, 3) of the picture where the (H, W) mask is densest; what lies outside the mask is pale."""
-    side = max(8, round(0.45 * min(own.shape)))
-    density = ndimage.uniform_filter(own.astype(np.float32), side, mode="constant")
-    y, x = np.unravel_index(density.argmax(), density.shape)
-    top, left = (min(max(0, at - side // 2), length - side) for at, length in zip((y, x), own.shape, strict=True))
-    window = np.s_[top : top + side, left : left + side]
-    pale = blend(image[window], np.full((side, side, 3), 255, np.uint8), 0.75)
-    return np.where(own[window][..., None], image[window], pale)
-
-
-# ------------------------------------------------------------------------------------------------ a line over steps
-
-
 def smooth(values: Sequence[float], window: int) -> NDArray[np.float64]:
     """(N,) centred running mean over about ``window`` values; at the ends over those that there are."""
     half = window // 2
@@ -129,68 +77,46 @@ def smooth(values: Sequence[float], window: int) -> NDArray[np.float64]:
     return (sums[stop] - sums[start]) / (stop - start)
 
 
-def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Round numbers, 1, 2 or 5 times a power of ten apart, within [low, high]: about ``count``, three at least."""
-    rough = max(high - low, 1e-9) / count
-    power = 10.0 ** floor(log10(rough))
-    found: list[float] = []
-    for step in (factor * power for factor in (10, 5, 2, 1, 0.5)):
-        if len(found) < 3 or step >= rough * 0.999:
-            first, last = ceil(low / step - 1e-6), floor(high / step + 1e-6)
-            found = [index * step for index in range(first, last + 1)]
-    return found
-
-
 def loss_chart(title: str, steps: Sequence[float], values: Sequence[float]) -> str:
     """A curve as inline SVG: faint as logged, strong as running mean.
 
     Args:
-        title: says what it is, for those who do not see it.
+        title: what the curve shows, for screen readers.
         steps: (N,) rising.
         values: (N,) finite.
+
+    Raises:
+        ValueError: no value, or not one for each step.
     """
+    from matplotlib.figure import Figure
+
     if len(steps) != len(values) or not len(values):
         raise ValueError(f"expected as many steps as values, one at least; got {len(steps)} and {len(values)}")
-    left, top, right, bottom, width, height = 34, 8, 250, 150, 260, 186
-    pad = 0.06 * (max(values) - min(values)) or 0.1 * max(abs(max(values)), 1.0)
-    low, high = min(values) - pad, max(values) + pad
-    first, last = steps[0], max(steps[-1], steps[0] + 1)
-
-    def x(step: float) -> float:
-        return left + (step - first) / (last - first) * (right - left)
-
-    def y(value: float) -> float:
-        return bottom - (value - low) / (high - low) * (bottom - top)
-
-    def line(name: str, series: Sequence[float]) -> str:
-        kept = range(0, len(series), -(-len(series) // _MAX_POINTS))
-        points = " ".join(f"{x(steps[i]):.1f},{y(series[i]):.1f}" for i in kept)
-        return f'<polyline class="{name}" points="{points}"/>'
-
-    rows = "".join(
-        f'<line class="grid" x1="{left}" x2="{right}" y1="{y(v):.1f}" y2="{y(v):.1f}"/>'
-        f'<text x="{left - 6}" y="{y(v) + 4:.1f}" text-anchor="end">{v:.4g}</text>'
-        for v in ticks(low, high)
-    )
-    columns = "".join(
-        f'<text x="{x(v):.1f}" y="{bottom + 16}" text-anchor="middle">{v:.6g}</text>' for v in ticks(first, last)
-    )
-    mean = smooth(values, max(3, len(values) // 10)).tolist()
-    said = f"{title}: {mean[0]:.3g} at step {first:g}, {mean[-1]:.3g} at step {last:g}"
-    return (
-        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(said)}">{rows}{columns}'
-        f'<text x="{(left + right) / 2}" y="{height - 4}" text-anchor="middle">step</text>'
-        f"{line('raw', values)}{line('mean', mean)}</svg>"
-    )
+    mean = smooth(values, max(3, len(values) // 10))
+    every = -(-len(values) // _MAX_POINTS)
+    figure = Figure(figsize=(3.6, 2.5), layout="constrained")
+    axes = figure.add_subplot()
+    for series, width, opacity in ((values, 1.0, 0.35), (mean, 2.4, 1.0)):
+        axes.plot(steps[::every], series[::every], color=_ACCENT, linewidth=width, alpha=opacity, clip_on=False)
+    axes.set_xlabel("step", color=_INK)
+    axes.grid(axis="y", color=_INK, alpha=0.18, linewidth=0.8, clip_on=False)
+    axes.tick_params(length=0, labelcolor=_INK, labelsize=10)
+    axes.locator_params(nbins=4)
+    axes.spines[:].set_visible(False)
+    label = f"{title}: {mean[0]:.3g} at step {steps[0]:g}, {mean[-1]:.3g} at step {steps[-1]:g}"
+    return _svg(figure, "chart", label)
 
 
 # ----------------------------------------------------------------------------------------------- points on a plane
 
-Kind = Literal["student", "teacher", "unknown", "known", "text"]  # drawn in this order, the last on top
+Kind = Literal["student", "teacher", "unknown", "known", "text"]  # in drawing order, the last on top
+MARKERS: dict[Kind, str] = {"student": "o", "teacher": "o", "unknown": "s", "known": "D", "text": "*"}
+_AREAS: dict[Kind, int] = {"student": 14, "teacher": 22, "unknown": 60, "known": 60, "text": 200}  # square points
+_SIDE, _MARGIN, _LABEL = 460.8, 26.0, 16.0  # points: of the plane, its margin, and the largest labels a page shows
 
 
 class Mark(NamedTuple):
-    """One vector in the view; ``x`` and ``y`` from 0 to 1, ``colour`` as CSS writes it, ``label`` may be empty."""
+    """One vector in the view; ``x`` and ``y`` in [0, 1], ``color`` as CSS writes it, ``label`` may be empty."""
 
     kind: Kind
     x: float
@@ -199,81 +125,85 @@ class Mark(NamedTuple):
     label: str = ""
 
 
-def mark_shape(kind: Kind, x: float, y: float, color: str) -> str:
-    """The sign of a kind as SVG: dot, ring, square, diamond, star."""
-    place = f'cx="{x:.1f}" cy="{y:.1f}"'
-    if kind == "student":
-        return f'<circle class="student" {place} r="2.6" fill="{color}"/>'
-    if kind == "teacher":
-        return f'<circle class="teacher" {place} r="3.6" stroke="{color}"/>'
-    if kind == "unknown":
-        return f'<rect class="sign" x="{x - 5.5:.1f}" y="{y - 5.5:.1f}" width="11" height="11" fill="{color}"/>'
-    spikes, outer, inner = (5, 12.0, 5.0) if kind == "text" else (2, 9.0, 6.4)
-    radii = [outer, inner] * spikes
-    angles = [index * pi / spikes for index in range(2 * spikes)]
-    points = " ".join(f"{x + r * sin(a):.1f},{y - r * cos(a):.1f}" for r, a in zip(radii, angles, strict=True))
-    return f'<polygon class="sign" points="{points}" fill="{color}"/>'
-
-
-def scatter_chart(title: str, marks: Sequence[Mark], side: int = 640, font: int = 24) -> str:
-    """Marks on a plane as inline SVG, with labels that keep clear of each other; a line leads to one that stands off.
+def scatter_chart(title: str, marks: Sequence[Mark]) -> str:
+    """Marks on a plane as inline SVG; labels that would cover others are left out, except those of kind "text".
 
     Args:
-        title: says what it is, for those who do not see it.
-        marks: see ``Mark``; labels of kind "text" always stand, others only where there is room.
-        side: of the square, in SVG units.
-        font: largest size that the page will give the labels, in SVG units.
+        title: what the plane shows, for screen readers.
+        marks: see ``Mark``.
     """
-    margin = 34
-    inner, order = side - 2 * margin, get_args(Kind)
-    placed = [
-        mark._replace(x=margin + mark.x * inner, y=margin + (1 - mark.y) * inner)
-        for mark in sorted(marks, key=lambda mark: order.index(mark.kind))
-    ]
-    taken = [(m.x - 9, m.y - 9, m.x + 9, m.y + 9) for m in placed if m.kind not in ("student", "teacher")]
-    lines = texts = ""
-    for mark in (mark for mark in reversed(placed) if mark.label):
-        box = min(_label_boxes(mark, font), key=lambda box: _covered(box, taken, side))
-        if _covered(box, taken, side) and mark.kind != "text":
-            continue
-        taken.append(box)
-        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-        gap = hypot(max(box[0] - mark.x, mark.x - box[2], 0), max(box[1] - mark.y, mark.y - box[3], 0))
-        if gap > 0.6 * font:
-            lines += f'<line class="leader" x1="{mark.x:.1f}" y1="{mark.y:.1f}" x2="{x:.1f}" y2="{y:.1f}"/>'
-        texts += (
-            f'<text class="{mark.kind}" x="{x:.1f}" y="{y + 0.33 * font:.1f}" text-anchor="middle">'
-            f"{escape(mark.label)}</text>"
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+    from matplotlib.transforms import Bbox
+
+    figure = Figure(figsize=(_SIDE / 72, _SIDE / 72))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, _SIDE), ylim=(0, _SIDE))
+    axes.axis("off")
+    taken: list[Bbox] = []
+    labels: list[tuple[Mark, float, float]] = []
+    for order, kind in enumerate(get_args(Kind)):
+        own = [mark for mark in marks if mark.kind == kind]
+        places = np.array([(mark.x, mark.y) for mark in own]).reshape(-1, 2) * (_SIDE - 2 * _MARGIN) + _MARGIN
+        colors = [mark.color for mark in own]
+        axes.scatter(
+            places[:, 0],
+            places[:, 1],
+            s=_AREAS[kind],
+            marker=MARKERS[kind],
+            facecolors="none" if kind == "teacher" else colors,
+            edgecolors=colors if kind == "teacher" else "none" if kind == "student" else _INK,
+            linewidths=1.1,
+            alpha=0.8 if kind in ("student", "teacher") else 1,
+            clip_on=False,
+            zorder=2 + order,
         )
-    shapes = "".join(mark_shape(mark.kind, mark.x, mark.y, mark.color) for mark in placed)
+        labels += [(mark, x, y) for mark, (x, y) in zip(own, places.tolist(), strict=True) if mark.label]
+        if kind not in ("student", "teacher"):
+            taken += [Bbox.from_extents(x - 7, y - 7, x + 7, y + 7) for x, y in places]
+    whole, font = axes.viewLim, FontProperties(size=_LABEL)
+    for mark, x, y in reversed(labels):
+        width = text_to_path.get_text_width_height_descent(mark.label, font, ismath=False)[0] + 4
+        boxes = [
+            Bbox.from_bounds(x + dx * (away + width / 2) - width / 2, y + dy * (away + 9) - 9, width, 18)
+            for away in (8, 20, 36)
+            for dx, dy in ((0, 1), (0, -1), (1, 0), (-1, 0), (0.8, 0.8), (-0.8, 0.8), (0.8, -0.8), (-0.8, -0.8))
+        ]
+        inside = [box for box in boxes if whole.contains(*box.min) and whole.contains(*box.max)]
+        box = next((box for box in inside if not box.count_overlaps(taken)), None)
+        if box is None and mark.kind == "text":
+            box = min(inside or boxes, key=lambda box: box.count_overlaps(taken))
+        if box is not None:
+            taken.append(box)
+            center = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
+            if np.hypot(center[1] - y, max(box.x0 - x, x - box.x1, 0)) > 26:
+                axes.plot((x, center[0]), (y, center[1]), color=_INK, alpha=0.5, linewidth=0.8, clip_on=False, zorder=1)
+            axes.text(*center, mark.label, size=_LABEL, ha="center", va="center_baseline", color=_INK, parse_math=False)
+    return _svg(figure, "map", title)
+
+
+def _svg(figure: "Figure", kind: str, label: str) -> str:
+    """A figure as an SVG element for a page: no size, font, color scheme, script or address of its own."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    # ids are hashes of the salt: the same for the same chart, others for another chart on the page
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"{kind} {label}"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # the browser draws the text, and has more fonts
+        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
+    text = buffer.getvalue()
+    frame = re.search(r"<svg [^>]*?viewBox=\"([^\"]*)\"[^>]*>", text)
+    assert frame is not None
+    text = text[frame.end() :]
+    text = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r"<defs>\s*</defs>|<g id=\"[^\"]*\"", lambda found: "<g" if found[0].startswith("<g") else "", text)
+    text = re.sub(r'(?<=<text style=")(?:font[\w-]*: [^;"]*;? ?)+', "", text)
+    text = re.sub(r' transform="rotate\(-?0 [^"]*"', "", text).replace("xlink:href", "href")
+    for stand_in, color in _PAGE_COLORS.items():
+        text = text.replace(stand_in, color)
+    text = re.sub(r">\s+<", "><", text).strip()
     return (
-        f'<svg class="map" viewBox="0 0 {side} {side}" role="img" aria-label="{escape(title)}">'
-        f"{lines}{shapes}{texts}</svg>"
+        f'<svg class="{kind}" viewBox="{frame[1]}" role="img" aria-label="{escape(label)}" stroke-linejoin="round">'
+        + text
     )
-
-
-Box = tuple[float, float, float, float]  # left, top, right, bottom
-
-
-def _label_boxes(mark: Mark, font: int) -> list[Box]:
-    """Where the label of a mark may stand, the best first."""
-    width, height = 0.6 * font * len(mark.label), 1.15 * font
-    ways = ((0, -1), (0, 1), (1, 0), (-1, 0), (0.8, -0.8), (-0.8, -0.8), (0.8, 0.8), (-0.8, 0.8))
-    places = [
-        (mark.x + dx * (away + width / 2), mark.y + dy * (away + height / 2))
-        for away in (12, 26, 44)
-        for dx, dy in ways
-    ]
-    return [(x - width / 2, y - height / 2, x + width / 2, y + height / 2) for x, y in places]
-
-
-def _covered(box: Box, taken: Sequence[Box], side: int) -> float:
-    """Area of a box that others cover or that lies outside the square; 0 where it is free."""
-
-    def shared(other: Box) -> float:
-        width = min(box[2], other[2]) - max(box[0], other[0])
-        height = min(box[3], other[3]) - max(box[1], other[1])
-        return max(0.0, width) * max(0.0, height)
-
-    outside = (box[2] - box[0]) * (box[3] - box[1]) - shared((0, 0, side, side))
-    return round(sum(map(shared, taken)) + outside, 6)

@@ -12,7 +12,7 @@ import numpy as np
 from clips4.config import RegionConfig, load_config
 from clips4.data.image_folder import JobOutcome, Skipped
 from clips4.errors import UserError
-from clips4.outputs.charts import mean_colors, outlined
+from clips4.outputs.drawing import mean_colors, outlined
 from clips4.regions.cache import RegionCache, makes_hierarchy
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import cache_root

@@ -16,10 +16,10 @@ from PIL import Image
 from clips4.config import SegmentConfig
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
-from clips4.evaluation.report.collect import Findings, fine_segments, gather
-from clips4.evaluation.report.page import legend, percent, render, write_report
+from clips4.evaluation.report.collect import RunReport, fine_segments, gather
+from clips4.evaluation.report.page import legend, render, write_report
 from clips4.inference.segmenter import UNKNOWN_LABEL, Segmenter
-from clips4.outputs import charts as figures
+from clips4.outputs import charts
 from clips4.utils.progress import NoProgress
 from tests.conftest import write_broken_pictures
 from tests.helpers import conse, unit
@@ -86,17 +86,17 @@ def one_teacher() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def quick_view(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pages of single tests have no t-SNE; that of the fixture ``html`` has."""
-    monkeypatch.setattr(figures, "tsne", lambda vectors, seed: np.linspace(0, 1, 2 * len(vectors)).reshape(-1, 2))
+    monkeypatch.setattr(charts, "tsne", lambda vectors, seed: np.linspace(0, 1, 2 * len(vectors)).reshape(-1, 2))
 
 
 @pytest.fixture(scope="module")
-def findings(tiny_run: Path, images: Path) -> Findings:
+def report(tiny_run: Path, images: Path) -> RunReport:
     return gather(tiny_run, sorted(images.iterdir()), "cpu", NoProgress())
 
 
 @pytest.fixture(scope="module")
-def html(findings: Findings) -> str:
-    return render(findings)
+def html(report: RunReport) -> str:
+    return render(report)
 
 
 @pytest.fixture(scope="module")
@@ -128,19 +128,19 @@ def test_a_run_without_a_checkpoint_leaves_the_old_page(images: Path, tmp_path: 
 def test_a_page_of_no_usable_picture_is_refused_with_the_first_reason(tiny_run: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_text("no picture")
-    with pytest.raises(UserError, match=r"none of 1 pictures can be shown; the first: .*broken\.jpg"):
+    with pytest.raises(UserError, match=r"none of 1 images can be shown; the first: .*broken\.jpg"):
         gather(tiny_run, [broken], "cpu", NoProgress())
 
 
-def test_every_photograph_has_its_six_pictures(findings: Findings, page: Page) -> None:
+def test_every_photograph_has_its_six_pictures(report: RunReport, page: Page) -> None:
     alts = [image["alt"] for image in page.all("img")]
     for title in ("photo0", "photo1", "photo2"):
-        for name in ("Photograph", "Regions", "Embedding", "Segments", "Teacher", "Student"):
+        for name in ("Image", "Regions", "Embedding", "Segments", "Teacher", "Student"):
             assert alts.count(f"{name}: {title}") == 1
-    assert len(alts) == 3 * 6 + len(findings.found)
+    assert len(alts) == 3 * 6 + len(report.found)
 
 
-def test_pictures_decode_at_their_declared_size(findings: Findings, page: Page) -> None:
+def test_pictures_decode_at_their_declared_size(report: RunReport, page: Page) -> None:
     decoded = {}
     for image in page.all("img"):
         kind, _, data = image["src"].partition(",")
@@ -149,8 +149,8 @@ def test_pictures_decode_at_their_declared_size(findings: Findings, page: Page) 
         picture.load()
         assert picture.size == (int(image["width"]), int(image["height"]))
         decoded[image["alt"]] = np.array(picture).astype(int)
-    for photograph in findings.photographs:
-        assert np.abs(decoded[f"Photograph: {photograph.title}"] - photograph.image).mean() < 6
+    for shown in report.images:
+        assert np.abs(decoded[f"Image: {shown.title}"] - shown.image).mean() < 6
 
 
 def test_nothing_is_loaded_from_elsewhere(html: str, page: Page) -> None:
@@ -182,23 +182,23 @@ def test_the_stand_in_is_called_one_before_any_picture(html: str) -> None:
     assert html.index("stand-in, not CLIP") < html.index("<img")
 
 
-def test_another_teacher_is_no_stand_in(findings: Findings) -> None:
-    config = findings.checkpoint.config
+def test_another_teacher_is_no_stand_in(report: RunReport) -> None:
+    config = report.checkpoint.config
     other = config.model_copy(update={"teacher": config.teacher.model_copy(update={"name": NASTY})})
-    html = render(replace(findings, checkpoint=replace(findings.checkpoint, config=other)))
+    html = render(replace(report, checkpoint=replace(report.checkpoint, config=other)))
     assert "stand-in" not in html
     assert NASTY not in html
 
 
-def test_given_strings_are_escaped(findings: Findings) -> None:
-    prototypes = replace(findings.checkpoint.prototypes, classes=load_classes([NASTY, "$cup", "gräs & hö"]))
-    photograph = replace(findings.photographs[0], title=f"{NASTY} $title")
-    page_findings = replace(
-        findings,
-        checkpoint=replace(findings.checkpoint, prototypes=prototypes),
-        photographs=[photograph, *findings.photographs[1:]],
+def test_given_strings_are_escaped(report: RunReport) -> None:
+    prototypes = replace(report.checkpoint.prototypes, classes=load_classes([NASTY, "$cup", "gräs & hö"]))
+    photograph = replace(report.images[0], title=f"{NASTY} $title")
+    changed = replace(
+        report,
+        checkpoint=replace(report.checkpoint, prototypes=prototypes),
+        images=[photograph, *report.images[1:]],
     )
-    html = render(page_findings)
+    html = render(changed)
     page = Page(html)
     assert NASTY not in html
     assert f"{NASTY} $title" in page.text
@@ -207,69 +207,66 @@ def test_given_strings_are_escaped(findings: Findings) -> None:
     assert "gräs & hö" in page.text
 
 
-def test_the_same_findings_give_the_same_page(findings: Findings) -> None:
-    assert render(findings) == render(replace(findings))
+def test_the_same_report_give_the_same_page(report: RunReport) -> None:
+    assert render(report) == render(replace(report))
 
 
-def test_answers_are_those_of_the_segmenter(findings: Findings, tiny_run: Path) -> None:
+def test_answers_are_those_of_the_segmenter(report: RunReport, tiny_run: Path) -> None:
     student = Segmenter.load(tiny_run, "cpu")
-    teacher = Segmenter.from_teacher("conse", findings.checkpoint.config, "cpu")
-    for photograph in findings.photographs:
-        answer = student.segment(photograph.image)
-        shown = np.where(photograph.student >= findings.known, UNKNOWN_LABEL, photograph.student)
+    teacher = Segmenter.from_teacher("conse", report.checkpoint.config, "cpu")
+    for image in report.images:
+        answer = student.segment(image.image)
+        shown = np.where(image.student >= report.known, UNKNOWN_LABEL, image.student)
         np.testing.assert_array_equal(shown, answer.labels)
-        by_text = teacher.segment(photograph.image, "cat,cup,grass")
-        np.testing.assert_array_equal(photograph.teacher, by_text.labels)
+        by_text = teacher.segment(image.image, "cat,cup,grass")
+        np.testing.assert_array_equal(image.teacher, by_text.labels)
 
 
-def test_shares_and_legends_say_what_the_labels_are(findings: Findings) -> None:
-    assert findings.names == ("cat", "cup", "grass", "u1", "u2")
-    assert findings.shares.sum() == pytest.approx(1)
+def test_shares_and_legends_say_what_the_labels_are(report: RunReport) -> None:
+    assert report.names == ("cat", "cup", "grass", "u1", "u2")
+    assert report.shares.sum() == pytest.approx(1)
     labels = np.repeat([0, 0, 2, 3], 25).reshape(10, 10)
-    text = Page(legend(findings, labels)).text
-    assert text == "cat 50.0 %grass 25.0 %unknown 25.0 % (u1 25.0 %)"
-    assert Page(legend(findings, np.zeros((4, 4), np.int64))).text == "cat 100.0 %unknown 0.0 %"
-    assert Page(legend(findings, labels // 3, unknown=False)).text == "cat 75.0 %cup 25.0 %"
+    known, grass, unknown = legend(report, labels)
+    assert [(each["name"], each["share"]) for each in (known, grass, unknown)] == [
+        ("cat", 0.5),
+        ("grass", 0.25),
+        ("unknown", 0.25),
+    ]
+    assert unknown["parts"] == [("u1", 0.25)]
+    nothing = legend(report, np.zeros((4, 4), np.int64))
+    assert [(each["name"], each["share"], each["parts"]) for each in nothing] == [("cat", 1, []), ("unknown", 0, [])]
+    assert [(each["name"], each["share"]) for each in legend(report, labels // 3, unknown=False)] == [
+        ("cat", 0.75),
+        ("cup", 0.25),
+    ]
 
 
-def test_a_class_has_one_colour(findings: Findings, html: str) -> None:
+def test_a_class_has_one_colour(report: RunReport, html: str) -> None:
     rows = re.findall(r"background:(#[0-9a-f]{6})\"></span>(cat|cup|grass)\b", html)
     assert len({color for color, _ in rows}) == len({name for _, name in rows}) == len(set(rows)) == 3
     assert len(rows) > 6
 
 
-def test_a_page_without_unknown_prototypes_or_log(findings: Findings) -> None:
-    prototypes = replace(findings.checkpoint.prototypes, unknown=findings.checkpoint.prototypes.unknown[:0])
-    photographs = [replace(each, student=each.student % findings.known) for each in findings.photographs]
-    bare = replace(
-        findings, checkpoint=replace(findings.checkpoint, prototypes=prototypes), photographs=photographs, log=[]
-    )
+def test_a_page_without_unknown_prototypes_or_log(report: RunReport) -> None:
+    prototypes = replace(report.checkpoint.prototypes, unknown=report.checkpoint.prototypes.unknown[:0])
+    photographs = [replace(each, student=each.student % report.known) for each in report.images]
+    bare = replace(report, checkpoint=replace(report.checkpoint, prototypes=prototypes), images=photographs, log=[])
     text = Page(render(bare)).text
     assert "The run has no log" in text
-    assert "u1" not in text.split("Photographs")[-1]
+    assert "u1" not in text.split("beside regions")[-1]
 
 
-def test_settings_and_losses_are_shown(findings: Findings, page: Page) -> None:
+def test_settings_and_losses_are_shown(report: RunReport, page: Page) -> None:
     assert "contrast_pixels" in page.text
-    assert findings.checkpoint.card["versions"]["torch"] in page.text
+    assert report.checkpoint.card["versions"]["torch"] in page.text
     charts = [svg["aria-label"] for svg in page.all("svg") if svg.get("class") == "chart"]
     assert [label.split(":")[0] for label in charts] == ["loss", "contrast", "embedding", "semantic"]
     untimed = replace(
-        findings, log=[{key: value for key, value in line.items() if key != "seconds"} for line in findings.log]
+        report, log=[{key: value for key, value in line.items() if key != "seconds"} for line in report.log]
     )
     assert "minutes" not in Page(render(untimed)).text.split("Settings")[-1]
-    timed = replace(findings, log=[{**line, "seconds": 60.0} for line in findings.log])
+    timed = replace(report, log=[{**line, "seconds": 60.0} for line in report.log])
     assert "2.0 minutes" in Page(render(timed)).text
-
-
-def test_percent() -> None:
-    assert [percent(share) for share in (0, 0.0004, 0.001, 0.5, 1)] == [
-        "0.0 %",
-        "&lt; 0.1 %",
-        "0.1 %",
-        "50.0 %",
-        "100.0 %",
-    ]
 
 
 def test_fine_segments_lie_within_one_region_each() -> None:

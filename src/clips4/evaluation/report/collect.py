@@ -1,4 +1,4 @@
-"""What a run learned of photographs: all that a page or a figure shows of it, computed once."""
+"""What a run learned: all that a page or a figure shows of it, computed once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,11 +31,11 @@ SMALL = 0.001  # share of all pixels below which an unknown prototype counts as 
 
 
 @dataclass(frozen=True)
-class Photograph:
-    """A photograph and what was computed of it, at the size of training pictures.
+class ReportImage:
+    """An image and what was computed for it, at the size of training images.
 
     Attributes:
-        title: a name for people.
+        title: shown on the page.
         image: (H, W, 3) uint8.
         regions: (H, W) region of each pixel.
         segments: (H, W) segment of each pixel: k-means of z, cut by the regions.
@@ -56,19 +56,19 @@ class Photograph:
 
 
 @dataclass(frozen=True)
-class Findings:
+class RunReport:
     """All that the page shows.
 
     Attributes:
         checkpoint: of the run.
-        photographs: one at least.
+        images: one at least.
         skipped: those that cannot be read.
         log: lines of the run's log.
-        device: that the pictures were computed on.
+        device: on which the images were computed.
     """
 
     checkpoint: Checkpoint
-    photographs: list[Photograph]
+    images: list[ReportImage]
     skipped: list[Skipped]
     log: list[dict[str, float]]
     device: str
@@ -86,18 +86,18 @@ class Findings:
 
     @cached_property
     def colors(self) -> NDArray[np.uint8]:
-        """(K + U, 3) the palette, then greys, those of neighbours far apart."""
-        greys = [70 + 150 * (index * 0.618034 % 1) for index in range(len(self.names) - self.known)]
-        return np.concatenate([palette(self.known), np.repeat(np.array(greys)[:, None], 3, 1).astype(np.uint8)])
+        """(K + U, 3) the palette, then grays, neighboring ones far apart."""
+        grays = [70 + 150 * (index * 0.618034 % 1) for index in range(len(self.names) - self.known)]
+        return np.concatenate([palette(self.known), np.repeat(np.array(grays)[:, None], 3, 1).astype(np.uint8)])
 
     @cached_property
     def shares(self) -> NDArray[np.float64]:
-        """(K + U,) the student's answers: mean share of each prototype."""
-        return self.mean_shares([each.student for each in self.photographs])
+        """(K + U,) the student's predictions: mean share of each prototype."""
+        return self.mean_shares([each.student for each in self.images])
 
     @cached_property
     def found(self) -> list[int]:
-        """Indices, K and more, of the unknown prototypes that have pixels worth the name; the largest first."""
+        """Indices, K and more, of the unknown prototypes with a share of at least ``SMALL``, the largest first."""
         order = np.argsort(-self.shares, kind="stable").tolist()
         return [index for index in order if index >= self.known and self.shares[index] >= SMALL]
 
@@ -106,11 +106,11 @@ class Findings:
         return np.mean([np.bincount(each.ravel(), minlength=len(self.names)) / each.size for each in labels], 0)
 
 
-def gather(run: Path, paths: Sequence[Path], device: str, progress: ProgressReporter) -> Findings:
-    """Read a run and compute what the page shows of each photograph.
+def gather(run: Path, paths: Sequence[Path], device: str, progress: ProgressReporter) -> RunReport:
+    """Load a run and compute what the page shows of each image.
 
     Raises:
-        UserError: no picture is usable.
+        UserError: no image can be read.
     """
     checkpoint = load_checkpoint(run)
     config, prototypes = checkpoint.config, checkpoint.prototypes
@@ -118,7 +118,7 @@ def gather(run: Path, paths: Sequence[Path], device: str, progress: ProgressRepo
     teacher = Segmenter.from_teacher(config.teacher.name, config, device)
     regions_of = RegionCache(config.regions)
     titles = dict(zip(paths, (stem.replace("_", " ") for stem in output_stems(paths)), strict=True))
-    photographs: list[Photograph] = []
+    images: list[ReportImage] = []
     skipped: list[Skipped] = []
 
     progress.stage("drawing the page", len(paths))
@@ -130,17 +130,17 @@ def gather(run: Path, paths: Sequence[Path], device: str, progress: ProgressRepo
         segments = fine_segments(z, regions, config.segments)
         by_teacher = nearest_class(pixel_map, prototypes.text, image.shape[:2])[0].numpy()
         by_student = nearest_class(z, prototypes.asked(), image.shape[:2])[0].numpy()
-        photographs.append(Photograph(titles[path], image, regions, segments, z, pixel_map, by_teacher, by_student))
+        images.append(ReportImage(titles[path], image, regions, segments, z, pixel_map, by_teacher, by_student))
         progress.advance({})
-    if not photographs:
+    if not images:
         first = f"; the first: {skipped[0].reason}" if skipped else ""
-        raise UserError(f"none of {len(paths)} pictures can be shown{first}")
-    return Findings(checkpoint, photographs, skipped, read_log(run / LOG), str(pick_device(device)))
+        raise UserError(f"none of {len(paths)} images can be shown{first}")
+    return RunReport(checkpoint, images, skipped, read_log(run / LOG), str(pick_device(device)))
 
 
 @torch.no_grad()
 def fine_segments(z: Tensor, regions: NDArray[np.int32], settings: SegmentConfig) -> Labels:
-    """Segments at the picture's resolution: k-means of z, its cosines enlarged, each cluster cut by the regions.
+    """Segments at the image's resolution: k-means of z, its cosines enlarged, each cluster cut by the regions.
 
     Args:
         z: (D, h, w) unit along D.

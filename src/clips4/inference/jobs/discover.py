@@ -2,27 +2,17 @@
 
 import json
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 from clips4.data.image_folder import Skipped
 from clips4.inference.discovery import UnknownClass, discover
 from clips4.inference.segmenter import Segmenter
-from clips4.outputs.render import percent
+from clips4.outputs.page import render_page
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import encode_png
 from clips4.utils.progress import ProgressReporter
 
 DOCUMENT, PAGE, CROPS = "unknown.json", "index.html", "crops"
-
-_STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1100px;padding:0 1rem;color:#222;background:#fff}
-h1{font-size:1.4rem;margin-bottom:.2rem}p{margin:.2rem 0 1rem;color:#555}
-section{border-top:1px solid #ddd;padding:.8rem 0}h2{font-size:1.05rem;margin:0}h2 small{color:#666;font-weight:400}
-.crops{display:flex;flex-wrap:wrap;gap:.6rem}figure{margin:0}img{height:150px;border-radius:3px;display:block}
-figcaption{font-size:.8rem;color:#555;max-width:240px;overflow-wrap:anywhere}li{display:inline;margin-right:.9rem}
-ul{padding:0;margin:.1rem 0 .5rem}
-"""
 
 
 def unknown_files(
@@ -80,28 +70,18 @@ def describe(unknown: UnknownClass) -> dict[str, object]:
 
 def page(found: Sequence[UnknownClass], images: int) -> str:
     """HTML: a section for each class that occurs, with its suggested names and crops (files beside the page)."""
-    sections = ""
-    for unknown in found:
-        if not unknown.examples:
-            continue
-        names = "".join(f"<li>{escape(name)} <small>{score:.2f}</small></li>" for name, score in unknown.names)
-        crops = "".join(
-            f'<figure><img loading="lazy" src="{crop_path(unknown, number).as_posix()}" '
-            f'alt="unknown {unknown.number + 1} in {escape(shown.source)}">'
-            f"<figcaption>{escape(Path(shown.source).name)}</figcaption></figure>"
-            for number, shown in enumerate(unknown.examples)
-        )
-        sections += (
-            f"<section><h2>unknown {unknown.number + 1} <small>{escape(percent(unknown.share))} of all pixels, "
-            f"{unknown.images} pictures</small></h2><ul>{names}</ul>"
-            f'<div class="crops">{crops}</div></section>'
-        )
-    absent = sum(not unknown.examples for unknown in found)
-    rest = f"<p>{absent} more unknown classes occur in none of these pictures.</p>" if absent else ""
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Unknown classes</title><style>{_STYLE}</style></head><body><h1>Unknown classes</h1>"
-        f"<p>What the run discovered and none of its classes fits, in {images} pictures. The names are suggestions: "
-        f"words of a vocabulary that lie nearest.</p>{sections}{rest}</body></html>\n"
-    )
+    classes = [
+        {
+            "number": unknown.number + 1,
+            "share": unknown.share,
+            "images": unknown.images,
+            "names": unknown.names,
+            "examples": [
+                (Path(shown.source).name, crop_path(unknown, number).as_posix())
+                for number, shown in enumerate(unknown.examples)
+            ],
+        }
+        for unknown in found
+        if unknown.examples
+    ]
+    return render_page("unknown", images=images, classes=classes, absent=len(found) - len(classes))

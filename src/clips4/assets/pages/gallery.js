@@ -25,12 +25,12 @@
       card.figure.hidden = !here;
       shown += here ? 1 : 0;
     }
-    const asked = document.getElementById("sort").value;
-    if (asked !== order || asked === "class") {
-      main.append(...[...cards].sort(orders[asked]).map((card) => card.figure));
-      order = asked;
+    const chosenOrder = document.getElementById("sort").value;
+    if (chosenOrder !== order || chosenOrder === "class") {
+      main.append(...[...cards].sort(orders[chosenOrder]).map((card) => card.figure));
+      order = chosenOrder;
     }
-    document.getElementById("shown").value = `${shown} of ${cards.length} pictures`;
+    document.getElementById("shown").value = `${shown} of ${cards.length} images`;
   }
 
   form.addEventListener("input", show);
@@ -39,7 +39,7 @@
   document.addEventListener("keydown", (event) => {
     if (event.key !== " " || /^(INPUT|SELECT|BUTTON|A)$/.test(event.target.tagName)) return;
     event.preventDefault();
-    form.elements.layer.value = main.className === "answer" ? "picture" : "answer";
+    form.elements.layer.value = main.className === "prediction" ? "image" : "prediction";
     show();
   });
   show();

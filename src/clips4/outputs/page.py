@@ -1,0 +1,69 @@
+"""HTML pages from the templates in ``assets/pages``: values in, text out.
+
+Every page is one file that loads nothing from elsewhere; a page whose images are too many shows files beside it. All
+pages share a base template and one style: light and dark, phones, print. Every value is escaped.
+"""
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clips4.outputs.render import percent
+from clips4.utils.images import RGB, reduce_to
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+class PageImage(NamedTuple):
+    """An image that a page carries: a ``data:`` address, and its size in pixels."""
+
+    src: str
+    width: int
+    height: int
+
+
+def page_image(image: RGB, long_side: int, quality: int = 84) -> PageImage:
+    """(H, W, 3) uint8, reduced to ``long_side``, as JPEG inside the page."""
+    image = reduce_to(image, long_side)
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return PageImage(f"data:image/jpeg;base64,{data}", image.shape[1], image.shape[0])
+
+
+def css_color(color: Sequence[int] | NDArray[np.uint8]) -> str:
+    """(red, green, blue) in 0..255 -> "#rrggbb"."""
+    return "#{:02x}{:02x}{:02x}".format(*(int(value) for value in color))
+
+
+def render_page(template: str, **values: object) -> str:
+    """The page of ``assets/pages/TEMPLATE.html.j2``.
+
+    Raises:
+        jinja2.UndefinedError: the template uses a value that is not given.
+    """
+    return "".join(stream_page(template, **values))
+
+
+def stream_page(template: str, **values: object) -> Iterator[str]:
+    """The page in parts, so that a value may be an iterator over more items than fit in memory."""
+    stream = _templates().get_template(f"{template}.html.j2").stream(values)
+    stream.enable_buffering(64)
+    return stream
+
+
+@cache
+def _templates() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("clips4", "assets/pages")
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found.filters["percent"] = percent
+    return found
