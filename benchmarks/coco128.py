@@ -19,8 +19,8 @@ from pathlib import Path
 from rich.console import Console
 
 from clips4.config import load_config
+from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import load_classes
-from clips4.data.segmentation_dataset import coco128
 from clips4.evaluation.metrics.confusion import Scores
 from clips4.evaluation.open_vocabulary import score_language
 from clips4.evaluation.protocols import V1, class_file_hash
@@ -48,7 +48,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     config, classes = load_config(arguments.preset, arguments.set), load_classes("coco128")
-    dataset = coco128(arguments.data, classes)
+    dataset = semantic_spec("coco128").load(arguments.data)
     started = time.perf_counter()
     with ProgressBars(Console(stderr=True)) as bars:
         photographs = find_images(arguments.data / "images")

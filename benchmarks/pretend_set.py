@@ -21,7 +21,7 @@ from torch import Tensor
 
 from clips4.config import TeacherConfig
 from clips4.data.class_names import ClassList
-from clips4.data.segmentation_dataset import LabelledFolder, value_table
+from clips4.data.segmentation_dataset import LabeledFolder, value_table
 from clips4.evaluation import unsupervised
 from clips4.evaluation.metrics.confusion import SetScores
 from clips4.evaluation.open_vocabulary import class_query, evaluate_language
@@ -48,8 +48,8 @@ def make(index: int, side: int) -> tuple[RGB, NDArray[np.uint8]]:
 
 
 @dataclass(frozen=True)
-class PretendSet(LabelledFolder):
-    """A LabelledFolder that makes its pictures."""
+class PretendSet(LabeledFolder):
+    """A LabeledFolder that makes its pictures."""
 
     side: int = 128
 

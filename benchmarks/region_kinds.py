@@ -15,8 +15,8 @@ from pathlib import Path
 from rich.console import Console
 
 from clips4.config import load_config
+from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import load_classes
-from clips4.data.segmentation_dataset import coco128
 from clips4.evaluation.open_vocabulary import score_language
 from clips4.evaluation.protocols import V1
 from clips4.inference.segmenter import Segmenter
@@ -65,7 +65,7 @@ def measure(kind: str, data: Path, out: Path, overrides: list[str]) -> dict[str,
         student = Segmenter.load(run)
         assert student.prototypes is not None
         vectors = {"text": student.prototypes.text, "prototypes": student.prototypes.query_known}
-        scores = score_language(student, coco128(data, classes), vectors, bars)
+        scores = score_language(student, semantic_spec("coco128").load(data), vectors, bars)
     figures = {how: {"miou_present": s.miou_present, "pixel_accuracy": s.pixel_accuracy} for how, s in scores.items()}
     return {"minutes": round(minutes, 2), "config": config.model_dump(mode="json"), **figures}
 

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from clips4.config import Config
 from clips4.data.benchmarks.davis import load_davis
+from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import load_classes
-from clips4.data.segmentation_dataset import coco128
 from clips4.evaluation.metrics.confusion import Tally, confusion_matrix, scores
 from clips4.evaluation.named_objects import object_names, score_predictions
 from clips4.inference.refine.superpixels import region_scores
@@ -57,7 +57,7 @@ def score_coco128(data: Path, run: Path) -> None:
     vectors = {"text": checkpoint.prototypes.text, "prototypes": checkpoint.prototypes.known}
     regions = RegionCache(checkpoint.config.regions)
     maps = TeacherMaps(load_teacher(checkpoint.config.teacher))
-    dataset = coco128(data, classes)
+    dataset = semantic_spec("coco128").load(data)
     tallies: dict[str, Tally] = {}
     with ProgressBars(Console(stderr=True)) as bars:
         bars.stage("scoring", len(dataset))

@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 from clips4.data.benchmarks.registry import semantic_spec
-from clips4.data.segmentation_dataset import LabelledFolder
+from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.knn import score_retrieval
 from clips4.evaluation.linear_probe import score_linear_probe
 from clips4.evaluation.record import provenance, write_json
@@ -89,7 +89,7 @@ def _remembered(features: PixelFeatures) -> Callable[[RGB], Tensor]:
     return read
 
 
-def _thin(dataset: LabelledFolder, every: int) -> LabelledFolder:
+def _thin(dataset: LabeledFolder, every: int) -> LabeledFolder:
     return replace(dataset, images=dataset.images[::every], masks=dataset.masks[::every])
 
 

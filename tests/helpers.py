@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.io import loadmat
 from torch import Tensor
 
 from clips4.models.teachers.conse import ConseTeacher
@@ -79,12 +78,6 @@ def write_images(folder: Path, count: int, height: int = 48, width: int = 64) ->
 def conse() -> ConseTeacher:
     """The built-in teacher, made once per session: it takes seconds."""
     return ConseTeacher()
-
-
-def read_ucm2(path: Path) -> NDArray[np.float64]:
-    """The ultrametric contour map (2 H + 1, 2 W + 1) in a .mat file as published with BSDS500."""
-    ucm2: NDArray[np.float64] = loadmat(path)["ucm2"]
-    return ucm2
 
 
 class Recorder(NoProgress):

@@ -25,14 +25,14 @@ def shards(tmp_path: Path) -> list[Path]:
 def test_each_picture_is_seen_once_over_the_ranks(shards: list[Path], tmp_path: Path, world: int) -> None:
     files = sorted((tmp_path / "pictures").iterdir())
     for source in (ImageFiles(files), ImageShards(list(map(str, shards)))):
-        seen = [each for rank in range(world) for each in source.once(64, rank, world)]
+        seen = [each for rank in range(world) for each in source.iterate(64, rank, world)]
         assert sorted(each.path.name for each in seen) == sorted(path.name for path in files)
         assert len({each.number for each in seen}) == 6
         (broken,) = [each for each in seen if isinstance(each.image, str)]
         assert broken.path.name == files[4].name
         assert files[4].name in str(broken.image)
         # numbers do not depend on who reads
-        assert {e.path.name: e.number for e in seen} == {e.path.name: e.number for e in source.once(64, 0, 1)}
+        assert {e.path.name: e.number for e in seen} == {e.path.name: e.number for e in source.iterate(64, 0, 1)}
 
 
 def test_files_come_in_the_order_given_reduced_and_each_unusable_one_with_its_reason(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_files_come_in_the_order_given_reduced_and_each_unusable_one_with_its_re
     broken, astray = tmp_path / "broken.jpg", tmp_path / "astray.png"
     broken.write_text("no picture")
     astray.symlink_to("nowhere.png")
-    seen = list(ImageFiles([good[2], broken, good[0], astray, good[1]]).once(50, 0, 1))
+    seen = list(ImageFiles([good[2], broken, good[0], astray, good[1]]).iterate(50, 0, 1))
     assert [each.path for each in seen] == [good[2], broken, good[0], astray, good[1]]
     assert [each.number for each in seen] == [0, 1, 2, 3, 4]
     assert all(not isinstance(seen[n].image, str) and max(np.shape(seen[n].image)) == 50 for n in (0, 2, 4))
@@ -55,9 +55,9 @@ def test_what_is_found_and_opened(shards: list[Path], tmp_path: Path) -> None:
     images = find_training_images([tmp_path / "pictures"])
     assert len(images) == 6
     assert isinstance(open_source(images), ImageFiles)
-    with pytest.raises(UserError, match="either tar shards or pictures"):
+    with pytest.raises(UserError, match="either tar shards or images"):
         find_training_images([*shards, tmp_path / "pictures"])
-    with pytest.raises(UserError, match="no picture was given"):
+    with pytest.raises(UserError, match="no images to train on"):
         open_source([])
 
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import load_classes
 from clips4.data.label_maps import IGNORE, read_labels
-from clips4.data.segmentation_dataset import coco128, load_label_table
+from clips4.data.segmentation_dataset import load_label_table
 from clips4.errors import UserError
 from tests.helpers import noise_image
 
-CLASSES = load_classes("coco128")
+CLASSES, COCO128 = load_classes("coco128"), semantic_spec("coco128")
 
 
 def miniature(root: Path, size: tuple[int, int] = (6, 8)) -> Path:
@@ -30,7 +31,7 @@ def miniature(root: Path, size: tuple[int, int] = (6, 8)) -> Path:
 
 
 def test_labels_become_class_indices_and_the_rest_is_ignored(tmp_path: Path) -> None:
-    dataset = coco128(miniature(tmp_path), CLASSES)
+    dataset = COCO128.load(miniature(tmp_path))
     assert len(dataset) == 1
     ((path, image, truth),) = dataset
     assert path.name == "a.jpg"
@@ -55,13 +56,13 @@ def test_a_class_without_a_label_value_is_told() -> None:
 
 def test_wrong_layouts_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or folder"):
-        coco128(tmp_path, CLASSES)
+        COCO128.load(tmp_path)
     root = miniature(tmp_path / "set", size=(5, 8))
     with pytest.raises(UserError, match="is not the size"):
-        list(coco128(root, CLASSES))
+        list(COCO128.load(root))
     (root / "images/a.jpg").unlink()
     with pytest.raises(UserError, match="each needs one of the same name"):
-        coco128(root, CLASSES)
+        COCO128.load(root)
 
 
 def test_label_maps_are_read_as_stored(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_label_maps_are_read_as_stored(tmp_path: Path) -> None:
     assert palette.mode == "P"
     np.testing.assert_array_equal(read_labels(tmp_path / "p.png"), values)
     Image.new("RGB", (2, 2)).save(tmp_path / "rgb.png")
-    with pytest.raises(UserError, match="grey or palette"):
+    with pytest.raises(UserError, match="gray or palette"):
         read_labels(tmp_path / "rgb.png")
     (tmp_path / "no.png").write_text("no")
     with pytest.raises(UserError, match="not a readable label map"):
@@ -83,7 +84,7 @@ def test_the_real_set() -> None:
     root = Path(os.environ.get("CLIPS4_DATA", Path(__file__).parents[3] / "shared/data")) / "coco128"
     if not root.is_dir():
         pytest.skip(f"coco128 is not there: {root}")
-    dataset = coco128(root, CLASSES)
+    dataset = COCO128.load(root)
     assert len(dataset) == 100
     present = {int(label) for _, _, truth in dataset for label in np.unique(truth)} - {IGNORE}
     assert 70 <= len(present) <= 92

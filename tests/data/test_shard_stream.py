@@ -11,9 +11,9 @@ import pytest
 import webdataset
 
 from clips4.data import shard_stream as shards_module
-from clips4.data.image_folder import Skipped
-from clips4.data.shard_reader import IMAGE_SUFFIXES, count_images, read_shard
-from clips4.data.shard_stream import OnSkip, Sample, expand_shards, is_shard, read_forever, read_once
+from clips4.data.image_folder import SkippedImage
+from clips4.data.shard_reader import IMAGE_SUFFIXES, OnSkip, Sample, count_images, expand_shards, is_shard, read_shard
+from clips4.data.shard_stream import read_forever, read_once
 from clips4.errors import UserError
 
 Members = Sequence[tuple[str, bytes]]
@@ -53,7 +53,7 @@ def everything(paths: Sequence[str]) -> list[Sample]:
     return samples
 
 
-def no_skips(skipped: Skipped) -> None:
+def no_skips(skipped: SkippedImage) -> None:
     raise AssertionError(skipped.reason)
 
 
@@ -104,7 +104,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone\.tar: no such shard$"):
         expand_shards(str(tmp_path / "gone.tar"))
     (tmp_path / "folder.tar").mkdir()
-    with pytest.raises(UserError, match=r"folder\.tar: is no file"):
+    with pytest.raises(UserError, match=r"folder\.tar: not a file"):
         expand_shards(str(tmp_path / "folder.tar"))
 
 
@@ -120,10 +120,10 @@ def test_addresses_and_commands_are_refused(address: str, kind: type) -> None:
 def test_open_braces_and_nothing_at_all_are_refused() -> None:
     with pytest.raises(UserError, match="the braces do not close"):
         expand_shards("a/{00..03.tar")
-    with pytest.raises(UserError, match="no shard was given"):
+    with pytest.raises(UserError, match="no shards; give"):
         expand_shards([])
     for read in (read_once([], 0, 1), read_forever([], 0, 0, 1)):
-        with pytest.raises(UserError, match="no shard was given"):
+        with pytest.raises(UserError, match="no shards; give"):
             next(read)
 
 
@@ -184,25 +184,25 @@ def test_what_is_no_sample_is_left_out(tmp_path: Path) -> None:
 
 def test_a_sample_without_a_picture_is_told_once_and_passed_over(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", [("1.jpg", b"one"), ("2.json", b"{}"), ("2.txt", b"two"), ("3.jpg", b"three")])
-    skipped: list[Skipped] = []
+    skipped: list[SkippedImage] = []
     samples = list(islice(read_forever([path], 0, 0, 1, on_skip=skipped.append), 6))
     assert {sample.data for sample in samples} == {b"one", b"three"}
     assert [skip.path for skip in skipped] == [Path(f"{path}/2")]
-    assert skipped[0].reason.startswith(f"{path}/2: no picture in this sample, but .json, .txt; ")
+    assert skipped[0].reason.startswith(f"{path}/2: no image in this sample, only .json, .txt; ")
 
 
 def test_names_with_more_dots_say_why_they_are_none(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", [("DSC.1.jpg", b"one"), ("DSC.2.jpg", b"two"), ("3.jpg", b"three")])
-    skipped: list[Skipped] = []
+    skipped: list[SkippedImage] = []
     assert [sample.data for sample in read_once([path], 0, 1, skipped.append)] == [b"three"]
     assert [skip.reason.split(";")[0] for skip in skipped] == [
-        f"{path}/DSC: no picture in this sample, but .1.jpg, .2.jpg"
+        f"{path}/DSC: no image in this sample, only .1.jpg, .2.jpg"
     ]
 
 
 def test_of_two_members_of_one_name_the_first_is_taken(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", [("1.jpg", b"first"), ("1.jpg", b"second"), ("2.jpg", b"two")])
-    skipped: list[Skipped] = []
+    skipped: list[SkippedImage] = []
     assert [sample.data for sample in read_once([path], 0, 1, skipped.append)] == [b"first", b"two"]
     assert len(skipped) == 1
     assert "duplicate file name" in skipped[0].reason
@@ -222,7 +222,7 @@ def test_a_shard_cut_anywhere_gives_what_is_whole_and_is_told_once(tmp_path: Pat
     told = 0
     for size in sorted({*range(0, len(content), 512), *range(300, len(content), 1031)}):
         cut.write_bytes(content[:size])
-        skipped: list[Skipped] = []
+        skipped: list[SkippedImage] = []
         data = [sample.data for sample in read_shard(str(cut), skipped.append)]
         assert data == expected[: len(data)]
         assert count_images(str(cut)) == len(data)
@@ -243,10 +243,10 @@ def test_a_spoilt_header_in_the_midst_is_told(tmp_path: Path) -> None:
     start = content.index(b"4.jpg")
     content[start : start + 512] = b"\xff" * 512
     path.write_bytes(content)
-    skipped: list[Skipped] = []
+    skipped: list[SkippedImage] = []
     assert len(list(read_once([str(path)], 0, 1, skipped.append))) == 4 == count_images(str(path))
     assert [skip.path for skip in skipped] == [path]
-    assert "a header in its midst is spoilt" in skipped[0].reason
+    assert "a damaged header" in skipped[0].reason
 
 
 def test_a_damaged_or_missing_shard_among_good_ones_is_told_once_and_passed_over(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_a_damaged_or_missing_shard_among_good_ones_is_told_once_and_passed_over
     text = tmp_path / "text.tar"
     text.write_text("no tar\n" * 300)
     damaged = [str(text), str(tmp_path / "gone.tar")]
-    skipped: list[Skipped] = []
+    skipped: list[SkippedImage] = []
     samples = islice(read_forever([*good, *damaged], 0, 0, 1, on_skip=skipped.append), 60)
     assert set(samples) == set(everything(good))
     assert sorted(str(skip.path) for skip in skipped) == sorted(damaged)
@@ -262,7 +262,7 @@ def test_a_damaged_or_missing_shard_among_good_ones_is_told_once_and_passed_over
 
 def test_without_a_callback_it_is_a_warning(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", [("1.jpg", b"one"), ("2.json", b"{}")])
-    with pytest.warns(UserWarning, match=r"a\.tar/2: no picture"):
+    with pytest.warns(UserWarning, match=r"a\.tar/2: no image"):
         assert len(list(read_once([path], 0, 1))) == 1
 
 
@@ -271,7 +271,7 @@ def test_without_a_callback_it_is_a_warning(tmp_path: Path) -> None:
 def test_a_set_without_a_picture_is_an_error_not_an_endless_loop(tmp_path: Path, lanes: int, skip: int) -> None:
     paths = [write_tar(tmp_path / "a.tar", [("1.json", b"{}")]), write_tar(tmp_path / "b.tar", [])]
     for lane in range(lanes):
-        with pytest.raises(UserError, match=r"none of 2 shards, .* holds a picture; .*a\.tar/1: no picture"):
+        with pytest.raises(UserError, match=r"none of 2 shards, .* holds an image; .*a\.tar/1: no image"):
             list(read_once(paths, lane, lanes, lambda _: None))
         with pytest.raises(UserError, match="none of 2 shards"):
             next(read_forever(paths, 0, lane, lanes, skip, on_skip=lambda _: None))
@@ -282,7 +282,7 @@ def test_fewer_pictures_than_readers_is_an_error_for_those_that_get_none(tmp_pat
     assert len(list(islice(forever(paths, lane=1, lanes=3), 5))) == 5
     assert list(read_once(paths, 2, 3, no_skips)) == []
     for skip in (0, 1):
-        with pytest.raises(UserError, match="fewer pictures than there are readers, 3"):
+        with pytest.raises(UserError, match="fewer images than there are readers, 3"):
             next(forever(paths, lane=2, lanes=3, skip=skip))
 
 
@@ -313,7 +313,7 @@ def test_lanes_share_each_epoch_without_overlap(tmp_path: Path, lanes: int) -> N
 
 def test_damage_is_told_once_over_lanes_that_take_turns(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", [("1.jpg", b"1"), ("2.json", b"{}"), ("3.jpg", b"3"), ("4.jpg", b"4")])
-    skipped: list[Skipped] = []
+    skipped: list[SkippedImage] = []
     for lane in range(3):
         list(read_once([path], lane, 3, skipped.append))
     assert len(skipped) == 1
@@ -322,7 +322,7 @@ def test_damage_is_told_once_over_lanes_that_take_turns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("lane", [-1, 2, 5])
 def test_lanes_are_numbered_from_nought(paths: list[str], lane: int) -> None:
     for read in (read_once(paths, lane, 2), read_forever(paths, 0, lane, 2)):
-        with pytest.raises(ValueError, match=f"lane {lane} of 2"):
+        with pytest.raises(ValueError, match=f"reader {lane} of 2"):
             next(read)
 
 
@@ -414,7 +414,7 @@ def test_skip_reads_only_the_shards_it_needs(tmp_path: Path, monkeypatch: pytest
 
 def test_a_shard_replaced_while_it_is_passed_over_is_told(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards_module, "count_images", lambda shard: count_images(shard) + 1)
-    with pytest.raises(UserError, match=r"has \d+ pictures, and had \d+ a moment ago; was it replaced"):
+    with pytest.raises(UserError, match=r"has \d+ images, and had \d+ before"):
         list(islice(forever(paths, skip=2), 30))
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from clips4.config import load_config
 from clips4.data.class_names import load_classes
 from clips4.data.label_maps import IGNORE
-from clips4.data.segmentation_dataset import LabelledFolder
+from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.errors import UserError
 from clips4.evaluation.callbacks import SAMPLES, LabelledScores, SampleImages, all_of, open_labelled
 from clips4.models.checkpoint import load_checkpoint
@@ -42,7 +42,7 @@ def test_scores_on_a_labelled_set(images: Path, tiny_run: Path, tmp_path: Path) 
         Image.fromarray(labels).save(masks[-1])
     table = np.full(256, IGNORE, np.uint8)
     table[:3] = range(3)
-    dataset = LabelledFolder(tuple(paths), tuple(masks), load_classes("cat,cup,grass"), table)
+    dataset = LabeledFolder(tuple(paths), tuple(masks), load_classes("cat,cup,grass"), table)
     watch = all_of([LabelledScores(dataset, checkpoint.config), SampleImages(tmp_path, paths, checkpoint.config)])
     figures = watch(1, checkpoint.student.eval(), checkpoint.prototypes)
     assert figures["pixel_accuracy"] == pytest.approx(1 - 100 / (72 * 96))

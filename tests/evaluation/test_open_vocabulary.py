@@ -14,7 +14,7 @@ from torch import Tensor
 from clips4.config import TeacherConfig, load_config
 from clips4.data.class_names import ClassList, load_classes
 from clips4.data.label_maps import IGNORE
-from clips4.data.segmentation_dataset import LabelledFolder
+from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.open_vocabulary import (
     answer,
     class_query,
@@ -47,13 +47,13 @@ def colour_of_pixels(images: Tensor) -> Tensor:
     return torch.nn.functional.normalize(small, dim=1)
 
 
-def dataset(root: Path, truth: NDArray[np.uint8], shown: NDArray[np.uint8], classes: ClassList) -> LabelledFolder:
+def dataset(root: Path, truth: NDArray[np.uint8], shown: NDArray[np.uint8], classes: ClassList) -> LabeledFolder:
     """One picture with pure colours, and its label map."""
     Image.fromarray((np.eye(3, dtype=np.uint8) * 255)[shown]).save(root / "a.png")
     Image.fromarray(truth).save(root / "a_labels.png")
     table = np.full(256, IGNORE, np.uint8)
     table[:3] = range(3)
-    return LabelledFolder((root / "a.png",), (root / "a_labels.png",), classes, table)
+    return LabeledFolder((root / "a.png",), (root / "a_labels.png",), classes, table)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_fingerprints_of_class_lists() -> None:
 # ------------------------------------------------------------------------------------------------- traps and protocols
 
 
-def background_set(root: Path, truth: NDArray[np.uint8], shown: NDArray[np.uint8]) -> LabelledFolder:
+def background_set(root: Path, truth: NDArray[np.uint8], shown: NDArray[np.uint8]) -> LabeledFolder:
     return replace(dataset(root, truth, shown, load_classes("background,green,blue")), background=True)
 
 
@@ -146,7 +146,7 @@ def test_trap_2_one_matrix_over_the_set_and_absent_classes_counted(segmenter: Se
     (tmp_path / "y").mkdir()
     one = dataset(tmp_path / "x", halves(0, 1), halves(0, 0), CLASSES)
     two = dataset(tmp_path / "y", halves(1, 1), halves(1, 1), CLASSES)
-    both = LabelledFolder(one.images + two.images, one.masks + two.masks, CLASSES, one.table)
+    both = LabeledFolder(one.images + two.images, one.masks + two.masks, CLASSES, one.table)
     found = evaluate_language(segmenter, both, {"eye": class_query(torch.eye(3))}, protocol())["eye"]
     assert found.scores.miou == pytest.approx((1 / 2 + 2 / 3) / 2)
     own = [image.miou for image in found.images]

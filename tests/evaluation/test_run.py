@@ -248,7 +248,7 @@ def test_ablation_over_seeds_has_mean_and_deviation_and_any_setting_is_an_axis(t
 
 def test_a_copy_is_checked_by_doctor(tmp_path: Path, runs: Runs) -> None:
     assert "give both --data DIR and --dataset NAME" in runs("doctor", "--dataset", "voc21")
-    with pytest.raises(AssertionError, match="2 labelled, 1449 published"):  # exit code 1, which `runs` does not expect
+    with pytest.raises(AssertionError, match="2 labeled, 1449 published"):  # exit code 1, which `runs` does not expect
         runs("doctor", "--data", miniatures.voc(tmp_path), "--dataset", "voc21")
 
 

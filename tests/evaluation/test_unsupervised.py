@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clips4.data.class_names import load_classes
 from clips4.data.label_maps import IGNORE
-from clips4.data.segmentation_dataset import LabelledFolder, value_table
+from clips4.data.segmentation_dataset import LabeledFolder, value_table
 from clips4.evaluation.knn import Index, RetrievalRecipe, score_retrieval, segment_labels
 from clips4.evaluation.linear_probe import LinearProbeRecipe, fit_linear_probe, labelled_pixels, score_linear_probe
 from clips4.evaluation.unsupervised import ClusterRecipe, match_clusters, regroup, score_clusters
@@ -30,7 +30,7 @@ def colors(image: RGB) -> Tensor:
     return F.normalize(F.avg_pool2d(images[None], 4)[0] + 1e-3, dim=0)
 
 
-def painted_set(root: Path, count: int = 3, shift: int = 0, void: bool = True) -> LabelledFolder:
+def painted_set(root: Path, count: int = 3, shift: int = 0, void: bool = True) -> LabeledFolder:
     """Pictures of three stripes, whose widths differ; class = colour + shift; a corner is void."""
     root.mkdir(parents=True, exist_ok=True)
     images, masks = [], []
@@ -44,7 +44,7 @@ def painted_set(root: Path, count: int = 3, shift: int = 0, void: bool = True) -
         masks.append(root / f"{index}_truth.png")
         Image.fromarray(shown).save(images[-1])
         Image.fromarray(truth).save(masks[-1])
-    return LabelledFolder(tuple(images), tuple(masks), CLASSES, value_table(range(3)))
+    return LabeledFolder(tuple(images), tuple(masks), CLASSES, value_table(range(3)))
 
 
 # ------------------------------------------------------------------------------------------------------- matching
@@ -77,7 +77,7 @@ def test_trap_5_one_matching_over_the_whole_set(tmp_path: Path) -> None:
     matching per picture would call all perfect."""
     usual, odd = painted_set(tmp_path / "a", 3), painted_set(tmp_path / "b", 1, shift=1)
     alone = score_clusters(colors, odd).scores.miou
-    both = LabelledFolder((*usual.images, *odd.images), (*usual.masks, *odd.masks), CLASSES, usual.table)
+    both = LabeledFolder((*usual.images, *odd.images), (*usual.masks, *odd.masks), CLASSES, usual.table)
     together = score_clusters(colors, both)
     assert alone > 0.9
     assert together.scores.pixel_accuracy < 0.85
@@ -123,7 +123,7 @@ def test_retrieval_is_decided_by_the_vote_of_neighbours(tmp_path: Path) -> None:
         painted_set(tmp_path / "w", 3, shift=2),
         painted_set(tmp_path / "v", 1),
     )
-    mixed = LabelledFolder((*right.images, *wrong.images), (*right.masks, *wrong.masks), CLASSES, right.table)
+    mixed = LabeledFolder((*right.images, *wrong.images), (*right.masks, *wrong.masks), CLASSES, right.table)
     few, many = RetrievalRecipe(segments=9, neighbors=2), RetrievalRecipe(segments=9, neighbors=12)
     assert score_retrieval(colors, right, val, few).scores.pixel_accuracy > 0.9
     assert score_retrieval(colors, mixed, val, many).scores.pixel_accuracy < 0.3

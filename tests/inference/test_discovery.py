@@ -12,7 +12,7 @@ from PIL import Image
 from clips4.cli.app import main
 from clips4.config import TeacherConfig
 from clips4.data.class_names import load_classes
-from clips4.data.image_folder import Skipped
+from clips4.data.image_folder import SkippedImage
 from clips4.errors import UserError
 from clips4.inference.discovery import discover
 from clips4.inference.jobs.discover import describe, page, unknown_files
@@ -68,7 +68,7 @@ def test_shares_places_and_order(segmenter: Segmenter) -> None:
     assert (red.images, blue.images, nowhere.images) == (2, 1, 0)
     assert nowhere.share == 0
     assert nowhere.examples == ()
-    assert [example.source for example in red.examples] == ["picture 1", "picture 2"]
+    assert [example.source for example in red.examples] == ["image 1", "image 2"]
     left, top, width, height = red.examples[0].box
     assert (left, top) == (0, 0)
     assert (width, height) == pytest.approx((64, 48), abs=4)
@@ -89,7 +89,7 @@ def test_the_best_examples_are_kept(segmenter: Segmenter) -> None:
     sizes = [16, 48, 32, 64, 24]
     images = [image({(0, 0, size, size): BLUE}) for size in sizes]
     found = segmenter.discover(images, examples=3)[0]
-    assert [example.source for example in found.examples] == ["picture 4", "picture 2", "picture 3"]
+    assert [example.source for example in found.examples] == ["image 4", "image 2", "image 3"]
     assert segmenter.discover(images, examples=0)[0].examples == ()
 
 
@@ -104,7 +104,7 @@ def test_broken_pictures_are_left_out_or_told(segmenter: Segmenter, tmp_path: Pa
     good = image({(0, 0, 32, 32): BLUE})
     with pytest.raises(UserError, match=r"cut\.jpg"):
         discover(segmenter, [good, broken])
-    skipped: list[Skipped] = []
+    skipped: list[SkippedImage] = []
     found = discover(segmenter, [broken, good], skipped=skipped)
     assert [each.path for each in skipped] == [broken]
     assert found[0].share == pytest.approx(32 * 32 / (96 * 128), rel=0.3), "of the pictures that were read"

@@ -343,7 +343,7 @@ def test_what_cannot_be_asked_is_told_in_one_line(segmenter: Segmenter, tiny_run
         (lambda: segmenter.embed(()), "empty list"),
         (lambda: segmenter.cluster([], 3), "empty list"),
         (lambda: segmenter.segment([tmp_path / "good.png", tmp_path / "bad.png"]), "bad.png"),
-        (lambda: segmenter.segment([photograph(), np.zeros((2, 2, 7))]), "picture 2: an array picture"),
+        (lambda: segmenter.segment([photograph(), np.zeros((2, 2, 7))]), "image 2: an array image"),
         (lambda: segmenter.segment("ftp://a.org/b.png"), "not fetched"),
         (lambda: segmenter.segment(photograph(), []), "no class names"),
         (lambda: segmenter.segment(photograph(), ["cat", "Cat"]), "there twice"),

@@ -94,7 +94,7 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path, counter: Counter, damage: s
     if damage == "empty":
         path.write_bytes(b"")
     elif damage == "text":
-        path.write_text("not a picture")
+        path.write_text("not an image")
     elif damage == "half":
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     elif damage == "other size":
@@ -220,7 +220,7 @@ def test_edge_maps_name_the_file(tmp_path: Path) -> None:
     Image.fromarray(values.T.repeat(2, 1)[:20, :30].copy()).save(edges / "photo.png")
     assert cache.path(image, source) != before
     assert not np.array_equal(cache(image, source), halves)
-    with pytest.raises(UserError, match="by the picture's file name"):
+    with pytest.raises(UserError, match="by the image's file name"):
         cache(image)
     with pytest.raises(UserError, match="no edge map"):
         cache(image, Path("photos/other.jpg"))

@@ -49,11 +49,11 @@ def test_an_edge_map_of_another_scale_is_resized(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("a.png", np.zeros((64, 48), np.uint8), "does not fit its picture's"),
-        ("a.png", np.zeros((48, 64, 3), np.uint8), "an edge map is grey"),
+        ("a.png", np.zeros((64, 48), np.uint8), "does not fit its image's"),
+        ("a.png", np.zeros((48, 64, 3), np.uint8), "an edge map is gray"),
         ("a.npy", np.full((48, 64), 3.0), "floats lie in"),
         ("a.npy", np.full((48, 64), np.nan), "floats lie in"),
-        ("a.npy", np.zeros((48, 64), complex), "an edge map is grey"),
+        ("a.npy", np.zeros((48, 64), complex), "an edge map is gray"),
     ],
 )
 def test_wrong_edge_maps_are_told(tmp_path: Path, name: str, values: np.ndarray, message: str) -> None:

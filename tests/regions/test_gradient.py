@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from skimage.color import rgb2lab
 
-from clips4.regions.contour_map import greatest
+from clips4.regions.contour_map import max_strength
 from clips4.regions.gradient import (
     BIAS,
     CUES,
@@ -33,7 +33,7 @@ def test_structure_tensor_knows_the_slope_across_every_direction() -> None:
         form = tensor[0] * n[0] ** 2 + 2 * tensor[1] * n[0] * n[1] + tensor[2] * n[1] ** 2
         assert form == pytest.approx((slopes**2).sum(), rel=1e-5)
     expected = np.linalg.svd(np.array([[3, 1], [0, 2]]), compute_uv=False)[0]
-    assert greatest(structure_tensor(channels))[10, 15] == pytest.approx(expected, rel=1e-5)
+    assert max_strength(structure_tensor(channels))[10, 15] == pytest.approx(expected, rel=1e-5)
 
 
 def test_strength_is_the_logistic_function_of_the_cues() -> None:
@@ -47,7 +47,7 @@ def test_strength_is_the_logistic_function_of_the_cues() -> None:
 
 def test_tensor_and_strength_agree() -> None:
     contours = gradient_contours(noise_image(50, 70, 1))
-    np.testing.assert_allclose(greatest(contours.tensor), contours.strength, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(max_strength(contours.tensor), contours.strength, rtol=1e-3, atol=1e-5)
 
 
 def half_and_half(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -58,9 +58,9 @@ def flat(color: tuple[int, int, int]) -> NDArray[np.uint8]:
     return np.full((80, 60, 3), color, np.uint8)
 
 
-def stripes(across: bool) -> NDArray[np.uint8]:
+def stripes(strength_across: bool) -> NDArray[np.uint8]:
     y, x = np.mgrid[:80, :60]
-    return np.repeat((60 + 130 * ((x if across else y) // 3 % 2))[..., None], 3, 2).astype(np.uint8)
+    return np.repeat((60 + 130 * ((x if strength_across else y) // 3 % 2))[..., None], 3, 2).astype(np.uint8)
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_edge_maps_of_pictures_that_cannot_be_told_apart(images: Path, tmp_path:
         twin.parent.mkdir(parents=True)
         twin.write_bytes(sorted(images.iterdir())[0].read_bytes())
     settings = RegionConfig(method="edges-ucm", edges=str(tmp_path))
-    with pytest.raises(UserError, match="2 pictures are called p/same"):
+    with pytest.raises(UserError, match="2 images are called p/same"):
         make(twins, tmp_path / "out", settings)
 
 

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from scipy.ndimage import label as components
 
-from clips4.regions.contour_map import ContourMap, from_strength, greatest
+from clips4.regions.contour_map import ContourMap, from_strength, max_strength
 from clips4.regions.watershed import (
-    across,
+    arc_directions,
     basins,
     boundary_cracks,
-    local_direction,
-    ordered_chains,
     oriented_watershed,
     straight_pieces,
+    strength_across,
+    trace_arcs,
 )
 from tests.helpers import provable, seeds
 from tests.reference import regions as slow
@@ -74,7 +74,7 @@ def test_the_ends_of_a_crack_touch_both_its_pixels(seed: int) -> None:
 @given(seeds)
 def test_arcs_run_from_end_to_end_through_every_crack_once(seed: int) -> None:
     vertices = boundary_cracks(random_labels(seed)).vertices
-    order, chain, start, end = ordered_chains(vertices)
+    order, chain, start, end = trace_arcs(vertices)
     assert sorted(order.tolist()) == list(range(len(vertices)))
     assert all({a, b} == set(vertices[c]) for c, a, b in zip(order, start, end, strict=True))
     degree = np.bincount(vertices.ravel())
@@ -92,7 +92,7 @@ def test_rings_are_arcs_too() -> None:
     labels = np.zeros((9, 16), int)
     labels[2:5, 2:6] = 1
     labels[3:7, 9:13] = 2
-    _, chain, start, end = ordered_chains(boundary_cracks(labels).vertices)
+    _, chain, start, end = trace_arcs(boundary_cracks(labels).vertices)
     assert np.bincount(chain).tolist() == [14, 16]
     for number in (0, 1):
         at = np.flatnonzero(chain == number)
@@ -121,7 +121,7 @@ def test_direction_and_length_of_a_straight_border(angle: int) -> None:
     y, x = np.mgrid[:81, :81] - 40
     labels = (y * along[1] - x * along[0] > 0.1).astype(int)
     cracks = boundary_cracks(labels)
-    direction, length = local_direction(cracks, 82)
+    direction, length = arc_directions(cracks, 82)
     assert np.abs(direction @ along).min() > math.cos(math.radians(3))
     np.testing.assert_allclose(np.hypot(*direction.T), 1, atol=1e-9)
     expected = 81 / max(abs(along[0]), abs(along[1]))
@@ -131,10 +131,10 @@ def test_direction_and_length_of_a_straight_border(angle: int) -> None:
 def test_strength_across_is_that_of_the_normal() -> None:
     tensor = np.zeros((3, 4, 4), np.float32)
     tensor[0] = 0.36  # strength .6 where x changes, none where y does
-    contours = ContourMap(greatest(tensor), tensor)
+    contours = ContourMap(max_strength(tensor), tensor)
     pixels = np.array([[0, 1], [0, 4], [0, 1]])
     along = np.array([[1.0, 0.0], [0.0, 1.0], [math.sqrt(0.5), math.sqrt(0.5)]])
-    np.testing.assert_allclose(across(contours, pixels, along), [0.6, 0, 0.6 * math.sqrt(0.5)], atol=1e-6)
+    np.testing.assert_allclose(strength_across(contours, pixels, along), [0.6, 0, 0.6 * math.sqrt(0.5)], atol=1e-6)
 
 
 def test_an_arc_that_crosses_a_contour_is_weaker_than_one_along_it() -> None:
@@ -142,10 +142,10 @@ def test_an_arc_that_crosses_a_contour_is_weaker_than_one_along_it() -> None:
     ridge = np.exp(-((y - 29.5) ** 2) / 8).astype(np.float32)
     contours = from_strength(ridge)
     at = np.array([[29 * 80 + 40, 29 * 80 + 41], [29 * 80 + 40, 30 * 80 + 40]])
-    crossing, along = across(contours, at, np.array([[1.0, 0.0], [0.0, 1.0]]))
+    crossing, along = strength_across(contours, at, np.array([[1.0, 0.0], [0.0, 1.0]]))
     assert along == pytest.approx(ridge[29, 40], rel=0.02)
     assert crossing == pytest.approx(math.sqrt(0.1) * along, rel=0.05)
-    plain = across(from_strength(ridge, isotropy=1.0), at, np.array([[1.0, 0.0], [0.0, 1.0]]))
+    plain = strength_across(from_strength(ridge, isotropy=1.0), at, np.array([[1.0, 0.0], [0.0, 1.0]]))
     assert plain[0] == pytest.approx(plain[1])
 
 

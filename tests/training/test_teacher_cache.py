@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from clips4.config import Config, parse_config
-from clips4.data.image_source import ImageFiles, ImageShards, open_source, spread
+from clips4.data.image_source import ImageFiles, ImageShards, evenly_spaced, open_source
 from clips4.errors import UserError
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.training.teacher_cache import estimate_bytes, plan_teacher_maps
@@ -60,11 +60,11 @@ def test_pictures_in_shards_are_counted_by_their_bytes(tmp_path: Path) -> None:
 
 def test_a_sample_is_spread_over_all() -> None:
     paths = [Path(str(index)) for index in range(1000)]
-    some = spread(paths, 30)
+    some = evenly_spaced(paths, 30)
     assert len(some) <= 30
     assert some[0] == paths[0]
     assert int(some[-1].name) > 900
-    assert spread(paths[:3], 30) == paths[:3]
+    assert evenly_spaced(paths[:3], 30) == paths[:3]
 
 
 def test_maps_that_fit_are_kept(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clips4.utils.atomic_io import name_beside, whole_file, whole_folder, write_atomically
+from clips4.utils.atomic_io import atomic_folder, atomic_text_file, temporary_path, write_atomically
 
 
 def test_writing_makes_folders_and_replaces_what_was_there(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_two_threads_that_are_both_midway_may_write_one_file(tmp_path: Path, mon
 
 
 def test_names_beside_are_hidden_of_the_same_folder_and_never_twice_the_same(tmp_path: Path) -> None:
-    names = [name_beside(tmp_path / "file.png") for _ in range(100)]
+    names = [temporary_path(tmp_path / "file.png") for _ in range(100)]
     assert len(set(names)) == 100
     assert all(name.parent == tmp_path and name.name.startswith(".file.png.") for name in names)
     assert all(name.suffix == ".part" for name in names)
@@ -79,12 +79,12 @@ def test_names_beside_are_hidden_of_the_same_folder_and_never_twice_the_same(tmp
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_a_file_written_piece_by_piece_is_there_at_the_end_alone(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "deep" / "file.txt"
-    with whole_file(path) as file:
+    with atomic_text_file(path) as file:
         file.write("old")
         assert not path.exists()
 
     def fail_midway() -> None:
-        with whole_file(path) as file:
+        with atomic_text_file(path) as file:
             file.write("half")
             raise error
 
@@ -98,12 +98,12 @@ def test_a_file_written_piece_by_piece_is_there_at_the_end_alone(tmp_path: Path,
 def test_a_folder_takes_the_place_of_the_old_one_when_it_is_whole(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "folder"
     for name in ("first", "second"):
-        with whole_folder(path) as folder:
+        with atomic_folder(path) as folder:
             (folder / name).write_text(name)
         assert [each.name for each in path.iterdir()] == [name], "nothing of the one before stays"
 
     def fail_midway() -> None:
-        with whole_folder(path) as folder:
+        with atomic_folder(path) as folder:
             (folder / "third").write_text("third")
             raise error
 

@@ -42,9 +42,9 @@ def test_grey_and_transparent_arrays(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        ("https://example.org/cat.jpg", "download the picture"),
-        ("s3://bucket/cat.jpg", "download the picture"),
-        ("file:///home/cat.jpg", "download the picture"),
+        ("https://example.org/cat.jpg", "download the image"),
+        ("s3://bucket/cat.jpg", "download the image"),
+        ("file:///home/cat.jpg", "download the image"),
         ("nowhere.png", "no such file"),
         (np.zeros((3, 4, 2), np.uint8), r"got \(3, 4, 2\)"),
         (np.zeros((0, 4, 3), np.uint8), r"got \(0, 4, 3\)"),
@@ -92,7 +92,7 @@ def test_a_broken_file_is_told_in_one_line(tmp_path: Path, name: str) -> None:
 
 def test_a_truncated_file_that_pil_opened_is_told(tmp_path: Path) -> None:
     path = write_broken_pictures(tmp_path)["cut.jpg"]
-    with Image.open(path) as opened, pytest.raises(UserError, match="damaged picture"):
+    with Image.open(path) as opened, pytest.raises(UserError, match="damaged image"):
         as_rgb(opened)
 
 
@@ -111,4 +111,4 @@ def test_one_or_several() -> None:
     with pytest.raises(UserError, match="empty list"):
         is_many([])
     assert input_name(Path("a.png")) == "a.png"
-    assert input_name(photograph(), 2) == "picture 3"
+    assert input_name(photograph(), 2) == "image 3"

@@ -191,7 +191,7 @@ def test_missing(tmp_path: Path) -> None:
 def test_text_and_stumps_by_the_name_of_a_picture(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
-    assert_refused(path, "not a picture|damaged picture")
+    assert_refused(path, "not an image|damaged image")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "tiff", "bmp"])
@@ -201,7 +201,7 @@ def test_truncated(tmp_path: Path, suffix: str, share: float) -> None:
     Image.fromarray(noise_image(40, 60)).save(path)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    assert_refused(path, "not a picture|damaged picture")
+    assert_refused(path, "not an image|damaged image")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "tiff", "bmp"])
@@ -287,9 +287,9 @@ def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_no_picture_is_an_error(tmp_path: Path) -> None:
     touch(tmp_path / "notes.txt")
-    with pytest.raises(UserError, match="no picture found; files end in"):
+    with pytest.raises(UserError, match="no image found; files end in"):
         find_images(tmp_path)
-    with pytest.raises(UserError, match="nothing: no picture found"):
+    with pytest.raises(UserError, match="nothing: no image found"):
         find_images([])
 
 
@@ -413,5 +413,5 @@ def test_a_list_that_names_what_is_not_there_says_which_line(tmp_path: Path) -> 
     with pytest.raises(UserError, match="UTF-8"):
         find_images(tmp_path / "list.txt")
     (tmp_path / "list.txt").write_text("\n")
-    with pytest.raises(UserError, match="no picture found"):
+    with pytest.raises(UserError, match="no image found"):
         find_images(tmp_path / "list.txt")

@@ -150,12 +150,12 @@ def twins(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (a_letter, "letter.mp4: not a video that can be read"),
-        (an_empty_file, "empty.webm: not a video that can be read"),
-        (without_head, "cut.mp4: not a video that can be read, or cut off"),
-        (no_video, "sound.mp4: holds no video"),
+        (a_letter, "letter.mp4: not a readable video"),
+        (an_empty_file, "empty.webm: not a readable video"),
+        (without_head, "cut.mp4: not a readable video, or cut off"),
+        (no_video, "sound.mp4: has no video stream"),
         (twins, "several frames are called a"),
-        (lambda path: path, "no frame in this folder"),
+        (lambda path: path, "no frames in this folder"),
         (lambda path: path / "nowhere", "no such file or folder"),
     ],
 )
@@ -168,5 +168,5 @@ def test_a_video_without_frames(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mkv", moving(3))
     data = path.read_bytes()
     path.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75")])  # up to the first cluster
-    with pytest.raises(UserError, match=r"a video without frames|not a video"):
+    with pytest.raises(UserError, match=r"a video without frames|not a readable video"):
         list(open_frames(path))

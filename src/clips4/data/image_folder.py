@@ -1,4 +1,4 @@
-"""Unlabelled photographs: which are fit to train on, and at what size."""
+"""Images of a folder: loading them for training, and what became of them in a job."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import NamedTuple
 from clips4.errors import UserError
 from clips4.utils.images import RGB, load_rgb, reduce_to
 
-MIN_SIDE = 32  # pixels; smaller pictures give no crop worth the name
+MIN_SIDE = 32  # pixels; smaller images have no useful crop
 
 
-class Skipped(NamedTuple):
-    """An image that was left out, and why."""
+class SkippedImage(NamedTuple):
+    """An image that could not be used, and why."""
 
     path: Path
     reason: str
@@ -30,7 +30,7 @@ class JobOutcome:
 
     done: list[Path] = field(default_factory=list)
     kept: list[Path] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
+    skipped: list[SkippedImage] = field(default_factory=list)
     interrupted: bool = False
 
     def joined(self, other: "JobOutcome") -> "JobOutcome":
@@ -44,19 +44,19 @@ class JobOutcome:
 
 
 def load_training_image(path: Path, long_side: int) -> RGB:
-    """A picture for training: decoded, reduced to ``long_side``.
+    """Load an image for training, scaled down to ``long_side``.
 
     Raises:
-        UserError: it cannot be read, or a side is shorter than ``MIN_SIDE``.
+        UserError: the image cannot be read, or a side is shorter than ``MIN_SIDE``.
     """
     return fit_training_image(load_rgb(path), long_side, str(path))
 
 
 def fit_training_image(image: RGB, long_side: int, name: str) -> RGB:
-    """A decoded picture reduced to ``long_side`` for training; see ``load_training_image``."""
+    """Scale a decoded image (H, W, 3) down to ``long_side`` for training; see ``load_training_image``."""
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:
-        raise UserError(f"{name}: {width} x {height} pixels are too few to train on; at least {MIN_SIDE} a side")
+        raise UserError(f"{name}: {width} x {height} pixels are too few to train on; give at least {MIN_SIDE} a side")
     image = reduce_to(image, long_side)
     if min(image.shape[:2]) < MIN_SIDE:
         raise UserError(f"{name}: {width} x {height} pixels are too narrow to train on; crop it")

@@ -1,4 +1,4 @@
-"""Where training pictures come from: files, read in any order, or tar shards, which stream."""
+"""Sources of training images: files, which can be read in any order, or tar shards, which are streams."""
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,21 +8,23 @@ from typing import NamedTuple, Protocol
 
 from PIL import Image
 
-from clips4.data.image_folder import Skipped, fit_training_image, load_training_image
-from clips4.data.shard_stream import Sample, expand_shards, is_shard, read_once
+from clips4.data.image_folder import SkippedImage, fit_training_image, load_training_image
+from clips4.data.shard_reader import Sample, expand_shards, is_shard
+from clips4.data.shard_stream import read_once
 from clips4.errors import UserError
 from clips4.utils.cache import content_key, settings_key
 from clips4.utils.images import RGB, decode_rgb, find_images
 
-_SIZED = 256  # pictures whose size is looked at
+_SIZED = 256  # images whose sizes are read
 
 
-class Seen(NamedTuple):
-    """A picture met on the way through a source.
+class SourceImage(NamedTuple):
+    """An image of a source, or why it cannot be used.
 
     Attributes:
-        number: its own in the source, whoever reads it.
-        image: (H, W, 3) uint8, or why there is none.
+        number: identifies the image in the source, on whatever rank it is read.
+        path: of the file, or of the shard and its member.
+        image: (H, W, 3) uint8, or the reason.
     """
 
     number: int
@@ -31,54 +33,54 @@ class Seen(NamedTuple):
 
 
 class Source(Protocol):
-    """Pictures to train on.
+    """Images to train on.
 
     Attributes:
-        digest: tells one set of pictures from another, by names and sizes.
+        digest: a hash of the names and sizes of all files.
     """
 
     digest: str
 
-    def once(self, long_side: int, rank: int, world: int) -> Iterator[Seen]:
-        """This rank's share of the pictures, each once over the ranks."""
+    def iterate(self, long_side: int, rank: int, world: int) -> Iterator[SourceImage]:
+        """This rank's share of the images; all ranks together read each image once."""
 
     def count(self, rank: int, world: int) -> int:
-        """How many ``once`` will give, 0 where nobody knows."""
+        """Number of images that ``iterate`` yields, 0 if unknown."""
 
     def sizes(self) -> tuple[int, list[tuple[int, int]]]:
-        """How many pictures there are, about, and (width, height) of some of them."""
+        """The approximate number of images, and (width, height) of some of them."""
 
     def sample(self, limit: int, long_side: int) -> Iterator[tuple[Path, RGB]]:
-        """At most ``limit`` readable pictures with their names, the same whenever it is asked."""
+        """At most ``limit`` readable images with their names; the same at every call."""
 
 
 class ImageFiles:
-    """Picture files, in the order given."""
+    """Image files, in the order given."""
 
     def __init__(self, paths: Sequence[Path]):
         self.paths = list(paths)
         self.digest = _digest(self.paths)
 
-    def once(self, long_side: int, rank: int, world: int) -> Iterator[Seen]:
+    def iterate(self, long_side: int, rank: int, world: int) -> Iterator[SourceImage]:
         for number in range(rank, len(self.paths), world):
             path = self.paths[number]
             try:
-                yield Seen(number, path, load_training_image(path, long_side))
+                yield SourceImage(number, path, load_training_image(path, long_side))
             except UserError as error:
-                yield Seen(number, path, str(error))
+                yield SourceImage(number, path, str(error))
 
     def count(self, rank: int, world: int) -> int:
         return len(range(rank, len(self.paths), world))
 
     def sizes(self) -> tuple[int, list[tuple[int, int]]]:
-        found = [size for path in spread(self.paths, _SIZED) if (size := _size(path))]
+        found = [size for path in evenly_spaced(self.paths, _SIZED) if (size := _size(path))]
         return len(self.paths), found
 
     def sample(self, limit: int, long_side: int) -> Iterator[tuple[Path, RGB]]:
-        for path in spread(self.paths, limit):
+        for path in evenly_spaced(self.paths, limit):
             try:
                 yield path, load_training_image(path, long_side)
-            except UserError:  # told when the pictures are read
+            except UserError:  # reported by ``iterate``
                 continue
 
 
@@ -89,17 +91,17 @@ class ImageShards:
         self.shards = list(shards)
         self.digest = _digest(map(Path, self.shards))
 
-    def once(self, long_side: int, rank: int, world: int) -> Iterator[Seen]:
-        left_out: list[Skipped] = []
-        for sample in read_once(self.shards, rank, world, left_out.append):
+    def iterate(self, long_side: int, rank: int, world: int) -> Iterator[SourceImage]:
+        skipped_samples: list[SkippedImage] = []
+        for sample in read_once(self.shards, rank, world, skipped_samples.append):
             path = Path(sample.name)
-            number = int(content_key(sample.name.encode())[:7], 16)  # the same on whatever rank it is read
+            number = int(content_key(sample.name.encode())[:7], 16)  # the same on every rank
             try:
-                yield Seen(number, path, decode_sample(sample, long_side))
+                yield SourceImage(number, path, decode_sample(sample, long_side))
             except UserError as error:
-                yield Seen(number, path, str(error))
-        for skipped in left_out:
-            yield Seen(int(content_key(str(skipped).encode())[:7], 16), skipped.path, skipped.reason)
+                yield SourceImage(number, path, str(error))
+        for skipped in skipped_samples:
+            yield SourceImage(int(content_key(str(skipped).encode())[:7], 16), skipped.path, skipped.reason)
 
     def count(self, rank: int, world: int) -> int:
         return 0
@@ -120,46 +122,46 @@ class ImageShards:
 
 
 def decode_sample(sample: Sample, long_side: int) -> RGB:
-    """The picture of a sample, as ``load_training_image`` gives one of a file.
+    """Decode a sample for training, as ``load_training_image`` does a file.
 
     Raises:
-        UserError: it cannot be read, or is too small.
+        UserError: the image cannot be read, or is too small.
     """
     return fit_training_image(decode_rgb(sample.data, sample.name), long_side, sample.name)
 
 
 def find_training_images(inputs: Sequence[str | Path]) -> list[Path]:
-    """What is trained on: pictures among files, folders and lists, or shards.
+    """The images in files, folders and lists, or the shards, to train on.
 
     Raises:
-        UserError: nothing there, or shards and pictures together.
+        UserError: nothing was found, or shards and images are mixed.
     """
-    shards = [is_shard(each) for each in inputs]
+    shards = [is_shard(path) for path in inputs]
     if not any(shards):
         return find_images(inputs)
     if not all(shards):
-        raise UserError(f"{inputs[shards.index(False)]}: give either tar shards or pictures, not both")
+        raise UserError(f"{inputs[shards.index(False)]}: give either tar shards or images, not both")
     return [Path(shard) for shard in expand_shards(inputs)]
 
 
 def open_source(paths: Sequence[Path]) -> Source:
-    """The source of the paths that ``find_training_images`` found.
+    """The source of the paths that ``find_training_images`` returns.
 
     Raises:
-        UserError: there are none.
+        UserError: the list is empty.
     """
     if not paths:
-        raise UserError("no picture was given to train on")
+        raise UserError("no images to train on; give files, folders or shards")
     return ImageShards(list(map(str, paths))) if is_shard(paths[0]) else ImageFiles(paths)
 
 
-def spread(paths: Sequence[Path], count: int) -> list[Path]:
+def evenly_spaced(paths: Sequence[Path], count: int) -> list[Path]:
     """At most ``count`` of the paths, evenly spaced."""
     return list(paths[:: max(1, -(-len(paths) // count))])
 
 
 def _size(file: Path | io.BytesIO) -> tuple[int, int] | None:
-    """(width, height) by the header alone; None where it is no picture."""
+    """(width, height) from the header; None if it is not an image."""
     try:
         with Image.open(file) as image:
             return image.size
@@ -168,6 +170,6 @@ def _size(file: Path | io.BytesIO) -> tuple[int, int] | None:
 
 
 def _digest(paths: Iterable[Path]) -> str:
-    # a link to nothing is no size; it is told as unreadable where pictures are read
+    # a broken link has no size; ``iterate`` reports it as unreadable; the key keeps the name that runs have
     sizes = [(path.name, path.stat().st_size if path.exists() else None) for path in paths]
     return settings_key({"pictures": sizes})

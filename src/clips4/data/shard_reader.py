@@ -1,7 +1,7 @@
-"""Files of WebDataset shards: tars of pictures, found by name and read as streams.
+"""Files of WebDataset shards: tar files of images, found by name and read as streams.
 
-A sample is what stands side by side in a shard under one key, such as ``000123.jpg`` and ``000123.json``; its picture
-is the member named by the key and a suffix of pictures.
+A sample is a run of members with one key, such as ``000123.jpg`` and ``000123.json``; its image is the member with an
+image suffix.
 """
 
 import os
@@ -13,40 +13,40 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from clips4.data.image_folder import Skipped
+from clips4.data.image_folder import SkippedImage
 from clips4.errors import UserError
 
-# by preference: a sample with a .jpg and a .png is most often a photograph and its mask
+# in order of preference: a sample with a .jpg and a .png is usually a photograph and its mask
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp")
 
-_ADDRESS = re.compile(r"pipe:|[A-Za-z][A-Za-z0-9+.-]+:/")  # not a Windows drive, whose name is one letter
-_META = re.compile(r"__[^/]*__($|/)")  # members that webdataset leaves out
-_BLOCK = 512  # bytes; tar files are made of these, and end in at least one of zeros
+_URL = re.compile(r"pipe:|[A-Za-z][A-Za-z0-9+.-]+:/")  # not a Windows drive, which is one letter
+_META = re.compile(r"__[^/]*__($|/)")  # members that webdataset ignores
+_BLOCK = 512  # bytes; tar files consist of such blocks, and at least the last is all zeros
 
-OnSkip = Callable[[Skipped], None]
+OnSkip = Callable[[SkippedImage], None]
 
 
 class Sample(NamedTuple):
-    """One picture of a shard, not decoded.
+    """One undecoded image of a shard.
 
     Attributes:
         name: shard and member, e.g. ``shards/0003.tar/000123.jpg``.
-        data: the bytes of the picture's file.
+        data: the bytes of the image's file.
     """
 
     name: str
     data: bytes
 
 
-def warn_of(skipped: Skipped) -> None:
-    """Issue a warning; what ``on_skip`` does if nothing else is asked for."""
+def warn_skipped(skipped: SkippedImage) -> None:
+    """Warn of what was skipped; the default of ``on_skip``."""
     warnings.warn(skipped.reason, stacklevel=2)
 
 
 def is_shard(text: str | Path) -> bool:
-    """Whether this names a shard or shards: ``*.tar``, with braces or without.
+    """Whether this names shards: ``*.tar``, with or without braces.
 
-    Addresses and ``pipe:`` commands count, so that ``expand_shards`` can say why they are not read.
+    URLs and ``pipe:`` commands count, so that ``expand_shards`` can explain why they are not read.
     """
     return str(text).lower().endswith(".tar") or str(text).startswith("pipe:")
 
@@ -65,10 +65,10 @@ def import_webdataset() -> Any:
 
 
 def expand_shards(specs: str | Path | Iterable[str | Path]) -> list[str]:
-    """Files of one or many ``*.tar`` names, braces expanded (``shards/{000..031}.tar``), each once, sorted.
+    """The sorted, distinct files of ``*.tar`` names, with braces expanded (``shards/{000..031}.tar``).
 
     Raises:
-        UserError: a file that is missing, an address, braces that do not close, or webdataset not installed.
+        UserError: a file is missing, a name is a URL, braces do not close, or webdataset is not installed.
     """
     import_webdataset()
     from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
@@ -76,8 +76,8 @@ def expand_shards(specs: str | Path | Iterable[str | Path]) -> list[str]:
     shards: set[str] = set()
     for spec in [specs] if isinstance(specs, (str, Path)) else specs:
         text = str(spec)
-        if _ADDRESS.match(text):
-            raise UserError(f"{text}: shards are read from files only; copy or mount them, and give their paths")
+        if _URL.match(text):
+            raise UserError(f"{text}: shards are read from files only; copy or mount them and give their paths")
         try:
             names = [text] if Path(text).is_file() else list(braceexpand(text))
         except UnbalancedBracesError:
@@ -85,16 +85,16 @@ def expand_shards(specs: str | Path | Iterable[str | Path]) -> list[str]:
         paths = [Path(name).expanduser() for name in names]
         for path in paths:
             if not path.is_file():
-                missing = f"{path}: no such shard" if not path.exists() else f"{path}: is no file"
+                missing = f"{path}: no such shard" if not path.exists() else f"{path}: not a file"
                 raise UserError(missing + (f", one of {len(paths)} of {text}" if len(paths) > 1 else ""))
         shards.update(map(str, paths))
     if not shards:
-        raise UserError("no shard was given; give files that end in .tar")
+        raise UserError("no shards; give files that end in .tar")
     return sorted(shards)
 
 
 def read_shard(shard: str, on_skip: OnSkip | None = None) -> Iterator[Sample]:
-    """Pictures of a shard in their order; what is damaged or has no picture is told and passed over."""
+    """Images of a shard in their order; ``on_skip`` is called for what is damaged or has no image."""
     problems: list[str] = []
 
     def stop(error: Exception) -> bool:
@@ -112,36 +112,36 @@ def read_shard(shard: str, on_skip: OnSkip | None = None) -> Iterator[Sample]:
         problems.append(error.strerror or str(error))
     if problems and on_skip:
         problem = " ".join(problems[0].split())
-        reason = f"{shard}: damaged shard ({problem}); what could be read of it is used, make it again"
-        on_skip(Skipped(Path(shard), reason))
+        reason = f"{shard}: damaged shard ({problem}); its readable part is used; create it again"
+        on_skip(SkippedImage(Path(shard), reason))
 
 
 def _unread(file: BinaryIO) -> list[str]:
-    """What is wrong with a shard that was read to what tarfile takes for its end: a spoilt header passes for one."""
+    """Problems of a shard that was read to the end that tarfile sees: it takes a damaged header for the end."""
     if any(block.strip(b"\0") for block in iter(lambda: file.read(2**20), b"")):
-        return ["a header in its midst is spoilt"]
+        return ["a damaged header"]
     if _is_plain(file):
         file.seek(-_BLOCK, os.SEEK_END)
         if file.read().strip(b"\0"):
-            return ["its end is missing"]
+            return ["the end is missing"]
     return []
 
 
 def _is_plain(file: BinaryIO) -> bool:
-    """Whether a file is a tar as it stands, not a compressed one of the same name."""
+    """Whether a file is an uncompressed tar."""
     file.seek(0)
     return file.read(_BLOCK)[257:262] == b"ustar"
 
 
 def _images(members: Iterable[dict[str, Any]], shard: str, on_skip: OnSkip | None) -> Iterator[Sample]:
-    """Group a shard's members to samples, and take the picture of each."""
+    """Group a shard's members into samples, and yield the image of each."""
 
-    def told(error: Exception) -> bool:
+    def report(error: Exception) -> bool:
         if on_skip:
-            on_skip(Skipped(Path(shard), f"{shard}: {error.args[0]}; the second is left out"))
+            on_skip(SkippedImage(Path(shard), f"{shard}: {error.args[0]}; the second is skipped"))
         return True
 
-    for sample in import_webdataset().tariterators.group_by_keys(members, lcase=False, handler=told):
+    for sample in import_webdataset().tariterators.group_by_keys(members, lcase=False, handler=report):
         key = sample["__key__"]
         suffixes = {suffix.lower(): suffix for suffix in sample if not suffix.startswith("__")}
         image = next((suffixes[suffix] for suffix in IMAGE_SUFFIXES if suffix in suffixes), None)
@@ -150,12 +150,13 @@ def _images(members: Iterable[dict[str, Any]], shard: str, on_skip: OnSkip | Non
             yield Sample(f"{name}.{image}", sample[image])
         elif on_skip:
             others = ", ".join(f".{suffix}" for suffix in sorted(suffixes)) or "nothing"
-            wanted = ", ".join(f".{suffix}" for suffix in IMAGE_SUFFIXES)
-            on_skip(Skipped(Path(name), f"{name}: no picture in this sample, but {others}; a picture ends in {wanted}"))
+            known = ", ".join(f".{suffix}" for suffix in IMAGE_SUFFIXES)
+            reason = f"{name}: no image in this sample, only {others}; an image ends in {known}"
+            on_skip(SkippedImage(Path(name), reason))
 
 
 def count_images(shard: str) -> int:
-    """Number of samples that ``read_shard`` gives, from the headers alone where the shard is not compressed."""
+    """Number of images that ``read_shard`` yields; of an uncompressed shard only the headers are read."""
     try:
         with Path(shard).open("rb") as file:
             if _is_plain(file):
@@ -172,7 +173,7 @@ def _headers(file: BinaryIO, shard: str) -> Iterator[dict[str, Any]]:
     with suppress(tarfile.TarError), tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
             if member.offset_data + member.size > size:
-                break  # cut short
+                break  # truncated
             if member.isreg() and not _META.match(member.name):
                 yield {"fname": member.name, "data": b"", "__url__": shard}
-    yield {}  # the end, to webdataset
+    yield {}  # marks the end for webdataset

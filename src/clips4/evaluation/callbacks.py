@@ -9,8 +9,8 @@ from PIL import Image
 
 from clips4.config import Config
 from clips4.data.benchmarks.registry import semantic_spec
-from clips4.data.segmentation_dataset import LabelledFolder
-from clips4.data.shard_stream import is_shard
+from clips4.data.segmentation_dataset import LabeledFolder
+from clips4.data.shard_reader import is_shard
 from clips4.errors import UserError
 from clips4.evaluation.open_vocabulary import score_language
 from clips4.inference.segmenter import Segmenter
@@ -27,7 +27,7 @@ _SHOWN = 4
 _TILE = 320, 240  # pixels, width and height of one picture on the sheet
 
 
-def open_labelled(place: str, config: Config) -> LabelledFolder:
+def open_labelled(place: str, config: Config) -> LabeledFolder:
     """The labelled set of ``NAME=DIR``.
 
     Raises:
@@ -45,7 +45,7 @@ def open_labelled(place: str, config: Config) -> LabelledFolder:
 
 
 def make_callback(
-    images: Sequence[Path], config: Config, run: Path, labelled: LabelledFolder | None = None
+    images: Sequence[Path], config: Config, run: Path, labelled: LabeledFolder | None = None
 ) -> Callback | None:
     """What a run is watched by: sample pictures where it trains on files, scores where a labelled set is given."""
     if not config.train.eval_every:
@@ -99,7 +99,7 @@ class LabelledScores:
         config: of the run.
     """
 
-    def __init__(self, dataset: LabelledFolder, config: Config):
+    def __init__(self, dataset: LabeledFolder, config: Config):
         self._dataset, self._config = dataset, config
 
     def __call__(self, step: int, student: Embedder, prototypes: Prototypes) -> dict[str, float]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clips4.data.label_maps import IGNORE
-from clips4.data.segmentation_dataset import LabelledFolder
+from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import SetScores, Tally, confusion_matrix
 from clips4.evaluation.unsupervised import Features
 from clips4.method.segments import flatten_pixels, pool, spherical_kmeans
@@ -72,8 +72,8 @@ class RetrievalRecipe:
 
 def score_retrieval(
     features: Features,
-    labelled: LabelledFolder,
-    dataset: LabelledFolder,
+    labelled: LabeledFolder,
+    dataset: LabeledFolder,
     recipe: RetrievalRecipe | None = None,
     progress: ProgressReporter | None = None,
 ) -> SetScores:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clips4.data.label_maps import IGNORE
-from clips4.data.segmentation_dataset import LabelledFolder
+from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import SetScores, Tally, confusion_matrix
 from clips4.evaluation.unsupervised import Features
 from clips4.utils.progress import NoProgress, ProgressReporter
@@ -38,8 +38,8 @@ class LinearProbeRecipe:
 
 def score_linear_probe(
     features: Features,
-    labelled: LabelledFolder,
-    dataset: LabelledFolder,
+    labelled: LabeledFolder,
+    dataset: LabeledFolder,
     recipe: LinearProbeRecipe | None = None,
     progress: ProgressReporter | None = None,
 ) -> SetScores:

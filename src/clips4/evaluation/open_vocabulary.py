@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clips4.config import Config
 from clips4.data.class_names import ClassList
-from clips4.data.segmentation_dataset import LabelledFolder
+from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import Scores, SetScores, Tally, confusion_matrix, scores
 from clips4.evaluation.protocols import Background, Protocol
 from clips4.inference.segmenter import Segmenter
@@ -165,7 +165,7 @@ def _best(logits: Tensor, owner: Tensor, size: tuple[int, ...], scale: float, ke
 
 def evaluate_language(
     segmenter: Segmenter,
-    dataset: LabelledFolder,
+    dataset: LabeledFolder,
     queries: Mapping[str, ProtocolQuery],
     protocol: Protocol,
     progress: ProgressReporter | None = None,
@@ -202,7 +202,7 @@ def evaluate_language(
 
 def score_language(
     segmenter: Segmenter,
-    dataset: LabelledFolder,
+    dataset: LabeledFolder,
     vectors: Mapping[str, Tensor],
     progress: ProgressReporter | None = None,
 ) -> dict[str, Scores]:

@@ -13,7 +13,7 @@ from clips4.config import Config
 from clips4.data.benchmarks.davis import load_davis
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import ClassList, load_classes
-from clips4.data.segmentation_dataset import LabelledFolder
+from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.errors import UserError
 from clips4.evaluation.knn import RetrievalRecipe, score_retrieval
 from clips4.evaluation.linear_probe import LinearProbeRecipe, score_linear_probe
@@ -160,7 +160,7 @@ def evaluate_by_language(
 
 def _language_images(
     segmenter: Segmenter,
-    dataset: LabelledFolder,
+    dataset: LabeledFolder,
     query: ProtocolQuery,
     found: SetScores,
     protocol: Protocol,
@@ -180,7 +180,7 @@ def _language_images(
 def _prototypes(
     student: Segmenter,
     teacher: Teacher,
-    dataset: LabelledFolder,
+    dataset: LabeledFolder,
     protocol: Protocol,
     config: Config,
     images: Path | None,

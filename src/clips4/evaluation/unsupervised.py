@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from clips4.data.label_maps import IGNORE
-from clips4.data.segmentation_dataset import LabelledFolder
+from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import SetScores, Tally
 from clips4.inference.segmenter import nearest_class
 from clips4.method.minibatch_kmeans import sample_rows, spherical_kmeans_of_set
@@ -45,7 +45,7 @@ class ClusterRecipe:
 
 def score_clusters(
     features: Features,
-    dataset: LabelledFolder,
+    dataset: LabeledFolder,
     recipe: ClusterRecipe | None = None,
     progress: ProgressReporter | None = None,
 ) -> SetScores:

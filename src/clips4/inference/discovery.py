@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clips4.data.image_folder import Skipped
+from clips4.data.image_folder import SkippedImage
 from clips4.errors import UserError
 from clips4.inference.classifier import Classes
 from clips4.inference.name_suggestion import Suggestion, suggest_names
@@ -69,7 +69,7 @@ def discover(
     names: int = 5,
     examples: int = 4,
     progress: ProgressReporter | None = None,
-    skipped: list[Skipped] | None = None,
+    skipped: list[SkippedImage] | None = None,
     classes: Classes | None = None,
 ) -> list[UnknownClass]:
     """Segment pictures and gather what is unknown in them; one picture is held at a time.
@@ -105,7 +105,7 @@ def discover(
         except UserError as error:
             if skipped is None:
                 raise
-            skipped.append(Skipped(Path(input_name(image, number)), str(error)))
+            skipped.append(SkippedImage(Path(input_name(image, number)), str(error)))
             continue
         read += 1
         for area in result.unknown_areas():

@@ -27,7 +27,7 @@ from clips4.config import Config, parse_config
 from clips4.data.class_names import ClassList
 from clips4.errors import UserError
 from clips4.models.student import Embedder, empty_student
-from clips4.utils.atomic_io import remove_folder, whole_folder
+from clips4.utils.atomic_io import atomic_folder, remove_folder
 
 FOLDER, WEIGHTS, CARD, STATE = "checkpoints", "student.safetensors", "card.json", "state.pt"
 FORMAT = 2
@@ -133,7 +133,7 @@ def save_checkpoint(
         facts: plain values for the card that are neither configuration nor classes.
     """
     final = run / FOLDER / f"step-{step:08d}"
-    with whole_folder(final) as beside:
+    with atomic_folder(final) as beside:
         tensors = {_STUDENT + key: value for key, value in student.state_dict().items()}
         tensors |= {
             "prototypes.text": prototypes.text,

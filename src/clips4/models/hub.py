@@ -19,7 +19,7 @@ from typing import Any
 from clips4.errors import UserError
 from clips4.models.checkpoint import CARD, STATE, WEIGHTS, load_checkpoint
 from clips4.models.model_card import write_model_card
-from clips4.utils.atomic_io import whole_folder
+from clips4.utils.atomic_io import atomic_folder
 from clips4.utils.hub import NoSuchFileError, Repository, is_connection_error, is_hub_id
 
 SCORES = "scores"
@@ -80,7 +80,7 @@ def save_pretrained(run: str | Path, folder: str | Path, repository: str | None 
         raise UserError(f"{folder}: holds other files; give a new folder")
     scores = dict(_scores(run))
     card = _public_card(checkpoint.card)
-    with whole_folder(folder) as beside:
+    with atomic_folder(folder) as beside:
         (beside / SCORES).mkdir()
         shutil.copyfile(checkpoint.path / WEIGHTS, beside / WEIGHTS)
         (beside / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")

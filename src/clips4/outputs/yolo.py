@@ -15,7 +15,7 @@ import yaml
 from clips4.inference.segmenter import Segmentation
 from clips4.outputs.coco import MIN_SHARE, connected_parts
 from clips4.outputs.polygons import polygon_of
-from clips4.utils.atomic_io import replacing
+from clips4.utils.atomic_io import atomic_file
 
 TOLERANCE = 0.5  # pixels that an outline may move by when it is simplified
 
@@ -43,7 +43,7 @@ def data_yaml(folder: Path, names: Sequence[str]) -> str:
 
 def link_image(source: Path, link: Path) -> None:
     """Let a picture appear under another name: as a link, or a copy on systems that permit none."""
-    with replacing(link) as beside:
+    with atomic_file(link) as beside:
         try:
             beside.symlink_to(source.resolve())
         except OSError:

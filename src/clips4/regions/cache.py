@@ -1,4 +1,4 @@
-"""Region maps on disk: one PNG per picture, named by the picture's content and the settings."""
+"""Region maps on disk: one PNG per image, named by the image's content and the settings."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,7 @@ REVISION = 3  # raised whenever the same settings come to give other regions
 
 
 class RegionCache:
-    """Region maps, computed once per picture and settings.
+    """Region maps, computed once per image and settings.
 
     Of the ``*-ucm`` methods the whole hierarchy is kept: another count or threshold only cuts it elsewhere.
 
@@ -41,11 +41,11 @@ class RegionCache:
             raise UserError(f"{self._edges}: no such folder of edge maps")
 
     def path(self, image: RGB, source: Path | None = None) -> Path:
-        """The file that holds this picture's regions, there or not."""
+        """The file that holds this image's regions, there or not."""
         return self._path(image, self._edge_file(source))
 
     def __call__(self, image: RGB, source: Path | None = None) -> NDArray[np.int32]:
-        """The regions of a picture, from the cache where a whole file of the right size is there.
+        """The regions of an image, from the cache where a whole file of the right size is there.
 
         Args:
             image: (H, W, 3) uint8.
@@ -60,7 +60,7 @@ class RegionCache:
         return found
 
     def hierarchy(self, image: RGB, source: Path | None = None) -> Hierarchy:
-        """The whole hierarchy of a picture, for the ``*-ucm`` methods."""
+        """The whole hierarchy of an image, for the ``*-ucm`` methods."""
         found = self._make_or_read(image, source)
         if not isinstance(found, Hierarchy):
             raise ValueError(f"{self.settings.method} makes no hierarchy; gradient-ucm, hed-ucm and edges-ucm do")
@@ -85,11 +85,11 @@ class RegionCache:
         if self._edges is None:
             return None
         if source is None:
-            raise UserError("edges-ucm finds the edge map by the picture's file name, and there is none here")
+            raise UserError("edges-ucm finds the edge map by the image's file name, and there is none here")
         return find_edge_file(self._edges, source)
 
     def _path(self, image: RGB, edge_file: Path | None) -> Path:
-        # an edge map that was made anew is another picture's, as far as regions go
+        # an edge map that was made anew is another image's, as far as regions go
         key = (
             image_key(image)
             if edge_file is None

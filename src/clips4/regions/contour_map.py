@@ -1,4 +1,4 @@
-"""What a contour detector says of a picture: how strong a contour is, across every direction."""
+"""What a contour detector says of an image: how strong a contour is, across every direction."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ class ContourMap(NamedTuple):
     tensor: Map
 
 
-def greatest(tensor: Map) -> Map:
+def max_strength(tensor: Map) -> Map:
     """(3, H, W) -> (H, W) sqrt(n' T n) across the direction n in which it is greatest."""
     xx, xy, yy = tensor
     spread = np.sqrt((xx - yy) ** 2 + 4 * xy * xy)

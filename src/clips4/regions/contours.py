@@ -1,4 +1,4 @@
-"""Contours of a picture, by whichever detector the settings name."""
+"""Contours of an image, by whichever detector the settings name."""
 
 from pathlib import Path
 
@@ -13,22 +13,22 @@ from clips4.regions.gradient import gradient_contours
 from clips4.utils.images import RGB, reduce_to
 
 EDGE_SUFFIXES = (".png", ".npy")
-_MAX_STRETCH = 0.02  # by which the shape of an edge map may differ from its picture's
+_MAX_STRETCH = 0.02  # by which the shape of an edge map may differ from its image's
 
 
 def find_contours(image: RGB, settings: RegionConfig, edge_file: Path | None = None, device: str = "cpu") -> ContourMap:
-    """The contours of a picture, at its own size, or at ``settings.max_side`` where its long side exceeds that.
+    """The contours of an image, at its own size, or at ``settings.max_side`` where its long side exceeds that.
 
     Args:
         image: (H, W, 3) uint8.
         settings: ``method`` is one of the ``*-ucm``.
-        edge_file: for ``edges-ucm``, the picture's edge map; see ``find_edge_file``.
+        edge_file: for ``edges-ucm``, the image's edge map; see ``find_edge_file``.
         device: where HED runs.
     """
     seen = reduce_to(image, settings.max_side)
     if settings.method == "edges-ucm":
         if edge_file is None:
-            raise ValueError("edges-ucm needs the picture's edge map")
+            raise ValueError("edges-ucm needs the image's edge map")
         return from_strength(read_edge_map(edge_file, seen.shape[:2]))
     if settings.method == "gradient-ucm":
         return gradient_contours(seen)
@@ -48,7 +48,7 @@ def _resize(values: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.fl
 
 
 def find_edge_file(folder: Path, image: Path) -> Path:
-    """The edge map of a picture: ``FOLDER/PARENT/STEM.png``, or else ``FOLDER/STEM.png``; ``.npy`` likewise.
+    """The edge map of an image: ``FOLDER/PARENT/STEM.png``, or else ``FOLDER/STEM.png``; ``.npy`` likewise.
 
     Args:
         folder: of the edge maps.
@@ -65,14 +65,14 @@ def find_edge_file(folder: Path, image: Path) -> Path:
 
 
 def read_edge_map(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:
-    """An edge map in [0, 1], bright on contours, brought to the picture's size.
+    """An edge map in [0, 1], bright on contours, brought to the image's size.
 
     Args:
-        path: an 8- or 16-bit grey PNG, or a .npy array (h, w): floats in [0, 1], or unsigned integers.
-        size: (H, W) of the picture; the map's shape has to be the same but for its scale.
+        path: an 8- or 16-bit gray PNG, or a .npy array (h, w): floats in [0, 1], or unsigned integers.
+        size: (H, W) of the image; the map's shape has to be the same but for its scale.
 
     Raises:
-        UserError: unreadable, not grey, of another shape, or with values outside the range.
+        UserError: unreadable, not gray, of another shape, or with values outside the range.
     """
     try:
         if path.suffix == ".npy":
@@ -81,16 +81,16 @@ def read_edge_map(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:
             with Image.open(path) as image:
                 values = np.asarray(image)
                 if image.mode == "P":
-                    raise UserError(f"{path}: a palette picture; an edge map is grey, bright on contours")
+                    raise UserError(f"{path}: a palette image; an edge map is gray, bright on contours")
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{path}: not a readable edge map ({error})")
     if values.ndim != 2 or values.dtype.kind not in "ufib":
-        raise UserError(f"{path}: {values.shape} of {values.dtype}; an edge map is grey: (h, w), bright on contours")
+        raise UserError(f"{path}: {values.shape} of {values.dtype}; an edge map is gray: (h, w), bright on contours")
     if abs(np.log(values.shape[0] * size[1] / (values.shape[1] * size[0]))) > _MAX_STRETCH + 1 / min(size):
-        raise UserError(f"{path}: shape {values.shape} does not fit its picture's {tuple(size)}")
+        raise UserError(f"{path}: shape {values.shape} does not fit its image's {tuple(size)}")
     if values.dtype.kind == "f":
         strength = values.astype(np.float32)
-    else:  # Pillow reads 16-bit grey as int32 in some versions
+    else:  # Pillow reads 16-bit gray as int32 in some versions
         deep = values.dtype.itemsize > 1
         strength = values.astype(np.float32) / (65535 if deep else 1 if values.dtype.kind == "b" else 255)
     if not np.isfinite(strength).all() or strength.min() < 0 or strength.max() > 1:

@@ -1,7 +1,7 @@
-"""Contours without learned weights: oriented differences of colour and texture at several scales.
+"""Contours without learned weights: oriented differences of color and texture at several scales.
 
 In the spirit of Pb (Martin, Fowlkes, Malik, TPAMI 2004) and its multi-scale form in gPb (Arbelaez et al., TPAMI 2011):
-brightness, colour and texture are compared across a pixel's neighbourhood, and a logistic function of the differences
+brightness, color and texture are compared across a pixel's neighborhood, and a logistic function of the differences
 says how likely a person would draw a contour there. Half discs and chi-square distances are replaced by what is smooth
 and fast: histograms are averaged by a Gaussian, and the derivative of their square roots (Hellinger's distance, close
 kin of chi-square) gives a structure tensor, which knows the difference across every direction at once.
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
-from clips4.regions.contour_map import ContourMap, Map, greatest
+from clips4.regions.contour_map import ContourMap, Map, max_strength
 from clips4.utils.images import RGB
 
 FLOOR = 0.05  # of a cue, in its standard deviations: differences well below it are all alike
@@ -38,16 +38,16 @@ class Cue(NamedTuple):
 
 # Fitted by `python benchmarks/fit_gradient.py` to the human contours of BSDS500's 200 train photographs.
 CUES = {
-    "colours 16": Cue(0.09632, 0.1852),
+    "colors 16": Cue(0.09632, 0.1852),
     "textons 16": Cue(0.05826, 0.3800),
-    "colours 8": Cue(0.1093, 0.0863),
+    "colors 8": Cue(0.1093, 0.0863),
     "textons 8": Cue(0.06903, 0.4899),
-    "colours 4": Cue(0.1264, 0.7673),
+    "colors 4": Cue(0.1264, 0.7673),
     "textons 4": Cue(0.09155, 0.5433),
     "brightness 2": Cue(3.07, 0.2760),
-    "colour 2": Cue(1.963, 0.2441),
+    "color 2": Cue(1.963, 0.2441),
     "brightness 1": Cue(3.085, 0.4260),
-    "colour 1": Cue(1.506, 0.2728),
+    "color 1": Cue(1.506, 0.2728),
 }
 BIAS = -4.7569
 
@@ -61,23 +61,23 @@ def gradient_contours(image: RGB) -> ContourMap:
         activation = np.zeros(size, np.float32) if activation is None else _enlarge(activation[None], size)[0]
         tensor = np.zeros((3, *size), np.float32) if tensor is None else _enlarge(tensor, size)
         for name, part in cues.items():
-            strength, cue = greatest(part), CUES[name]
+            strength, cue = max_strength(part), CUES[name]
             activation += np.float32(cue.weight) * np.log(strength / np.float32(cue.spread) + np.float32(FLOOR))
             tensor += part * (np.float32(cue.weight / cue.spread) / (strength + np.float32(1e-6)))
     assert activation is not None
     assert tensor is not None
     probability = 1 / (1 + np.exp(-(activation + np.float32(BIAS))))
     # the tensor says which way, the probability how much
-    tensor *= (probability / np.maximum(greatest(tensor), 1e-9)) ** 2
+    tensor *= (probability / np.maximum(max_strength(tensor), 1e-9)) ** 2
     return ContourMap(probability.astype(np.float32), tensor.astype(np.float32))
 
 
 def cue_strengths(image: RGB) -> dict[str, Map]:
-    """(H, W) strength of each cue at the picture's size; what the weights are fitted to."""
+    """(H, W) strength of each cue at the image's size; what the weights are fitted to."""
     result = {}
     for cues in _coarse_to_fine(image):
         for name, part in cues.items():
-            strength = greatest(part)[None]
+            strength = max_strength(part)[None]
             for size in _sizes(image.shape[:2], strength.shape[1:]):
                 strength = _enlarge(strength, size)
             result[name] = strength[0]
@@ -85,7 +85,7 @@ def cue_strengths(image: RGB) -> dict[str, Map]:
 
 
 def _sizes(size: tuple[int, ...], small: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Sizes of the maps between a small one and the picture's, growing."""
+    """Sizes of the maps between a small one and the image's, growing."""
     sizes = [size]
     while sizes[0] != small:
         height, width = sizes[0]
@@ -94,20 +94,20 @@ def _sizes(size: tuple[int, ...], small: tuple[int, ...]) -> list[tuple[int, ...
 
 
 def _coarse_to_fine(image: RGB) -> Iterator[dict[str, Map]]:
-    """Structure tensors (3, h, w) of the cues, by scale: a 16th of the picture's size, an 8th, ... the whole."""
+    """Structure tensors (3, h, w) of the cues, by scale: a 16th of the image's size, an 8th, ... the whole."""
     full = to_lab(image)
     half = _halve(full)
-    quarter_colours = _halve(_color_shares(half))
+    quarter_colors = _halve(_color_shares(half))
     quarter_textons = _halve(_texton_shares(half[0]))
     levels: list[dict[str, Map]] = [
-        {"brightness 1": structure_tensor(_blur(full[:1], 1.0)), "colour 1": structure_tensor(_blur(full[1:], 1.0))},
-        {"brightness 2": structure_tensor(_blur(half[:1], 1.0)), "colour 2": structure_tensor(_blur(half[1:], 1.0))},
+        {"brightness 1": structure_tensor(_blur(full[:1], 1.0)), "color 1": structure_tensor(_blur(full[1:], 1.0))},
+        {"brightness 2": structure_tensor(_blur(half[:1], 1.0)), "color 2": structure_tensor(_blur(half[1:], 1.0))},
     ]
-    colors, textons = _blur(quarter_colours, 1.0), _blur(quarter_textons, 1.0)
+    colors, textons = _blur(quarter_colors, 1.0), _blur(quarter_textons, 1.0)
     for scale in (4, 8, 16):
         if scale > 4:
             colors, textons = _blur(_halve(colors), 1.0), _blur(_halve(textons), 1.0)
-        levels.append({f"colours {scale}": _share_tensor(colors), f"textons {scale}": _share_tensor(textons)})
+        levels.append({f"colors {scale}": _share_tensor(colors), f"textons {scale}": _share_tensor(textons)})
     yield from reversed(levels)
 
 
@@ -136,7 +136,7 @@ def _bins(values: Map, low: float, high: float, count: int) -> Map:
 
 
 def _texton_shares(brightness: Map) -> Map:
-    """(H, W) -> (TEXTONS, H, W) which of the picture's own kinds of texture is at each pixel, 0 or 1.
+    """(H, W) -> (TEXTONS, H, W) which of the image's own kinds of texture is at each pixel, 0 or 1.
 
     Kinds are clusters of the first and second derivatives at two scales, their length compressed by a logarithm.
     """
@@ -151,7 +151,7 @@ def _texton_shares(brightness: Map) -> Map:
 
 
 def _k_means(vectors: Map) -> Map:
-    """(N, D) -> (TEXTONS, D) centres by Lloyd's rounds on a fixed sample; they begin spread from flat to rough."""
+    """(N, D) -> (TEXTONS, D) centers by Lloyd's rounds on a fixed sample; they begin spread from flat to rough."""
     draw = np.random.default_rng(0).integers(0, len(vectors), _TEXTON_SAMPLE)
     sample = vectors[draw]
     by_length = np.argsort((sample**2).sum(1), kind="stable")

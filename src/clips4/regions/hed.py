@@ -118,15 +118,15 @@ def shared_hed(device: str = "cpu") -> HED:
 def hed_strength(
     images: Sequence[RGB], scales: Sequence[float] = (1.0,), device: str = "cpu"
 ) -> list[NDArray[np.float32]]:
-    """Edge strength of pictures; those of one size are read as one batch.
+    """Edge strength of images; those of one size are read as one batch.
 
     Args:
         images: (H, W, 3) uint8 each.
-        scales: sizes at which a picture is read, as factors; the answers are averaged.
+        scales: sizes at which an image is read, as factors; the answers are averaged.
         device: where the network runs.
 
     Returns:
-        (H, W) in [0, 1] for each picture.
+        (H, W) in [0, 1] for each image.
     """
     model = shared_hed(device)
     result: list[NDArray[np.float32]] = [np.zeros(image.shape[:2], np.float32) for image in images]

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from clips4.config import RegionConfig, load_config
-from clips4.data.image_folder import JobOutcome, Skipped
+from clips4.data.image_folder import JobOutcome, SkippedImage
 from clips4.errors import UserError
 from clips4.outputs.drawing import mean_colors, outlined
 from clips4.regions.cache import RegionCache, makes_hierarchy
@@ -27,14 +27,14 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True)
 class RegionWork:
-    """The regions of one picture, into the cache and into files.
+    """The regions of one image, into the cache and into files.
 
     Attributes:
         settings: how regions are made.
         out: folder to write to; None fills the cache only.
-        kinds: files to write: ``STEM.png``, 16-bit labels; ``STEM_overlay.png``, boundaries and mean colours;
+        kinds: files to write: ``STEM.png``, 16-bit labels; ``STEM_overlay.png``, boundaries and mean colors;
             ``STEM.html``, the hierarchy at several levels.
-        long_side: pictures are reduced to it, as training does; 0 leaves them as they are.
+        long_side: images are reduced to it, as training does; 0 leaves them as they are.
         device: where HED runs.
         root: cache folder; workers are told, since they may have been started before it was chosen.
     """
@@ -74,7 +74,7 @@ class RegionWork:
 
 
 def overlay(image: RGB, regions: np.ndarray) -> RGB:
-    """(H, W, 3) -> (H, 2 W + 4, 3), or (2 H + 4, W, 3) of a wide one: boundaries beside mean colours."""
+    """(H, W, 3) -> (H, 2 W + 4, 3), or (2 H + 4, W, 3) of a wide one: boundaries beside mean colors."""
     drawn, means = outlined(image, regions), mean_colors(image, regions)
     height, width = image.shape[:2]
     if width <= height:
@@ -133,17 +133,17 @@ def region_files(
     device: str,
     progress: ProgressReporter,
 ) -> JobOutcome:
-    """Make the regions of each picture, and write its files.
+    """Make the regions of each image, and write its files.
 
     What was made before is read from the cache, so that an interrupted run goes on where it stopped.
 
     Raises:
-        UserError: wrong kinds, or something that no picture can do without is missing.
+        UserError: wrong kinds, or something that no image can do without is missing.
     """
     from clips4.outputs.render import output_stems  # not with the module: worker processes do without PyTorch
 
     kinds = parse_kinds(save, settings)
-    RegionCache(settings)  # a missing package or folder is told once, not for every picture
+    RegionCache(settings)  # a missing package or folder is told once, not for every image
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     if settings.edges is not None:
@@ -157,15 +157,15 @@ def region_files(
             if reason is None:
                 outcome.done.append(path)
             else:
-                outcome.skipped.append(Skipped(path, reason))
+                outcome.skipped.append(SkippedImage(path, reason))
             progress.advance({})
         outcome.interrupted = interrupted() and len(outcome.done) + len(outcome.skipped) < len(tasks)
     return outcome
 
 
 def _unambiguous(paths: Sequence[Path]) -> None:
-    """An edge map is found by the name of the picture and of its folder: no two pictures may share both."""
+    """An edge map is found by the name of the image and of its folder: no two images may share both."""
     names = Counter((path.parent.name, path.stem) for path in paths)
     name, count = names.most_common(1)[0]
     if count > 1:
-        raise UserError(f"{count} pictures are called {'/'.join(name)}.*, and would share one edge map; rename them")
+        raise UserError(f"{count} images are called {'/'.join(name)}.*, and would share one edge map; rename them")

@@ -1,6 +1,6 @@
 """Region maps and hierarchies as 16-bit PNG that say for themselves whether they are whole.
 
-A file is a grey PNG of labels. Two text chunks go with it: ``clips4-sha256``, a digest of everything in the file that
+A file is a gray PNG of labels. Two text chunks go with it: ``clips4-sha256``, a digest of everything in the file that
 counts, and, where the labels are the leaves of a hierarchy, ``clips4-tree``: its merges and heights.
 """
 

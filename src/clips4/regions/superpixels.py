@@ -17,13 +17,13 @@ Implementation = Literal["auto", "scikit-image", "opencv"]
 
 _SCALES = 8  # bisection steps to reach a count with Felzenszwalb, whose parameter is a scale
 _ATTEMPTS = 3  # to reach a count with SLIC, which loses small regions
-_SMALLEST = 0.2  # of the mean size: what Felzenszwalb joins to a neighbour
+_SMALLEST = 0.2  # of the mean size: what Felzenszwalb joins to a neighbor
 
 
 def superpixels(
     image: RGB, method: str = "slic", count: int = 48, implementation: Implementation = "auto"
 ) -> NDArray[np.int32]:
-    """Regions of a picture.
+    """Regions of an image.
 
     Args:
         image: (H, W, 3) uint8.

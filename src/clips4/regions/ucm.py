@@ -16,7 +16,7 @@ from clips4.regions.watershed import Arcs, Ints, boundary_cracks, oriented_water
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """Nested regions of one picture. Node i < L is leaf i; merge j makes node L + j of two earlier ones.
+    """Nested regions of one image. Node i < L is leaf i; merge j makes node L + j of two earlier ones.
 
     Attributes:
         leaves: (H, W) int32 regions 0..L-1, each 4-connected.
@@ -95,7 +95,7 @@ class Hierarchy:
         nodes[self.merges[:merges].ravel()] = self.count + np.repeat(np.arange(merges), 2)
         return nodes
 
-    def joined_at(self, pairs: NDArray[np.integer]) -> NDArray[np.float32]:
+    def merge_heights(self, pairs: NDArray[np.integer]) -> NDArray[np.float32]:
         """(E, 2) pairs of leaves -> (E,) height at which they come to be one region; 0 for a leaf and itself."""
         parents = self._parents(len(self.merges))
         one, other = pairs[:, 0].astype(np.int64), pairs[:, 1].astype(np.int64)
@@ -112,13 +112,13 @@ class Hierarchy:
         """(2 H + 1, 2 W + 1) the ultrametric contour map on the doubled grid, as published with BSDS500.
 
         Pixel (y, x) lies at (2 y + 1, 2 x + 1); between two pixels stands the height at which they come together, at a
-        corner the greatest height of the contours that meet there, and along the picture's border 0.
+        corner the greatest height of the contours that meet there, and along the image's border 0.
         """
         height, width = self.leaves.shape
         ucm2 = np.zeros((2 * height + 1, 2 * width + 1), np.float32)
         cracks = boundary_cracks(self.leaves)
         pairs, place = np.unique(np.sort(self.leaves.ravel()[cracks.pixels], axis=1), axis=0, return_inverse=True)
-        values = self.joined_at(pairs)[place.ravel()]
+        values = self.merge_heights(pairs)[place.ravel()]
         y, x = np.divmod(cracks.pixels, width)
         ucm2[y.sum(1) + 1, x.sum(1) + 1] = values
         y, x = np.divmod(cracks.vertices, width + 1)
@@ -131,8 +131,8 @@ def owt_ucm(contours: ContourMap, small_share: float = 0.0) -> Hierarchy:
     """The hierarchy of a contour map: oriented watershed, then merging.
 
     Args:
-        contours: of a picture.
-        small_share: share of the picture below which a region is merged the sooner the smaller it is; 0 merges by mean
+        contours: of an image.
+        small_share: share of the image below which a region is merged the sooner the smaller it is; 0 merges by mean
             strength alone.
     """
     return merge_regions(oriented_watershed(contours), small_share * contours.strength.size)
@@ -175,7 +175,7 @@ def merge_regions(arcs: Arcs, small: float = 0.0) -> Hierarchy:
         if found is None or found[2] != weakest:
             continue  # out of date
         if len(neighbors[a]) < len(neighbors[b]):
-            a, b = b, a  # the one with more neighbours keeps its name, so that few arcs change
+            a, b = b, a  # the one with more neighbors keeps its name, so that few arcs change
         height = max(height, weakest)  # rounding only
         merges.append((node[a], node[b]))
         heights.append(height)
@@ -198,48 +198,3 @@ def merge_regions(arcs: Arcs, small: float = 0.0) -> Hierarchy:
                     push(arc, a, region)
         neighbors[b] = {}
     return Hierarchy(arcs.leaves, np.array(merges, np.int32).reshape(-1, 2), np.array(heights, np.float32))
-
-
-def from_ucm2(ucm2: NDArray[np.floating]) -> Hierarchy:
-    """The hierarchy in an ultrametric contour map on the doubled grid, such as those published with BSDS500.
-
-    Pixels are one leaf where only 0 lies between them; leaves are joined at the least value that separates them
-    (Kruskal's spanning tree).
-
-    Args:
-        ucm2: (2 H + 1, 2 W + 1), at least 0.
-    """
-    from scipy.ndimage import label
-
-    if ucm2.ndim != 2 or any(side < 3 or side % 2 == 0 for side in ucm2.shape):
-        raise ValueError(f"expected an ultrametric contour map (2 H + 1, 2 W + 1), got {ucm2.shape}")
-    inside = ucm2[1:-1, 1:-1].astype(np.float32)
-    open_ways = inside <= 0
-    open_ways[::2, ::2] = True
-    open_ways[1::2, 1::2] = False  # a corner is no way from pixel to pixel
-    parts: NDArray[np.integer] = label(open_ways)[0][::2, ::2]
-    leaves = np.unique(parts, return_inverse=True)[1].reshape(parts.shape).astype(np.int32)
-    cracks = boundary_cracks(leaves)
-    width = leaves.shape[1]
-    y, x = np.divmod(cracks.pixels, width)
-    values = inside[y.sum(1), x.sum(1)]
-    sides = leaves.ravel()[cracks.pixels]
-    count = int(leaves.max()) + 1
-    root = list(range(count))
-
-    def find(a: int) -> int:
-        while root[a] != a:
-            root[a] = root[root[a]]
-            a = root[a]
-        return a
-
-    node, merges, heights = list(range(count)), [], []
-    order = np.argsort(values, kind="stable")
-    for (a, b), height in zip(sides[order].tolist(), values[order].tolist(), strict=True):
-        a, b = find(a), find(b)
-        if a != b:
-            merges.append((node[a], node[b]))
-            heights.append(height)
-            root[b] = a
-            node[a] = count + len(merges) - 1
-    return Hierarchy(leaves, np.array(merges, np.int32).reshape(-1, 2), np.array(heights, np.float32))

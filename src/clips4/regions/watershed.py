@@ -22,11 +22,11 @@ _LEVELS = 255  # of the strength that the watershed floods; lesser dips make no 
 
 
 class Arcs(NamedTuple):
-    """The graph of neighbouring regions.
+    """The graph of neighboring regions.
 
     Attributes:
         leaves: (H, W) int32 regions 0..L-1, each 4-connected.
-        pairs: (E, 2) neighbouring regions a < b, each pair once, sorted.
+        pairs: (E, 2) neighboring regions a < b, each pair once, sorted.
         sums: (E,) strength times length, summed over the boundary that a and b share.
         lengths: (E,) length of that boundary in pixels; sums / lengths is its mean strength.
     """
@@ -55,8 +55,8 @@ def oriented_watershed(contours: ContourMap) -> Arcs:
 
     leaves = basins(gaussian_filter(contours.strength, SMOOTHING))
     cracks = boundary_cracks(leaves)
-    along, length = local_direction(cracks, leaves.shape[1] + 1)
-    strength = across(contours, cracks.pixels, along)
+    along, length = arc_directions(cracks, leaves.shape[1] + 1)
+    strength = strength_across(contours, cracks.pixels, along)
     sides = np.sort(leaves.ravel()[cracks.pixels].astype(np.int64), axis=1)
     count = int(leaves.max()) + 1
     keys, place = np.unique(sides[:, 0] * count + sides[:, 1], return_inverse=True)
@@ -94,11 +94,11 @@ def boundary_cracks(labels: NDArray[np.integer]) -> Cracks:
     )
 
 
-def across(contours: ContourMap, pixels: Ints, along: Floats) -> Floats:
+def strength_across(contours: ContourMap, pixels: Ints, along: Floats) -> Floats:
     """(N,) strength of the contour across each crack: the stronger of its two sides.
 
     Args:
-        contours: of the picture.
+        contours: of the image.
         pixels: (N, 2) flat indices.
         along: (N, 2) unit vectors (y, x) along the arc.
     """
@@ -110,7 +110,7 @@ def across(contours: ContourMap, pixels: Ints, along: Floats) -> Floats:
 # ------------------------------------------------------------------------------------------- direction of the arcs
 
 
-def local_direction(cracks: Cracks, corners_across: int, tolerance: float = TOLERANCE) -> tuple[Floats, Floats]:
+def arc_directions(cracks: Cracks, corners_across: int, tolerance: float = TOLERANCE) -> tuple[Floats, Floats]:
     """Direction of the arc at each crack, and the length that it stands for.
 
     Args:
@@ -123,7 +123,7 @@ def local_direction(cracks: Cracks, corners_across: int, tolerance: float = TOLE
     """
     if not len(cracks.vertices):
         return np.zeros((0, 2)), np.zeros(0)
-    order, chain, start, end = ordered_chains(cracks.vertices)
+    order, chain, start, end = trace_arcs(cracks.vertices)
     points = np.stack(np.divmod(np.stack([start, end], 1), corners_across), -1).astype(np.float64)  # (N, 2, 2)
     piece = straight_pieces(points, chain, tolerance)
     first = np.flatnonzero(np.r_[True, piece[1:] != piece[:-1]])
@@ -140,7 +140,7 @@ def local_direction(cracks: Cracks, corners_across: int, tolerance: float = TOLE
     return along, lengths
 
 
-def ordered_chains(vertices: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+def trace_arcs(vertices: Ints) -> tuple[Ints, Ints, Ints, Ints]:
     """Cracks strung into arcs: from junction to junction, from border to border, or round.
 
     Where just two cracks meet at a corner, they follow one another; at any other corner arcs end.

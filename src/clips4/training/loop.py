@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from clips4.config import Config
 from clips4.data.class_names import ClassList
-from clips4.data.image_folder import Skipped
+from clips4.data.image_folder import SkippedImage
 from clips4.data.image_source import open_source
 from clips4.data.loader import ItemMaker, training_batches
 from clips4.data.rng import STEP, seeded
@@ -69,7 +69,7 @@ class TrainResult:
     run: Path
     steps: int
     images: int
-    skipped: list[Skipped]
+    skipped: list[SkippedImage]
     left_out_steps: int = 0
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from clips4.config import Config
 from clips4.data.class_names import ClassList
-from clips4.data.image_folder import Skipped
+from clips4.data.image_folder import SkippedImage
 from clips4.data.image_source import Source
 from clips4.data.rng import UNKNOWN, seeded
 from clips4.errors import UserError
@@ -27,7 +27,7 @@ from clips4.models.checkpoint import Prototypes
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
 from clips4.utils import distributed
-from clips4.utils.atomic_io import whole_folder
+from clips4.utils.atomic_io import atomic_folder
 from clips4.utils.cache import settings_key
 from clips4.utils.progress import ProgressReporter
 
@@ -45,7 +45,7 @@ class Prepared(NamedTuple):
     """
 
     images: int
-    skipped: dict[int, Skipped]
+    skipped: dict[int, SkippedImage]
     prototypes: Prototypes
 
 
@@ -82,7 +82,7 @@ def prepare(
     with_prototypes = config.objective.mode == "clips4"
     usable, rank, world = 0, distributed.rank(), distributed.world_size()
     progress.stage("reading pictures", source.count(rank, world))
-    for number, path, image in source.once(config.data.long_side, rank, world):
+    for number, path, image in source.iterate(config.data.long_side, rank, world):
         if isinstance(image, str):
             skipped.append((number, str(path), image))
         else:
@@ -101,7 +101,7 @@ def prepare(
         random = seeded(config.train.seed, UNKNOWN)
         unknown = sample_unknown(drawn, config.prototypes.unknown, random, known, config.extensions.unknown_share)
         bank = drawn[:BANK_SEGMENTS].half()
-    reasons = {number: Skipped(Path(path), reason) for number, path, reason in left_out}
+    reasons = {number: SkippedImage(Path(path), reason) for number, path, reason in left_out}
     found = Prepared(usable, reasons, Prototypes(classes, text, known, unknown, bank))
     if rank == 0:
         _write(run / FOLDER, key, found)
@@ -109,7 +109,7 @@ def prepare(
 
 
 def _write(folder: Path, key: str, prepared: Prepared) -> None:
-    with whole_folder(folder) as beside:
+    with atomic_folder(folder) as beside:
         prototypes = prepared.prototypes
         vectors = {"text": prototypes.text, "known": prototypes.known, "unknown": prototypes.unknown}
         vectors |= {"bank": prototypes.bank} if prototypes.bank is not None else {}
@@ -125,7 +125,7 @@ def _read(folder: Path, key: str, classes: ClassList) -> Prepared | None:
         found = json.loads((folder / IMAGES).read_text(encoding="utf-8"))
         if found["key"] != key:
             return None
-        skipped = {int(number): Skipped(Path(path), str(reason)) for number, path, reason in found["skipped"]}
+        skipped = {int(number): SkippedImage(Path(path), str(reason)) for number, path, reason in found["skipped"]}
         vectors = load_file(folder / VECTORS)
         prototypes = Prototypes(classes, vectors["text"], vectors["known"], vectors["unknown"], vectors.get("bank"))
         return Prepared(int(found["pictures"]), skipped, prototypes)

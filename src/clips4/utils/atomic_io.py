@@ -1,4 +1,4 @@
-"""Files and folders that are written piece by piece, and appear whole or not at all."""
+"""Files and folders that appear complete or not at all: written under a temporary name, then renamed."""
 
 import json
 import os
@@ -10,65 +10,65 @@ from pathlib import Path
 from typing import Any, TextIO
 
 
-def name_beside(path: Path, ending: str = "part") -> Path:
-    """A hidden name in the same folder, of this process and this call alone: threads may write one file, too."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.{ending}")
+def temporary_path(path: Path, suffix: str = "part") -> Path:
+    """A hidden path in the same folder, unique to this process and this call, so that threads may write one file."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.{suffix}")
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name to write a file to, renamed to ``path`` at the end, removed where something goes wrong."""
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary path to write a file to; renamed to ``path`` at the end, removed after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = name_beside(path)
+    temporary = temporary_path(path)
     try:
-        yield beside
-        beside.replace(path)
+        yield temporary
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside and rename, so that a reader never sees half a file and an old one is lost only to a whole one."""
-    with replacing(path) as beside:
-        beside.write_bytes(data)
+    """Write ``data`` under a temporary name and rename: a reader sees the old file or the new one, never a part."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data)
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
-    """A text file to write to; it is renamed to ``path`` at the end, and removed where something goes wrong."""
-    with replacing(path) as beside, beside.open("w", encoding="utf-8") as file:
+def atomic_text_file(path: Path) -> Iterator[TextIO]:
+    """A text file to write to; renamed to ``path`` at the end, removed after an error."""
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         yield file
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A folder to write to; at the end it takes the place of ``path``, and it is removed where something goes wrong."""
-    beside = name_beside(path)
-    beside.mkdir(parents=True)
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A folder to write to; at the end it replaces ``path``, after an error it is removed."""
+    temporary = temporary_path(path)
+    temporary.mkdir(parents=True)
     try:
-        yield beside
+        yield temporary
         remove_folder(path)
-        beside.replace(path)
+        temporary.replace(path)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder so that no half of it is ever taken for one."""
+    """Rename a folder, then remove it, so that nobody takes a part of it for the whole."""
     if path.exists():
-        aside = name_beside(path, "old")
-        path.replace(aside)
-        shutil.rmtree(aside)
+        renamed = temporary_path(path, "old")
+        path.replace(renamed)
+        shutil.rmtree(renamed)
 
 
 def write_json_lists(path: Path, head: dict[str, Any], lists: dict[str, Iterable[Any]]) -> None:
-    """A JSON object of plain values, then of lists that may be longer than memory: one line for each member.
+    """Write a JSON object of plain values and of lists that may not fit in memory, one line for each member.
 
     Args:
-        head: what stands first.
-        lists: name -> members, each read once, in order.
+        head: keys and values that come first.
+        lists: key -> members, each read once, in order.
     """
-    with whole_file(path) as file:
+    with atomic_text_file(path) as file:
         file.write("{" + ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()))
         for name, members in lists.items():
             file.write(f",\n{json.dumps(name)}: [")

@@ -1,4 +1,4 @@
-"""Where things computed once per picture are kept, and by what name."""
+"""The cache of what is computed once per image: its folder and its keys."""
 
 import hashlib
 import json
@@ -18,15 +18,15 @@ def cache_root() -> Path:
 
 
 def settings_key(settings: Mapping[str, object]) -> str:
-    """A short name for settings; a changed setting never has the name of another."""
+    """A short hash of settings; any change of a setting gives another."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def content_key(data: bytes) -> str:
-    """A name for a picture by its content."""
+    """A hash of bytes, such as an image file's."""
     return hashlib.sha256(data).hexdigest()[:32]
 
 
 def image_key(image: NDArray[np.uint8]) -> str:
-    """A name for a decoded picture (H, W, 3) by its size and pixels."""
+    """A hash of a decoded image (H, W, 3), of its size and pixels."""
     return content_key(repr(image.shape).encode() + image.tobytes())

@@ -1,4 +1,4 @@
-"""Where the networks run: one device, or many processes that torchrun or Slurm started."""
+"""Devices: one of this machine, or one per process that torchrun or Slurm started."""
 
 import os
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ import torch
 
 from clips4.errors import UserError
 
-if TYPE_CHECKING:  # training alone needs it, and it takes two seconds to import
+if TYPE_CHECKING:  # only training needs it, and the import takes two seconds
     from lightning_fabric import Fabric
 
 
@@ -15,7 +15,7 @@ def pick_device(device: str) -> torch.device:
     """The device of that name; "auto" takes CUDA, then MPS, then the CPU.
 
     Raises:
-        UserError: it is not there.
+        UserError: it is not available.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -35,7 +35,7 @@ def make_fabric(device: str, precision: str) -> "Fabric":
         precision: "32-true", "bf16-mixed" or "16-mixed".
 
     Raises:
-        UserError: the device is not there, or is one for all ranks.
+        UserError: the device is not available, or one numbered device is given for several ranks.
     """
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
@@ -52,7 +52,7 @@ def make_fabric(device: str, precision: str) -> "Fabric":
         devices=processes,
         num_nodes=nodes,
         precision=precision,
-        # batch norms keep their statistics, so there is no buffer to be sent around
+        # batch norms keep their statistics, so there are no buffers to broadcast
         strategy=DDPStrategy(broadcast_buffers=False),
     )
     fabric.launch()
@@ -60,7 +60,7 @@ def make_fabric(device: str, precision: str) -> "Fabric":
 
 
 def launched_processes() -> tuple[int, int]:
-    """Processes per node and nodes, as torchrun or Slurm set them; (1, 1) where neither started this process."""
+    """Processes per node and nodes, as torchrun or Slurm set them; (1, 1) if neither started this process."""
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 

@@ -1,7 +1,7 @@
-"""What the ranks of a training share. With one process each function returns what it is given.
+"""Collective operations of the ranks of a training run. With one process each function returns its input.
 
-All ranks call these functions in the same order. Rows of different ranks may differ in number; they are put together in
-the order of ranks, as one process would have them.
+All ranks call these functions in the same order. Ranks may have different numbers of rows; they are concatenated in the
+order of ranks, as one process would have them.
 """
 
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """This process's place among them, 0 without torch.distributed."""
+    """The number of this process, 0 without torch.distributed."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
@@ -43,7 +43,7 @@ def total(x: Tensor) -> Tensor:
 
 
 def gather_objects(x: T) -> list[T]:
-    """What every rank holds, in the order of ranks; for small things, outside the loop."""
+    """The objects of all ranks, in the order of ranks; for small objects, outside the training loop."""
     if world_size() == 1:
         return [x]
     every: list[T] = [x] * world_size()
@@ -54,11 +54,11 @@ def gather_objects(x: T) -> list[T]:
 def gather_rows(x: Tensor, rows: list[int]) -> Tensor:
     """(S_r, ...) of each rank -> (S, ...) of all, on every rank.
 
-    The gradient of each rank's rows is the sum over what every rank makes of them.
+    The gradient of a rank's rows is the sum of the gradients on all ranks.
 
     Args:
         x: this rank's rows.
-        rows: S_r of each rank, as ``counts`` tells it.
+        rows: S_r of each rank, as ``counts`` returns it.
     """
     return x if world_size() == 1 else _GatherRows.apply(x, rows)
 
@@ -67,7 +67,7 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rows: list[int]) -> Tensor:
         ctx.rows = rows
-        # collectives want the same size everywhere
+        # all_gather needs the same size on every rank
         padded = x.new_zeros(max(rows), *x.shape[1:])
         padded[: len(x)] = x
         every = [torch.empty_like(padded) for _ in rows]

@@ -1,4 +1,4 @@
-"""A picture in any form that a caller may hold it in: path, PIL image, array or tensor."""
+"""An image in any form: path, PIL image, array or tensor."""
 
 import re
 from pathlib import Path
@@ -14,53 +14,53 @@ from clips4.errors import UserError
 from clips4.utils.images import MAX_PIXELS, RGB, deep_to_8bit, load_rgb, pil_to_rgb
 
 ImageInput = str | Path | Image.Image | NDArray[Any] | Tensor
-ImageInputs = list[Any] | tuple[ImageInput, ...]  # lists are invariant: any list of pictures
+ImageInputs = list[Any] | tuple[ImageInput, ...]  # lists are invariant: any list of images
 
-_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/")  # two letters at least: C:/ is a drive
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/")  # two letters at least: C:/ is a drive
 
 
 def is_many(images: ImageInput | ImageInputs) -> TypeIs[ImageInputs]:
-    """Whether a list or tuple of pictures was given rather than one.
+    """Whether this is a list or tuple of images rather than one image.
 
     Raises:
-        UserError: an empty one.
+        UserError: it is empty.
     """
     if not isinstance(images, (list, tuple)):
         return False
     if not len(images):
-        raise UserError("an empty list of pictures; give one at least")
+        raise UserError("an empty list of images; give at least one")
     return True
 
 
 def input_name(image: ImageInput, number: int = 0) -> str:
-    """What a picture is called in messages: its file, or its place among those given."""
-    return str(image) if isinstance(image, (str, Path)) else f"picture {number + 1}"
+    """The name of an image in messages: its file, or its number in the list."""
+    return str(image) if isinstance(image, (str, Path)) else f"image {number + 1}"
 
 
 def as_rgb(image: ImageInput) -> RGB:
-    """(H, W, 3) uint8 of a picture in any form, as a viewer would show it (see ``images.load_rgb``).
+    """(H, W, 3) uint8 of an image in any form, as a viewer would show it (see ``images.load_rgb``).
 
     Args:
         image: a path; a PIL image; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, of uint16 (scaled
             as 16-bit files are) or of floats in [0, 1]; or a tensor (3, H, W) of uint8 or of floats in [0, 1].
 
     Raises:
-        UserError: an address, an unreadable file or image, too many pixels, a wrong shape or type, NaN, or floats
-            outside [0, 1].
+        UserError: a URL, an unreadable file or image, too many pixels, a wrong shape or type, NaN, or floats outside
+            [0, 1].
     """
     if isinstance(image, (str, Path)):
-        if _ADDRESS.match(str(image)):
-            raise UserError(f"{image}: addresses are not fetched; download the picture and give its path")
+        if _URL.match(str(image)):
+            raise UserError(f"{image}: URLs are not fetched; download the image and give its path")
         return load_rgb(image)
     if isinstance(image, Image.Image):
         _check_size(image.height, image.width)
         try:
             return pil_to_rgb(ImageOps.exif_transpose(image))
-        except (OSError, ValueError, SyntaxError, EOFError) as error:  # a file that PIL opened, and reads only now
-            raise UserError(f"damaged picture ({error}); copy it again from its source")
+        except (OSError, ValueError, SyntaxError, EOFError) as error:  # PIL reads an opened file only now
+            raise UserError(f"damaged image ({error}); copy it again from its source")
     if isinstance(image, Tensor):
         if image.ndim != 3 or image.shape[0] != 3:
-            raise UserError(f"a tensor picture is (3, H, W), got {tuple(image.shape)}")
+            raise UserError(f"a tensor image is (3, H, W), got {tuple(image.shape)}")
         values = image.detach().cpu().permute(1, 2, 0)
         image = (values.float() if values.is_floating_point() else values).numpy()  # NumPy has no bfloat16
     return _array_to_rgb(np.asarray(image))
@@ -68,19 +68,19 @@ def as_rgb(image: ImageInput) -> RGB:
 
 def _array_to_rgb(array: NDArray[Any]) -> RGB:
     if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise UserError(f"an array picture is (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
+        raise UserError(f"an array image is (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
     _check_size(*array.shape[:2])
     if array.dtype.kind == "f":
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
-            raise UserError("a picture of floats holds values in [0, 1]; this one has others, or NaN")
+            raise UserError("a float image has values in [0, 1]; this one has others, or NaN")
         array = np.round(255 * array).astype(np.uint8)
     if array.dtype == np.uint16:
         array = deep_to_8bit(array)
     if array.dtype != np.uint8:
-        raise UserError(f"an array picture is uint8, uint16 or float, got {array.dtype}")
+        raise UserError(f"an array image is uint8, uint16 or float, got {array.dtype}")
     return pil_to_rgb(Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array))
 
 
 def _check_size(height: int, width: int) -> None:
     if height * width > MAX_PIXELS:
-        raise UserError(f"a picture of {width} x {height} pixels is too large; reduce it to {MAX_PIXELS} pixels")
+        raise UserError(f"an image of {width} x {height} pixels is too large; resize it to at most {MAX_PIXELS} pixels")

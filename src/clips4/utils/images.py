@@ -1,4 +1,4 @@
-"""Images in and out: safe decoding, resizing, palettes, overlays; no PyTorch, which region jobs do without."""
+"""Images in and out: safe decoding, resizing, palettes, overlays. Imports no torch, so that region jobs start fast."""
 
 import io
 import struct
@@ -13,18 +13,18 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from clips4.errors import UserError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
-MAX_PIXELS = 178_956_970  # more is taken for a decompression bomb; Pillow draws its line here too
+MAX_PIXELS = 178_956_970  # larger images count as decompression bombs; Pillow has the same limit
 
 RGB = NDArray[np.uint8]  # (H, W, 3)
 
 
 def find_images(inputs: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Picture files among files, folders and lists; folders are searched through, by suffix, in sorted order.
+    """Image files in files, folders and lists; folders are searched recursively, by suffix, in sorted order.
 
-    A list is a .txt file with one path per line, taken from the list's own folder where it is not absolute.
+    A list is a .txt file with one path per line; a relative path starts at the list's folder.
 
     Raises:
-        UserError: a path that does not exist, or no picture at all.
+        UserError: a path does not exist, or there is no image.
     """
     paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
     found: list[Path] = []
@@ -37,18 +37,18 @@ def find_images(inputs: str | Path | Iterable[str | Path]) -> list[Path]:
         elif path.is_file():
             found.append(path)
         else:
-            raise UserError(f"{path}: no such file or folder; give pictures, or a folder of them")
+            raise UserError(f"{path}: no such file or folder; give images, or a folder of them")
     if not found:
         where = ", ".join(map(str, paths)) or "nothing"
-        raise UserError(f"{where}: no picture found; files end in {', '.join(sorted(SUFFIXES))}")
+        raise UserError(f"{where}: no image found; files end in {', '.join(sorted(SUFFIXES))}")
     return list(dict.fromkeys(found))
 
 
 def _read_list(path: Path) -> list[Path]:
-    """The pictures that a list names.
+    """The images in a list.
 
     Raises:
-        UserError: not UTF-8, or a line that is no file.
+        UserError: the list is not UTF-8, or a line names no file.
     """
     try:
         lines = path.read_text("utf-8").splitlines()
@@ -62,25 +62,28 @@ def _read_list(path: Path) -> list[Path]:
 
 
 def load_rgb(path: str | Path) -> RGB:
-    """Decode a picture to 8-bit RGB as a viewer would show it.
+    """Decode an image to 8-bit RGB as a viewer would show it.
 
-    EXIF rotation is applied, 16-bit values are scaled down, CMYK, grey and palette pictures converted, transparency
-    laid on white, and of an animation or a multi-page file the first frame taken.
+    EXIF rotation is applied, 16-bit values are scaled down, CMYK, gray and palette images are converted, transparent
+    pixels are blended with white, and only the first frame of an animation or a multi-page file is read.
+
+    Returns:
+        (H, W, 3) uint8.
 
     Raises:
-        UserError: missing, not a picture, truncated, or more than ``MAX_PIXELS`` pixels; one line with the file's name.
+        UserError: the file is missing, not an image, truncated, or has more than ``MAX_PIXELS`` pixels.
     """
     return decode_rgb(Path(path), str(path))
 
 
 def decode_rgb(source: Path | bytes, name: str) -> RGB:
-    """``load_rgb`` of a file, or of the bytes of one; ``name`` stands in errors."""
+    """``load_rgb`` of a file or of its bytes; ``name`` is used in error messages."""
     try:
-        # Pillow warns of large pictures and odd tags; what matters is told by UserError
+        # Pillow warns of large images and odd tags; what matters raises UserError
         file = io.BytesIO(source) if isinstance(source, bytes) else source
         with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise UserError(f"{name}: {image.width} x {image.height} pixels are too many; reduce the picture")
+                raise UserError(f"{name}: {image.width} x {image.height} pixels are too many; resize the image")
             image.seek(0)
             image.load()
             return pil_to_rgb(ImageOps.exif_transpose(image))
@@ -89,11 +92,11 @@ def decode_rgb(source: Path | bytes, name: str) -> RGB:
     except FileNotFoundError:
         raise UserError(f"{name}: no such file")
     except UnidentifiedImageError:
-        raise UserError(f"{name}: not a picture, or of a kind that is not read; open and save it as JPEG or PNG")
+        raise UserError(f"{name}: not an image, or of an unsupported format; open it and save it as JPEG or PNG")
     except Image.DecompressionBombError:
-        raise UserError(f"{name}: more than {MAX_PIXELS} pixels are too many; reduce the picture")
+        raise UserError(f"{name}: more than {MAX_PIXELS} pixels are too many; resize the image")
     except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
-        raise UserError(f"{name}: damaged picture ({error}); copy it again from its source")
+        raise UserError(f"{name}: damaged image ({error}); copy it again from its source")
 
 
 def pil_to_rgb(image: Image.Image) -> RGB:
@@ -107,8 +110,8 @@ def pil_to_rgb(image: Image.Image) -> RGB:
 
 
 def deep_to_8bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Scale deep values: integers by the smallest of 8, 16 and 32 bits that holds them, floats from [0, 1], else their
-    own range."""
+    """Scale values to 8 bits: integers from the smallest of 8, 16 and 32 bits that holds them, floats from [0, 1], and
+    anything else from its own range."""
     x = np.nan_to_num(values.astype(np.float64))
     low, high = float(x.min()), float(x.max())
     if values.dtype.kind in "iu" and low >= 0:
@@ -119,7 +122,7 @@ def deep_to_8bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
 
 
 def reduce_to(image: RGB, long_side: int) -> RGB:
-    """The picture with its long side reduced to ``long_side``; a smaller one as it is."""
+    """The image, scaled down so that its long side is at most ``long_side`` pixels."""
     height, width = image.shape[:2]
     factor = long_side / max(height, width)
     if factor >= 1:
@@ -128,11 +131,11 @@ def reduce_to(image: RGB, long_side: int) -> RGB:
     return np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
-# ------------------------------------------------------------------------------------------------------- colours
+# ------------------------------------------------------------------------------------------------------- colors
 
 
 def palette(count: int) -> NDArray[np.uint8]:
-    """(count, 3) distinct colours, the same for every run: hues by the golden angle, three levels of light."""
+    """(count, 3) distinct colors, the same in every run: hues by the golden angle, three levels of lightness."""
     import colorsys
 
     colors = []
@@ -148,14 +151,14 @@ UNKNOWN_COLOR = (150, 150, 150)
 
 
 def color_labels(labels: NDArray[np.integer], colors: NDArray[np.uint8]) -> RGB:
-    """(H, W) labels -> (H, W, 3); labels outside the colours (such as unknown, -1) are grey."""
+    """(H, W) labels -> (H, W, 3); labels without a color (such as unknown, -1) are gray."""
     table = np.concatenate([colors, np.array([UNKNOWN_COLOR], np.uint8)])
     inside = (labels >= 0) & (labels < len(colors))
     return table[np.where(inside, labels, len(colors))]
 
 
 def boundaries(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """(H, W) pixels whose right or lower neighbour has another label."""
+    """(H, W) pixels whose right or lower neighbor has another label."""
     edge = np.zeros(labels.shape, bool)
     edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     edge[:-1] |= labels[:-1] != labels[1:]
@@ -163,7 +166,7 @@ def boundaries(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
 
 
 def blend(image: RGB, colors: RGB, alpha: float, edges: NDArray[np.bool_] | None = None) -> RGB:
-    """The picture under a layer of colours of opacity ``alpha``, with white lines on ``edges``."""
+    """The image (H, W, 3) with colors blended in at opacity ``alpha``, and white lines on ``edges`` (H, W)."""
     mixed = (1 - alpha) * image + alpha * colors
     if edges is not None:
         mixed[edges] = 255
@@ -174,11 +177,11 @@ def blend(image: RGB, colors: RGB, alpha: float, edges: NDArray[np.bool_] | None
 
 
 def encode_png(image: NDArray[np.generic], colors: Sequence[Sequence[int]] | None = None) -> bytes:
-    """PNG bytes of (H, W, 3) uint8, (H, W) uint8 (with ``colours`` a palette picture) or (H, W) uint16."""
-    picture = Image.fromarray(np.ascontiguousarray(image))
+    """PNG bytes of (H, W, 3) uint8, (H, W) uint8 (with ``colors`` a palette image) or (H, W) uint16."""
+    output = Image.fromarray(np.ascontiguousarray(image))
     if colors is not None:
-        picture = picture.convert("L")
-        picture.putpalette([value for color in colors for value in color])
+        output = output.convert("L")
+        output.putpalette([value for color in colors for value in color])
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=False)
+    output.save(buffer, "PNG", optimize=False)
     return buffer.getvalue()

@@ -9,11 +9,11 @@ from types import FrameType
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Note Ctrl-C instead of raising it, so that no step is left half done; a second Ctrl-C is raised at once.
+    """Record Ctrl-C instead of raising it, so that each step completes; a second Ctrl-C is raised at once.
 
     Yields:
-        A function that says whether Ctrl-C was pressed. Outside the main thread, which alone receives signals, it never
-        is.
+        A function that returns whether Ctrl-C was pressed; always False outside the main thread, which alone receives
+        signals.
     """
     pressed = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""Progress of long work: the reporter protocol, one that stays silent, and bars for a terminal."""
+"""Progress of long work: the reporter protocol, a reporter that does nothing, and bars for a terminal."""
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -11,20 +11,20 @@ T = TypeVar("T")
 
 
 class ProgressReporter(Protocol):
-    """What long work tells while it goes on; the command line draws bars with it."""
+    """Receives the progress of long work; the command line draws bars from it."""
 
     def stage(self, name: str, total: int) -> None:
-        """A stage of ``total`` parts begins."""
+        """Begin a stage of ``total`` parts."""
 
     def advance(self, values: dict[str, float]) -> None:
-        """One part of the stage is done; ``values`` are named losses while training."""
+        """Complete one part of the stage; ``values`` are named losses while training."""
 
     def log(self, text: str) -> None:
-        """Something that one should know, in one line; the work goes on."""
+        """Report one line of text; the work continues."""
 
 
 class NoProgress:
-    """A Listener that listens to nothing."""
+    """A progress reporter that does nothing."""
 
     def stage(self, name: str, total: int) -> None: ...
 
@@ -34,7 +34,7 @@ class NoProgress:
 
 
 class ProgressBars:
-    """A ``listening.Listener`` that draws one bar per stage, with each named loss while training.
+    """A ``ProgressReporter`` that draws one bar per stage, with the named losses while training.
 
     Use as a context manager around the work.
     """
@@ -65,17 +65,17 @@ class ProgressBars:
         self._task = self._progress.add_task(name, total=total, losses="")
 
     def advance(self, values: dict[str, float]) -> None:
-        """One part is done."""
+        """Advance the bar by one part and show the losses."""
         if self._task is not None:
             losses = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
             self._progress.update(self._task, advance=1, losses=losses)
 
     def log(self, text: str) -> None:
-        """One line above the bars."""
+        """Print a line above the bars."""
         self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def each(self, name: str, items: Iterable[T], total: int) -> Iterator[T]:
-        """Pass items on under a bar."""
+        """Yield the items, with a bar."""
         self.stage(name, total)
         for item in items:
             yield item

@@ -1,6 +1,6 @@
-"""Frames as a stream, from a folder of pictures or a video file, and frames into a video file.
+"""Streams of frames: read from a folder of images or a video file, written to a video file.
 
-Video files need PyAV (``pip install 'clips4[video]'``), which brings FFmpeg's libraries along.
+Video files need PyAV (``pip install 'clips4[video]'``), which includes FFmpeg's libraries.
 """
 
 import re
@@ -14,23 +14,23 @@ from typing import Any
 import numpy as np
 
 from clips4.errors import UserError
-from clips4.utils.atomic_io import name_beside
+from clips4.utils.atomic_io import temporary_path
 from clips4.utils.images import RGB, SUFFIXES, load_rgb
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts"})
-DEFAULT_RATE = Fraction(24)  # frames a second of a folder of pictures; DAVIS's own
-_LOST = 0.02  # share of the frames a container may promise too many without being called cut off
+DEFAULT_RATE = Fraction(24)  # frames a second of a folder of images; DAVIS's own
+_LOST = 0.02  # share of the announced frames that may be missing before a file counts as cut off
 
 
 @dataclass(frozen=True)
 class Frames:
-    """A sequence of frames; each pass over it reads the source anew, one frame at a time.
+    """A sequence of frames; every iteration reads the source again, one frame at a time.
 
     Attributes:
         source: a folder or a video file.
-        files: the folder's pictures in natural order; empty for a video.
+        files: the folder's images in natural order; empty for a video.
         rate: frames a second.
-        count: number of frames; for a video what the container says, 0 where it does not.
+        count: number of frames; of a video the number in its header, 0 if there is none.
     """
 
     source: Path
@@ -39,16 +39,16 @@ class Frames:
     count: int
 
     def __iter__(self) -> Iterator[tuple[str, RGB]]:
-        """Name (the stem of the file; 00000, 00001, ... in a video) and picture of each frame.
+        """Name (the stem of the file; 00000, 00001, ... in a video) and image of each frame.
 
         Raises:
-            UserError: an unreadable frame, a video that holds none or was cut off: after the frames before it.
+            UserError: a frame is unreadable, or the video has none or was cut off; earlier frames are yielded before.
         """
         return ((path.stem, load_rgb(path)) for path in self.files) if self.files else _decoded(self.source)
 
 
 def is_video(path: Path) -> bool:
-    """Whether a path is a file that is named like a video."""
+    """Whether a path is a file with the suffix of a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
 
 
@@ -61,21 +61,22 @@ def open_frames(path: Path, rate: float | None = None) -> Frames:
     """The frames of a folder or a video file.
 
     Args:
-        rate: frames a second; a video's own, or ``DEFAULT_RATE`` for a folder, where not given.
+        rate: frames a second; by default a video's own, or ``DEFAULT_RATE`` for a folder.
 
     Raises:
-        UserError: no such place, no picture in the folder, two of one stem, not a video, or PyAV is not installed.
+        UserError: the path does not exist, the folder has no image or two of one stem, the file is not a video, or
+            PyAV is not installed.
     """
     given = None if rate is None else Fraction(rate).limit_denominator(1001)
     if path.is_dir():
         found = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != "."]
         files = tuple(sorted(found, key=lambda p: natural_key(p.name)))
         if not files:
-            raise UserError(f"{path}: no frame in this folder; frames end in {', '.join(sorted(SUFFIXES))}")
+            raise UserError(f"{path}: no frames in this folder; their names end in {', '.join(sorted(SUFFIXES))}")
         stems = [p.stem.casefold() for p in files]
         if len(set(stems)) < len(stems):
             twice = next(p.stem for p in files if stems.count(p.stem.casefold()) > 1)
-            raise UserError(f"{path}: several frames are called {twice}.*; give each a name of its own")
+            raise UserError(f"{path}: several frames are called {twice}.*; give each its own name")
         return Frames(path, files, given or DEFAULT_RATE, len(files))
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder; give a folder of frames, or a video file")
@@ -102,12 +103,12 @@ def _opened(path: Path) -> Any:
     try:
         return av.open(str(path))
     except (av.error.FFmpegError, OSError) as error:
-        raise UserError(f"{path}: not a video that can be read, or cut off ({_reason(error)}); copy it again")
+        raise UserError(f"{path}: not a readable video, or cut off ({_reason(error)}); copy it again from its source")
 
 
 def _video_stream(container: Any, path: Path) -> Any:
     if not container.streams.video:
-        raise UserError(f"{path}: holds no video; give a folder of frames, or a video file")
+        raise UserError(f"{path}: has no video stream; give a folder of frames, or a video file")
     return container.streams.video[0]
 
 
@@ -127,10 +128,10 @@ def _decoded(path: Path) -> Iterator[tuple[str, RGB]]:
             raise UserError(f"{path}: damaged after frame {number} ({_reason(error)}); copy it again from its source")
         if number == 0:
             raise UserError(f"{path}: a video without frames; copy it again from its source")
-        seconds = _seconds(stream.metadata.get("DURATION", ""))  # Matroska counts no frames, but knows its length
+        seconds = _seconds(stream.metadata.get("DURATION", ""))  # Matroska stores it, but not the count
         if number < (1 - _LOST) * stream.frames - 1 or end < (1 - _LOST) * seconds - 2 * frame_seconds:
-            whole = f"{stream.frames} frames" if stream.frames else f"{seconds:.1f} seconds"
-            raise UserError(f"{path}: cut off after frame {number}, of {whole}; copy it again from its source")
+            total = f"{stream.frames} frames" if stream.frames else f"{seconds:.1f} seconds"
+            raise UserError(f"{path}: cut off after frame {number} of {total}; copy it again from its source")
 
 
 def _seconds(text: str) -> float:
@@ -140,7 +141,7 @@ def _seconds(text: str) -> float:
 
 
 def _upright(frame: Any) -> RGB:
-    """(H, W, 3) as a player shows it: phones store how they were held."""
+    """(H, W, 3) as a player shows it: phones store the rotation apart from the pixels."""
     image = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4)) if frame.rotation else image
 
@@ -150,10 +151,10 @@ def _reason(error: BaseException) -> str:
 
 
 class VideoWriter:
-    """Writes frames to an MP4 file that appears whole or not at all; use as a context manager.
+    """Writes frames to an MP4 file that appears complete or not at all; use as a context manager.
 
-    H.264 where FFmpeg's libraries have x264, else MPEG-4. Sides are made even by repeating the last row or column, as
-    both want.
+    The codec is H.264 if FFmpeg's libraries include x264, else MPEG-4. Both need even sides, so the last row or column
+    is repeated where needed.
 
     Raises:
         UserError: PyAV is not installed.
@@ -162,17 +163,17 @@ class VideoWriter:
     def __init__(self, path: Path, rate: Fraction):
         self._av = require_av()
         self._path, self._rate = path, rate
-        self._beside = name_beside(path)
+        self._temporary = temporary_path(path)
         self._container: Any = None
         self._stream: Any = None
 
     def __enter__(self) -> "VideoWriter":
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._container = self._av.open(str(self._beside), "w", format="mp4", options={"movflags": "faststart"})
+        self._container = self._av.open(str(self._temporary), "w", format="mp4", options={"movflags": "faststart"})
         return self
 
     def write(self, image: RGB) -> None:
-        """(H, W, 3) uint8; all of one size."""
+        """Append a frame (H, W, 3) uint8; all frames have one size."""
         height, width = image.shape[:2]
         image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         if self._stream is None:
@@ -193,6 +194,6 @@ class VideoWriter:
                     self._container.mux(packet)
             self._container.close()
             if kind is None and self._stream is not None:
-                self._beside.replace(self._path)
+                self._temporary.replace(self._path)
         finally:
-            self._beside.unlink(missing_ok=True)
+            self._temporary.unlink(missing_ok=True)

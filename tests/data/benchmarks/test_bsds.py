@@ -9,7 +9,7 @@ from clips4.data.benchmarks.bsds import load_bsds
 from clips4.errors import UserError
 from tests.data.benchmarks import miniatures
 from tests.evaluation.shared import shared
-from tests.helpers import read_ucm2
+from tests.reference.ucm2 import read_ucm2
 
 
 def test_load_bsds_yields_a_segmentation_of_each_person(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a groundTruth file"):
         list(load_bsds(root))
     (root / "BSDS500/data/images/val/101085.jpg").unlink()
-    with pytest.raises(UserError, match="missing, though its truth is there"):
+    with pytest.raises(UserError, match="missing, though its segmentations exist"):
         load_bsds(root)
 
 

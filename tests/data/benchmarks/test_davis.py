@@ -31,7 +31,7 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give davis16 or davis17"):
         load_davis(root, "davis18")
     (root / "Annotations/480p/cows/00002.png").unlink()
-    with pytest.raises(UserError, match="frame 00002 lacks its mask"):
+    with pytest.raises(UserError, match="frame 00002 has no mask in"):
         load_davis(root)
     for path in (root / "JPEGImages/480p/cows").iterdir():
         path.unlink()

@@ -98,27 +98,27 @@ def test_the_augmented_split_has_labels_of_its_own(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is voc20, voc21"):
+    with pytest.raises(UserError, match="give one of voc20, voc21"):
         semantic_spec("voc22")
     with pytest.raises(UserError, match="no such folder"):
         semantic_spec("voc21").load(tmp_path / "no")
-    with pytest.raises(UserError, match=r"val\.txt: no such file .*laid out so"):
+    with pytest.raises(UserError, match=r"val\.txt: no such file .*layout of"):
         semantic_spec("voc21").load(tmp_path)
     root = miniatures.voc(tmp_path)
     with pytest.raises(UserError, match="no split 'test'"):
         semantic_spec("voc21").load(root, "test")
     (root / "VOCdevkit/VOC2012/SegmentationClass/2007_000042.png").unlink()
-    with pytest.raises(UserError, match="names 2 pictures, 1 files are missing"):
+    with pytest.raises(UserError, match="names 2 images, 1 files are missing"):
         semantic_spec("voc21").load(root)
     with pytest.raises(UserError, match="same classes in the same order"):
         semantic_spec("ade150").load(miniatures.ade(tmp_path), classes=load_classes("a,b"))
     cities = miniatures.cityscapes(tmp_path / "city")
     (cities / "leftImg8bit/val/lindau/lindau_000000_000019_leftImg8bit.png").unlink()
-    with pytest.raises(UserError, match="1 pictures are missing"):
+    with pytest.raises(UserError, match="1 images are missing"):
         semantic_spec("cityscapes19").load(cities)
     published = miniatures.context_as_published(tmp_path / "context")
     (published / "VOC2010/labels.txt").unlink()
-    with pytest.raises(UserError, match="says what its 459 labels mean"):
+    with pytest.raises(UserError, match="lists the names of its 459 labels"):
         semantic_spec("context59").load(published).truth(0)
 
 

@@ -31,7 +31,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
 def test_a_miniature_lacks_nothing_but_pictures(tmp_path: Path, name: str) -> None:
     check = check_set(name, MAKERS[name](tmp_path))
     assert len(check.problems) == 1
-    assert f"{check.count} labelled, {check.expected} were published" in check.problems[0]
+    assert f"{check.count} labeled, {check.expected} were published" in check.problems[0]
 
 
 def test_every_set_can_be_checked() -> None:
@@ -83,7 +83,7 @@ def test_absent_classes_are_a_note(tmp_path: Path) -> None:
 
 
 def test_wrong_names_are_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is voc20"):
+    with pytest.raises(UserError, match="give one of voc20"):
         check_set("imagenet", tmp_path)
     with pytest.raises(UserError, match="no split 'fold'"):
         check_set("voc21", tmp_path, "fold")

@@ -17,8 +17,9 @@ from clips4.evaluation.metrics.regions import (
     within,
 )
 from clips4.utils.images import boundaries
-from tests.helpers import BSDS, provable, read_ucm2, seeds, with_bsds
+from tests.helpers import BSDS, provable, seeds, with_bsds
 from tests.reference import regions as slow
+from tests.reference.ucm2 import from_ucm2, read_ucm2
 
 
 def labels(seed: int, count: int = 5, size: tuple[int, int] = (9, 12)) -> NDArray[np.int64]:
@@ -110,7 +111,6 @@ def test_sizes_that_differ_are_refused() -> None:
 def test_published_hierarchies_score_as_published() -> None:
     """gPb-OWT-UCM has covering .59 (ODS, test set); the first 12 train maps at their known best scale are near."""
     from clips4.data.benchmarks.bsds import read_segmentations
-    from clips4.regions.ucm import from_ucm2
 
     files = sorted((BSDS / "ucm2/train").glob("*.mat"))[:12]
     partitions = [from_ucm2(read_ucm2(file)).at_threshold(0.16) for file in files]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from clips4.data.class_names import load_classes
 from clips4.data.label_maps import IGNORE
-from clips4.data.segmentation_dataset import LabelledFolder, value_table
+from clips4.data.segmentation_dataset import LabeledFolder, value_table
 from clips4.evaluation.metrics.confusion import Tally, confusion_matrix, scores
 from clips4.evaluation.record import describe_scores, image_records, provenance
 from clips4.evaluation.report.plots import plot_confusion, plot_embedding, plot_worst_images, side_by_side
@@ -20,7 +20,7 @@ from tests.helpers import unit, write_images
 CLASSES = load_classes("red,green,blue")
 
 
-def labelled(root: Path, count: int) -> LabelledFolder:
+def labelled(root: Path, count: int) -> LabeledFolder:
     images = write_images(root, count)
     masks = []
     for index in range(count):
@@ -29,7 +29,7 @@ def labelled(root: Path, count: int) -> LabelledFolder:
         truth[0] = IGNORE
         masks.append(root / f"{index}_truth.png")
         Image.fromarray(truth).save(masks[-1])
-    return LabelledFolder(tuple(images), tuple(masks), CLASSES, value_table(range(3)))
+    return LabeledFolder(tuple(images), tuple(masks), CLASSES, value_table(range(3)))
 
 
 def test_confusion_picture_of_few_and_many_classes(tmp_path: Path) -> None:

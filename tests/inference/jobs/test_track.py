@@ -167,7 +167,7 @@ def _frame_of_another_size(tmp: Path, folder: Path) -> tuple[Path, Path]:
         (_broken_mask, r"m\.png: not a readable mask", 0),
         (_masks_without_the_first, r"masks: no f8\.png there", 0),
         (_mask_of_no_frame, r"f99\.png: no frame is called f99", 0),
-        (_broken_frame, r"f10\.png: (damaged|not a) picture", 2),
+        (_broken_frame, r"f10\.png: (damaged|not an) image", 2),
         (_frame_of_another_size, r"frame f10: 40 x 40 pixels, but those before have 80 x 64", 2),
     ],
 )
@@ -225,7 +225,7 @@ def test_the_command(tiny_run: Path, folder: Path, tmp_path: Path, fails: Fails)
     letter = tmp_path / "letter.mp4"
     letter.write_text("no video")
     track = ("--mask", mask, "--out", tmp_path / "none")
-    assert "not a video that can be read" in fails("track", tiny_run, letter, *track)
+    assert "not a readable video" in fails("track", tiny_run, letter, *track)
     assert "no such file or folder" in fails("track", tiny_run, tmp_path / "nowhere", *track)
     assert "no checkpoint there" in fails("track", folder, folder, *track)
     assert "features 'hog'" in fails("track", tiny_run, folder, *track, "--features", "hog")

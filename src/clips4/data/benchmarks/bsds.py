@@ -51,7 +51,7 @@ def read_segmentations(path: Path) -> tuple[NDArray[np.int32], ...]:
     """The (H, W) segmentations in a groundTruth file, one per person, regions numbered 0, 1, ... without gaps.
 
     Raises:
-        UserError: unreadable, or without segmentations.
+        UserError: the file is unreadable, or has no segmentations.
     """
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
@@ -67,20 +67,20 @@ def load_bsds(root: Path, split: str = "val") -> Bsds:
     """The photographs of a split that have segmentations.
 
     Raises:
-        UserError: no such split or layout, or a truth without its photograph.
+        UserError: the split or its folders do not exist, or a photograph is missing.
     """
     if split not in SPLITS:
-        raise UserError(f"bsds500: no split {split!r}; there is {', '.join(SPLITS)}")
+        raise UserError(f"bsds500: no split {split!r}; give one of {', '.join(SPLITS)}")
     candidates = (root, root / "data", root / "BSDS500/data")
     base = next((folder for folder in candidates if (folder / "groundTruth" / split).is_dir()), None)
     if base is None:
-        raise UserError(f"{root}: no groundTruth/{split} there; BSDS500 holds {LAYOUT}")
+        raise UserError(f"{root}: no groundTruth/{split} in this folder; layout of BSDS500: {LAYOUT}")
     truths = tuple(sorted((base / "groundTruth" / split).glob("*.mat")))
     images = tuple(base / "images" / split / f"{path.stem}.jpg" for path in truths)
     if not truths:
-        raise UserError(f"{base / 'groundTruth' / split}: no *.mat there; BSDS500 holds {LAYOUT}")
+        raise UserError(f"{base / 'groundTruth' / split}: no *.mat in this folder; layout of BSDS500: {LAYOUT}")
     if missing := [path for path in images if not path.is_file()]:
-        raise UserError(f"{missing[0]}: missing, though its truth is there; {len(missing)} of {len(images)} are")
+        raise UserError(f"{missing[0]}: missing, though its segmentations exist ({len(missing)} of {len(images)} are)")
     return Bsds(images, truths)
 
 

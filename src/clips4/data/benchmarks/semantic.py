@@ -1,6 +1,6 @@
 """Published sets with semantic label maps.
 
-Every description is of the set as its own archives unpack. What the label values mean is where scores go wrong:
+Every specification describes the set as its own archives unpack. Scores often go wrong at the meaning of label values:
 VOC-20, Context-59 and ADE-150 leave value 0 out ("reduce zero label"), VOC-21 and Context-60 keep it as background;
 COCO-Stuff's PNGs hold raw ids less one, not the train ids 0-170; Cityscapes' hold labelIds, not train ids.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clips4.data.benchmarks.spec import SetSpec, below, listed
+from clips4.data.benchmarks.spec import SetSpec, pairs_from_list, pairs_in_subfolders
 from clips4.data.class_names import ClassList, load_classes
 from clips4.data.label_maps import IGNORE, read_labels
 from clips4.data.segmentation_dataset import Pairs, load_label_table, pair_by_stem, value_table
@@ -23,7 +23,7 @@ from clips4.errors import UserError
 def _voc(root: Path, split: str) -> Pairs:
     root = next((r for r in (root, root / "VOC2012", root / "VOCdevkit/VOC2012") if (r / "JPEGImages").is_dir()), root)
     masks = "SegmentationClassAug" if split == "trainaug" else "SegmentationClass"
-    return listed(root, root / f"ImageSets/Segmentation/{split}.txt", "JPEGImages", masks)
+    return pairs_from_list(root, root / f"ImageSets/Segmentation/{split}.txt", "JPEGImages", masks)
 
 
 _VOC_SPLITS = {"val": 1449, "train": 1464, "trainval": 2913, "trainaug": 10582}
@@ -40,12 +40,12 @@ def _context(root: Path, split: str) -> Pairs:
     home = next((r for r in (root, root / "VOC2010", root / "VOCdevkit/VOC2010") if (r / "JPEGImages").is_dir()), root)
     if (home / "SegmentationClassContext").is_dir():  # as converted to PNG
         lists = home / f"ImageSets/SegmentationContext/{split}.txt"
-        return listed(home, lists, "JPEGImages", "SegmentationClassContext")
-    return listed(home, home / f"ImageSets/Main/{split}.txt", "JPEGImages", "trainval", ".mat")  # as published
+        return pairs_from_list(home, lists, "JPEGImages", "SegmentationClassContext")
+    return pairs_from_list(home, home / f"ImageSets/Main/{split}.txt", "JPEGImages", "trainval", ".mat")  # as published
 
 
 def _read_context(path: Path) -> NDArray[np.integer]:
-    """A PNG as it is; of a published .mat the 459 labels are brought to 0-59 by their names in labels.txt."""
+    """(H, W) labels 0-59: of a PNG as stored, of a published .mat by the names of its 459 labels in labels.txt."""
     if path.suffix != ".mat":
         return read_labels(path)
     from scipy.io import loadmat
@@ -53,7 +53,9 @@ def _read_context(path: Path) -> NDArray[np.integer]:
 
     names = path.parent.parent / "labels.txt"
     if not names.is_file():
-        raise UserError(f"{names}: no such file; it comes with Pascal Context and says what its 459 labels mean")
+        raise UserError(
+            f"{names}: no such file; copy it from Pascal Context, since it lists the names of its 459 labels"
+        )
     try:
         labels = loadmat(path)["LabelMap"]
     except (OSError, KeyError, ValueError, NotImplementedError, MatReadError) as error:
@@ -64,16 +66,14 @@ def _read_context(path: Path) -> NDArray[np.integer]:
 @cache
 def _context_numbers(names: Path) -> NDArray[np.uint8]:
     """(460,) label of the 459 -> 1-59 in alphabetical order, 0 for the rest."""
-    wanted = load_classes("context59").names
+    names59 = load_classes("context59").names
     table = np.zeros(460, np.uint8)
     for line in names.read_text("utf-8").splitlines():
         number, _, name = line.partition(":")
-        if name.strip() in wanted:
-            table[int(number)] = wanted.index(name.strip()) + 1
-    if np.count_nonzero(table) != len(wanted):
-        raise UserError(
-            f"{names}: names {np.count_nonzero(table)} of the 59 classes; is it Pascal Context's labels.txt?"
-        )
+        if name.strip() in names59:
+            table[int(number)] = names59.index(name.strip()) + 1
+    if np.count_nonzero(table) != len(names59):
+        raise UserError(f"{names}: names {np.count_nonzero(table)} of the 59 classes; give Pascal Context's labels.txt")
     return table
 
 
@@ -93,12 +93,12 @@ def _coco_stuff(root: Path, split: str) -> Pairs:
     masks = ("stuffthingmaps", "stuffthingmaps_trainval2017", "annotations")
     found = next((root / name / folder for name in masks if (root / name / folder).is_dir()), root / masks[0] / folder)
     if any(path.stem.endswith("_labelTrainIds") for path in found.glob("*_labelTrainIds.png")):
-        raise UserError(f"{found}: holds *_labelTrainIds.png, another convention; give the PNGs as they were published")
+        raise UserError(f"{found}: has *_labelTrainIds.png, another convention; give the published PNGs")
     return pair_by_stem(images, found)
 
 
 def _coco_raw(name: str, classes: ClassList) -> NDArray[np.uint8]:
-    """Of ``labels/NAME.txt``; the raw ids that no class bears are mistakes: they tell a copy that holds train ids."""
+    """The table of ``labels/NAME.txt``; raw ids without a class are mistakes, which reveal a copy with train ids."""
     table = load_label_table(name, classes)
     mistakes = np.flatnonzero(load_label_table(name, classes) == IGNORE)
     table[mistakes] = len(classes)
@@ -107,8 +107,8 @@ def _coco_raw(name: str, classes: ClassList) -> NDArray[np.uint8]:
 
 
 _COCO_SPLITS = {"val": 5000, "train": 118287}
-_COCO_LAYOUT = "{train,val}2017/*.jpg (or below images/) and stuffthingmaps/{train,val}2017/*.png"
-_COCO_VALUES = "raw ids less one (0-181, eleven of them unused), 255 unlabelled; not the train ids 0-170"
+_COCO_LAYOUT = "{train,val}2017/*.jpg (or in images/) and stuffthingmaps/{train,val}2017/*.png"
+_COCO_VALUES = "raw ids less one (0-181, eleven of them unused), 255 unlabeled; not the train ids 0-170"
 
 # ------------------------------------------------------------------------------------------- ADE20K and street scenes
 
@@ -121,12 +121,12 @@ def _ade(root: Path, split: str) -> Pairs:
 
 def _cityscapes(root: Path, split: str) -> Pairs:
     images, masks = root / "leftImg8bit" / split, root / "gtFine" / split
-    return below(images, masks, "_leftImg8bit.png", "_gtFine_labelIds.png")
+    return pairs_in_subfolders(images, masks, "_leftImg8bit.png", "_gtFine_labelIds.png")
 
 
 def _cityscapes_table(classes: ClassList) -> NDArray[np.uint8]:
     table = load_label_table("cityscapes", classes)
-    table[34:IGNORE] = len(classes)  # labelIds end at 33; 255 is -1, the licence plate
+    table[34:IGNORE] = len(classes)  # labelIds end at 33; 255 is -1, the license plate
     return table
 
 
@@ -143,7 +143,7 @@ def _values(first: int, ignored: tuple[int, ...], classes: ClassList) -> NDArray
 
 
 _CITY_LAYOUT = "leftImg8bit/SPLIT/CITY/*_leftImg8bit.png and gtFine/SPLIT/CITY/*_gtFine_labelIds.png"
-_CITY_VALUES = "labelIds 0-33 (*_gtFine_labelIds.png), not train ids and not the colour pictures"
+_CITY_VALUES = "labelIds 0-33 (*_gtFine_labelIds.png), not train ids and not the color images"
 _CITY_SPLITS = {"val": 500, "train": 2975}
 
 SPECS = (
@@ -194,6 +194,6 @@ SPECS = (
         _coco128,
         partial(load_label_table, "coco-panoptic"),
         "images/*.jpg and masks/*.png",
-        "COCO panoptic category ids, 0 unlabelled; ids of other classes are not scored",
+        "COCO panoptic category ids, 0 unlabeled; ids of other classes are not scored",
     ),
 )

@@ -1,4 +1,4 @@
-"""What is known of a published set, so that loading it, scoring it and checking a copy go by one description."""
+"""Specification of a published set, used to load it, to score on it and to check a copy."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from clips4.data.class_names import ClassList, load_classes
 from clips4.data.label_maps import read_labels
-from clips4.data.segmentation_dataset import LabelledFolder, LabelReader, Pairs
+from clips4.data.segmentation_dataset import LabeledFolder, LabelReader, Pairs
 from clips4.errors import UserError
 from clips4.utils.images import find_images
 
@@ -23,12 +23,12 @@ class SetSpec:
     Attributes:
         name: what ``--dataset`` takes.
         class_file: the shipped class list.
-        splits: by name, the number of labelled pictures as published; the first is what is scored by default.
-        pair: (root, split) -> pictures and label maps.
-        table: label value -> class; see ``labelled.value_table``.
+        splits: name -> published number of labeled images; the first is the default for scoring.
+        pair: (root, split) -> images and label maps.
+        table: label value -> class; see ``segmentation_dataset.value_table``.
         background: whether class 0 is the background.
-        layout: for messages: what a root holds.
-        convention: for messages: what label values mean.
+        layout: for messages: the folders in a root.
+        convention: for messages: the meaning of label values.
         read: how label maps are read.
     """
 
@@ -44,19 +44,19 @@ class SetSpec:
 
     @property
     def default_split(self) -> str:
-        """The split that is scored where none is asked for."""
+        """The split that is scored by default."""
         return next(iter(self.splits))
 
-    def load(self, root: Path, split: str | None = None, classes: ClassList | None = None) -> LabelledFolder:
-        """The labelled pictures of a split.
+    def load(self, root: Path, split: str | None = None, classes: ClassList | None = None) -> LabeledFolder:
+        """The labeled images of a split.
 
         Args:
             root: folder that the set's archives were unpacked in.
             split: one of ``splits``.
-            classes: other words for the same classes (names in the same order); the shipped list by default.
+            classes: other aliases for the same class names in the same order; by default the shipped list.
 
         Raises:
-            UserError: no such split, or files that are not where the layout says.
+            UserError: there is no such split, or files are not where the layout says.
         """
         split = split or self.default_split
         if split not in self.splits:
@@ -69,43 +69,50 @@ class SetSpec:
         try:
             images, masks = self.pair(root, split)
         except UserError as error:
-            raise UserError(f"{error} ({self.name} is laid out so: {self.layout})")
-        return LabelledFolder(images, masks, classes or own, self.table(own), self.background, self.read)
+            raise UserError(f"{error} (layout of {self.name}: {self.layout})")
+        return LabeledFolder(images, masks, classes or own, self.table(own), self.background, self.read)
 
 
-def listed(root: Path, list_file: Path, images: str, masks: str, mask_suffix: str = ".png") -> Pairs:
-    """Pictures and label maps of the names in a list file.
+def pairs_from_list(root: Path, list_file: Path, images: str, masks: str, mask_suffix: str = ".png") -> Pairs:
+    """Images and label maps of the names in a list file.
 
     Args:
-        images, masks: folders below ``root``.
+        root: of the set.
+        list_file: one name per line, without suffix.
+        images, masks: folders in ``root``.
+        mask_suffix: of the label maps.
 
     Raises:
-        UserError: no list, an empty one, or a file of it that is not there.
+        UserError: the list is missing or empty, or one of its files is missing.
     """
     if not list_file.is_file():
         raise UserError(f"{list_file}: no such file")
     names = [line.split()[0] for line in list_file.read_text("utf-8").splitlines() if line.strip()]
     if not names:
-        raise UserError(f"{list_file}: names no picture")
-    pictures = tuple(root / images / f"{name}.jpg" for name in names)
+        raise UserError(f"{list_file}: the list is empty")
+    paths = tuple(root / images / f"{name}.jpg" for name in names)
     labels = tuple(root / masks / f"{name}{mask_suffix}" for name in names)
-    for paths in (pictures, labels):
-        if missing := [path for path in paths if not path.is_file()]:
-            raise UserError(f"{list_file} names {len(paths)} pictures, {len(missing)} files are missing: {missing[0]}")
-    return pictures, labels
+    for files in (paths, labels):
+        if missing := [path for path in files if not path.is_file()]:
+            raise UserError(f"{list_file} names {len(files)} images, {len(missing)} files are missing: {missing[0]}")
+    return paths, labels
 
 
-def below(images: Path, masks: Path, cut_image: str, cut_mask: str) -> Pairs:
-    """Label maps in folders of folders (Cityscapes), each with the picture of the same folder and name.
+def pairs_in_subfolders(images: Path, masks: Path, cut_image: str, cut_mask: str) -> Pairs:
+    """Images and label maps of the same names in subfolders, as in Cityscapes.
 
     Args:
-        cut_image, cut_mask: what the files' names end in, suffix and all.
+        images, masks: folders of subfolders.
+        cut_image, cut_mask: endings of the files' names, suffix included.
+
+    Raises:
+        UserError: there is no label map, or one has no image.
     """
     found = sorted(masks.rglob(f"*{cut_mask}")) if masks.is_dir() else []
     if not found:
-        raise UserError(f"{masks}: no *{cut_mask} there")
+        raise UserError(f"{masks}: no *{cut_mask} in this folder")
     by_name = {path.name.removesuffix(cut_image): path for path in find_images(images)}
     names = [path.name.removesuffix(cut_mask) for path in found]
     if missing := [name for name in names if name not in by_name]:
-        raise UserError(f"{images}: {len(missing)} pictures are missing: {missing[0]}{cut_image}")
+        raise UserError(f"{images}: {len(missing)} images are missing: {missing[0]}{cut_image}")
     return tuple(by_name[name] for name in names), tuple(found)

@@ -1,4 +1,4 @@
-"""Whether a copy of a set is whole and means what it should: `clips4 doctor --data DIR --dataset NAME`."""
+"""Checks that a copy of a set is complete and follows its conventions: `clips4 doctor --data DIR --dataset NAME`."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,21 +15,21 @@ from clips4.data.benchmarks.registry import SEMANTIC
 from clips4.data.benchmarks.spec import SetSpec
 from clips4.data.label_maps import IGNORE
 from clips4.data.masks import read_mask
-from clips4.data.segmentation_dataset import LabelledFolder
+from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.errors import UserError
 from clips4.utils.progress import NoProgress, ProgressReporter
 
 
 @dataclass
 class Check:
-    """What was found in a copy.
+    """The result of checking a copy.
 
     Attributes:
-        dataset, split: what was checked.
-        count: labelled pictures (or frames) that are there.
-        expected: as published.
-        problems: one line each; none where the copy is good.
-        notes: one line each: worth knowing, no mistake.
+        dataset, split: name of the set and its split.
+        count: labeled images (or sequences) found.
+        expected: the published number.
+        problems: one line each; none if the copy is correct.
+        notes: one line each, of facts that are not mistakes.
     """
 
     dataset: str
@@ -49,15 +49,15 @@ def check_set(name: str, root: Path, split: str | None = None, progress: Progres
     """Check every file of a split: counts, sizes, value ranges, missing files, a wrong label convention.
 
     Raises:
-        UserError: no set or split of that name.
+        UserError: there is no set or split of that name.
     """
     progress = progress or NoProgress()
     if name not in checkable():
-        raise UserError(f"--dataset {name!r}: there is {', '.join(checkable())}")
+        raise UserError(f"--dataset {name!r}: give one of {', '.join(checkable())}")
     published = SEMANTIC[name].splits if name in SEMANTIC else DAVIS_SPLITS.get(name, BSDS_SPLITS)
     split = split or next(iter(published))
     if split not in published:
-        raise UserError(f"{name}: no split {split!r}; there is {', '.join(published)}")
+        raise UserError(f"{name}: no split {split!r}; give one of {', '.join(published)}")
     check = Check(name, split, expected=published[split])
     try:
         if name in SEMANTIC:
@@ -70,11 +70,11 @@ def check_set(name: str, root: Path, split: str | None = None, progress: Progres
         check.problems.append(str(error))
         return check
     if check.count != check.expected:
-        check.problems.append(f"{check.count} labelled, {check.expected} were published: some are missing, or too many")
+        check.problems.append(f"{check.count} labeled, {check.expected} were published; some are missing, or too many")
     return check
 
 
-def _check_semantic(check: Check, spec: SetSpec, dataset: LabelledFolder, progress: ProgressReporter) -> None:
+def _check_semantic(check: Check, spec: SetSpec, dataset: LabeledFolder, progress: ProgressReporter) -> None:
     check.count = len(dataset)
     wrong_values: Counter[int] = Counter()
     wrong_sizes, unreadable, seen = [], [], np.zeros(len(dataset.classes), bool)
@@ -89,7 +89,7 @@ def _check_semantic(check: Check, spec: SetSpec, dataset: LabelledFolder, progre
             unreadable.append(str(error))
             continue
         if values.shape != size:
-            wrong_sizes.append(f"{mask} is {values.shape[1]} x {values.shape[0]}, its picture {size[1]} x {size[0]}")
+            wrong_sizes.append(f"{mask} is {values.shape[1]} x {values.shape[0]}, its image {size[1]} x {size[0]}")
         for value in np.unique(values).tolist():
             label = int(dataset.table[value]) if 0 <= value < len(dataset.table) else len(dataset.classes)
             if label < len(dataset.classes):
@@ -99,7 +99,7 @@ def _check_semantic(check: Check, spec: SetSpec, dataset: LabelledFolder, progre
     if unreadable:
         check.problems.append(f"{len(unreadable)} files cannot be read, the first: {unreadable[0]}")
     if wrong_sizes:
-        check.problems.append(f"{len(wrong_sizes)} label maps differ in size from their pictures: {wrong_sizes[0]}")
+        check.problems.append(f"{len(wrong_sizes)} label maps differ in size from their images: {wrong_sizes[0]}")
     if wrong_values:
         listed = ", ".join(f"{value} (in {count})" for value, count in sorted(wrong_values.items())[:8])
         check.problems.append(f"label values that {spec.name} does not have: {listed}; expected: {spec.convention}")
@@ -119,10 +119,10 @@ def _check_davis(check: Check, root: Path, progress: ProgressReporter) -> None:
         first = read_mask(sequence.masks[0], "davis16" if check.dataset == "davis16" else "davis17")
         objects = int(first.max())
         if first.shape != size:
-            check.problems.append(f"{sequence.masks[0]}: of another size than its frame")
+            check.problems.append(f"{sequence.masks[0]}: has another size than its frame")
         if not objects:
             check.problems.append(
-                f"{sequence.masks[0]}: no object in the first frame; is it a mask of {check.dataset}?"
+                f"{sequence.masks[0]}: no object in the first frame; copy the masks of {check.dataset} again"
             )
         elif check.dataset == "davis17" and objects > 20:
             check.problems.append(f"{sequence.masks[0]}: value {objects}; DAVIS-2017 numbers its few objects 1, 2, ...")
@@ -135,11 +135,11 @@ def _check_bsds(check: Check, root: Path, progress: ProgressReporter) -> None:
     for photograph in dataset:
         progress.advance({})
         if any(truth.shape != photograph.image.shape[:2] for truth in photograph.truths):
-            check.problems.append(f"{photograph.path}: a segmentation is of another size than the photograph")
+            check.problems.append(f"{photograph.path}: a segmentation has another size than the photograph")
 
 
 def describe_check(check: Check) -> str:
-    """For a person."""
-    head = f"{check.dataset} {check.split}: {check.count} labelled, {check.expected} published"
+    """The check as text."""
+    head = f"{check.dataset} {check.split}: {check.count} labeled, {check.expected} published"
     lines = [head, *(f"note: {note}" for note in check.notes), *(f"problem: {text}" for text in check.problems)]
     return "\n".join(lines if check.problems else [*lines, "This copy is as published."])

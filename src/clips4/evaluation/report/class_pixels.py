@@ -6,13 +6,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clips4.data.label_maps import IGNORE
-from clips4.data.segmentation_dataset import LabelledFolder
+from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.inference.segmenter import Segmenter
 from clips4.utils.tensors import resize_map
 
 
 def pixels_by_class(
-    teacher: Segmenter, student: Segmenter, dataset: LabelledFolder, classes: int = 10, each: int = 40, seed: int = 0
+    teacher: Segmenter, student: Segmenter, dataset: LabeledFolder, classes: int = 10, each: int = 40, seed: int = 0
 ) -> tuple[Tensor, Tensor, NDArray[np.int64], NDArray[np.int64]]:
     """Vectors of teacher and student at the same places of the classes that occur in most pictures.
 

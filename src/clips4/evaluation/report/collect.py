@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clips4.config import SegmentConfig
-from clips4.data.image_folder import Skipped
+from clips4.data.image_folder import SkippedImage
 from clips4.data.image_source import ImageFiles
 from clips4.errors import UserError
 from clips4.inference.segmenter import Segmenter, nearest_class
@@ -69,7 +69,7 @@ class RunReport:
 
     checkpoint: Checkpoint
     images: list[ReportImage]
-    skipped: list[Skipped]
+    skipped: list[SkippedImage]
     log: list[dict[str, float]]
     device: str
 
@@ -119,12 +119,12 @@ def gather(run: Path, paths: Sequence[Path], device: str, progress: ProgressRepo
     regions_of = RegionCache(config.regions)
     titles = dict(zip(paths, (stem.replace("_", " ") for stem in output_stems(paths)), strict=True))
     images: list[ReportImage] = []
-    skipped: list[Skipped] = []
+    skipped: list[SkippedImage] = []
 
     progress.stage("drawing the page", len(paths))
-    for _, path, image in ImageFiles(paths).once(config.data.long_side, 0, 1):
+    for _, path, image in ImageFiles(paths).iterate(config.data.long_side, 0, 1):
         if isinstance(image, str):
-            skipped.append(Skipped(path, image))
+            skipped.append(SkippedImage(path, image))
             continue
         z, pixel_map, regions = student.embed(image).cpu(), teacher.embed(image).cpu(), regions_of(image, path)
         segments = fine_segments(z, regions, config.segments)

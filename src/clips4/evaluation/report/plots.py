@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from clips4.data.label_maps import IGNORE
-from clips4.data.segmentation_dataset import LabelledFolder
+from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import ImageScore
 from clips4.outputs.render import draw_legend, legend_font
 from clips4.utils.atomic_io import write_atomically
@@ -56,7 +56,7 @@ def plot_confusion(confusion: NDArray[np.int64], names: Sequence[str], path: Pat
 
 
 def plot_worst_images(
-    dataset: LabelledFolder,
+    dataset: LabeledFolder,
     images: Sequence[ImageScore],
     predict: Callable[[RGB, tuple[int, ...]], NDArray[np.integer]],
     folder: Path,

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from clips4.data.image_folder import Skipped
+from clips4.data.image_folder import SkippedImage
 from clips4.inference.discovery import UnknownClass, discover
 from clips4.inference.segmenter import Segmenter
 from clips4.outputs.page import render_page
@@ -23,7 +23,7 @@ def unknown_files(
     examples: int,
     classes: str | None,
     progress: ProgressReporter,
-) -> tuple[list[UnknownClass], list[Skipped]]:
+) -> tuple[list[UnknownClass], list[SkippedImage]]:
     """Gather the unknown of pictures and write it to a folder; each file appears whole or not at all.
 
     Returns:
@@ -32,7 +32,7 @@ def unknown_files(
     Raises:
         UserError: nothing can be unknown to the run, or no picture can be read.
     """
-    skipped: list[Skipped] = []
+    skipped: list[SkippedImage] = []
     found = discover(segmenter, paths, names, examples, progress, skipped, classes=classes)
     for unknown in found:
         for number, shown in enumerate(unknown.examples):

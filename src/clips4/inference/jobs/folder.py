@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from clips4.data.image_folder import JobOutcome, Skipped
+from clips4.data.image_folder import JobOutcome, SkippedImage
 from clips4.errors import UserError
 from clips4.inference.jobs.gallery import write_gallery
 from clips4.inference.jobs.manifest import (
@@ -67,7 +67,7 @@ def predict_folder(
             try:
                 kept = _predict_one(path, out, stem, kinds, settings_hash, answer, force)
             except UserError as error:
-                outcome.skipped.append(Skipped(path, str(error)))
+                outcome.skipped.append(SkippedImage(path, str(error)))
             else:
                 (outcome.kept if kept else outcome.done).append(path)
             progress.advance({})

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from clips4.data.class_names import UNKNOWN
 from clips4.inference.jobs.manifest import ManifestEntry
 from clips4.outputs.page import css_color, stream_page
-from clips4.utils.atomic_io import whole_file
+from clips4.utils.atomic_io import atomic_text_file
 from clips4.utils.images import UNKNOWN_COLOR
 
 SHOWN = 6  # classes named below an image
@@ -46,7 +46,7 @@ def write_gallery(path: Path, entries: Callable[[], Iterable[ManifestEntry]], na
         ],
         cards=(card(entry, names) for entry in entries()),
     )
-    with whole_file(path) as file:
+    with atomic_text_file(path) as file:
         file.writelines(parts)
 
 

@@ -14,7 +14,7 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from clips4.data.image_folder import JobOutcome, Skipped
+from clips4.data.image_folder import JobOutcome, SkippedImage
 from clips4.errors import UserError
 from clips4.inference.classifier import Query
 from clips4.inference.jobs.manifest import (
@@ -30,7 +30,7 @@ from clips4.inference.jobs.manifest import (
 from clips4.inference.segmenter import Segmentation, Segmenter
 from clips4.inference.video.temporal_smoothing import Steadiness, SteadyEmbeddings, flicker
 from clips4.outputs.render import Kind, draw_legend, label_png, legend_entries, overlay
-from clips4.utils.atomic_io import whole_file, write_atomically
+from clips4.utils.atomic_io import atomic_text_file, write_atomically
 from clips4.utils.images import RGB
 from clips4.utils.interrupts import deferred_interrupt
 from clips4.utils.progress import ProgressReporter
@@ -91,7 +91,7 @@ def segment_videos(
                 segmenter, query, open_frames(path), stem, out, kinds, unknown, steadiness, settings_hash, progress
             )
         except UserError as error:
-            outcome.skipped.append(Skipped(path, str(error)))
+            outcome.skipped.append(SkippedImage(path, str(error)))
             continue
         if not whole:
             outcome.interrupted = True
@@ -160,7 +160,7 @@ class _Outputs:
             self._video = self._stack.enter_context(VideoWriter(self._out / self.files[-1], self._frames.rate))
         if "json" in self._kinds:
             self.files.append(f"{self._stem}.jsonl")
-            self._lines = self._stack.enter_context(whole_file(self._out / self.files[-1]))
+            self._lines = self._stack.enter_context(atomic_text_file(self._out / self.files[-1]))
         return self
 
     def write(self, name: str, result: Segmentation, changed: float | None) -> None:
