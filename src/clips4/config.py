@@ -1,4 +1,4 @@
-"""Typed configuration: defaults, presets (one YAML each) and ``key=value`` overrides. Unknown keys fail."""
+"""Typed configuration: defaults, presets (one YAML file each) and ``key=value`` overrides; unknown keys are errors."""
 
 import difflib
 import warnings
@@ -27,56 +27,56 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """Pictures and the two views of each."""
+    """Images and their two views."""
 
     long_side: int = Field(
         512,
         ge=64,
-        description="training pictures are reduced to this long side; the teacher and the regions see them so",
+        description="long side to which training images are reduced, also for the teacher and the regions",
     )
     inference_side: int = Field(
-        320, ge=64, description="long side at which the student reads a picture; near the scale of its training views"
+        320, ge=64, description="long side at which the student encodes an image; close to the scale of its views"
     )
-    crop: int = Field(224, ge=32, description="side of a view in pixels; a multiple of the student's stride")
+    crop: int = Field(224, ge=32, description="side of a view in pixels, a multiple of student.stride")
     scale: tuple[PositiveShare, PositiveShare] = Field(
-        (0.25, 1.0), description="share of the picture's area that a view covers"
+        (0.25, 1.0), description="range of the share of the image's area that a view covers"
     )
     aspect: tuple[Positive, Positive] = Field(
-        (0.75, 1.333), description="width / height of the crop, before it is squared"
+        (0.75, 1.333), description="range of width / height of the crop, before it is resized to a square"
     )
     flip_prob: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
     jitter: tuple[Share, Share, Share, Annotated[float, Field(ge=0, le=0.5)]] = Field(
-        (0.4, 0.4, 0.4, 0.1), description="brightness, contrast, saturation, hue"
+        (0.4, 0.4, 0.4, 0.1), description="strength of jitter: brightness, contrast, saturation, hue"
     )
-    jitter_prob: float = Field(0.8, ge=0, le=1)
-    grayscale_prob: float = Field(0.2, ge=0, le=1, description="probability of a gray view")
-    workers: int = Field(0, ge=0, description="loader processes; the result does not depend on it")
+    jitter_prob: float = Field(0.8, ge=0, le=1, description="probability of color jitter")
+    grayscale_prob: float = Field(0.2, ge=0, le=1, description="probability of a grayscale view")
+    workers: int = Field(0, ge=0, description="number of loader processes; no result depends on it")
 
 
 class RegionConfig(_Section):
-    """Visually coherent regions."""
+    """Visually coherent regions, computed before training."""
 
     method: Literal["slic", "felzenszwalb", "gradient-ucm", "hed-ucm", "edges-ucm"] = "slic"
-    count: int = Field(48, ge=1, le=60000, description="regions per picture: about so many (slic), else at most")
-    threshold: Share = Field(0.0, description="*-ucm: boundaries of mean strength up to this are gone")
+    count: int = Field(48, ge=1, le=60000, description="regions per image: approximate for slic, otherwise a limit")
+    threshold: Share = Field(0.0, description="*-ucm: regions are merged across boundaries up to this strength")
     small_share: Share = Field(
-        0.002, description="*-ucm: regions of a lesser share of the picture merge the sooner; 0: by strength alone"
+        0.002, description="*-ucm: regions below this share of the image merge earlier; 0: strength alone decides"
     )
     max_side: int = Field(
-        640, ge=32, description="*-ucm: larger pictures are reduced to this long side, and their regions enlarged"
+        640, ge=32, description="*-ucm: larger images are reduced to this long side, and their regions enlarged"
     )
-    scales: tuple[Positive, ...] = Field((0.5, 1.0), min_length=1, description="hed-ucm: sizes read and averaged")
+    scales: tuple[Positive, ...] = Field((0.5, 1.0), min_length=1, description="hed-ucm: image scales, averaged")
     edges: str | None = Field(
         None, description="edges-ucm: folder of edge maps, STEM.png or STEM.npy, bright on contours"
     )
     implementation: Literal["auto", "scikit-image", "opencv"] = Field(
-        "auto", description="slic, felzenszwalb: whose; auto takes OpenCV (contrib) where it is installed"
+        "auto", description="slic, felzenszwalb: library; auto: OpenCV (contrib) for felzenszwalb if installed"
     )
 
     @model_validator(mode="after")
-    def _edges_for_edges(self) -> "RegionConfig":
+    def _check_edges(self) -> "RegionConfig":
         if (self.method == "edges-ucm") != (self.edges is not None):
-            raise ValueError("regions.edges names a folder for regions.method=edges-ucm, and for no other")
+            raise ValueError("regions.edges goes together with regions.method=edges-ucm; give both or neither")
         return self
 
 
@@ -84,23 +84,23 @@ class TeacherConfig(_Section):
     """The frozen vision-language model."""
 
     name: str = Field("conse", description="conse, a saved CLIP's folder, or a hub id owner/name[@revision]")
-    templates: str = Field("simple", description="prompt templates, a file of assets/templates")
+    templates: str = Field("simple", description="prompt templates: the name of a file in assets/templates")
     dense_attention: Literal["maskclip", "sclip", "clearclip", "naclip", "vanilla"] | None = Field(
-        None, description="how CLIP's last block is read; maskclip where not given"
+        None, description="CLIP: attention of the last block; maskclip if not given"
     )
     confidence_dim: bool = Field(
         False,
-        description="conse: how sure it is becomes a dimension more, which unknown prototypes tell and no name does",
+        description="conse: adds its confidence as a dimension, which helps to find unknown classes",
     )
-    precision: Literal["32-true", "bf16-true"] = Field("32-true", description="of CLIP's weights and arithmetic")
+    precision: Literal["32-true", "bf16-true"] = Field("32-true", description="CLIP: weights and arithmetic")
     window: int = Field(
-        512, ge=0, description="CLIP reads pictures with a longer side in windows of this side; 0 reads all whole"
+        512, ge=0, description="CLIP: images with a longer side are encoded in windows of this side; 0: never"
     )
-    overlap: float = Field(0.5, ge=0, lt=1, description="share of a window that the next covers again")
+    overlap: float = Field(0.5, ge=0, lt=1, description="CLIP: overlap of windows, as a share of their side")
     cache_gib: float = Field(
-        20.0, ge=0, description="where the maps of all pictures need more than this, they are computed on the fly"
+        20.0, ge=0, description="disk space for teacher maps; if all maps need more, they are computed on the fly"
     )
-    cache_dims: int = Field(0, ge=0, description="dimensions kept of cached maps; 0 keeps all (see docs/teachers.md)")
+    cache_dims: int = Field(0, ge=0, description="dimensions of cached maps; 0: all (see docs/teachers.md)")
 
 
 class StudentConfig(_Section):
@@ -108,122 +108,123 @@ class StudentConfig(_Section):
 
     backbone: Literal["efficientnet-lite0", "resnet50", "resnet101", "dino"] = "efficientnet-lite0"
     weights: str = Field("builtin", description="builtin, random, a file (dino: a folder), or a hub id[@revision]")
-    frozen: bool = Field(False, description="the backbone is not trained")
+    frozen: bool = Field(False, description="whether the backbone keeps its weights")
     output_stride: Literal[8, 16, 32] = Field(32, description="stride of a convolutional backbone's coarsest level")
-    stride: Literal[4, 8] = Field(8, description="pixels of the picture per pixel embedding")
+    stride: Literal[4, 8] = Field(8, description="image pixels per pixel embedding, along each axis")
     width: int = Field(256, ge=16, multiple_of=8, description="channels of the head")
 
 
 class SegmentConfig(_Section):
-    """Spherical k-means."""
+    """Spherical k-means of pixel embeddings."""
 
     clusters: Count | tuple[Count, Count] = Field(16, description="k-means clusters per view, or (rows, columns)")
-    iterations: int = Field(10, ge=0)
-    location_weight: float = Field(0.5, ge=0)
+    iterations: int = Field(10, ge=0, description="k-means iterations")
+    location_weight: float = Field(0.5, ge=0, description="weight of (y, x) beside z")
 
 
 class PrototypeConfig(_Section):
     """Known and unknown class prototypes."""
 
-    m: int = Field(24, ge=1, description="teacher segments averaged to a known class's prototype")
+    m: int = Field(24, ge=1, description="number of teacher segments averaged to the prototype of a known class")
     unknown: int = Field(20, ge=0, description="number of unknown prototypes")
     sample: int = Field(
-        4096, ge=1, description="segments of the whole set, drawn at random, that unknown prototypes are drawn from"
+        4096,
+        ge=1,
+        description="random segments to draw unknown prototypes from, kept as the bank for new names",
     )
     unknown_step: float = Field(
-        0.05, ge=0, le=1, description="how far an unknown prototype moves to its segments per step"
+        0.05, ge=0, le=1, description="share of the way to its segments that an unknown prototype moves per step"
     )
 
 
 class ObjectiveConfig(_Section):
-    """The three losses; or MaskCLIP+'s one, for comparison."""
+    """The three losses, or the loss of MaskCLIP+ for comparison."""
 
     mode: Literal["clips4", "maskclip-plus"] = Field(
-        "clips4", description="maskclip-plus trains on the teacher's pseudo labels, the text classifier frozen"
+        "clips4", description="maskclip-plus: train on pseudo labels of the teacher, with a frozen text classifier"
     )
     guided_share: Share = Field(
-        0.1, description="maskclip-plus: part of the schedule with the teacher's labels; then the student's own"
+        0.1, description="maskclip-plus: share of the schedule with labels of the teacher, before the student's own"
     )
-    confidence: Share = Field(0.0, description="maskclip-plus: pixels whose class is less probable are left out")
+    confidence: Share = Field(0.0, description="maskclip-plus: pixels whose class has a lower probability are ignored")
     prompt_denoising: bool = Field(
-        False, description="maskclip-plus: no label of a class that the teacher is sure of nowhere in the view"
+        False, description="maskclip-plus: drop classes of which the teacher is confident nowhere in the view"
     )
-    contrast_weight: float = Field(1.0, ge=0, description="lambda_t; 0 switches L_t off")
-    embedding_weight: float = Field(1.0, ge=0, description="lambda_e")
-    semantic_weight: float = Field(1.0, ge=0, description="lambda_s")
-    concentration: float = Field(10.0, gt=0, description="kappa")
-    temperature: float = Field(0.07, gt=0, description="tau")
-    exclude_own: bool = Field(False, description="the variant of SegSort and HSG of L_t")
+    contrast_weight: float = Field(1.0, ge=0, description="lambda_t, weight of L_t; 0 turns it off")
+    embedding_weight: float = Field(1.0, ge=0, description="lambda_e, weight of L_e; 0 turns it off")
+    semantic_weight: float = Field(1.0, ge=0, description="lambda_s, weight of L_s; 0 turns it off")
+    concentration: float = Field(10.0, gt=0, description="kappa of L_t, an inverse temperature")
+    temperature: float = Field(0.07, gt=0, description="tau of L_s")
+    exclude_own: bool = Field(False, description="L_t without the pixel's own segment, as in SegSort and HSG")
     contrast_pixels: int = Field(
-        4096, ge=0, description="pixels per step that L_t is averaged over, as many of each picture; 0 takes all"
+        4096, ge=0, description="random pixels per step that L_t is averaged over, equally many per image; 0: all"
     )
     chunk_mib: int = Field(
-        16, ge=1, description="memory in MiB that the pixel-by-segment matrix of L_t may take; nothing depends on it"
+        16, ge=1, description="memory limit in MiB of the pixel-by-segment matrix of L_t; no result depends on it"
     )
 
     @model_validator(mode="after")
-    def _something_to_learn(self) -> "ObjectiveConfig":
+    def _check_weights(self) -> "ObjectiveConfig":
         if not (self.contrast_weight or self.embedding_weight or self.semantic_weight):
-            raise ValueError("all three losses are switched off; give one a weight")
+            raise ValueError("all three losses are turned off; give one of them a weight")
         return self
 
 
 class ExtensionConfig(_Section):
-    """What goes beyond the paper; all off by default, on in presets where measurement says so (docs/results.md)."""
+    """Extensions beyond the paper: off by default, on in presets where they improve scores (docs/results.md)."""
 
     text_weight: float = Field(
-        0.0, ge=0, description="within L_s, weight of the same loss with text vectors in the place of prototypes"
+        0.0, ge=0, description="L_s: weight of the same loss with text vectors instead of prototypes"
     )
-    context: float = Field(0.0, ge=0, description="weight of the rest of the image in a segment's class y_s")
+    context: float = Field(0.0, ge=0, description="weight of the rest of the image in the class y_s of a segment")
     unknown_apart: bool = Field(
-        False, description="a segment of an unknown class also learns which known class is nearest to it"
+        False, description="L_s: a segment of an unknown class also learns its nearest known class"
     )
     exclude_same_class: bool = Field(
-        False, description="segments of a pixel's class y_s leave S-, so that L_t does not separate what is alike"
+        False, description="L_t: S- excludes segments whose class y_s is that of the pixel's segment"
     )
     em_iterations: int = Field(
-        0, ge=0, description="EM iterations that fit prototypes to the trained student's pixels; 0: the teacher's"
+        0, ge=0, description="EM iterations that fit prototypes to the trained student; 0: keep the teacher's"
     )
-    em_temperature: float = Field(0.03, gt=0, description="tau of that fit")
+    em_temperature: float = Field(0.03, gt=0, description="tau of the prototype fit")
     prior_weight: float = Field(
-        1.0, ge=0, description="weight of the teacher's prototype in that fit; 1: as much as all pixels of a class"
+        1.0, ge=0, description="weight of the teacher's prototype in the fit; 1: equal to all pixels of the class"
     )
-    unknown_in_fit: bool = Field(False, description="unknown prototypes take part in all iterations of that fit")
+    unknown_in_fit: bool = Field(False, description="fit unknown prototypes in all iterations, not only at the end")
     unknown_share: PositiveShare = Field(
-        1.0, description="share of the segments, farthest from the known prototypes, that unknown ones are drawn from"
+        1.0,
+        description="unknown prototypes are drawn from this share of segments, farthest from the known",
     )
 
 
 class TrainConfig(_Section):
-    """The loop."""
+    """The training loop."""
 
-    steps: int = Field(1000, ge=1)
-    batch: int = Field(8, ge=1, description="pictures per step and device, two views each")
-    accumulate: int = Field(1, ge=1, description="batches per step, whose gradients are averaged")
+    steps: int = Field(1000, ge=1, description="number of steps")
+    batch: int = Field(8, ge=1, description="images per step and device, two views each")
+    accumulate: int = Field(1, ge=1, description="batches per step; their gradients are averaged")
     lr: float = Field(1e-3, gt=0, description="learning rate of the head")
     backbone_lr: float = Field(1e-4, ge=0, description="learning rate of the backbone; 0 freezes it")
-    weight_decay: float = Field(1e-4, ge=0)
-    warmup: int = Field(20, ge=0, description="steps of linear warm-up")
-    poly_power: float = Field(0.9, ge=0, description="rate falls as (1 - step / steps) ** power")
-    max_grad_norm: float = Field(1.0, gt=0, description="largest gradient norm")
+    weight_decay: float = Field(1e-4, ge=0, description="weight decay of AdamW")
+    warmup: int = Field(20, ge=0, description="steps of linear warmup")
+    poly_power: float = Field(0.9, ge=0, description="the learning rate falls as (1 - step / steps) ** poly_power")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients with a larger norm are scaled down to it")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="seed of all random numbers")
     ema: float = Field(
-        0.0, ge=0, lt=1, description="keep a moving average of the weights with this decay and save it as the student"
+        0.0, ge=0, lt=1, description="decay of a moving average of the weights, saved as the student; 0: none"
     )
     max_nonfinite_steps: int = Field(
-        5, ge=1, description="steps in a row that may be skipped for a loss or gradient that is not finite"
+        5, ge=1, description="the run stops after this many steps in a row with a loss or gradient that is not finite"
     )
     save_every: int = Field(250, ge=1, description="steps between checkpoints")
-    keep_checkpoints: int = Field(2, ge=1, description="checkpoints kept")
-    eval_every: int = Field(
-        0, ge=0, description="steps between sample pictures, and scores where a labelled set is given; 0 for never"
-    )
-    stall_timeout: float = Field(120.0, gt=0, description="seconds after which a wait for the next batch is told of")
+    keep_checkpoints: int = Field(2, ge=1, description="number of checkpoints to keep")
+    eval_every: int = Field(0, ge=0, description="steps between sample sheets (and scores, with --validate); 0: never")
+    stall_timeout: float = Field(120.0, gt=0, description="seconds of waiting for a batch before a warning")
 
 
 class Config(_Section):
-    """Everything a run depends on, but for its pictures and class names."""
+    """All settings of a run. Images and class names are given separately."""
 
     data: DataConfig = DataConfig()
     regions: RegionConfig = RegionConfig()
@@ -236,7 +237,7 @@ class Config(_Section):
     train: TrainConfig = TrainConfig()
 
     def decisive(self) -> dict[str, Any]:
-        """The settings that weights depend on, given the same number of pictures per step."""
+        """Return the settings that the weights depend on, given the same number of images per step."""
         values = self.model_dump(mode="json")
         for section, keys in _INDIFFERENT.items():
             for key in keys:
@@ -253,12 +254,12 @@ _INDIFFERENT = {
 
 
 def preset_names() -> list[str]:
-    """Names of the presets that come with the package."""
+    """List the presets that come with the package."""
     return sorted(path.name.removesuffix(".yaml") for path in PRESETS.iterdir() if path.name.endswith(".yaml"))
 
 
 def known_keys() -> list[str]:
-    """All keys as ``section.key``."""
+    """List all keys as ``section.key``."""
     sections = Config.model_fields
     return [
         f"{section}.{key}"
@@ -268,14 +269,21 @@ def known_keys() -> list[str]:
 
 
 def load_config(preset: str | Path = "cpu", overrides: Sequence[str] = ()) -> Config:
-    """A preset (or a YAML file) with overrides.
+    """Load a preset or a YAML file, and apply overrides.
 
     Args:
-        preset: a name of ``preset_names()`` or a path.
-        overrides: ``section.key=value`` strings; values are YAML.
+        preset: one of ``preset_names()``, or the path of a YAML file.
+        overrides: ``section.key=value`` strings; values are YAML. Later ones win.
+
+    Returns:
+        The validated configuration. Old keys (``config_renames.RENAMED``) are accepted with a FutureWarning.
 
     Raises:
-        UserError: unknown preset, key or value; the message names the nearest key.
+        UserError: an unknown preset or key, or an invalid value; the message suggests the nearest key.
+
+    Example:
+        >>> load_config("cpu", ["train.steps=200"]).train.steps
+        200
     """
     if str(preset) in preset_names():
         text = PRESETS.joinpath(f"{preset}.yaml").read_text("utf-8")
@@ -283,15 +291,15 @@ def load_config(preset: str | Path = "cpu", overrides: Sequence[str] = ()) -> Co
         try:
             text = Path(preset).read_text("utf-8")
         except UnicodeDecodeError:
-            raise UserError(f"{preset}: not a text file in UTF-8; write the configuration as YAML")
+            raise UserError(f"{preset}: not a UTF-8 text file; write the configuration as YAML")
     else:
         raise UserError(f"unknown preset {str(preset)!r}; give one of {', '.join(preset_names())}, or a YAML file")
     values = _read_yaml(text, str(preset)) or {}
     if not isinstance(values, dict):
-        raise UserError(f"{preset}: holds no sections; write section: and below it key: value")
+        raise UserError(f"{preset}: has no sections; write section: and below it key: value")
     for section, keys in values.items():
         if keys is not None and not isinstance(keys, dict):
-            raise UserError(f"{preset}: section {section!r} holds no keys; write key: value below it")
+            raise UserError(f"{preset}: section {section!r} has no keys; write key: value below it")
     sections = _renamed({section: dict(keys or {}) for section, keys in values.items()}, str(preset))
     for override in overrides:
         _apply(sections, override)
@@ -299,7 +307,7 @@ def load_config(preset: str | Path = "cpu", overrides: Sequence[str] = ()) -> Co
 
 
 def _renamed(sections: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """The same under the keys of today; each old key is warned of."""
+    """Rename old keys, with a warning for each."""
     current, old_keys = with_current_keys(sections)
     for old in old_keys:
         warnings.warn(f"{source}: {old} is now called {RENAMED[old]}", FutureWarning, stacklevel=3)
@@ -310,7 +318,7 @@ def _read_yaml(text: str, source: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{source}: not readable as YAML ({str(error).splitlines()[0]})")
+        raise UserError(f"{source}: invalid YAML ({str(error).splitlines()[0]})")
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -322,16 +330,20 @@ def _apply(values: dict[str, Any], override: str) -> None:
         key = RENAMED[key]
     if key not in known_keys():
         near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.4)
-        raise UserError(f"--set {override!r}: there is no key {key!r}" + (f"; did you mean {near[0]}?" if near else ""))
+        raise UserError(f"--set {override!r}: unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else ""))
     section, name = key.split(".")
     values.setdefault(section, {})[name] = _read_yaml(value, f"--set {override}")
 
 
 def parse_config(values: Mapping[str, Any], source: str) -> Config:
-    """A Config from plain values.
+    """Validate plain values.
+
+    Args:
+        values: section -> key -> value; old keys are renamed.
+        source: where the values come from, for the message.
 
     Raises:
-        UserError: the first thing that is wrong, in one line.
+        UserError: an unknown key or an invalid value; the message names the first one.
     """
     try:
         return Config.model_validate(with_current_keys(values).values)
@@ -341,5 +353,5 @@ def parse_config(values: Mapping[str, Any], source: str) -> Config:
         near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.4)
         if first["type"] == "extra_forbidden":
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(f"{source}: there is no key {key!r}{hint}")
+            raise UserError(f"{source}: unknown key {key!r}{hint}")
         raise UserError(f"{source}: {key} = {first['input']!r}: {first['msg'].lower()}")

@@ -1,4 +1,4 @@
-"""Configuration keys that once had other names, so that runs and files of earlier versions are still read."""
+"""Old names of configuration keys, so that runs and files of earlier versions still load."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ RENAMED: dict[str, str] = {
 
 
 class Renamed(NamedTuple):
-    """Values under the names of today, and the old keys that were met."""
+    """Values under their current keys, and the old keys that were found."""
 
     values: dict[str, Any]
     old_keys: tuple[str, ...]
@@ -43,7 +43,7 @@ def with_current_keys(values: Mapping[str, Any]) -> Renamed:
     """Rename old keys in nested configuration values.
 
     Args:
-        values: section -> key -> value; anything that is not a mapping is passed on for the schema to refuse.
+        values: section -> key -> value; anything else is passed on, for the schema to refuse.
 
     Returns:
         The same values with ``RENAMED`` applied; a key given under both names keeps the value of the new one.
@@ -53,16 +53,16 @@ def with_current_keys(values: Mapping[str, Any]) -> Renamed:
         {'train': {'lr': 0.1}}
     """
     current: dict[str, Any] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}
-    met = []
+    found = []
     for old, new in RENAMED.items():
         section, key = old.split(".")
         keys = current.get(section)
         if not isinstance(keys, dict) or key not in keys:
             continue
-        met.append(old)
+        found.append(old)
         new_section, new_key = new.split(".")
         value = keys.pop(key)
         target = current.setdefault(new_section, {})
         if isinstance(target, dict):
             target.setdefault(new_key, value)
-    return Renamed(current, tuple(met))
+    return Renamed(current, tuple(found))
