@@ -8,17 +8,17 @@ dependencies = ["torch", "numpy", "PIL", "scipy", "skimage", "transformers", "sa
 
 try:
     import clips4  # noqa: F401
-except ImportError:  # fetched by torch.hub, not installed
+except ImportError:  # downloaded by torch.hub, not installed
     sys.path.insert(0, str(Path(__file__).parent / "src"))
 
 
 def segmenter(run: str, device: str = "auto", **options: Any) -> Any:
-    """The student of a run that answers by words.
+    """A ``clips4.Segmenter`` with the student of a run.
 
     Args:
         run: folder of a run, hub id ``owner/name[@revision]``, or .onnx file.
         device: "auto", "cpu", "cuda", "mps".
-        options: what else ``clips4.Segmenter.load`` takes.
+        options: further arguments of ``clips4.Segmenter.load``.
     """
     from clips4 import Segmenter
 

@@ -1,4 +1,4 @@
-"""Links from pages to source files work in a checkout; on the site, which holds no sources, their text stays."""
+"""Links from pages to source files work in a checkout; on the site, which has no sources, only their text remains."""
 
 import re
 from pathlib import Path
@@ -8,16 +8,16 @@ _LINK = re.compile(r"\[([^\]]+)\]\(\.\./([^)#]+)[^)]*\)")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Called by mkdocs with each page.
+    """Replace links to files outside docs/ by their text; mkdocs calls this for each page.
 
     Raises:
-        FileNotFoundError: a linked file is not in the checkout.
+        FileNotFoundError: a linked file is missing.
     """
     root = Path(__file__).parent
 
     def text_of(link: re.Match[str]) -> str:
         if not (root / link[2]).exists():
-            raise FileNotFoundError(f"a page links to {link[2]}, which is not there")
+            raise FileNotFoundError(f"a page links to {link[2]}, which does not exist")
         return link[1]
 
     return _LINK.sub(text_of, markdown)
