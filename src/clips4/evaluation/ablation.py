@@ -38,8 +38,7 @@ class Variant:
 
 
 def losses() -> list[Variant]:
-    """L_t, L_t + L_e, L_t + L_s, all three (the paper's table); L_e alone, which only follows the teacher; and both
-    consistencies without L_t."""
+    """L_t, L_t + L_e, L_t + L_s, all three (the paper's table); L_e alone; and L_e + L_s."""
     return [
         Variant("L_e", ("objective.contrast_weight=0", "objective.semantic_weight=0")),
         Variant("L_t", ("objective.embedding_weight=0", "objective.semantic_weight=0")),

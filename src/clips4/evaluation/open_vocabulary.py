@@ -234,10 +234,10 @@ def find_prototypes(
     device: torch.device,
     progress: ProgressReporter | None = None,
 ) -> Tensor:
-    """Prototypes of classes that a run was not told of, found at test time as training finds those of known classes:
-    the normalised mean of the m teacher segments, of unlabelled pictures, nearest to each text vector.
+    """Prototypes of classes that a run does not know, found at test time as training finds those of known classes.
 
-    Only the m best per class are held, so that memory does not grow with the set.
+    Each is the normalized mean of the m teacher segments of unlabeled images that are nearest to its text vector. Only
+    the m best per class are kept, so memory does not grow with the data set.
 
     Args:
         text: (K, D) unit rows.

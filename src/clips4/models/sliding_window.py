@@ -101,7 +101,9 @@ def read_in_windows(
 
 
 def hann(rows: int, columns: int) -> Tensor:
-    """(rows, columns) weights that fall smoothly to the borders of a window, so that no seam is left: the product of
-    two Hann windows, sampled at the centres of positions, so that none is zero."""
+    """(rows, columns) weights that fall smoothly to the borders of a window, so that no seam is visible.
+
+    The product of two Hann windows, sampled at the centers of positions, so that no weight is zero.
+    """
     across = [torch.sin(torch.pi * (torch.arange(n) + 0.5) / n).square() for n in (rows, columns)]
     return across[0][:, None] * across[1]

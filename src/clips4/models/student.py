@@ -127,8 +127,10 @@ class Embedder(nn.Module):
         return height, width
 
     def train(self, mode: bool = True) -> "Embedder":
-        """Train mode, but the backbone's batch norms keep their ImageNet statistics: batches of crops are too small
-        and too alike to estimate them anew."""
+        """Train mode, in which the backbone's batch norms keep their ImageNet statistics.
+
+        Batches of crops are too small and too similar to estimate these again.
+        """
         super().train(mode)
         if self.frozen:
             self.backbone.eval()

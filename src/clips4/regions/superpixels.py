@@ -48,8 +48,10 @@ def superpixels(
 
 
 def choose_implementation(method: str, wanted: Implementation) -> Literal["scikit-image", "opencv"]:
-    """Whose code makes the superpixels: for ``auto`` OpenCV's Felzenszwalb where it is installed, which is three times
-    as fast; scikit-image's SLIC always, which is as fast as OpenCV's.
+    """Choose the library that computes superpixels.
+
+    ``auto`` is OpenCV for Felzenszwalb if it is installed (three times as fast), otherwise scikit-image. SLIC is always
+    scikit-image's, which is as fast as OpenCV's.
 
     Raises:
         UserError: OpenCV is asked for, and not there, or for SLIC.

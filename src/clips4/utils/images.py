@@ -110,8 +110,10 @@ def pil_to_rgb(image: Image.Image) -> RGB:
 
 
 def deep_to_8bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Scale values to 8 bits: integers from the smallest of 8, 16 and 32 bits that holds them, floats from [0, 1], and
-    anything else from its own range."""
+    """Scale values to 8 bits.
+
+    Integers are scaled from the smallest of 8, 16 and 32 bits that holds them, floats from [0, 1], others from their range.
+    """
     x = np.nan_to_num(values.astype(np.float64))
     low, high = float(x.min()), float(x.max())
     if values.dtype.kind in "iu" and low >= 0:

@@ -36,8 +36,9 @@ def merged(shared: Counts, table: NDArray[np.integer]) -> Counts:
 
 
 def covering(shared: Counts) -> float:
-    """How well regions cover the truth (Arbelaez et al. 2011, eq. 9): the mean, over the truth's regions weighed by
-    area, of the best intersection over union.
+    """Covering of the truth by regions (Arbelaez et al. 2011, eq. 9).
+
+    The mean, over the truth's regions weighted by area, of the best intersection over union.
 
     Args:
         shared: (R, G) see ``overlaps``.
@@ -52,8 +53,10 @@ def covering(shared: Counts) -> float:
 
 
 def undersegmentation(shared: Counts) -> float:
-    """Share of the pixels that leak over the truth's borders (Neubert & Protzel 2012): for every region that meets a
-    part of the truth, the smaller of what lies inside and what lies outside."""
+    """Undersegmentation error, the share of pixels that leak over the truth's borders (Neubert & Protzel 2012).
+
+    For every region that overlaps a part of the truth: the smaller of its pixels inside and outside that part.
+    """
     own = shared.sum(1, keepdims=True)
     return float(np.minimum(shared, own - shared).sum() / shared.sum())
 

@@ -1,5 +1,6 @@
-"""DINOv2 and DINOv3 vision transformers, by transformers: Oquab et al. (TMLR 2024), Darcet et al. (ICLR 2024), Siméoni
-et al. (2025).
+"""DINOv2 and DINOv3 vision transformers, by the library transformers.
+
+Oquab et al. (TMLR 2024), Darcet et al. (ICLR 2024), Siméoni et al. (2025).
 
 The four levels are the patch tokens after a quarter, half, three quarters and all of the blocks, each under the model's
 own final norm: of twelve blocks 3, 6, 9 and 12, those that DINOv2's dense heads read.

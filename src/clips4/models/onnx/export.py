@@ -1,8 +1,7 @@
-"""A run's student as an ONNX file: any number and size of pictures, and class vectors as an input, so that words may
-change after the export (see ``onnx_files`` for what the file holds).
+"""A run's student as an ONNX file, for any number and size of images (``metadata`` documents the file).
 
-Made by ``torch.export`` and torch's ONNX exporter on top of it, without TorchScript, and held against torch before
-anything is written.
+Class vectors are an input, so classes can change after the export. The graph comes from ``torch.export`` and torch's
+ONNX exporter, without TorchScript, and is compared with torch before anything is written.
 """
 
 import logging
@@ -32,8 +31,7 @@ _STUDENT = "student."
 
 
 class StudentWithClassifier(nn.Module):
-    """Student and class vectors in one graph: images (B, 3, H, W), vectors (L, D) -> z (B, D, h, w), cosines
-    (B, L, h, w)."""
+    """Images (B, 3, H, W) and class vectors (L, D) -> z (B, D, h, w) and cosines (B, L, h, w), in one graph."""
 
     def __init__(self, student: nn.Module):
         super().__init__()
@@ -91,8 +89,8 @@ def export_onnx(run: str | Path | Checkpoint, out: str | Path, calibration: list
 
     Args:
         run: its folder, or a loaded checkpoint.
-        out: the file; an old one is replaced only by a whole, checked one.
-        calibration: pictures for int8 (see ``quantisation.quantise``); None exports float32.
+        out: the file; an existing one is replaced only after the new one is complete and checked.
+        calibration: images for int8 (see ``quantize``); None exports float32.
 
     Raises:
         UserError: packages of the extra ``onnx`` are missing, the graph cannot be exported or differs from torch by
