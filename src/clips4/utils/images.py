@@ -112,7 +112,8 @@ def pil_to_rgb(image: Image.Image) -> RGB:
 def deep_to_8bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     """Scale values to 8 bits.
 
-    Integers are scaled from the smallest of 8, 16 and 32 bits that holds them, floats from [0, 1], others from their range.
+    Integers are scaled from the smallest of 8, 16 and 32 bits that holds them, floats from [0, 1], others from their
+    own range.
     """
     x = np.nan_to_num(values.astype(np.float64))
     low, high = float(x.min()), float(x.max())
