@@ -82,7 +82,7 @@ def test_what_is_no_key_fails(override: str) -> None:
 
 
 @pytest.mark.parametrize("override", ["train.steps", "", "steps 7"])
-def test_an_override_without_a_value_says_how_to_write_one(override: str) -> None:
+def test_an_override_without_a_value_explains_the_syntax(override: str) -> None:
     with pytest.raises(UserError, match=r"write section\.key=value"):
         load_config("cpu", [override])
 

@@ -22,7 +22,7 @@ def shards(tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_each_picture_is_seen_once_over_the_ranks(shards: list[Path], tmp_path: Path, world: int) -> None:
+def test_each_image_is_seen_once_over_the_ranks(shards: list[Path], tmp_path: Path, world: int) -> None:
     files = sorted((tmp_path / "pictures").iterdir())
     for source in (ImageFiles(files), ImageShards(list(map(str, shards)))):
         seen = [each for rank in range(world) for each in source.iterate(64, rank, world)]
@@ -61,7 +61,7 @@ def test_what_is_found_and_opened(shards: list[Path], tmp_path: Path) -> None:
         open_source([])
 
 
-def test_the_digest_tells_sets_apart_but_not_where_they_lie(shards: list[Path], tmp_path: Path) -> None:
+def test_the_digest_differs_between_sets_but_not_where_they_lie(shards: list[Path], tmp_path: Path) -> None:
     files = sorted((tmp_path / "pictures").iterdir())
     digest = ImageFiles(files).digest
     moved = tmp_path / "moved"

@@ -21,7 +21,7 @@ def test_eight_and_sixteen_bits(tmp_path: Path, dtype: type[np.integer]) -> None
     assert np.array_equal(found, values)
 
 
-def test_values_beyond_the_table_are_told(tmp_path: Path) -> None:
+def test_values_beyond_the_table_raise(tmp_path: Path) -> None:
     table = np.array([1, IGNORE], np.uint8)
     assert apply_table(table, np.array([[0, 1]]), tmp_path).tolist() == [[1, IGNORE]]
     with pytest.raises(UserError, match=r"labels 0\.\.2; this set's are 0\.\.1"):

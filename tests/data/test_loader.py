@@ -48,7 +48,7 @@ def steps(first: int, last: int, batch: int, parts: int = 1, rank: int = 0, worl
 # ---------------------------------------------------------------------------------------------------------- stream
 
 
-def test_every_epoch_shows_every_picture_once_in_an_order_of_its_own(tmp_path: Path) -> None:
+def test_every_epoch_shows_every_image_once_in_an_order_of_its_own(tmp_path: Path) -> None:
     stream = make_stream(tmp_path, count=7)
     epochs = [[stream.image(epoch * 7 + index) for index in range(7)] for epoch in range(4)]
     assert all(len(set(epoch)) == 7 for epoch in epochs)
@@ -62,7 +62,7 @@ def test_order_and_views_depend_on_the_seed(tmp_path: Path) -> None:
     assert not torch.equal(streams[0][0].views.images, streams[1][0].views.images)
 
 
-def test_a_position_gives_the_same_views_whenever_it_is_asked(tmp_path: Path) -> None:
+def test_a_position_gives_the_same_views_at_every_call(tmp_path: Path) -> None:
     first, second = make_stream(tmp_path), make_stream(tmp_path)
     torch.manual_seed(1)
     views = [first[position] for position in (0, 3, 8)]
@@ -70,13 +70,13 @@ def test_a_position_gives_the_same_views_whenever_it_is_asked(tmp_path: Path) ->
     assert all(same(views[index], second[position]) for index, position in ((2, 8), (0, 0), (1, 3)))
 
 
-def test_a_picture_is_seen_otherwise_in_the_next_epoch(tmp_path: Path) -> None:
+def test_an_image_is_seen_otherwise_in_the_next_epoch(tmp_path: Path) -> None:
     stream = make_stream(tmp_path, count=1)
     assert stream.image(0) == stream.image(1)
     assert not same(stream[0], stream[1])
 
 
-def test_views_belong_to_the_picture_of_the_position(tmp_path: Path) -> None:
+def test_views_belong_to_the_image_of_the_position(tmp_path: Path) -> None:
     paths = write_images(tmp_path, 2)
     seen: list[RGB] = []
 
@@ -157,7 +157,7 @@ def test_loader_processes_change_nothing(tmp_path: Path) -> None:
     assert all(same(a, b) for a, b in zip(alone, helped, strict=True))
 
 
-def test_a_batch_larger_than_the_set_goes_on_with_the_next_epoch(tmp_path: Path) -> None:
+def test_a_batch_larger_than_the_set_continues_with_the_next_epoch(tmp_path: Path) -> None:
     (batch,) = batches(make_stream(tmp_path, count=2), steps(0, 1, 5), 5)
     assert batch.images.shape == (10, 3, 32, 32)
     assert len(batch.regions) == len(batch.pixel_map) == 10
@@ -180,7 +180,7 @@ def test_drawn_pixels_are_numbered_through_like_the_batch() -> None:
     assert batch.names == ("picture 0", "picture 1", "picture 2")
 
 
-def test_each_picture_gives_as_many_pixels_drawn_by_its_position(tmp_path: Path) -> None:
+def test_each_image_gives_as_many_pixels_drawn_by_its_position(tmp_path: Path) -> None:
     stream = make_stream(tmp_path, draw=6)
     draws = [stream[position].drawn.tolist() for position in range(4)]
     assert all(len(set(drawn)) == 6 and max(drawn) < 2 * 4 * 4 for drawn in draws)
@@ -225,14 +225,14 @@ def from_shards(
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("first", [1, 2, 5])
-def test_shards_go_on_where_an_unbroken_run_would_be(tmp_path: Path, first: int, workers: int) -> None:
+def test_shards_resume_where_an_uninterrupted_run_would_be(tmp_path: Path, first: int, workers: int) -> None:
     shards = write_shards(tmp_path, [4, 3, 2])
     whole = from_shards(shards, 0, workers, 8)
     rest = from_shards(shards, first, workers, 8 - first)
     assert all(same(a, b) for a, b in zip(whole[first:], rest, strict=True))
 
 
-def test_a_broken_picture_in_a_shard_is_stood_in_for_by_the_next(tmp_path: Path) -> None:
+def test_a_broken_image_in_a_shard_is_replaced_by_the_next(tmp_path: Path) -> None:
     shards = write_shards(tmp_path, [4])
     names = [name for batch in from_shards(shards, 0, 0, 4) for name in batch.names]  # two epochs
     assert len(set(names)) == 3

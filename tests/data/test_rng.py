@@ -35,7 +35,7 @@ def test_large_seeds_and_places_are_accepted() -> None:
     assert draw(2**63, VIEW, 2**40) != draw(2**63, VIEW, 2**40 + 1)
 
 
-def test_neighbouring_places_are_not_correlated() -> None:
+def test_neighboring_places_are_not_correlated() -> None:
     values = torch.stack([torch.rand(2, generator=seeded(0, VIEW, place)) for place in range(500)])
     assert abs(float(torch.corrcoef(torch.stack([values[:-1, 0], values[1:, 0]]))[0, 1])) < 0.15
     assert abs(float(values.mean()) - 0.5) < 0.05

@@ -49,12 +49,12 @@ def test_the_frozen_list_is_80_things_and_a_dozen_stuff_names() -> None:
     assert table[0] == IGNORE
 
 
-def test_a_class_without_a_label_value_is_told() -> None:
+def test_a_class_without_a_label_value_raises() -> None:
     with pytest.raises(UserError, match="no value for the class 'unicorn'"):
         load_label_table("coco-panoptic", load_classes("cat,unicorn"))
 
 
-def test_wrong_layouts_are_told(tmp_path: Path) -> None:
+def test_wrong_layouts_raise(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or folder"):
         COCO128.load(tmp_path)
     root = miniature(tmp_path / "set", size=(5, 8))

@@ -136,7 +136,7 @@ def test_a_missing_package_is_one_line_with_what_to_install(paths: list[str], mo
 # -------------------------------------------------------------------------------------------------------- one shard
 
 
-def test_pictures_are_what_tarfile_finds(paths: list[str]) -> None:
+def test_images_are_what_tarfile_finds(paths: list[str]) -> None:
     assert list(read_once(paths, 0, 1, no_skips)) == everything(paths)
     assert len(everything(paths)) == 21
 
@@ -152,7 +152,7 @@ def test_shards_written_by_webdataset_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [*IMAGE_SUFFIXES, "JPG", "Png"])
-def test_every_kind_of_picture_is_taken(tmp_path: Path, suffix: str) -> None:
+def test_every_kind_of_image_is_taken(tmp_path: Path, suffix: str) -> None:
     path = write_tar(tmp_path / "a.tar", [("7.json", b"{}"), (f"7.{suffix}", b"picture")])
     assert list(read_once([path], 0, 1, no_skips)) == [Sample(f"{path}/7.{suffix}", b"picture")]
 
@@ -182,7 +182,7 @@ def test_what_is_no_sample_is_left_out(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- damage
 
 
-def test_a_sample_without_a_picture_is_told_once_and_passed_over(tmp_path: Path) -> None:
+def test_a_sample_without_an_image_is_reported_once_and_skipped(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", [("1.jpg", b"one"), ("2.json", b"{}"), ("2.txt", b"two"), ("3.jpg", b"three")])
     skipped: list[SkippedImage] = []
     samples = list(islice(read_forever([path], 0, 0, 1, on_skip=skipped.append), 6))
@@ -191,7 +191,7 @@ def test_a_sample_without_a_picture_is_told_once_and_passed_over(tmp_path: Path)
     assert skipped[0].reason.startswith(f"{path}/2: no image in this sample, only .json, .txt; ")
 
 
-def test_names_with_more_dots_say_why_they_are_none(tmp_path: Path) -> None:
+def test_names_with_more_dots_explain_why_they_fail(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", [("DSC.1.jpg", b"one"), ("DSC.2.jpg", b"two"), ("3.jpg", b"three")])
     skipped: list[SkippedImage] = []
     assert [sample.data for sample in read_once([path], 0, 1, skipped.append)] == [b"three"]
@@ -209,7 +209,7 @@ def test_of_two_members_of_one_name_the_first_is_taken(tmp_path: Path) -> None:
     assert count_images(path) == 2
 
 
-def test_a_shard_cut_anywhere_gives_what_is_whole_and_is_told_once(tmp_path: Path) -> None:
+def test_a_shard_cut_anywhere_yields_what_is_complete_and_is_reported_once(tmp_path: Path) -> None:
     """At every block and between: what is read is a beginning of the whole, the headers count as many, and the damage
     is reported by the shard's name unless nothing but padding is gone."""
     whole = write_tar(
@@ -236,7 +236,7 @@ def test_a_shard_cut_anywhere_gives_what_is_whole_and_is_told_once(tmp_path: Pat
     assert told > 20
 
 
-def test_a_spoilt_header_in_the_midst_is_told(tmp_path: Path) -> None:
+def test_a_damaged_header_inside_raises(tmp_path: Path) -> None:
     """tarfile takes it for the end, and says nothing."""
     path = Path(write_tar(tmp_path / "a.tar", [(f"{index}.jpg", b"x" * 9000) for index in range(10)]))
     content = bytearray(path.read_bytes())
@@ -249,7 +249,7 @@ def test_a_spoilt_header_in_the_midst_is_told(tmp_path: Path) -> None:
     assert "a damaged header" in skipped[0].reason
 
 
-def test_a_damaged_or_missing_shard_among_good_ones_is_told_once_and_passed_over(tmp_path: Path) -> None:
+def test_a_damaged_or_missing_shard_among_good_ones_is_reported_once_and_skipped(tmp_path: Path) -> None:
     good = write_shards(tmp_path, [3, 3])
     text = tmp_path / "text.tar"
     text.write_text("no tar\n" * 300)
@@ -268,7 +268,7 @@ def test_without_a_callback_it_is_a_warning(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lanes", [1, 2, 5])
 @pytest.mark.parametrize("skip", [0, 3])
-def test_a_set_without_a_picture_is_an_error_not_an_endless_loop(tmp_path: Path, lanes: int, skip: int) -> None:
+def test_a_set_without_an_image_is_an_error_not_an_endless_loop(tmp_path: Path, lanes: int, skip: int) -> None:
     paths = [write_tar(tmp_path / "a.tar", [("1.json", b"{}")]), write_tar(tmp_path / "b.tar", [])]
     for lane in range(lanes):
         with pytest.raises(UserError, match=r"none of 2 shards, .* holds an image; .*a\.tar/1: no image"):
@@ -277,7 +277,7 @@ def test_a_set_without_a_picture_is_an_error_not_an_endless_loop(tmp_path: Path,
             next(read_forever(paths, 0, lane, lanes, skip, on_skip=lambda _: None))
 
 
-def test_fewer_pictures_than_readers_is_an_error_for_those_that_get_none(tmp_path: Path) -> None:
+def test_fewer_images_than_readers_is_an_error_for_those_that_get_none(tmp_path: Path) -> None:
     paths = write_shards(tmp_path, [2])
     assert len(list(islice(forever(paths, lane=1, lanes=3), 5))) == 5
     assert list(read_once(paths, 2, 3, no_skips)) == []
@@ -290,7 +290,7 @@ def test_fewer_pictures_than_readers_is_an_error_for_those_that_get_none(tmp_pat
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 3, 5, 6, 9, 30])
-def test_lanes_share_the_set_without_overlap(paths: list[str], lanes: int) -> None:
+def test_readers_share_the_set_without_overlap(paths: list[str], lanes: int) -> None:
     parts = [list(read_once(paths, lane, lanes, no_skips)) for lane in range(lanes)]
     joined = [sample for part in parts for sample in part]
     assert len(joined) == 21
@@ -300,7 +300,7 @@ def test_lanes_share_the_set_without_overlap(paths: list[str], lanes: int) -> No
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 3, 7])
-def test_lanes_share_each_epoch_without_overlap(tmp_path: Path, lanes: int) -> None:
+def test_readers_share_each_epoch_without_overlap(tmp_path: Path, lanes: int) -> None:
     paths = write_shards(tmp_path, [4] * 6)
     size = 24 // lanes if 24 % lanes == 0 else None
     for epoch in range(3):
@@ -311,7 +311,7 @@ def test_lanes_share_each_epoch_without_overlap(tmp_path: Path, lanes: int) -> N
         assert sorted(joined) == sorted(everything(paths)), epoch
 
 
-def test_damage_is_told_once_over_lanes_that_take_turns(tmp_path: Path) -> None:
+def test_damage_is_reported_once_over_interleaved_readers(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", [("1.jpg", b"1"), ("2.json", b"{}"), ("3.jpg", b"3"), ("4.jpg", b"4")])
     skipped: list[SkippedImage] = []
     for lane in range(3):
@@ -320,7 +320,7 @@ def test_damage_is_told_once_over_lanes_that_take_turns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lane", [-1, 2, 5])
-def test_lanes_are_numbered_from_nought(paths: list[str], lane: int) -> None:
+def test_readers_are_numbered_from_zero(paths: list[str], lane: int) -> None:
     for read in (read_once(paths, lane, 2), read_forever(paths, 0, lane, 2)):
         with pytest.raises(ValueError, match=f"reader {lane} of 2"):
             next(read)
@@ -341,7 +341,7 @@ def test_the_same_seed_gives_the_same_order_and_another_another(paths: list[str]
     assert take(forever(paths, seed=4, lanes=lanes), 40) != order
 
 
-def test_epochs_and_lanes_differ_in_order(tmp_path: Path) -> None:
+def test_epochs_and_readers_differ_in_order(tmp_path: Path) -> None:
     paths = write_shards(tmp_path, [40])
     order = take(forever(paths, shuffle=40), 120)
     epochs = [order[:40], order[40:80], order[80:]]
@@ -375,7 +375,9 @@ def test_without_a_buffer_shards_keep_their_own_order(paths: list[str]) -> None:
 
 @pytest.mark.parametrize(("lane", "lanes"), [(0, 1), (1, 2), (0, 5), (2, 8)])
 @pytest.mark.parametrize("shuffle", [0, 1, 4, 1000])
-def test_skip_goes_on_where_an_unbroken_run_would_be(paths: list[str], lane: int, lanes: int, shuffle: int) -> None:
+def test_skip_resumes_where_an_uninterrupted_run_would_be(
+    paths: list[str], lane: int, lanes: int, shuffle: int
+) -> None:
     """For every place in the first epochs, and far ahead."""
     unbroken = take(forever(paths, 5, lane, lanes, shuffle=shuffle), 140)
     for skip in [*range(0, 50, 1 if shuffle == 4 else 7), 100, 126]:
@@ -412,7 +414,7 @@ def test_skip_reads_only_the_shards_it_needs(tmp_path: Path, monkeypatch: pytest
     assert 1 <= len(used) <= 4, "and of the last, what its buffer of 4 was not filled from"
 
 
-def test_a_shard_replaced_while_it_is_passed_over_is_told(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_replaced_while_it_is_skipped_raises(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards_module, "count_images", lambda shard: count_images(shard) + 1)
     with pytest.raises(UserError, match=r"has \d+ images, and had \d+ before"):
         list(islice(forever(paths, skip=2), 30))

@@ -35,7 +35,7 @@ def corners(crop: Tensor) -> Tensor:
 
 @provable
 @given(seeds)
-def test_crops_lie_inside_the_picture_and_cover_the_share_asked_for(seed: int) -> None:
+def test_crops_lie_inside_the_image_and_cover_the_configured_share(seed: int) -> None:
     config = DataConfig(scale=(0.3, 0.6), aspect=(0.75, 1.333))
     crop = sample_crop(100, 120, config, generator(seed))
     assert corners(crop).abs().max() <= 1 + 1e-6
@@ -47,13 +47,13 @@ def test_crops_lie_inside_the_picture_and_cover_the_share_asked_for(seed: int) -
 
 @provable
 @given(seeds)
-def test_crops_of_a_narrow_picture_are_cut_to_it(seed: int) -> None:
+def test_crops_of_a_narrow_image_are_cut_to_it(seed: int) -> None:
     crop = sample_crop(400, 40, DataConfig(scale=(0.8, 1.0)), generator(seed))
     assert corners(crop).abs().max() <= 1 + 1e-6
     assert crop[0, 0].abs() == 1
 
 
-def test_crops_reach_all_over_the_picture() -> None:
+def test_crops_reach_all_over_the_image() -> None:
     config = DataConfig(scale=(0.05, 0.1), flip_prob=0)
     centers = torch.stack([sample_crop(100, 100, config, generator(seed))[:, 2] for seed in range(300)])
     assert (centers.min(0).values < -0.5).all()
@@ -62,7 +62,7 @@ def test_crops_reach_all_over_the_picture() -> None:
 
 
 @pytest.mark.parametrize(("probability", "low", "high"), [(0.0, 0, 0), (1.0, 200, 200), (0.5, 70, 130)])
-def test_crops_are_flipped_as_often_as_asked(probability: float, low: int, high: int) -> None:
+def test_crops_are_flipped_as_often_as_configured(probability: float, low: int, high: int) -> None:
     config = DataConfig(flip_prob=probability)
     flipped = sum(bool(sample_crop(64, 64, config, generator(seed))[0, 0] < 0) for seed in range(200))
     assert low <= flipped <= high
@@ -77,7 +77,7 @@ def test_flip_probability_does_not_move_the_crop() -> None:
 # ------------------------------------------------------------------------------------------------------ one by one
 
 
-def test_the_whole_picture_at_its_own_size_is_unchanged() -> None:
+def test_the_whole_image_at_its_own_size_is_unchanged() -> None:
     image = torch.rand(3, 32, 32, generator=generator(0))
     torch.testing.assert_close(warp_image(image, WHOLE, 32), image, rtol=0, atol=1e-5)
     torch.testing.assert_close(warp_map(unit(5, 8, 8, dim=0).float(), WHOLE, 8), unit(5, 8, 8, dim=0).float())
@@ -117,14 +117,14 @@ def test_regions_of_numpy_width_are_taken() -> None:
     assert torch.equal(warp_regions(numbered(8, 8).int(), WHOLE, 8), numbered(8, 8))
 
 
-def test_a_picture_made_smaller_is_filtered_not_skipped_over() -> None:
+def test_an_image_made_smaller_is_filtered_not_skipped_over() -> None:
     speckles = torch.rand(3, 128, 128, generator=generator(0)).round()
     small = warp_image(speckles, WHOLE, 16)
     assert abs(float(small.mean()) - 0.5) < 0.02
     assert small.std() < 0.1  # of 8 x 8 pixels each; between four pixels it would be 0.25
 
 
-def test_a_filtered_picture_shows_the_same_crop() -> None:
+def test_a_filtered_image_shows_the_same_crop() -> None:
     image = coordinates(256, 384)
     crop = torch.tensor([[-0.5, 0.0, 0.2], [0.0, 0.6, -0.1]])  # 192 x 154 pixels to 32, mirrored
     expected = F.grid_sample(
@@ -145,7 +145,7 @@ def test_warped_map_is_unit_and_single_precision_from_a_half_precision_cache() -
 @pytest.mark.parametrize(("map_height", "map_width"), [(60, 96), (15, 24), (7, 11)])
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("scale", [(0.1, 0.2), (0.6, 0.9)])
-def test_picture_regions_and_map_land_on_the_same_spot(
+def test_image_regions_and_map_land_on_the_same_spot(
     scale: tuple[float, float], seed: int, map_height: int, map_width: int
 ) -> None:
     config = PLAIN.model_copy(update={"scale": scale})
@@ -219,7 +219,7 @@ def test_crop_that_the_stride_does_not_divide_is_refused() -> None:
 # ----------------------------------------------------------------------------------------------------- photometric
 
 
-def test_photometric_touches_the_picture_and_nothing_else() -> None:
+def test_photometric_touches_the_image_and_nothing_else() -> None:
     inputs = torch.rand(3, 60, 96, generator=generator(0)), numbered(60, 96), unit(5, 7, 9, dim=0)
     strong = PLAIN.model_copy(update={"jitter_prob": 1.0})
     plain, jittered = (make_views(*inputs, config, STRIDE, generator(0)) for config in (PLAIN, strong))
@@ -244,7 +244,7 @@ def test_photometric_of_no_probability_changes_nothing() -> None:
     torch.testing.assert_close(photometric(images, PLAIN, generator(0)), images)
 
 
-def test_grey_makes_channels_equal() -> None:
+def test_gray_makes_channels_equal() -> None:
     images = torch.rand(2, 3, 16, 16, generator=generator(0))
     gray = photometric(images, DataConfig(jitter_prob=0, grayscale_prob=1), generator(0))
     torch.testing.assert_close(gray[:, 0], gray[:, 1])

@@ -67,7 +67,7 @@ def halves(left: int, right: int) -> NDArray[np.uint8]:
     return labels
 
 
-def test_a_perfect_answer(segmenter: Segmenter, tmp_path: Path) -> None:
+def test_a_perfect_prediction(segmenter: Segmenter, tmp_path: Path) -> None:
     labels = halves(0, 1)
     result = score_language(segmenter, dataset(tmp_path, labels, labels, CLASSES), {"eye": torch.eye(3)})["eye"]
     assert result.miou_present == result.pixel_accuracy == result.miou == 1
@@ -180,7 +180,7 @@ def test_background_is_where_no_class_is_probable(segmenter: Segmenter, tmp_path
     assert found.confusion[0, 0] == 0
 
 
-def test_words_compete_and_small_areas_are_no_answer() -> None:
+def test_words_compete_and_small_areas_are_left_out() -> None:
     logits = torch.tensor([0.1, 0.5, 0.9, 0.2])[:, None, None].expand(4, 2, 2).clone()
     owner = torch.tensor([0, 1, 1, 2])
     assert (answer(logits, owner, (6, 6), None) == 1).all(), "the best word of a class speaks for it"
@@ -203,7 +203,7 @@ def test_classes_a_few_at_a_time_change_nothing(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(("height", "width"), [(336, 500), (200, 224), (100, 90), (448, 449)])
-def test_windows_cover_the_picture_and_lie_inside(height: int, width: int) -> None:
+def test_windows_cover_the_image_and_lie_inside(height: int, width: int) -> None:
     seen = np.zeros((height, width), int)
     for top, bottom, left, right in slide(height, width, 224, 112):
         assert bottom - top == min(224, height)

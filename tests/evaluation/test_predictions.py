@@ -92,7 +92,7 @@ def test_reducing_the_zero_label(tmp_path: Path) -> None:
     assert result.scores.pixels == 2
 
 
-def test_what_cannot_be_scored_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_scored_raises(tmp_path: Path) -> None:
     truth = save(tmp_path / "gt", random_maps(0))
     pred = save(tmp_path / "pred", random_maps(1, count=2))
     with pytest.raises(UserError, match=r"1 of 3 pictures lack a prediction: p2\.png"):

@@ -21,7 +21,7 @@ from tests.data.benchmarks import miniatures
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 @pytest.mark.parametrize("dataset", SEMANTIC)
-def test_every_protocol_says_everything(name: str, dataset: str) -> None:
+def test_every_protocol_states_everything(name: str, dataset: str) -> None:
     protocol = language_protocol(name, dataset, "simple")
     record = protocol.describe()
     assert record["id"] == name
@@ -59,7 +59,7 @@ def test_sclip_and_tcl_as_published() -> None:
     assert (voc.background.threshold, voc.background.scale, voc.background.area) == (0.1, 65, 0.1)
 
 
-def test_wrong_names_are_told() -> None:
+def test_wrong_names_raise() -> None:
     with pytest.raises(UserError, match="there is clips4-v1, sclip, tcl"):
         language_protocol("mine", "voc21", "simple")
     with pytest.raises(UserError, match="there are no folds"):
@@ -78,7 +78,7 @@ def test_folds_share_all_classes_out(dataset: str, folds: int, sizes: set[int]) 
     assert {len(part) for part in parts} == sizes
 
 
-def test_folds_are_what_their_files_say_they_are() -> None:
+def test_folds_are_what_their_files_list() -> None:
     from hashlib import sha256
 
     for dataset, folds in (("context59", 4), ("coco128", 3), ("voc20", 4)):
@@ -88,7 +88,7 @@ def test_folds_are_what_their_files_say_they_are() -> None:
             assert unknown_classes(dataset, fold) == set(order[fold::folds])
 
 
-def test_trap_6_an_unknown_name_is_nowhere_in_what_a_run_is_told() -> None:
+def test_trap_6_an_unknown_name_is_nowhere_in_what_a_run_raises() -> None:
     for fold in range(4):
         known = known_classes("context60", fold)
         assert not set(known.names) & unknown_classes("context60", fold)

@@ -79,7 +79,7 @@ def small_camvid(root: Path) -> Path:
     return root
 
 
-def test_language_driven_record_and_pictures(tiny_run: Path, tmp_path: Path, runs: Runs) -> None:
+def test_language_driven_record_and_images(tiny_run: Path, tmp_path: Path, runs: Runs) -> None:
     root, out, report = small_coco(tmp_path / "coco"), tmp_path / "out.json", tmp_path / "report"
     said = runs(
         *("evaluate", "language", tiny_run, "--dataset", "coco128", "--root", root, "--teacher", "run"),
@@ -188,9 +188,7 @@ def test_scores_of_saved_tracks(tmp_path: Path, runs: Runs) -> None:
     assert "no such file" in runs("score", "tracking", "--pred", gt, "--gt", gt, "--sequences", tmp_path / "no")
 
 
-def test_ablation_is_one_table_and_goes_on_where_it_stopped(
-    tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ablation_is_one_table_and_resumes(tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     root, out = small_coco(tmp_path / "coco"), tmp_path / "ablation"
     common = ("ablate", root / "images", "--dataset", "coco128", "--root", root, "--out", out, "--device", "cpu")
     arguments = (*common, "--grid", "losses", "--grid", "m=1", "--grid", "vectors", *SETTINGS)
@@ -260,14 +258,14 @@ def test_features_of_every_kind_are_unit_and_of_one_stride(tiny_run: Path, kind:
     assert z.norm(dim=0).sub(1).abs().max() < 1e-5
 
 
-def test_parts_stand_side_by_side_each_with_the_same_say(tiny_run: Path) -> None:
+def test_parts_are_side_by_side_each_with_equal_weight(tiny_run: Path) -> None:
     image = np.array(photograph(72, 100))
     z, c3, both = (load_features(f"student:{parts}", tiny_run, 96, "cpu")(image) for parts in ("z", "c3", "z+c3"))
     torch.testing.assert_close(both, torch.cat([z, c3]) / 2**0.5)
 
 
 @pytest.mark.parametrize(("name", "parts"), NAMED.items())
-def test_names_stand_for_their_parts(name: str, parts: str, tiny_run: Path) -> None:
+def test_names_include_their_parts(name: str, parts: str, tiny_run: Path) -> None:
     image = np.array(photograph())
     named, written = (load_features(kind, tiny_run, 96, "cpu")(image) for kind in (name, parts))
     assert torch.equal(named, written)

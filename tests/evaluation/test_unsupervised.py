@@ -87,7 +87,7 @@ def test_trap_5_one_matching_over_the_whole_set(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------- the tasks
 
 
-def test_all_three_tasks_are_near_perfect_where_colour_is_class(tmp_path: Path) -> None:
+def test_all_three_tasks_are_near_perfect_where_color_is_class(tmp_path: Path) -> None:
     train, val = painted_set(tmp_path / "train", 4), painted_set(tmp_path / "val", 3)
     for found in (
         score_clusters(colors, val),
@@ -116,7 +116,7 @@ def test_segments_take_the_class_most_of_their_pixels_have() -> None:
     assert segment_labels(segments, truth, 3, 3).tolist() == [1, -1, 0]
 
 
-def test_retrieval_is_decided_by_the_vote_of_neighbours(tmp_path: Path) -> None:
+def test_retrieval_is_decided_by_the_vote_of_neighbors(tmp_path: Path) -> None:
     """A labelled set whose red is mostly named green outvotes the few that name it right."""
     right, wrong, val = (
         painted_set(tmp_path / "r", 1),
@@ -132,7 +132,7 @@ def test_retrieval_is_decided_by_the_vote_of_neighbours(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------------------------- neighbours
 
 
-def test_neighbours_are_the_largest_cosines_with_and_without_faiss() -> None:
+def test_neighbors_are_the_largest_cosines_with_and_without_faiss() -> None:
     rows, queries = unit(300, 7, dtype=torch.float32), unit(40, 7, seed=1, dtype=torch.float32)
     expected = (queries @ rows.T).argsort(1, descending=True)[:, :5]
     assert torch.equal(Index(rows, use_faiss=False).nearest(queries, 5), expected)
@@ -178,7 +178,7 @@ def test_the_probe_bears_channels_that_never_change() -> None:
         fit_linear_probe(rows[:0], torch.zeros(0, dtype=torch.long), 2, LinearProbeRecipe())
 
 
-def test_training_pixels_have_the_label_at_their_centre() -> None:
+def test_training_pixels_have_the_label_at_their_center() -> None:
     truth = np.full((8, 8), IGNORE, np.uint8)
     truth[2, 2], truth[6, 6] = 1, 2
     z = torch.arange(4.0).view(1, 2, 2)

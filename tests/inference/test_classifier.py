@@ -70,7 +70,7 @@ def test_known_by_prototype_new_by_bank(teacher: Words) -> None:
     torch.testing.assert_close(query.vectors[1], by_bank(teacher.vector("dog")))
 
 
-def test_without_a_bank_new_words_are_text_and_say_so(teacher: Words) -> None:
+def test_without_a_bank_new_words_are_text_and_report_so(teacher: Words) -> None:
     for prototypes in (replace(RUN, bank=None), replace(RUN, bank=BANK[:0]), None):
         query = classifier(teacher, prototypes).query("dog")
         assert query.sources == ("text",)
@@ -143,7 +143,7 @@ def test_threads_get_the_same_vectors(teacher: Words) -> None:
 # ------------------------------------------------------------------------------------------------------- background
 
 
-def test_background_words_are_one_answer(teacher: Words) -> None:
+def test_background_words_are_one_class(teacher: Words) -> None:
     query = classifier(teacher).query("cat,dog", background=parse_background("wall, person"))
     assert query.names == ("cat", "dog", "background")
     assert query.owner.tolist() == [0, 1, 2, 2]
@@ -182,12 +182,12 @@ def test_backgrounds_in_any_form(given: str | float | None, expected: Background
 @pytest.mark.parametrize(
     "given", [0, 1, 1.5, "2", "nan", "cosine 1.5", "", "wall,,sky", (), [""], BackgroundRule(), float("nan")]
 )
-def test_backgrounds_that_say_nothing_are_told(given: object) -> None:
+def test_backgrounds_that_have_no_effect_raise(given: object) -> None:
     with pytest.raises(UserError, match="background"):
         parse_background(given)  # type: ignore[arg-type]
 
 
-def test_backgrounds_that_cannot_be_are_told(teacher: Words) -> None:
+def test_backgrounds_that_cannot_be_raise(teacher: Words) -> None:
     with pytest.raises(UserError, match="always certain"):
         classifier(teacher).query("cat", background=BackgroundRule(probability=0.5))
     with pytest.raises(UserError, match="'cat' is asked for as a class, too"):

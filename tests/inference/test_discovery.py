@@ -99,7 +99,7 @@ def test_names_are_suggested_and_none_is_known(segmenter: Segmenter) -> None:
     assert all(name != "green" for each in found for name, _ in each.names)
 
 
-def test_broken_pictures_are_left_out_or_told(segmenter: Segmenter, tmp_path: Path) -> None:
+def test_broken_images_are_left_out_or_reported(segmenter: Segmenter, tmp_path: Path) -> None:
     broken = write_broken_pictures(tmp_path / "broken")["cut.jpg"]
     good = image({(0, 0, 32, 32): BLUE})
     with pytest.raises(UserError, match=r"cut\.jpg"):

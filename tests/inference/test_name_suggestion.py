@@ -53,13 +53,13 @@ def test_suggestions_are_sorted_and_never_a_known_word(teacher: Words) -> None: 
     assert [len(names) for names in suggest_names(classifier, RUN, 9, ["cat", "dog"])] == [1, 1, 1]
 
 
-def test_without_a_bank_the_prototypes_stand_for_the_pixels(teacher: Words) -> None:  # noqa: F811
+def test_without_a_bank_the_prototypes_replace_the_pixels(teacher: Words) -> None:  # noqa: F811
     without = replace(RUN, bank=None)
     found = suggest_names(ZeroShotClassifier(TeacherConfig(), without, teacher), without, 1, ["dog", "sofa", "lamp"])
     assert [len(names) for names in found] == [1, 1, 1]
 
 
-def test_the_vocabulary_is_words_and_says_where_they_are_from() -> None:
+def test_the_vocabulary_is_words_and_states_where_they_are_from() -> None:
     words = nouns()
     assert 3000 < len(words) < 6000
     assert len(set(words)) == len(words)

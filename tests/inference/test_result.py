@@ -33,7 +33,7 @@ LABELS = [[0, 0, 1, -1, -1], [0, 1, 1, -1, -1], [0, 0, 0, -1, 0]]
 UNKNOWN = [[-1, -1, -1, 4, 4], [-1, -1, -1, 4, 2], [-1, -1, -1, 2, -1]]
 
 
-def test_parts_are_connected_and_of_one_answer() -> None:
+def test_parts_are_connected_and_of_one_class() -> None:
     found = [(each.name, each.unknown, each.pixels, each.box) for each in result(LABELS, UNKNOWN).segments]
     assert sorted(found, key=str) == sorted(
         [
@@ -63,7 +63,7 @@ def test_unknown_areas() -> None:
 
 @provable
 @given(seeds, st.integers(1, 12), st.integers(1, 12))
-def test_parts_make_up_the_picture(seed: int, height: int, width: int) -> None:
+def test_parts_make_up_the_image(seed: int, height: int, width: int) -> None:
     """Each pixel is in exactly one part, whose mask, score and name are those of its pixels."""
     draw = np.random.default_rng(seed)
     labels = draw.integers(-1, 2, (height, width)).astype(np.int16)
@@ -127,7 +127,7 @@ def test_coco_of_a_result_is_read_by_pycocotools(tmp_path: Path) -> None:
     np.testing.assert_array_equal(masks["cat"], labels == 0)
 
 
-def test_what_was_answered_from_text_alone() -> None:
+def test_what_was_predicted_from_text_alone() -> None:
     answer = Segmentation(
         noise_image(2, 2), np.zeros((2, 2), np.int16), np.zeros((2, 2), np.float32), ("a", "b"), None, ("bank", "text")
     )

@@ -31,7 +31,7 @@ def segmenter(tiny_run: Path) -> Segmenter:
     return Segmenter.load(tiny_run, device="cpu")
 
 
-def test_one_and_several_pictures(segmenter: Segmenter) -> None:
+def test_one_and_several_images(segmenter: Segmenter) -> None:
     images = [photograph(seed=0), photograph(60, 40, seed=1)]
     several = segmenter.segment(images)
     assert [result.labels.shape for result in several] == [(72, 96), (60, 40)]
@@ -70,7 +70,7 @@ def test_pixels_nearest_an_unknown_prototype_are_unknown(segmenter: Segmenter) -
     assert not (segmenter.segment(image, unknown=False).labels == UNKNOWN_LABEL).any()
 
 
-def test_areas_are_sorted_and_make_up_the_picture() -> None:
+def test_areas_are_sorted_and_make_up_the_image() -> None:
     labels = np.array([[0, 1, 1], [1, -1, -1]], np.int16)
     result = Segmentation(np.zeros((2, 3, 3), np.uint8), labels, np.zeros((2, 3), np.float32), ("cat", "cup"))
     assert [(area.name, area.label, area.pixels) for area in result.areas()] == [
@@ -89,12 +89,12 @@ def test_a_teacher_alone_needs_words(images: Path) -> None:
     assert teacher.segment(photograph(), "cat,cup").unknown_share == 0
 
 
-def test_very_small_and_very_long_pictures(segmenter: Segmenter) -> None:
+def test_very_small_and_very_long_images(segmenter: Segmenter) -> None:
     for size in ((1, 1), (1, 700), (3, 2)):
         assert segmenter.segment(Image.new("RGB", size[::-1])).labels.shape == size
 
 
-def test_a_damaged_checkpoint_is_told(copied_run: Path) -> None:
+def test_a_damaged_checkpoint_raises(copied_run: Path) -> None:
     newest = sorted((copied_run / "checkpoints").iterdir())[-1] / "student.safetensors"
     newest.write_bytes(newest.read_bytes()[:1000])
     with pytest.warns(UserWarning, match="damaged checkpoint.*the checkpoint before is taken"):
@@ -129,7 +129,7 @@ def small_segmenter(encoder: Counting, known: torch.Tensor | None = None) -> Seg
     return Segmenter(encoder, TeacherConfig(), 96, torch.device("cpu"), prototypes)
 
 
-def test_a_picture_is_read_once_for_any_number_of_questions(tmp_path: Path) -> None:
+def test_an_image_is_read_once_for_any_number_of_queries(tmp_path: Path) -> None:
     encoder = Counting()
     segmenter = small_segmenter(encoder)
     photograph().save(tmp_path / "a.png")
@@ -146,7 +146,7 @@ def test_a_picture_is_read_once_for_any_number_of_questions(tmp_path: Path) -> N
     assert encoder.images == 3, "read otherwise it is read anew, mirrored as well"
 
 
-def test_a_set_picture_is_the_one_that_is_asked(segmenter: Segmenter) -> None:
+def test_a_set_image_is_the_requested_one(segmenter: Segmenter) -> None:
     first, second = photograph(seed=5), photograph(60, 44, seed=6)
     segmenter.set_image(first)
     segmenter.set_image(second)
@@ -161,7 +161,7 @@ def test_what_embed_gives_may_be_changed(segmenter: Segmenter) -> None:
     assert torch.equal(segmenter.embed(photograph()), expected)
 
 
-def test_pictures_of_one_size_go_through_the_network_together() -> None:
+def test_images_of_one_size_go_through_the_network_together() -> None:
     pictures = [photograph(seed=seed) for seed in range(11)]
     pictures[4] = photograph(40, 64)
     encoder = Counting()
@@ -182,7 +182,7 @@ def test_pictures_of_one_size_go_through_the_network_together() -> None:
         np.testing.assert_array_equal(answer.labels, segmenter.segment(image).labels)
 
 
-def test_many_threads_get_the_answers_of_one(segmenter: Segmenter, tiny_run: Path) -> None:
+def test_many_threads_get_the_predictions_of_one(segmenter: Segmenter, tiny_run: Path) -> None:
     """Readings, words and answers of eight threads are those of one after the other."""
     images = [photograph(seed=seed) for seed in range(4)]
     words = [["cat", "cup"], ["grass"], ["sofa", "cat"], ["lamp", "cup", "sofa"]]
@@ -213,7 +213,7 @@ def test_each_unknown_pixel_has_its_discovered_class(segmenter: Segmenter) -> No
     assert segmenter.segment(image, unknown=False).unknown_labels is None
 
 
-def test_text_is_asked_beside_the_unknown_that_it_was_trained_against(tiny_run: Path) -> None:
+def test_text_is_queried_with_the_unknown_that_it_was_trained_against(tiny_run: Path) -> None:
     segmenter, image = Segmenter.load(tiny_run, device="cpu"), photograph()
     prototypes = segmenter.prototypes
     assert prototypes is not None
@@ -231,7 +231,7 @@ def test_text_is_asked_beside_the_unknown_that_it_was_trained_against(tiny_run: 
         np.testing.assert_array_equal(unknown, np.where(labels >= 3, labels - 3, -1))
 
 
-def test_new_words_are_found_in_the_bank_and_said_to_be(segmenter: Segmenter) -> None:
+def test_new_words_are_found_in_the_bank_and_marked_so(segmenter: Segmenter) -> None:
     assert segmenter.prototypes is not None
     assert segmenter.prototypes.bank is not None
     assert segmenter.prototypes.student_bank is not None
@@ -256,7 +256,7 @@ def test_background_words_are_one_class() -> None:
     assert result.owner.tolist() == [0, 1]
 
 
-def test_a_background_threshold_takes_the_doubtful() -> None:
+def test_a_background_threshold_takes_the_uncertain() -> None:
     segmenter = small_segmenter(Counting())
     image = photograph(seed=3)
     plain = segmenter.segment(image)
@@ -269,7 +269,7 @@ def test_a_background_threshold_takes_the_doubtful() -> None:
     assert result.names == ("red", "green", "background")
 
 
-def test_a_background_probability_is_among_the_asked_classes() -> None:
+def test_a_background_probability_is_among_the_queried_classes() -> None:
     segmenter = small_segmenter(Counting())
     image = photograph(seed=3)
     z = segmenter.embed(image)
@@ -283,7 +283,7 @@ def test_a_background_probability_is_among_the_asked_classes() -> None:
     np.testing.assert_array_equal((result.labels == 2)[clear], (probability < limit)[clear])
 
 
-def test_clusters_are_the_nearest_centres() -> None:
+def test_clusters_are_the_nearest_centers() -> None:
     segmenter = small_segmenter(Counting())
     images = [photograph(seed=seed) for seed in range(3)]
     several = segmenter.cluster(images, k=4)
@@ -303,7 +303,7 @@ def test_clusters_are_the_nearest_centres() -> None:
 
 
 @pytest.mark.parametrize("refine", ["pamr", "regions"])
-def test_refined_answers_follow_the_pictures_edges(refine: Literal["pamr", "regions"]) -> None:
+def test_refined_predictions_follow_the_images_edges(refine: Literal["pamr", "regions"]) -> None:
     """A square on a plain ground, read at a stride of 27 pixels: refined, its outline is nearer to where it is."""
     y, x = np.mgrid[:240, :320]
     disc = (abs(y - 120) < 57) & (abs(x - 160) < 83)
@@ -331,7 +331,7 @@ def test_half_precision_gives_nearly_the_same_embeddings(tiny_run: Path) -> None
 # ----------------------------------------------------------------------------------------------- what is refused
 
 
-def test_what_cannot_be_asked_is_told_in_one_line(segmenter: Segmenter, tiny_run: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_queried_raises_in_one_line(segmenter: Segmenter, tiny_run: Path, tmp_path: Path) -> None:
     photograph().save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_text("no picture")
     fresh = Segmenter.load(tiny_run, "cpu")

@@ -81,7 +81,7 @@ def test_windows_without_weights_are_averaged_as_before() -> None:
     torch.testing.assert_close(even, read_in_windows(images, Context(), STRIDE, 32, 0.5))
 
 
-def test_the_mirrored_picture_is_averaged() -> None:
+def test_the_mirrored_image_is_averaged() -> None:
     image, network = noise_image(64, 96, seed=4), Context()
     both = read_pixels(network, image, 96, STRIDE, InferenceOptions(flip=True))
     mirrored = read_pixels(network, image[:, ::-1].copy(), 96, STRIDE, InferenceOptions(flip=True))
@@ -108,7 +108,7 @@ def test_every_combination_gives_unit_vectors() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 700), (700, 1), (33, 2000)])
-def test_very_small_and_very_long_pictures(size: tuple[int, int]) -> None:
+def test_very_small_and_very_long_images(size: tuple[int, int]) -> None:
     image = noise_image(*size)
     for options in (InferenceOptions(), InferenceOptions((1, 2), flip=True), InferenceOptions(window=32)):
         z = read_pixels(color, image, 96, STRIDE, options)
@@ -116,7 +116,7 @@ def test_very_small_and_very_long_pictures(size: tuple[int, int]) -> None:
         assert torch.isfinite(z).all()
 
 
-def test_small_pictures_are_enlarged_by_scales_above_one() -> None:
+def test_small_images_are_enlarged_by_scales_above_one() -> None:
     assert at_inference_size(noise_image(40, 60), 320).shape == (1, 3, 40, 60)
     assert at_inference_size(noise_image(40, 60), 320, 2).shape == (1, 3, 80, 120)
     assert at_inference_size(noise_image(400, 600), 300, 2).shape == (1, 3, 400, 600)
@@ -136,12 +136,12 @@ def test_small_pictures_are_enlarged_by_scales_above_one() -> None:
         ({"refine": "crf"}, "there is pamr, regions"),
     ],
 )
-def test_options_out_of_range_are_told(values: dict[str, object], words: str) -> None:
+def test_options_out_of_range_raise(values: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
         InferenceOptions(**values)  # type: ignore[arg-type]
 
 
-def test_a_window_that_never_acts_is_told() -> None:
+def test_a_window_that_never_acts_raises() -> None:
     InferenceOptions(window=319).check(320)
     with pytest.raises(UserError, match=r"pictures are read at 320; give scales above 1\.3"):
         InferenceOptions(window=400).check(320)

@@ -91,7 +91,7 @@ def test_on_the_fly_trains_the_same_bits_as_cached(images: Path, clip: Path, tmp
         assert_same_bits(cached, other)
 
 
-def test_an_interrupted_run_on_the_fly_goes_on(images: Path, clip: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_on_the_fly_resumes(images: Path, clip: Path, tmp_path: Path) -> None:
     settings = config(clip, "teacher.cache_gib=0", "train.steps=3", "train.keep_checkpoints=9")
     whole = run(images, settings, tmp_path / "whole")
     part = tmp_path / "part"
@@ -160,7 +160,7 @@ def test_refinements_of_a_teacher_alone(clip: Path) -> None:
     assert smoothed.similarity.max() <= 1
 
 
-def test_denoising_answers_with_the_classes_that_are_left(clip: Path) -> None:
+def test_denoising_predicts_the_classes_that_are_left(clip: Path) -> None:
     """Labels are of the asked list, not of what denoising left of it."""
     segmenter = Segmenter.from_teacher(str(clip), device="cpu", refinement=Refinement(prompt_denoising=True))
     read = segmenter.read(photograph())
@@ -197,7 +197,7 @@ def test_key_smoothing_needs_a_teacher_with_keys() -> None:
         Segmenter(teacher.encode_pixels, TeacherConfig(), 64, cpu, None, teacher, Refinement(key_smoothing=True))
 
 
-def test_what_is_said_reaches_the_listener(images: Path, clip: Path, tmp_path: Path) -> None:
+def test_log_lines_reach_the_reporter(images: Path, clip: Path, tmp_path: Path) -> None:
     heard: list[str] = []
 
     class Ear(NoProgress):

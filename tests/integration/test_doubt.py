@@ -55,7 +55,7 @@ def test_unknown_prototypes_that_do_not_move_stay_as_they_were_drawn(run: Path) 
     torch.testing.assert_close(load_checkpoint(run).prototypes.unknown, drawn)
 
 
-def test_such_a_run_answers_its_own_words_and_new_ones(run: Path) -> None:
+def test_such_a_run_predicts_its_own_classes_and_new_ones(run: Path) -> None:
     segmenter = Segmenter.load(run, device="cpu")
     image = photograph(seed=0)
     for classes in (None, ["cat", "violin"]):

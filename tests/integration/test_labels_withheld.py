@@ -47,7 +47,7 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.mark.parametrize("labels", sorted(VALUES))
-def test_labels_beside_the_pictures_change_nothing(labels: str, without: bytes, tmp_path: Path) -> None:
+def test_labels_next_to_the_images_change_nothing(labels: str, without: bytes, tmp_path: Path) -> None:
     assert train(labelled_set(tmp_path / "set", VALUES[labels]), tmp_path / "run") == without
 
 
@@ -58,7 +58,7 @@ def test_scoring_on_labels_while_training_changes_nothing(without: bytes, tmp_pa
     assert len(scores) == 4  # they were looked at
 
 
-def test_other_pictures_change_everything(without: bytes, tmp_path: Path) -> None:
+def test_other_images_change_everything(without: bytes, tmp_path: Path) -> None:
     root = labelled_set(tmp_path / "set", None)
     shutil.copy(root / "images" / "photo0.jpg", root / "images" / "photo1.jpg")
     assert train(root, tmp_path / "run") != without

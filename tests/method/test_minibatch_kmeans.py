@@ -25,7 +25,7 @@ def test_kmeans_finds_bunches() -> None:
         assert len(found[labels == label].unique()) == 1
 
 
-def test_the_same_seed_gives_the_same_centres_and_length_does_not_count() -> None:
+def test_the_same_seed_gives_the_same_centers_and_length_does_not_count() -> None:
     rows, _ = bunches(200, 4, 2)
     one, two = (spherical_kmeans_of_set(rows, 4, generator(3), restarts=2) for _ in range(2))
     assert torch.equal(one, two)

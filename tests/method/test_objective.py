@@ -157,7 +157,7 @@ def test_guidance_is_the_teachers_mean_over_the_students_segments() -> None:
     assert torch.equal(run(case, config()).guidance, wanted)
 
 
-def test_teacher_and_prototypes_take_no_gradient() -> None:
+def test_teacher_and_prototypes_get_no_gradient() -> None:
     case = make_case()
     case = case._replace(
         z=case.z.requires_grad_(),
@@ -288,7 +288,7 @@ def test_the_host_waits_for_the_device_once(exclude_own: bool) -> None:
     assert counted.waits == ["_unique2"]  # how many segments there are
 
 
-def test_the_context_of_a_segment_is_its_picture_in_both_views() -> None:
+def test_the_context_of_a_segment_is_its_image_in_both_views() -> None:
     case, settings = make_case(), config(contrast=0, embedding=0)
     terms = objective(*case, settings, SEGMENTS, extensions=beyond(context=1.0))
     clusters = spherical_kmeans(case.z, (2, 2), 3, 0.5)
@@ -311,7 +311,7 @@ def with_text(case: Case, extensions: ExtensionConfig, text: Tensor | None) -> T
 
 
 @pytest.mark.parametrize("context", [0.0, 1.0])
-def test_text_vectors_are_held_to_the_class_that_prototypes_tell(context: float) -> None:
+def test_text_vectors_are_held_to_the_class_that_prototypes_give(context: float) -> None:
     """L_s + w CE(y_s, softmax(v_s . [text, unknown prototypes] / tau)), y_s being that of the prototypes."""
     case, text = make_case(), unit(3, 6, seed=8)  # three known classes, two unknown
     ours = case._replace(z=case.z.clone().requires_grad_())
@@ -381,14 +381,14 @@ def test_segments_of_unknown_classes_learn_their_known_class_as_well(context: fl
     torch.testing.assert_close(*gradients)
 
 
-def test_without_unknown_classes_nothing_stands_apart() -> None:
+def test_without_unknown_classes_nothing_is_separate() -> None:
     case = make_case()
     alone = case._replace(prototypes=case.prototypes[:3])
     apart, together = (with_text(alone, beyond(1.0, 0.5, apart=apart), unit(3, 6, seed=8)) for apart in (True, False))
     torch.testing.assert_close(apart, together)
 
 
-def test_unknown_classes_that_stand_apart_need_the_number_of_known_ones() -> None:
+def test_unknown_classes_that_are_separate_need_the_number_of_known_ones() -> None:
     with pytest.raises(ValueError, match="unknown_apart"):
         with_text(make_case(), beyond(apart=True), None)
 

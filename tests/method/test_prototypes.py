@@ -70,7 +70,7 @@ def test_known_prototypes_turn_with_the_space_and_ignore_the_order_of_segments(s
     torch.testing.assert_close(changed, known_prototypes(text, segments, 3) @ turn, rtol=0, atol=1e-11)
 
 
-def test_prototypes_take_no_gradient() -> None:
+def test_prototypes_get_no_gradient() -> None:
     text, segments = unit(2, 4).requires_grad_(), unit(5, 4, seed=1).requires_grad_()
     assert not known_prototypes(text, segments, 2).requires_grad
     assert not sample_unknown(segments, 2).requires_grad
@@ -233,7 +233,7 @@ def test_without_context_it_is_the_papers_assignment() -> None:
     assert torch.equal(found, assign(guidance, prototypes))
 
 
-def test_a_doubtful_segment_follows_the_rest_of_its_picture_alone() -> None:
+def test_an_uncertain_segment_follows_the_rest_of_its_image_alone() -> None:
     prototypes = torch.eye(2, dtype=torch.float64)
     doubtful = torch.tensor([0.69, 0.72], dtype=torch.float64)  # a little nearer to the second class
     guidance = torch.stack([prototypes[0], prototypes[0], doubtful, prototypes[1], prototypes[1], doubtful])
@@ -265,7 +265,7 @@ def test_the_mixture_does_not_depend_on_the_order_of_pixels_nor_on_blocks(monkey
     torch.testing.assert_close(mixture_prototypes(start, z, image, 5, 0.1, 3), whole)
 
 
-def test_the_mixture_finds_the_centres_that_pixels_were_drawn_around() -> None:
+def test_the_mixture_finds_the_centers_that_pixels_were_drawn_around() -> None:
     centers = torch.eye(4, dtype=torch.float64)[:3]
     noise = 0.15 * torch.randn(300, 4, generator=generator(0), dtype=torch.float64)
     label = torch.arange(300) % 3

@@ -51,7 +51,7 @@ def test_grid_finer_than_the_map_skips_numbers_but_stays_in_range() -> None:
     assert grid_labels(1, 2, 3, 4).tolist() == [[0, 2]]
 
 
-def test_locations_are_pixel_centres_symmetric_about_zero() -> None:
+def test_locations_are_pixel_centers_symmetric_about_zero() -> None:
     place = locations(2, 4, torch.zeros((), dtype=torch.float64))
     assert place.dtype == torch.float64
     assert place[0].tolist() == [[-0.5] * 4, [0.5] * 4]
@@ -118,7 +118,7 @@ def test_kmeans_clusters_each_view_on_its_own() -> None:
     assert torch.equal(spherical_kmeans(z, 4, 6, 0.3), alone)
 
 
-def test_kmeans_takes_no_gradient() -> None:
+def test_kmeans_gets_no_gradient() -> None:
     assert not spherical_kmeans(unit(1, 3, 4, 4, dim=1).requires_grad_(), 4, 2, 0.5).requires_grad
 
 

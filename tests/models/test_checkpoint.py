@@ -110,7 +110,7 @@ def test_a_run_without_a_bank(tmp_path: Path, saved: Run) -> None:
     assert checkpoint.card["bank"] == 0
 
 
-def test_the_students_answers_come_back_bit_for_bit(saved: Run) -> None:
+def test_the_students_predictions_come_back_bit_for_bit(saved: Run) -> None:
     student = load_checkpoint(saved.folder).student
     images = torch.rand(1, 3, 70, 50, generator=generator(3))
     assert not student.training
@@ -142,7 +142,7 @@ def test_all_prototypes_are_known_then_unknown() -> None:
     assert torch.equal(prototypes.all(), torch.cat([prototypes.known, prototypes.unknown]))
 
 
-def test_the_card_tells_what_made_the_weights(saved: Run) -> None:
+def test_the_card_names_what_made_the_weights(saved: Run) -> None:
     path = load_checkpoint(saved.folder).path
     card = json.loads((path / CARD).read_text())
     assert card["step"] == 7
@@ -200,7 +200,7 @@ def test_parts_left_by_a_killed_run_are_not_taken_for_checkpoints(run: Run) -> N
 
 
 @pytest.mark.parametrize("name", ["nothing", "empty"])
-def test_no_checkpoint_says_what_to_give(tmp_path: Path, name: str) -> None:
+def test_no_checkpoint_raises_with_advice(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     assert checkpoint_folders(tmp_path / name) == []
     with pytest.raises(UserError, match=f"{name}: no checkpoint there; give the folder"):
@@ -302,7 +302,7 @@ def test_a_missing_state_is_the_users_error_only_where_it_is_needed(run: Run) ->
 
 
 @pytest.mark.parametrize("file", [WEIGHTS, STATE, CARD])
-def test_where_the_newest_is_damaged_the_one_before_is_taken_and_said(run: Run, file: str) -> None:
+def test_where_the_newest_is_damaged_the_one_before_is_used_with_a_warning(run: Run, file: str) -> None:
     run.save(8)
     path = checkpoint_folders(run.folder)[-1] / file
     data = bytearray(path.read_bytes())

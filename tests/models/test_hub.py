@@ -59,7 +59,7 @@ def fails(name: str, revision: str | None = None) -> str:
     return str(caught.value)
 
 
-def test_what_is_published_is_whole_and_nothing_else(published: Path, tiny_run: Path) -> None:
+def test_what_is_published_is_complete_and_nothing_else(published: Path, tiny_run: Path) -> None:
     files = {path.relative_to(published).as_posix() for path in published.rglob("*") if path.is_file()}
     assert files == {"card.json", "student.safetensors", "README.md", "scores/coco128.json"}
     own, theirs = load_checkpoint(tiny_run), load_checkpoint(published)
@@ -126,7 +126,7 @@ def test_a_mistyped_path_is_none_of_the_hubs_business(
     assert not server.requests
 
 
-def test_the_model_card_is_valid_and_tells_what_must_be_told(published: Path) -> None:
+def test_the_model_card_is_valid_and_states_what_it_must(published: Path) -> None:
     card = ModelCard.load(published / "README.md")
     assert card.data.library_name == "clips4"
     assert card.data.pipeline_tag == "image-segmentation"

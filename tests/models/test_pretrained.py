@@ -237,7 +237,7 @@ def test_others_have_no_builtin_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gone.pth", "folder/gone.safetensors", "/a/b/gone.pth", "gone", ""])
-def test_a_missing_file_is_said_to_be_missing_without_asking_the_hub(
+def test_a_missing_file_is_reported_missing_without_a_request_to_the_hub(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
     def ask(*_: object, **__: object) -> str:

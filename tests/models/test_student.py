@@ -41,7 +41,7 @@ def test_resnet50_embeds_too() -> None:
 
 
 @torch.no_grad()
-def test_hypercolumn_is_z_beside_a_level_each_half_of_a_cosine() -> None:
+def test_hypercolumn_is_z_next_to_a_level_each_half_of_a_cosine() -> None:
     student, images = make_student().eval(), random_images(2, 64, 96)
     both = student.hypercolumn(images)
     assert both.shape == (2, 12 + 112, 8, 12)
@@ -54,7 +54,7 @@ def test_hypercolumn_is_z_beside_a_level_each_half_of_a_cosine() -> None:
 
 
 @torch.no_grad()
-def test_hypercolumn_takes_its_parts_in_the_order_asked() -> None:
+def test_hypercolumn_takes_its_parts_in_the_given_order() -> None:
     student, images = make_student().eval(), random_images(2, 64, 96)
     assert torch.equal(student.hypercolumn(images, ["z"]), nn.functional.normalize(student(images), dim=1))
     three = student.hypercolumn(images, ["c2", "z", "c3"])
@@ -62,7 +62,7 @@ def test_hypercolumn_takes_its_parts_in_the_order_asked() -> None:
     torch.testing.assert_close(three[:, 24:36], student(images) / 3**0.5)
 
 
-def test_hypercolumn_of_pictures_of_another_shape_is_refused() -> None:
+def test_hypercolumn_of_images_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match=r"expected images \(B, 3, H, W\), got \(3, 64, 96\)"):
         make_student().hypercolumn(torch.rand(3, 64, 96))
 
@@ -105,7 +105,7 @@ def test_an_embedding_does_not_depend_on_its_batch(training: bool) -> None:
 
 
 @torch.no_grad()
-def test_pictures_are_normalised_by_the_backbones_own_statistics() -> None:
+def test_images_are_normalized_by_the_backbones_own_statistics() -> None:
     student = make_student().eval()
     seen: list[Tensor] = []
 

@@ -14,7 +14,7 @@ from tests.helpers import provable, seeds, unit
 # ------------------------------------------------------------------------------------------------------------- PCA
 
 
-def test_pca_colours_are_pictures_of_the_maps_sizes() -> None:
+def test_pca_colors_are_images_of_the_maps_sizes() -> None:
     colors = pca_colors([unit(8, 5, 7, dim=0).numpy(), unit(8, 3, 4, seed=1, dim=0).numpy()])
     assert [each.shape for each in colors] == [(5, 7, 3), (3, 4, 3)]
     assert all(each.dtype == np.uint8 for each in colors)
@@ -24,13 +24,13 @@ def test_pca_colours_are_pictures_of_the_maps_sizes() -> None:
 
 @provable
 @given(seeds)
-def test_pca_colours_do_not_depend_on_the_order_of_pictures(seed: int) -> None:
+def test_pca_colors_do_not_depend_on_the_order_of_images(seed: int) -> None:
     maps = [unit(6, 4, 5, seed=seed + index, dim=0).numpy() for index in range(3)]
     for one, other in zip(pca_colors(maps), reversed(pca_colors(maps[::-1])), strict=True):
         assert np.abs(one.astype(int) - other).max() <= 1
 
 
-def test_pca_colours_give_equal_vectors_equal_colours_across_pictures() -> None:
+def test_pca_colors_give_equal_vectors_equal_colors_across_images() -> None:
     first = unit(6, 4, 4, dim=0).numpy()
     second = unit(6, 4, 4, seed=1, dim=0).numpy()
     second[:, 2, 3] = first[:, 1, 1]
@@ -47,7 +47,7 @@ def test_the_first_component_is_red() -> None:
     assert red[-1] == 255
 
 
-def test_pca_channels_without_a_component_are_grey() -> None:
+def test_pca_channels_without_a_component_are_gray() -> None:
     assert (pca_colors([np.ones((5, 3, 3))])[0] == 128).all()
     two = pca_colors([unit(2, 6, 6, dim=0).numpy()])[0]
     assert (two[..., 2] == 128).all()
@@ -57,7 +57,7 @@ def test_pca_channels_without_a_component_are_grey() -> None:
 # ----------------------------------------------------------------------------------------------------------- t-SNE
 
 
-def test_tsne_keeps_neighbours_together_and_repeats_itself() -> None:
+def test_tsne_keeps_neighbors_together_and_repeats_itself() -> None:
     centers = torch.eye(5)[:2].repeat_interleave(12, 0)
     vectors = (centers + 0.02 * unit(24, 5, dtype=torch.float32)).numpy()
     places = tsne(vectors, seed=3)

@@ -66,7 +66,7 @@ def test_results_of_different_classes_make_no_document() -> None:
     assert coco_document([], [])["images"] == []
 
 
-def test_panoptic_pictures_and_lists_agree() -> None:
+def test_panoptic_images_and_lists_agree() -> None:
     """As panopticapi checks them: ids of the PNG are those of the list, and so are areas and boxes."""
     labels = result(3).labels.astype(np.int32)
     labels[labels == 2] = 299  # ids of more than a byte

@@ -23,14 +23,14 @@ def test_outlines_are_white_in_a_dark_border_and_leave_the_rest() -> None:
     np.testing.assert_array_equal(outlined(image, np.zeros_like(labels)), image)
 
 
-def test_mean_colours_are_means() -> None:
+def test_mean_colors_are_means() -> None:
     image, labels = noise_image(40, 60), halves()
     drawn = mean_colors(image, labels)
     assert (drawn[:, 30:] == image[:, 30:].reshape(-1, 3).mean(0).astype(np.uint8)).all()
     assert (drawn[:, 29] == 255).all()
 
 
-def test_painted_pictures_have_the_colour_of_each_label() -> None:
+def test_painted_images_have_the_color_of_each_label() -> None:
     image, colors = np.full((40, 60, 3), 128, np.uint8), palette(2)
     drawn = painted(image, halves(), colors, numbered_from=2)
     np.testing.assert_allclose(drawn[5, 5], 0.38 * 128 + 0.62 * colors[0], atol=1)

@@ -47,7 +47,7 @@ def test_a_matrix_that_turns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["plain.tif", "turned.tif", "half.tif", "a.png"])
-def test_pictures_that_lie_nowhere(tmp_path: Path, name: str) -> None:
+def test_images_that_lie_nowhere(tmp_path: Path, name: str) -> None:
     tags: dict[int, tuple[float, ...]] = {33550: (1.0, 1.0, 0.0), 33922: (0.0,) * 6}
     odd: dict[str, dict[int, tuple[float, ...]]] = {"plain.tif": {}, "half.tif": {33550: (1.0, 1.0, 0.0)}}
     given = odd.get(name, tags)

@@ -29,7 +29,7 @@ def result_of(labels: list[list[int]], names: tuple[str, ...] = ("cat", "cup"), 
     return Segmentation(image, values, np.full(values.shape, 0.5, np.float32), names)
 
 
-def test_label_png_holds_indices_and_the_classes_colours() -> None:
+def test_label_png_holds_indices_and_the_classes_colors() -> None:
     image = Image.open(io.BytesIO(label_png(result_of([[0, 1], [1, -1]]))))
     assert image.mode == "P"
     assert np.array(image).tolist() == [[0, 1], [1, 255]]
@@ -75,7 +75,7 @@ def test_a_long_legend_sums_up_what_is_small() -> None:
     assert texts == ["class 0 99.9 %", "13 more, together 0.1 %", "unknown 0.0 %"]
 
 
-def test_overlay_shows_the_class_under_its_legends_colour() -> None:
+def test_overlay_shows_the_class_under_its_legends_color() -> None:
     shown = overlay(result_of([[0, 1]], scale=8), alpha=1.0)
     np.testing.assert_array_equal(shown[2, 2], palette(2)[0])
     np.testing.assert_array_equal(shown[2, 12], palette(2)[1])
@@ -83,7 +83,7 @@ def test_overlay_shows_the_class_under_its_legends_colour() -> None:
 
 
 @pytest.mark.parametrize("shape", [(300, 500), (500, 300), (1, 1), (2, 700)])
-def test_overlay_with_legend_keeps_the_picture_whole(shape: tuple[int, int]) -> None:
+def test_overlay_with_legend_keeps_the_image_whole(shape: tuple[int, int]) -> None:
     labels = np.zeros(shape, np.int16)
     image = np.zeros((*shape, 3), np.uint8)
     result = Segmentation(image, labels, np.zeros(shape, np.float32), ("a class with quite a long name", "b"))
@@ -94,7 +94,7 @@ def test_overlay_with_legend_keeps_the_picture_whole(shape: tuple[int, int]) -> 
     assert (panel.reshape(-1, 3) == color).all(1).sum() >= 100, "the legend has a swatch of the class's colour"
 
 
-def test_saving_writes_the_asked_kinds(tmp_path: Path) -> None:
+def test_saving_writes_the_requested_kinds(tmp_path: Path) -> None:
     result = result_of([[0, 1], [1, -1]])
     written = save_segmentation(result, "a.jpg", tmp_path / "out", "a", ("png", "overlay", "json"))
     assert [path.name for path in written] == ["a.png", "a_overlay.png", "a.json"]

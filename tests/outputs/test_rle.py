@@ -29,7 +29,7 @@ def test_the_same_as_pycocotools_and_back(seed: int, height: int, width: int, sh
 
 @provable
 @given(seeds, st.integers(1, 12), st.integers(1, 12), st.integers(0, 5), st.integers(0, 5), st.integers(0, 3))
-def test_a_box_alone_gives_the_whole_pictures_code(
+def test_a_box_alone_gives_the_whole_images_code(
     seed: int, height: int, width: int, top: int, left: int, more: int
 ) -> None:
     """Boxes that fill the picture's height are among them: there runs go on from one column to the next."""

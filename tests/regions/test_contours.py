@@ -56,12 +56,12 @@ def test_an_edge_map_of_another_scale_is_resized(tmp_path: Path) -> None:
         ("a.npy", np.zeros((48, 64), complex), "an edge map is gray"),
     ],
 )
-def test_wrong_edge_maps_are_told(tmp_path: Path, name: str, values: np.ndarray, message: str) -> None:
+def test_wrong_edge_maps_raise(tmp_path: Path, name: str, values: np.ndarray, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_edge_map(write(tmp_path / name, values), (48, 64))
 
 
-def test_damaged_and_palette_edge_maps_are_told(tmp_path: Path) -> None:
+def test_damaged_and_palette_edge_maps_raise(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
     (tmp_path / "b.npy").write_bytes(b"no array")
     Image.fromarray(np.zeros((48, 64), np.uint8)).convert("P").save(tmp_path / "c.png")
@@ -86,7 +86,7 @@ def test_edges_from_a_folder_are_the_contours(tmp_path: Path) -> None:
     np.testing.assert_array_equal(contours.tensor, from_strength(MAP.astype(np.float32)).tensor)
 
 
-def test_large_pictures_are_read_reduced(tmp_path: Path) -> None:
+def test_large_images_are_read_reduced(tmp_path: Path) -> None:
     image = noise_image(96, 128)
     settings = RegionConfig(method="gradient-ucm", max_side=64)
     expected = gradient_contours(reduce_to(image, 64))

@@ -72,7 +72,7 @@ def stripes(strength_across: bool) -> NDArray[np.uint8]:
     ],
     ids=["brightness", "colour", "texture"],
 )
-def test_a_border_stands_out(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> None:
+def test_a_border_is_strong(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> None:
     strength = gradient_contours(half_and_half(left, right)).strength[20:60]
     profile = strength.mean(0)
     assert 55 <= profile[10:110].argmax() + 10 <= 64
@@ -85,11 +85,11 @@ def test_the_normal_lies_across_the_border() -> None:
     assert xx > 100 * yy
 
 
-def test_a_flat_picture_has_no_contours() -> None:
+def test_a_flat_image_has_no_contours() -> None:
     assert gradient_contours(flat((120, 60, 200))).strength.max() < 0.01
 
 
-def test_a_picture_turned_over_has_its_contours_turned_over() -> None:
+def test_an_image_turned_over_has_its_contours_turned_over() -> None:
     image = noise_image(48, 64, 5)
     strength, turned = gradient_contours(image).strength, gradient_contours(image.swapaxes(0, 1).copy()).strength
     # textons are clustered from a sample of places, which is not the same

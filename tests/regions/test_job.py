@@ -72,7 +72,7 @@ def test_without_out_only_the_cache_is_filled_as_training_reads_it(images: Path,
         assert RegionCache(settings).path(load_training_image(path, 64)).is_file()
 
 
-def test_an_interrupted_run_goes_on_from_the_cache(
+def test_an_interrupted_run_resumes_from_the_cache(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, paths = RegionConfig(method="gradient-ucm", small_share=0.0456), sorted(images.iterdir())
@@ -89,14 +89,14 @@ def test_an_interrupted_run_goes_on_from_the_cache(
     assert (len(second.done), second.interrupted, len(calls)) == (3, False, 1)  # type: ignore[attr-defined]
 
 
-def test_broken_pictures_are_reported(images: Path, tmp_path: Path) -> None:
+def test_broken_images_are_reported(images: Path, tmp_path: Path) -> None:
     broken = write_broken_pictures(tmp_path / "broken")
     outcome = make([*sorted(images.iterdir()), *broken.values()], tmp_path / "out", save="png", workers=2)
     assert sorted(s.path for s in outcome.skipped) == sorted(broken.values())  # type: ignore[attr-defined]
     assert len(list((tmp_path / "out").iterdir())) == 3
 
 
-def test_pictures_of_one_name_have_files_of_their_own(images: Path, tmp_path: Path) -> None:
+def test_images_of_one_name_have_files_of_their_own(images: Path, tmp_path: Path) -> None:
     source = sorted(images.iterdir())[0]
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -105,7 +105,7 @@ def test_pictures_of_one_name_have_files_of_their_own(images: Path, tmp_path: Pa
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_same_png.png", "b_same_png.png"]
 
 
-def test_edge_maps_of_pictures_that_cannot_be_told_apart(images: Path, tmp_path: Path) -> None:
+def test_edge_maps_of_images_that_are_ambiguous(images: Path, tmp_path: Path) -> None:
     twins = [tmp_path / "x/p/same.png", tmp_path / "y/p/same.png"]
     for twin in twins:
         twin.parent.mkdir(parents=True)
@@ -135,13 +135,13 @@ def test_settings_are_those_of_the_options() -> None:
         (("slic", 48, None, None, ["regions.cuont=3"]), "did you mean regions.count"),
     ],
 )
-def test_options_that_do_not_go_together_are_told(options: tuple, message: str) -> None:  # type: ignore[type-arg]
+def test_options_that_do_not_go_together_raise(options: tuple, message: str) -> None:  # type: ignore[type-arg]
     with pytest.raises(UserError, match=re.escape(message)):
         region_settings(*options)
 
 
 @pytest.mark.parametrize(("save", "method"), [("jpeg", "hed-ucm"), ("", "hed-ucm"), ("png,page", "slic")])
-def test_wrong_kinds_of_output_are_told(save: str, method: str) -> None:
+def test_wrong_kinds_of_output_raise(save: str, method: str) -> None:
     with pytest.raises(UserError, match="--save"):
         parse_kinds(save, RegionConfig(method=method))
 

@@ -67,7 +67,7 @@ def test_odd_sizes(method: Method, height: int, width: int) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_a_picture_of_one_colour(method: Method, value: int) -> None:
+def test_an_image_of_one_color(method: Method, value: int) -> None:
     image = np.full((40, 60, 3), value, np.uint8)
     assert_partition(superpixels(image, method, 12), image)
 
@@ -79,7 +79,7 @@ def test_more_regions_than_pixels(method: Method) -> None:
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (40, 60, 4), (1, 40, 60, 3)])
-def test_other_than_rgb_pictures_are_refused(shape: tuple[int, ...]) -> None:
+def test_other_than_rgb_images_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected image \(H, W, 3\)"):
         superpixels(np.zeros(shape, np.uint8))
 

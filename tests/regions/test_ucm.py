@@ -133,7 +133,7 @@ def test_at_most_takes_the_coarser_of_count_and_threshold() -> None:
     assert made.at_most(at_threshold - 5, middle).max() + 1 == at_threshold - 5
 
 
-def test_a_square_stands_out_until_its_contour_goes() -> None:
+def test_a_square_is_separate_until_its_contour_goes() -> None:
     strength = np.zeros((40, 50), np.float32)
     strength[10, 10:31] = strength[30, 10:31] = strength[10:31, 10] = strength[10:31, 30] = 0.7
     strength[20, 10:31] = 0.3  # a weaker line within
@@ -145,7 +145,7 @@ def test_a_square_stands_out_until_its_contour_goes() -> None:
     assert 0.1 < made.heights[-2] < 0.35 < made.heights[-1] < 0.75
 
 
-def test_specks_go_first_where_that_is_asked() -> None:
+def test_specks_go_first_if_requested() -> None:
     strength = np.zeros((60, 60), np.float32)
     strength[:, 30] = 0.5
     strength[8, 8:13] = strength[12, 8:13] = strength[8:13, 8] = strength[8:13, 12] = 0.9
@@ -161,7 +161,7 @@ def test_odd_sizes(shape: tuple[int, int]) -> None:
     assert made.to_ucm2().shape == (2 * shape[0] + 1, 2 * shape[1] + 1)
 
 
-def test_a_flat_picture_is_one_region() -> None:
+def test_a_flat_image_is_one_region() -> None:
     made = owt_ucm(from_strength(np.zeros((20, 30), np.float32)))
     assert made.count == 1
     assert made.at_count(48).max() == 0

@@ -100,7 +100,7 @@ def test_a_refused_resumption_leaves_the_run_as_it_was(images: Path, copied_run:
     assert {path: path.read_bytes() for path in copied_run.rglob("*") if path.is_file()} == before
 
 
-def test_the_losses_fall_on_pictures_seen_again_and_again(images: Path, tmp_path: Path) -> None:
+def test_the_losses_fall_on_images_seen_again_and_again(images: Path, tmp_path: Path) -> None:
     config = load_config("cpu", [*TINY, "train.steps=30", "train.lr=0.003", "train.save_every=30"])
     train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
     log = read_log(tmp_path / "run" / LOG)
@@ -119,7 +119,7 @@ def test_a_term_of_weight_zero_is_switched_off(images: Path, tmp_path: Path) -> 
     assert line["loss"] == line["embedding"] > 0
 
 
-def test_broken_pictures_are_left_out_and_told(images: Path, tiny_config: Config, tmp_path: Path) -> None:
+def test_broken_images_are_left_out_and_reported(images: Path, tiny_config: Config, tmp_path: Path) -> None:
     broken = write_broken_pictures(tmp_path / "broken")
     paths = [*sorted(images.iterdir()), *broken.values()]
     result = train(paths, CLASSES, tiny_config, tmp_path / "run", device="cpu")
@@ -154,7 +154,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
     monkeypatch.setattr("clips4.training.loop.objective", spoilt)
 
 
-def test_losses_that_stay_not_finite_stop_with_the_reason_and_the_pictures(
+def test_losses_that_stay_not_finite_stop_with_the_reason_and_the_images(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(monkeypatch, {1, 2, 3})
@@ -225,7 +225,7 @@ def test_a_watcher_sees_the_student_as_it_is_used(images: Path, tmp_path: Path) 
     assert [line.get("score") for line in read_log(tmp_path / "run" / LOG)] == [None, 0.5, None, 0.5, None]
 
 
-def test_resuming_with_other_pictures_is_refused(images: Path, copied_run: Path, tiny_config: Config) -> None:
+def test_resuming_with_other_images_is_refused(images: Path, copied_run: Path, tiny_config: Config) -> None:
     with pytest.raises(UserError, match="other pictures"):
         train(sorted(images.iterdir())[:2], CLASSES, tiny_config, copied_run, resume=True, device="cpu")
 

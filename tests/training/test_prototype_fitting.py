@@ -63,7 +63,7 @@ def prototypes(teacher: torch.nn.Module) -> Prototypes:
     return Prototypes(ClassList(("cat", "sky"), (("cat",), ("sky",))), text, text, unit(2, 384).float())
 
 
-def test_a_student_that_sees_otherwise_is_asked_otherwise(
+def test_a_student_that_sees_otherwise_is_queried_otherwise(
     teacher: torch.nn.Module, images: Path, prototypes: Prototypes
 ) -> None:
     same, turn = torch.eye(384), torch.linalg.qr(unit(384, 384).float())[0]
@@ -142,7 +142,7 @@ def test_without_rounds_the_prototypes_stay(teacher: torch.nn.Module, images: Pa
     assert fit(teacher, images, prototypes, torch.eye(384), rounds=0) is prototypes
 
 
-def test_a_run_is_asked_with_what_was_fitted(tiny_run: Path) -> None:
+def test_a_run_is_queried_with_what_was_fitted(tiny_run: Path) -> None:
     found = load_checkpoint(tiny_run).prototypes
     assert found.fitted is not None
     assert found.student_bank is not None
@@ -169,7 +169,7 @@ def test_prototypes_of_earlier_runs_are_the_teachers() -> None:
     assert torch.equal(new.asked(), fitted.flip(1))
 
 
-def test_no_more_pictures_are_held_than_the_limit(
+def test_no_more_images_are_held_than_the_limit(
     teacher: torch.nn.Module, images: Path, prototypes: Prototypes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = fit(teacher, images, prototypes, torch.eye(384))

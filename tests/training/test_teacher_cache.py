@@ -48,7 +48,7 @@ def test_bytes_are_those_of_the_files(tmp_path: Path) -> None:
     assert estimate_bytes(*ImageFiles([tmp_path / "0.png"]).sizes(), 64, 8, 4) == 0
 
 
-def test_pictures_in_shards_are_counted_by_their_bytes(tmp_path: Path) -> None:
+def test_images_in_shards_are_counted_by_their_bytes(tmp_path: Path) -> None:
     paths = write_images(tmp_path / "pictures", 40)
     with tarfile.open(tmp_path / "0.tar", "w") as tar:
         for path in paths:
@@ -111,7 +111,7 @@ def test_dimensions_that_cannot_be_are_refused(tmp_path: Path, dims: int) -> Non
         plan(write_images(tmp_path, 1), config(cache_dims=dims), classes=3)
 
 
-def test_a_broken_picture_among_the_sample_is_passed_over(tmp_path: Path) -> None:
+def test_a_broken_image_among_the_sample_is_skipped(tmp_path: Path) -> None:
     paths = write_images(tmp_path, 2)
     (tmp_path / "0.png").write_text("no picture")
     Image.new("RGB", (3, 3)).save(tmp_path / "1.png")

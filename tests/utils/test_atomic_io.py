@@ -69,7 +69,7 @@ def test_two_threads_that_are_both_midway_may_write_one_file(tmp_path: Path, mon
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_names_beside_are_hidden_of_the_same_folder_and_never_twice_the_same(tmp_path: Path) -> None:
+def test_temporary_paths_are_hidden_of_the_same_folder_and_never_twice_the_same(tmp_path: Path) -> None:
     names = [temporary_path(tmp_path / "file.png") for _ in range(100)]
     assert len(set(names)) == 100
     assert all(name.parent == tmp_path and name.name.startswith(".file.png.") for name in names)
@@ -95,7 +95,7 @@ def test_a_file_written_piece_by_piece_is_there_at_the_end_alone(tmp_path: Path,
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_a_folder_takes_the_place_of_the_old_one_when_it_is_whole(tmp_path: Path, error: type[BaseException]) -> None:
+def test_a_folder_replaces_the_old_one_when_complete(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "folder"
     for name in ("first", "second"):
         with atomic_folder(path) as folder:

@@ -7,7 +7,7 @@ import pytest
 from clips4.utils.cache import cache_root, content_key, settings_key
 
 
-def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_is_where_the_user_chose(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CLIPS4_CACHE", str(tmp_path / "own"))
     assert cache_root() == tmp_path / "own"
     monkeypatch.delenv("CLIPS4_CACHE")

@@ -13,7 +13,7 @@ from clips4.utils.images import load_rgb
 from tests.conftest import photograph, write_broken_pictures, write_odd_pictures
 
 
-def test_every_form_of_a_picture_is_the_same_picture(tmp_path: Path) -> None:
+def test_every_form_of_an_image_is_the_same_image(tmp_path: Path) -> None:
     image = photograph()
     array = np.array(image)
     image.save(tmp_path / "a.png")
@@ -31,7 +31,7 @@ def test_every_form_of_a_picture_is_the_same_picture(tmp_path: Path) -> None:
         np.testing.assert_array_equal(as_rgb(form), array)
 
 
-def test_grey_and_transparent_arrays(tmp_path: Path) -> None:
+def test_gray_and_transparent_arrays(tmp_path: Path) -> None:
     gray = np.full((5, 7), 9, np.uint8)
     for form in (gray, gray[..., None]):
         np.testing.assert_array_equal(as_rgb(form), np.full((5, 7, 3), 9))
@@ -55,13 +55,13 @@ def test_grey_and_transparent_arrays(tmp_path: Path) -> None:
         (torch.zeros(4, 4, 3), r"is \(3, H, W\)"),
     ],
 )
-def test_what_is_no_picture_is_told(image: object, words: str) -> None:
+def test_what_is_no_image_raises(image: object, words: str) -> None:
     with pytest.raises(UserError, match=words):
         as_rgb(image)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["sixteen.png", "cmyk.jpg", "moving.gif", "dot.png", "turned.jpg"])
-def test_an_odd_file_and_the_same_opened_by_pil_are_one_picture(tmp_path: Path, name: str) -> None:
+def test_an_odd_file_and_the_same_opened_by_pil_are_one_image(tmp_path: Path, name: str) -> None:
     path = write_odd_pictures(tmp_path)[name]
     with Image.open(path) as opened:
         np.testing.assert_array_equal(as_rgb(opened), load_rgb(path))
@@ -83,20 +83,20 @@ def test_half_precision_tensors() -> None:
 
 
 @pytest.mark.parametrize("name", ["letter.jpg", "cut.jpg", "empty.png"])
-def test_a_broken_file_is_told_in_one_line(tmp_path: Path, name: str) -> None:
+def test_a_broken_file_raises_in_one_line(tmp_path: Path, name: str) -> None:
     path = write_broken_pictures(tmp_path)[name]
     with pytest.raises(UserError, match=name) as caught:
         as_rgb(path)
     assert "\n" not in str(caught.value)
 
 
-def test_a_truncated_file_that_pil_opened_is_told(tmp_path: Path) -> None:
+def test_a_truncated_file_that_pil_opened_raises(tmp_path: Path) -> None:
     path = write_broken_pictures(tmp_path)["cut.jpg"]
     with Image.open(path) as opened, pytest.raises(UserError, match="damaged image"):
         as_rgb(opened)
 
 
-def test_a_picture_too_large_is_told_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_too_large_raises_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clips4.utils.image_input.MAX_PIXELS", 100)
     for form in (np.zeros((11, 10), np.uint8), Image.new("L", (10, 11)), torch.zeros(3, 11, 10)):
         with pytest.raises(UserError, match="10 x 11 pixels is too large"):

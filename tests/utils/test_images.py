@@ -44,7 +44,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "ppm"])
-def test_lossless_pictures_come_back_bit_for_bit(tmp_path: Path, suffix: str) -> None:
+def test_lossless_images_come_back_bit_for_bit(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(noise_image(20, 30)).save(path)
     image = load_rgb(path)
@@ -55,7 +55,7 @@ def test_lossless_pictures_come_back_bit_for_bit(tmp_path: Path, suffix: str) ->
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp"])
-def test_lossy_pictures_come_back_nearly(tmp_path: Path, suffix: str) -> None:
+def test_lossy_images_come_back_nearly(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(noise_image(32, 48)).save(path, quality=95)
     assert np.abs(load_rgb(path).astype(int) - noise_image(32, 48)).mean() < 6
@@ -95,7 +95,7 @@ def test_exif_rotation_of_a_jpeg(tmp_path: Path) -> None:
     assert load_rgb(tmp_path / "a.jpg").shape == (32, 16, 3)
 
 
-def test_sixteen_bit_grey_is_scaled_down(tmp_path: Path) -> None:
+def test_sixteen_bit_gray_is_scaled_down(tmp_path: Path) -> None:
     deep = np.array([[0, 257, 128 * 257, 65535]], np.uint16)
     Image.fromarray(deep).save(tmp_path / "a.png")
     assert load_rgb(tmp_path / "a.png")[0].tolist() == [[v] * 3 for v in (0, 1, 128, 255)]
@@ -114,7 +114,7 @@ def test_float_tiff_in_0_to_1_and_beyond(tmp_path: Path) -> None:
     assert load_rgb(tmp_path / "wide.tif")[0, :3, 0].tolist() == [0, 128, 255]
 
 
-def test_a_deep_picture_of_one_value(tmp_path: Path) -> None:
+def test_a_deep_image_of_one_value(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 5), np.uint16)).save(tmp_path / "a.png")
     assert load_rgb(tmp_path / "a.png").tolist() == np.zeros((4, 5, 3)).tolist()
 
@@ -129,7 +129,7 @@ def test_cmyk_jpeg(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "value", "rgb"), [("L", 77, (77, 77, 77)), ("1", 1, WHITE), ("1", 0, BLACK)])
-def test_grey_and_bilevel(tmp_path: Path, mode: str, value: int, rgb: tuple[int, int, int]) -> None:
+def test_gray_and_bilevel(tmp_path: Path, mode: str, value: int, rgb: tuple[int, int, int]) -> None:
     Image.new(mode, (3, 2), value).save(tmp_path / "a.png")
     assert load_rgb(tmp_path / "a.png").reshape(-1, 3).tolist() == [list(rgb)] * 6
 
@@ -143,7 +143,7 @@ def test_the_first_frame_of_an_animation(tmp_path: Path) -> None:
         assert (image == RED).all(), name
 
 
-def test_palette_pictures_show_their_colours(tmp_path: Path) -> None:
+def test_palette_images_show_their_colors(tmp_path: Path) -> None:
     labels = np.array([[0, 1], [2, 1]], np.uint8)
     (tmp_path / "a.png").write_bytes(encode_png(labels, [RED, GREEN, BLUE]))
     assert load_rgb(tmp_path / "a.png").tolist() == [[list(RED), list(GREEN)], [list(BLUE), list(GREEN)]]
@@ -155,7 +155,7 @@ def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
     assert load_rgb(tmp_path / "a.png").tolist() == [[list(RED), list(WHITE), [127, 127, 127]]]
 
 
-def test_transparency_of_grey_and_palette_pictures_too(tmp_path: Path) -> None:
+def test_transparency_of_gray_and_palette_images_too(tmp_path: Path) -> None:
     Image.fromarray(np.array([[[0, 255], [0, 0]]], np.uint8), "LA").save(tmp_path / "grey.png")
     assert load_rgb(tmp_path / "grey.png").tolist() == [[list(BLACK), list(WHITE)]]
     image = Image.fromarray(np.array([[0, 1]], np.uint8), "L").convert("P")
@@ -188,7 +188,7 @@ def test_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"just text\n", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff\xe0", b"%PDF-1.4"]
 )
-def test_text_and_stumps_by_the_name_of_a_picture(tmp_path: Path, content: bytes) -> None:
+def test_text_and_stumps_by_the_name_of_an_image(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
     assert_refused(path, "not an image|damaged image")
@@ -221,19 +221,19 @@ def test_a_changed_byte_is_never_a_crash(tmp_path: Path, monkeypatch: pytest.Mon
     assert refused > 0
 
 
-def test_a_folder_is_no_picture(tmp_path: Path) -> None:
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "a.png").mkdir()
     assert_refused(tmp_path / "a.png", "directory|folder")
 
 
 @pytest.mark.parametrize(("width", "height"), [(20_000, 20_000), (100_000, 100_000), (MAX_PIXELS + 1, 1)])
-def test_huge_pictures_are_refused_unread(tmp_path: Path, width: int, height: int) -> None:
+def test_huge_images_are_refused_unread(tmp_path: Path, width: int, height: int) -> None:
     path = tmp_path / "huge.png"
     path.write_bytes(png_header(width, height))
     assert_refused(path, "pixels")
 
 
-def test_a_picture_below_the_limit_is_not_said_to_be_above_it(tmp_path: Path) -> None:
+def test_an_image_below_the_limit_raises_no_size_error(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     path.write_bytes(png_header(13_000, 13_000))  # 169 million, and truncated
     with pytest.raises(UserError) as caught:
@@ -242,7 +242,7 @@ def test_a_picture_below_the_limit_is_not_said_to_be_above_it(tmp_path: Path) ->
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_large_picture_is_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_image_is_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow warns above its own limit, which stands in here for 89 million pixels."""
     Image.fromarray(noise_image(10, 15)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
@@ -285,7 +285,7 @@ def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
         find_images([a, tmp_path / "gone"])
 
 
-def test_no_picture_is_an_error(tmp_path: Path) -> None:
+def test_no_image_is_an_error(tmp_path: Path) -> None:
     touch(tmp_path / "notes.txt")
     with pytest.raises(UserError, match="no image found; files end in"):
         find_images(tmp_path)
@@ -313,7 +313,7 @@ def test_the_long_side_is_reduced_and_never_enlarged(height: int, width: int, sh
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 21, 171, 256])
-def test_colours_of_a_palette_are_all_different(count: int) -> None:
+def test_colors_of_a_palette_are_all_different(count: int) -> None:
     colors = palette(count)
     assert colors.shape == (count, 3)
     assert colors.dtype == np.uint8
@@ -324,14 +324,14 @@ def test_a_longer_palette_begins_like_a_shorter_one() -> None:
     assert np.array_equal(palette(50)[:20], palette(20))
 
 
-def test_the_first_colours_are_told_apart_by_eye() -> None:
+def test_the_first_colors_raise_apart_by_eye() -> None:
     colors = palette(21).astype(float)
     distance = np.linalg.norm(colors[:, None] - colors[None], axis=2) + 1e3 * np.eye(21)
     assert distance.min() > 20
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
-def test_labels_take_their_colours_and_others_are_grey(dtype: type[np.integer]) -> None:
+def test_labels_take_their_colors_and_others_are_gray(dtype: type[np.integer]) -> None:
     colors = palette(3)
     values = [0, 2, 3, 255] if dtype is np.uint8 else [0, 2, 3, -1]
     painted = color_labels(np.array([values]).astype(dtype), colors)
@@ -340,7 +340,7 @@ def test_labels_take_their_colours_and_others_are_grey(dtype: type[np.integer]) 
     assert painted.dtype == np.uint8
 
 
-def test_eight_bit_labels_with_more_colours_than_they_can_name() -> None:
+def test_eight_bit_labels_with_more_colors_than_they_can_name() -> None:
     colors = palette(300)
     assert color_labels(np.array([[0, 255]], np.uint8), colors).tolist() == [colors[[0, 255]].tolist()]
 
@@ -365,7 +365,7 @@ def test_blend_mixes_and_draws_lines() -> None:
 
 @provable
 @given(st.floats(0, 1), st.integers(0, 255), st.integers(0, 255))
-def test_blend_stays_between_its_colours(alpha: float, a: int, b: int) -> None:
+def test_blend_stays_between_its_colors(alpha: float, a: int, b: int) -> None:
     mixed = blend(np.full((1, 1, 3), a, np.uint8), np.full((1, 1, 3), b, np.uint8), alpha)
     assert min(a, b) <= mixed.min() <= mixed.max() <= max(a, b)
 
@@ -386,7 +386,7 @@ def test_png_comes_back_bit_for_bit(image: NDArray[np.generic]) -> None:
     assert np.array_equal(np.asarray(Image.open(BytesIO(encode_png(image)))), image)
 
 
-def test_palette_png_keeps_labels_and_colours() -> None:
+def test_palette_png_keeps_labels_and_colors() -> None:
     labels = np.array([[0, 1, 2], [255, 7, 0]], np.uint8)
     image = Image.open(BytesIO(encode_png(labels, palette(256).tolist())))
     assert image.mode == "P"
@@ -397,7 +397,7 @@ def test_palette_png_keeps_labels_and_colours() -> None:
 # ----------------------------------------------------------------------------------------------------------- lists
 
 
-def test_a_list_names_pictures_from_its_own_folder_or_absolutely(tmp_path: Path) -> None:
+def test_a_list_names_images_from_its_own_folder_or_absolutely(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     for name in ("b.png", "deep/a.png"):
         Image.new("RGB", (4, 4)).save(tmp_path / name)
@@ -405,7 +405,7 @@ def test_a_list_names_pictures_from_its_own_folder_or_absolutely(tmp_path: Path)
     assert find_images(tmp_path / "list.txt") == [tmp_path / "deep/a.png", tmp_path / "b.png"]
 
 
-def test_a_list_that_names_what_is_not_there_says_which_line(tmp_path: Path) -> None:
+def test_a_list_that_names_what_is_not_there_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("\ngone.png\n")
     with pytest.raises(UserError, match=r"list\.txt, line 2: .*gone\.png: no such file"):
         find_images(tmp_path / "list.txt")

@@ -64,7 +64,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, size: tuple[int, int]) -> 
     assert is_video(path)
 
 
-def test_a_video_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_video_appears_complete_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     path.write_bytes(b"the old one")
 
@@ -98,7 +98,7 @@ def test_a_video_that_is_shown_turned(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4")])
-def test_a_video_that_was_cut_off_gives_its_frames_and_then_tells(tmp_path: Path, name: str, codec: str) -> None:
+def test_a_video_that_was_cut_off_yields_its_frames_then_raises(tmp_path: Path, name: str, codec: str) -> None:
     options = {"movflags": "faststart"} if name.endswith(".mp4") else {}
     noise = [np.random.default_rng(i).integers(0, 256, (48, 64, 3), np.uint8) for i in range(40)]
     path = write_video(tmp_path / name, noise, codec, **options)
@@ -159,7 +159,7 @@ def twins(path: Path) -> Path:
         (lambda path: path / "nowhere", "no such file or folder"),
     ],
 )
-def test_what_is_wrong_is_told_at_once(tmp_path: Path, make: Callable[[Path], Path], words: str) -> None:
+def test_what_is_wrong_raises_at_once(tmp_path: Path, make: Callable[[Path], Path], words: str) -> None:
     with pytest.raises(UserError, match=words):
         open_frames(make(tmp_path))
 

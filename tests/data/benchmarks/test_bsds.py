@@ -19,7 +19,7 @@ def test_load_bsds_yields_a_segmentation_of_each_person(tmp_path: Path) -> None:
     assert all(truth.shape == photograph.image.shape[:2] for truth in photograph.truths)
 
 
-def test_what_is_wrong_is_told(tmp_path: Path) -> None:
+def test_what_is_wrong_raises(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no groundTruth/val"):
         load_bsds(tmp_path)
     with pytest.raises(UserError, match="no split"):

@@ -24,7 +24,7 @@ def test_lists_of_both_years(tmp_path: Path) -> None:
     assert [video.name for video in load_davis(tmp_path, "davis16")] == ["blackswan"]
 
 
-def test_what_is_wrong_is_told(tmp_path: Path) -> None:
+def test_what_is_wrong_raises(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no JPEGImages/480p"):
         load_davis(tmp_path)
     root = miniatures.davis(tmp_path)

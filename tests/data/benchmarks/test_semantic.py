@@ -97,7 +97,7 @@ def test_the_augmented_split_has_labels_of_its_own(tmp_path: Path) -> None:
     assert [mask.parent.name for mask in dataset.masks] == ["SegmentationClassAug"]
 
 
-def test_what_is_missing_is_told(tmp_path: Path) -> None:
+def test_what_is_missing_raises(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give one of voc20, voc21"):
         semantic_spec("voc22")
     with pytest.raises(UserError, match="no such folder"):

@@ -28,7 +28,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_miniature_lacks_nothing_but_pictures(tmp_path: Path, name: str) -> None:
+def test_a_miniature_lacks_only_images(tmp_path: Path, name: str) -> None:
     check = check_set(name, MAKERS[name](tmp_path))
     assert len(check.problems) == 1
     assert f"{check.count} labeled, {check.expected} were published" in check.problems[0]
@@ -57,7 +57,7 @@ def test_a_wrong_label_convention_is_found(
     assert re.search(told, problems[0]), problems[0]
 
 
-def test_sizes_broken_files_and_colours_are_found(tmp_path: Path) -> None:
+def test_sizes_broken_files_and_colors_are_found(tmp_path: Path) -> None:
     root = miniatures.voc(tmp_path)
     masks = root / "VOCdevkit/VOC2012/SegmentationClass"
     Image.new("RGB", (16, 12)).save(masks / "2007_000033.png")
@@ -82,7 +82,7 @@ def test_absent_classes_are_a_note(tmp_path: Path) -> None:
     assert "This copy is as published." in describe_check(check)
 
 
-def test_wrong_names_are_told(tmp_path: Path) -> None:
+def test_wrong_names_raise(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give one of voc20"):
         check_set("imagenet", tmp_path)
     with pytest.raises(UserError, match="no split 'fold'"):

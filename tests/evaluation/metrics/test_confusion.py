@@ -57,7 +57,7 @@ def test_any_value_that_is_no_class_counts_as_wrong(unknown: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.int64])
-def test_types_of_label_pictures(dtype: type[np.integer]) -> None:
+def test_types_of_label_images(dtype: type[np.integer]) -> None:
     truth = np.array([0, 1, 149, IGNORE]).astype(dtype)
     prediction = np.array([0, 149, 149, 0]).astype(dtype)
     confusion = confusion_matrix(truth, prediction, 150)
@@ -66,14 +66,14 @@ def test_types_of_label_pictures(dtype: type[np.integer]) -> None:
     assert confusion[0, 0] == confusion[1, 149] == confusion[149, 149] == 1
 
 
-def test_matrices_of_pictures_add_up_to_that_of_the_set() -> None:
+def test_matrices_of_images_add_up_to_that_of_the_set() -> None:
     pairs = [random_labels(seed) for seed in range(3)]
     added = sum(confusion_matrix(truth, prediction, 5) for truth, prediction in pairs)
     truths, predictions = (np.concatenate(labels) for labels in zip(*pairs, strict=True))
     assert np.array_equal(added, confusion_matrix(truths, predictions, 5))
 
 
-def test_nothing_but_ignored_pixels_counts_nothing() -> None:
+def test_only_ignored_pixels_counts_nothing() -> None:
     assert confusion_matrix(np.full((2, 2), IGNORE), np.zeros((2, 2), np.int64), 3).sum() == 0
 
 
@@ -156,7 +156,7 @@ def test_scores_do_not_depend_on_the_order_of_classes(seed: int) -> None:
     assert renamed.miou == pytest.approx(plain.miou)
 
 
-def test_miou_comes_from_one_matrix_not_from_a_mean_over_pictures() -> None:
+def test_miou_comes_from_one_matrix_not_from_a_mean_over_images() -> None:
     images = [(np.array([0, 0, 0, 1]), np.array([0, 0, 0, 0])), (np.array([1, 1]), np.array([1, 1]))]
     together = scores(sum((confusion_matrix(t, p, 2) for t, p in images), np.zeros((2, 3), np.int64)))
     mean = np.mean([scores(confusion_matrix(t, p, 2)).miou for t, p in images])
@@ -174,7 +174,7 @@ def test_empty_classes_raise_no_warning() -> None:
     assert scores(confusion_matrix(np.array([1]), np.array([-1]), 3)).miou == 0
 
 
-def test_a_tally_adds_up_and_keeps_a_line_for_each_picture() -> None:
+def test_a_tally_adds_up_and_keeps_a_line_for_each_image() -> None:
     tally = Tally(5)
     matrices = [confusion_matrix(*random_labels(seed), 5) for seed in range(4)]
     for matrix in [*matrices, np.zeros((5, 6), np.int64)]:

@@ -76,7 +76,7 @@ def test_covering_does_not_know_the_numbers_of_the_labels() -> None:
     assert covering(turned) == pytest.approx(covering(overlaps(one, other)))
 
 
-def test_pictures_count_by_their_pixels_and_people() -> None:
+def test_images_count_by_their_pixels_and_people() -> None:
     small, large = labels(1), labels(2, 5, (18, 24))
     flat = np.zeros_like(large)
     scores = score([small, flat], [[small], [large, large]])

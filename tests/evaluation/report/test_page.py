@@ -125,14 +125,14 @@ def test_a_run_without_a_checkpoint_leaves_the_old_page(images: Path, tmp_path: 
     assert page.read_text() == "old"
 
 
-def test_a_page_of_no_usable_picture_is_refused_with_the_first_reason(tiny_run: Path, tmp_path: Path) -> None:
+def test_a_page_of_no_usable_image_is_refused_with_the_first_reason(tiny_run: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_text("no picture")
     with pytest.raises(UserError, match=r"none of 1 images can be shown; the first: .*broken\.jpg"):
         gather(tiny_run, [broken], "cpu", NoProgress())
 
 
-def test_every_photograph_has_its_six_pictures(report: RunReport, page: Page) -> None:
+def test_every_photograph_has_its_six_images(report: RunReport, page: Page) -> None:
     alts = [image["alt"] for image in page.all("img")]
     for title in ("photo0", "photo1", "photo2"):
         for name in ("Image", "Regions", "Embedding", "Segments", "Teacher", "Student"):
@@ -140,7 +140,7 @@ def test_every_photograph_has_its_six_pictures(report: RunReport, page: Page) ->
     assert len(alts) == 3 * 6 + len(report.found)
 
 
-def test_pictures_decode_at_their_declared_size(report: RunReport, page: Page) -> None:
+def test_images_decode_at_their_declared_size(report: RunReport, page: Page) -> None:
     decoded = {}
     for image in page.all("img"):
         kind, _, data = image["src"].partition(",")
@@ -177,12 +177,12 @@ def test_the_page_is_well_made(html: str, page: Page) -> None:
     assert "$" not in page.text
 
 
-def test_the_stand_in_is_called_one_before_any_picture(html: str) -> None:
+def test_the_stand_in_is_labeled_before_any_image(html: str) -> None:
     assert "stand-in" in html
     assert html.index("stand-in, not CLIP") < html.index("<img")
 
 
-def test_another_teacher_is_no_stand_in(report: RunReport) -> None:
+def test_another_teacher_is_no_substitute(report: RunReport) -> None:
     config = report.checkpoint.config
     other = config.model_copy(update={"teacher": config.teacher.model_copy(update={"name": NASTY})})
     html = render(replace(report, checkpoint=replace(report.checkpoint, config=other)))
@@ -211,7 +211,7 @@ def test_the_same_report_give_the_same_page(report: RunReport) -> None:
     assert render(report) == render(replace(report))
 
 
-def test_answers_are_those_of_the_segmenter(report: RunReport, tiny_run: Path) -> None:
+def test_predictions_are_those_of_the_segmenter(report: RunReport, tiny_run: Path) -> None:
     student = Segmenter.load(tiny_run, "cpu")
     teacher = Segmenter.from_teacher("conse", report.checkpoint.config, "cpu")
     for image in report.images:
@@ -222,7 +222,7 @@ def test_answers_are_those_of_the_segmenter(report: RunReport, tiny_run: Path) -
         np.testing.assert_array_equal(image.teacher, by_text.labels)
 
 
-def test_shares_and_legends_say_what_the_labels_are(report: RunReport) -> None:
+def test_shares_and_legends_match_the_labels(report: RunReport) -> None:
     assert report.names == ("cat", "cup", "grass", "u1", "u2")
     assert report.shares.sum() == pytest.approx(1)
     labels = np.repeat([0, 0, 2, 3], 25).reshape(10, 10)
@@ -241,7 +241,7 @@ def test_shares_and_legends_say_what_the_labels_are(report: RunReport) -> None:
     ]
 
 
-def test_a_class_has_one_colour(report: RunReport, html: str) -> None:
+def test_a_class_has_one_color(report: RunReport, html: str) -> None:
     rows = re.findall(r"background:(#[0-9a-f]{6})\"></span>(cat|cup|grass)\b", html)
     assert len({color for color, _ in rows}) == len({name for _, name in rows}) == len(set(rows)) == 3
     assert len(rows) > 6

@@ -32,7 +32,7 @@ def labelled(root: Path, count: int) -> LabeledFolder:
     return LabeledFolder(tuple(images), tuple(masks), CLASSES, value_table(range(3)))
 
 
-def test_confusion_picture_of_few_and_many_classes(tmp_path: Path) -> None:
+def test_confusion_image_of_few_and_many_classes(tmp_path: Path) -> None:
     few = np.array([[5, 1, 0, 2], [0, 7, 0, 0], [0, 0, 0, 0]])
     plot_confusion(few, CLASSES.names, tmp_path / "few.png", "three")
     many = np.random.default_rng(0).integers(0, 9, (150, 151))
@@ -58,7 +58,7 @@ def test_the_worst_come_first(tmp_path: Path) -> None:
     ]
 
 
-def test_truth_and_answer_side_by_side_hide_what_is_not_scored(tmp_path: Path) -> None:
+def test_truth_and_prediction_side_by_side_hide_what_is_not_scored(tmp_path: Path) -> None:
     image = np.full((40, 50, 3), 100, np.uint8)
     truth = np.zeros((40, 50), np.uint8)
     truth[:20] = IGNORE
@@ -69,7 +69,7 @@ def test_truth_and_answer_side_by_side_hide_what_is_not_scored(tmp_path: Path) -
     assert not np.array_equal(panels[25:, 50:100], panels[25:, 100:150])
 
 
-def test_embedding_picture(tmp_path: Path) -> None:
+def test_embedding_image(tmp_path: Path) -> None:
     labels = np.repeat(np.arange(3), 8)
     pixels = unit(24, 5, dtype=torch.float32)
     plot_embedding(unit(3, 5, seed=1), pixels, -pixels, labels, CLASSES.names, tmp_path / "e.png")

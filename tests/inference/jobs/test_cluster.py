@@ -23,7 +23,7 @@ def loaded(tiny_run: Path, images: Path) -> Loaded:
     return load_segmenter([tiny_run, images], None, "cpu", TeacherOptions())
 
 
-def test_every_pixel_has_its_nearest_centre(loaded: Loaded, tmp_path: Path) -> None:
+def test_every_pixel_has_its_nearest_center(loaded: Loaded, tmp_path: Path) -> None:
     outcome = cluster_files(loaded, 3, tmp_path, "png,json,gallery,coco", 1, 0, False, NoProgress())
     assert outcome.done == loaded.images
     with np.load(tmp_path / CENTERS) as saved:
@@ -52,7 +52,7 @@ def test_repeated_it_is_the_same_and_done_already(
     assert read_centers(tmp_path / "a" / CENTERS, "") is None
 
 
-def test_broken_pictures_and_too_many_clusters(loaded: Loaded, tmp_path: Path) -> None:
+def test_broken_images_and_too_many_clusters(loaded: Loaded, tmp_path: Path) -> None:
     broken = list(write_broken_pictures(tmp_path / "broken").values())
     mixed = loaded._replace(images=[*broken[:1], *loaded.images])
     outcome = cluster_files(mixed, 2, tmp_path / "out", "png", 1, 0, False, NoProgress())
@@ -64,7 +64,7 @@ def test_broken_pictures_and_too_many_clusters(loaded: Loaded, tmp_path: Path) -
     assert not (tmp_path / "none").exists()
 
 
-def test_the_command_and_what_it_tells(tiny_run: Path, images: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811
+def test_the_command_reports(tiny_run: Path, images: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811
     out = ("--out", tmp_path / "out")
     done = clips4("cluster", tiny_run, images, "--k", "2", *out, "--save", "png,gallery", "--device", "cpu")
     assert done.returncode == 0, done.stderr

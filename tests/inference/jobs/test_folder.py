@@ -91,7 +91,7 @@ def contents(out: Path) -> dict[str, bytes]:
     return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
 
 
-def test_every_format_says_the_same(images: list[Path], tmp_path: Path) -> None:
+def test_every_format_is_the_same(images: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     outcome, _ = run(images, out)
     assert outcome.done == images
@@ -166,7 +166,7 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-def test_the_gallery_shows_every_picture_by_files_beside_it(images: list[Path], tmp_path: Path) -> None:
+def test_the_gallery_shows_every_image_by_files_next_to_it(images: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(images, out, ("gallery",))
     page = Page((out / "gallery.html").read_text())
@@ -208,7 +208,7 @@ def test_what_is_done_is_kept_and_the_rest_redone(images: list[Path], tmp_path: 
     assert run(images, out, ("png",), settings_hash="two")[1] == ["c.png"]
 
 
-def test_pictures_of_several_commands_are_in_one_document(images: list[Path], tmp_path: Path) -> None:
+def test_images_of_several_commands_are_in_one_document(images: list[Path], tmp_path: Path) -> None:
     out, whole = tmp_path / "out", tmp_path / "whole"
     for path in images:
         run([path], out)
@@ -247,7 +247,7 @@ def test_interrupted_and_repeated_is_as_never_interrupted(
     }
 
 
-def test_ctrl_c_lets_the_picture_be_finished(images: list[Path], tmp_path: Path) -> None:
+def test_ctrl_c_lets_the_image_be_finished(images: list[Path], tmp_path: Path) -> None:
     out, answers = tmp_path / "out", Answers()
 
     def pressing(path: Path, stem: str) -> ImagePrediction:
@@ -262,7 +262,7 @@ def test_ctrl_c_lets_the_picture_be_finished(images: list[Path], tmp_path: Path)
     assert run(images, out)[1] == ["c.png"]
 
 
-def test_broken_pictures_are_told_and_the_old_answer_stays(images: list[Path], tmp_path: Path) -> None:
+def test_broken_images_are_reported_and_the_old_prediction_stays(images: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(images, out)
     before = (out / "a.png").read_bytes()
@@ -273,7 +273,7 @@ def test_broken_pictures_are_told_and_the_old_answer_stays(images: list[Path], t
     assert (out / "a.png").read_bytes() == before
 
 
-def test_pictures_are_never_written_over(images: list[Path], tmp_path: Path) -> None:
+def test_images_are_never_written_over(images: list[Path], tmp_path: Path) -> None:
     before = contents(tmp_path / "in")
     with pytest.raises(UserError, match=r"a\.png: this picture would be overwritten"):
         run(images, tmp_path / "in")
@@ -283,7 +283,7 @@ def test_pictures_are_never_written_over(images: list[Path], tmp_path: Path) -> 
     assert contents(tmp_path / "in") == before
 
 
-def test_outputs_within_the_folder_of_pictures_are_not_pictures(images: list[Path], tmp_path: Path) -> None:
+def test_outputs_within_the_folder_of_images_are_not_images(images: list[Path], tmp_path: Path) -> None:
     from clips4.utils.images import find_images
 
     out = tmp_path / "in/out"

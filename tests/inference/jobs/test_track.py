@@ -171,7 +171,7 @@ def _frame_of_another_size(tmp: Path, folder: Path) -> tuple[Path, Path]:
         (_frame_of_another_size, r"frame f10: 40 x 40 pixels, but those before have 80 x 64", 2),
     ],
 )
-def test_what_is_wrong_is_told_and_what_was_done_stays(
+def test_what_is_wrong_raises_and_keeps_what_was_done(
     folder: Path, tmp_path: Path, make: Callable[[Path, Path], tuple[Path, Path]], words: str, written: int
 ) -> None:
     frames, masks = make(tmp_path, folder)

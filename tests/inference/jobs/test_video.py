@@ -63,7 +63,7 @@ def labels_in(folder: Path) -> list[np.ndarray]:
     return found
 
 
-def test_frame_by_frame_is_what_pictures_give(loaded: Loaded, tmp_path: Path, video: Path) -> None:
+def test_frame_by_frame_is_what_images_give(loaded: Loaded, tmp_path: Path, video: Path) -> None:
     assert run(loaded, tmp_path / "out", steady=0).done == [video]
     found = labels_in(tmp_path / "out/clip")
     with av.open(str(video)) as container:
@@ -142,7 +142,7 @@ def test_a_video_that_was_cut_off_is_skipped_and_the_next_done(loaded: Loaded, t
     assert not (tmp_path / "out/cut.mp4").exists()
 
 
-def test_pictures_and_videos_in_one_command(tiny_run: Path, video: Path, tmp_path: Path) -> None:
+def test_images_and_videos_in_one_command(tiny_run: Path, video: Path, tmp_path: Path) -> None:
     photograph().save(tmp_path / "clip.png")
     done = clips4("segment", tiny_run, video, tmp_path / "clip.png", "--out", tmp_path / "out", "--device", "cpu")
     assert done.returncode == 0, done.stderr

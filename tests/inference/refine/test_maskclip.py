@@ -74,7 +74,7 @@ def test_denoising_comes_first_and_smoothing_sees_what_is_left() -> None:
     assert torch.equal(refined, smooth_by_keys((100 * cosines[asked]).softmax(0), keys))
 
 
-def test_nothing_asked_is_nothing_done() -> None:
+def test_no_request_changes_nothing() -> None:
     cosines = scores()
     refined, asked = refine_scores(cosines, None, Refinement())
     assert refined is cosines

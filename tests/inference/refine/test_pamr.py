@@ -23,12 +23,12 @@ def test_weights_sum_to_one_and_a_flat_score_stays() -> None:
     torch.testing.assert_close(refine_by_affinity(flat, affinity), flat)
 
 
-def test_a_flat_picture_is_averaged_evenly_and_is_no_division_by_zero() -> None:
+def test_a_flat_image_is_averaged_evenly_and_is_no_division_by_zero() -> None:
     affinity = pamr_affinity(torch.full((3, 9, 9), 0.5), (1,))
     torch.testing.assert_close(affinity, torch.full((8, 9, 9), 1 / 8))
 
 
-def test_scores_follow_the_edges_of_the_picture() -> None:
+def test_scores_follow_the_edges_of_the_image() -> None:
     """A coarse answer whose border is four pixels off moves to where the colour changes."""
     image = torch.zeros(3, 24, 40)
     image[:, :, 20:] = 1

@@ -42,7 +42,7 @@ def test_gradient_is_the_guidance_backwards() -> None:
     torch.testing.assert_close(gradient, -guidance / 5, rtol=0, atol=1e-12)
 
 
-def test_guidance_takes_no_gradient() -> None:
+def test_guidance_gets_no_gradient() -> None:
     guidance = unit(3, 4).requires_grad_()
     embedding_consistency(unit(3, 4, seed=1).requires_grad_(), guidance).backward()
     assert guidance.grad is None

@@ -78,7 +78,7 @@ def test_no_label_is_no_loss_but_still_a_graph() -> None:
     assert gradient.eq(0).all()
 
 
-def test_classifier_and_teacher_take_no_gradient() -> None:
+def test_classifier_and_teacher_get_no_gradient() -> None:
     z, pixel_map, classifier = (
         unit(1, 4, 2, 2, seed=seed, dim=1).requires_grad_() if seed < 2 else unit(3, 4).requires_grad_()
         for seed in range(3)

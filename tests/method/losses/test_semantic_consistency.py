@@ -56,7 +56,7 @@ def test_all_segments_one_class() -> None:
     assert semantic_consistency(v, guidance, prototypes, 0.2).item() == pytest.approx(expected.item())
 
 
-def test_only_the_students_vectors_take_a_gradient() -> None:
+def test_only_the_students_vectors_get_a_gradient() -> None:
     v, guidance, prototypes = (unit(3, 4, seed=seed).requires_grad_() for seed in range(3))
     semantic_consistency(v, guidance, prototypes, 0.1).backward()
     assert v.grad is not None

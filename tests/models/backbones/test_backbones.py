@@ -136,7 +136,7 @@ def transformers_resnet(name: str, state: dict[str, Tensor]) -> nn.Module:
 
 @pytest.mark.parametrize("name", RESNETS)
 @torch.no_grad()
-def test_resnets_say_what_those_of_transformers_say(name: str) -> None:
+def test_resnets_equal_those_of_transformers(name: str) -> None:
     ours = make_backbone(name)
     theirs = transformers_resnet(name, ours.state_dict())
     image = random_image(64, 96)
@@ -159,7 +159,7 @@ def package() -> nn.Module:
 
 @pytest.mark.parametrize("seed", [0, 1])
 @torch.no_grad()
-def test_lite0_says_what_its_package_says(package: nn.Module, seed: int) -> None:
+def test_lite0_equals_its_package(package: nn.Module, seed: int) -> None:
     image = random_image(224, 224, seed)
     ours, theirs = load_lite0_classifier()(image), package(image)
     assert theirs.std() > 0.1
@@ -172,7 +172,7 @@ def test_lite0_has_as_many_parameters_as_its_package(package: nn.Module) -> None
 
 
 @torch.no_grad()
-def test_dense_logits_average_to_the_logits_of_the_whole_picture() -> None:
+def test_dense_logits_average_to_the_logits_of_the_whole_image() -> None:
     model = load_lite0_classifier(16)
     image = random_image(64, 96)
     dense = model.dense_logits(image)
@@ -198,7 +198,7 @@ def test_same_padding_puts_the_odd_pixel_after() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(CONVOLUTIONAL))
-def test_gradients_reach_the_picture_from_every_level(name: str) -> None:
+def test_gradients_reach_the_image_from_every_level(name: str) -> None:
     backbone = make_backbone(name)
     image = random_image(64, 64).requires_grad_()
     for level in backbone(image):

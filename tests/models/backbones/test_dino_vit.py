@@ -165,7 +165,7 @@ def test_a_position_reads_the_pixels_of_its_patch(kind: str) -> None:
 @pytest.mark.parametrize(("height", "width"), [(112, 112), (120, 96), (121, 107), (97, 150)])
 @pytest.mark.parametrize(("y", "x"), [(0.25, 0.25), (0.5, 0.7), (0.8, 0.3)])
 @torch.no_grad()
-def test_a_thing_stands_on_the_map_where_it_stands_in_the_picture(
+def test_an_object_has_the_same_position_in_map_and_image(
     kind: str, height: int, width: int, y: float, x: float
 ) -> None:
     """Whatever the size: the centre of what differs from the background, as a share of the sides, in the levels and in
@@ -185,7 +185,7 @@ def test_a_thing_stands_on_the_map_where_it_stands_in_the_picture(
 
 
 @pytest.mark.parametrize("kind", MODEL_TYPES)
-def test_gradients_reach_the_picture_from_every_level(folders: dict[str, Path], kind: str) -> None:
+def test_gradients_reach_the_image_from_every_level(folders: dict[str, Path], kind: str) -> None:
     images = noise(1, 40, 50).requires_grad_()
     for level in load_dino(str(folders[kind]))(images):
         (gradient,) = torch.autograd.grad((level**2 * torch.arange(32).view(-1, 1, 1)).sum(), images, retain_graph=True)
@@ -209,7 +209,7 @@ def test_training_reads_as_evaluation_does(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_a_copy_reads_alike(folders: dict[str, Path]) -> None:
+def test_a_copy_predicts_the_same(folders: dict[str, Path]) -> None:
     """Averages of weights are kept in a copy, made before the first picture or after."""
     backbone, images = load_dino(str(folders["dinov3_vit"])), noise(1, 32, 48)
     early = copy.deepcopy(backbone)
@@ -298,7 +298,7 @@ def test_frozen_or_not_the_embeddings_are_the_same(folders: dict[str, Path], fro
     )
 
 
-def test_pictures_are_normalised_as_the_model_was_trained(folder: Path) -> None:
+def test_images_are_normalized_as_the_model_was_trained(folder: Path) -> None:
     assert load_dino(str(folder)).mean == IMAGENET_MEAN
     satellite = {"image_mean": [0.43, 0.411, 0.296], "image_std": [0.213, 0.156, 0.143]}
     (folder / "preprocessor_config.json").write_text(json.dumps(satellite))
@@ -411,7 +411,7 @@ def test_random_is_a_vit_s_14() -> None:
 # --------------------------------------------------------------------------------------------------------- folders
 
 
-def test_loading_says_nothing(folders: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
+def test_loading_is_silent(folders: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
     load_dino(str(folders["dinov2"]))
     assert capfd.readouterr() == ("", "")
 
@@ -441,7 +441,7 @@ def test_a_classifiers_head_is_left_aside(folder: Path) -> None:
     assert all(torch.equal(loaded[f"model.{key.removeprefix('dinov2.')}"], value) for key, value in state.items())
 
 
-def test_a_folder_of_another_model_says_which_it_is(tmp_path: Path) -> None:
+def test_a_folder_of_another_model_is_named(tmp_path: Path) -> None:
     small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     CLIPVisionModel(CLIPVisionConfig(**small, image_size=32, patch_size=16)).save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"type 'clip_vision_model'; backbone dino takes dinov2, dinov2_with_registers"):
@@ -474,7 +474,7 @@ def test_code_in_a_folder_is_not_run(folder: Path, tmp_path: Path) -> None:
         ("no numbers", r"preprocessor_config\.json: image_mean = 'red' is not three numbers"),
     ],
 )
-def test_what_is_wrong_with_a_folder_is_told_in_one_line(
+def test_what_is_wrong_with_a_folder_raises_in_one_line(
     folder: Path, change: str, said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config, weights = folder / "config.json", folder / "model.safetensors"
@@ -515,7 +515,9 @@ def test_what_is_wrong_with_a_folder_is_told_in_one_line(
     assert capfd.readouterr() == ("", "")
 
 
-def test_transformers_too_old_for_the_model_says_so(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transformers_too_old_for_the_model_reports_so(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import transformers
 
     known = {kind: CONFIG_MAPPING[kind] for kind in ("dinov2", "dinov2_with_registers")}

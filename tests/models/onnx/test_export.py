@@ -107,7 +107,7 @@ def test_the_file_is_whole_without_the_run(exported: Path, tiny_run: Path) -> No
 
 
 @pytest.mark.usefixtures("again")
-def test_segmenter_answers_the_same_by_either_backend(exported: Path, tiny_run: Path) -> None:
+def test_segmenter_predicts_the_same_by_either_backend(exported: Path, tiny_run: Path) -> None:
     by_torch = Segmenter.load(tiny_run, device="cpu")
     from_run = Segmenter.load(tiny_run, device="cpu", backend="onnx")
     for by_onnx in (Segmenter.load(exported, device="cpu"), from_run):
@@ -142,7 +142,7 @@ def test_a_run_is_exported_once_and_again_after_more_training(
     assert written[0] != written[1]
 
 
-def test_several_threads_ask_at_once(exported: Path) -> None:
+def test_several_threads_query_at_once(exported: Path) -> None:
     segmenter = Segmenter.load(exported, device="cpu")
     images = [photograph(seed=seed) for seed in range(6)]
     one_by_one = [segmenter.embed(image) for image in images]
@@ -166,7 +166,7 @@ def test_a_graph_that_differs_from_torch_is_not_written(tiny_run: Path, tmp_path
 
 
 @pytest.mark.usefixtures("again")
-def test_int8_tells_what_it_costs(tiny_run: Path, exported: Path, images: Path, tmp_path: Path) -> None:
+def test_int8_reports_its_cost(tiny_run: Path, exported: Path, images: Path, tmp_path: Path) -> None:
     paths = sorted(images.iterdir())
     more = []
     for seed in range(3, 6):
@@ -194,7 +194,7 @@ def test_int8_tells_what_it_costs(tiny_run: Path, exported: Path, images: Path, 
 
 
 @pytest.mark.usefixtures("again")
-def test_what_is_no_exported_run_is_told(tmp_path: Path, exported: Path, tiny_run: Path) -> None:
+def test_what_is_no_exported_run_raises(tmp_path: Path, exported: Path, tiny_run: Path) -> None:
     (tmp_path / "letter.onnx").write_text("Dear reader")
     (tmp_path / "cut.onnx").write_bytes(exported.read_bytes()[:5000])
     foreign = onnx.load(exported)
@@ -225,7 +225,7 @@ def test_what_is_no_exported_run_is_told(tmp_path: Path, exported: Path, tiny_ru
     assert not (tmp_path / "m.onnx").exists()
 
 
-def test_without_the_packages_one_line_says_which(
+def test_without_the_packages_one_line_names_them(
     tiny_run: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)

@@ -93,7 +93,7 @@ def test_any_size_gives_unit_vectors_for_each_patch(folder: Path, reading: str, 
     torch.testing.assert_close(out.norm(dim=1), torch.ones(2, height, width))
 
 
-def test_a_batch_is_its_pictures(folder: Path) -> None:
+def test_a_batch_is_its_images(folder: Path) -> None:
     teacher, images = load(folder, window=24), random_image(40, 56, batch=3)
     alone = torch.cat([teacher.encode_pixels(image[None]) for image in images])
     torch.testing.assert_close(teacher.encode_pixels(images), alone, rtol=0, atol=1e-6)
@@ -123,7 +123,7 @@ def test_half_precision_is_near(folder: Path) -> None:
     assert (exact.encode_text(["cat", "dog"]) * half.encode_text(["cat", "dog"])).sum(1).min() > 0.98
 
 
-def test_pictures_are_normalised_as_the_folder_says(folder: Path, copy: Path) -> None:
+def test_images_are_normalized_as_the_folder_states(folder: Path, copy: Path) -> None:
     images = random_image(32, 32)
     (copy / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.25] * 3}))
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
@@ -140,7 +140,7 @@ def test_keys_come_with_the_same_map(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 4, 8, 8), (1, 1, 8, 8)])
-def test_wrong_shapes_are_told(folder: Path, shape: tuple[int, ...]) -> None:
+def test_wrong_shapes_raise(folder: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected images \(B, 3, H, W\), got"):
         load(folder).encode_pixels(torch.zeros(shape))
 
@@ -284,7 +284,7 @@ def no_json(folder: Path) -> None:
         (remove("vocab.json"), "no tokenizer there"),
     ],
 )
-def test_a_wrong_folder_is_told_in_one_line(copy: Path, damage: Callable[[Path], None], words: str) -> None:
+def test_a_wrong_folder_raises_in_one_line(copy: Path, damage: Callable[[Path], None], words: str) -> None:
     damage(copy)
     with pytest.raises(UserError, match=words) as caught:
         load(copy)
@@ -292,18 +292,18 @@ def test_a_wrong_folder_is_told_in_one_line(copy: Path, damage: Callable[[Path],
     assert str(copy) in str(caught.value)
 
 
-def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_raises(tmp_path: Path) -> None:
     for name in (str(tmp_path / "gone"), "./gone", "~/gone-clip", "a/b/c"):
         with pytest.raises(UserError, match="no such folder"):
             load_teacher(name)
 
 
-def test_readings_are_for_clip() -> None:
+def test_dense_attentions_are_for_clip() -> None:
     with pytest.raises(UserError, match=r"teacher\.dense_attention = sclip: conse has none"):
         load_teacher(TeacherConfig(name="conse", dense_attention="sclip"))
 
 
-def test_a_run_goes_on_with_the_weights_it_began_with() -> None:
+def test_a_run_resumes_with_the_weights_it_began_with() -> None:
     from clips4.models.teachers.base import pinned
 
     commit = "0" * 40

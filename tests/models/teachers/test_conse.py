@@ -69,7 +69,7 @@ def test_words_of_like_meaning_are_near(teacher: ConseTeacher) -> None:
     assert car @ truck > car @ kitten + 0.2
 
 
-def test_text_space_is_centred_on_the_class_names(teacher: ConseTeacher) -> None:
+def test_text_space_is_centerd_on_the_class_names(teacher: ConseTeacher) -> None:
     """The sum of the centred class vectors vanishes, and encode_text is the centred vector made unit."""
     some = [0, 281, 500, 967]
     vectors = teacher._class_vectors
@@ -97,13 +97,13 @@ def test_pixel_map_is_unit_at_the_stride_promised(teacher: ConseTeacher, height:
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 50), (5, 3)])
-def test_tiny_pictures_give_at_least_one_position(teacher: ConseTeacher, height: int, width: int) -> None:
+def test_tiny_images_give_at_least_one_position(teacher: ConseTeacher, height: int, width: int) -> None:
     pixel_map = teacher.encode_pixels(torch.rand(1, 3, height, width, generator=generator(0)))
     assert min(pixel_map.shape) >= 1
     assert pixel_map.isfinite().all()
 
 
-def test_extreme_pictures_are_finite(teacher: ConseTeacher) -> None:
+def test_extreme_images_are_finite(teacher: ConseTeacher) -> None:
     extremes = torch.stack([torch.zeros(3, 32, 32), torch.ones(3, 32, 32)])
     lengths = teacher.encode_pixels(extremes).norm(dim=1)
     torch.testing.assert_close(lengths, torch.ones_like(lengths))
@@ -134,7 +134,7 @@ def test_pixel_map_equals_the_paper_read_literally(
         torch.testing.assert_close(pixel_map[0, :, y, x], vector / vector.norm(), rtol=0, atol=1e-4)
 
 
-def test_pictures_of_a_batch_are_read_one_by_one(teacher: ConseTeacher) -> None:
+def test_images_of_a_batch_are_read_one_by_one(teacher: ConseTeacher) -> None:
     images = torch.cat([random_image(64, 64, seed) for seed in range(2)])
     alone = torch.cat([teacher.encode_pixels(image[None]) for image in images])
     torch.testing.assert_close(teacher.encode_pixels(images), alone, rtol=0, atol=1e-4)
@@ -146,7 +146,7 @@ def test_probabilities_sum_to_one(teacher: ConseTeacher) -> None:
     torch.testing.assert_close(probabilities.sum(1), torch.ones(1, *probabilities.shape[2:]))
 
 
-def test_nothing_takes_a_gradient(teacher: ConseTeacher) -> None:
+def test_nothing_gets_a_gradient(teacher: ConseTeacher) -> None:
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert not any(module.training for module in teacher.modules())
     assert not teacher.encode_pixels(random_image(32, 32).requires_grad_()).requires_grad
@@ -220,7 +220,7 @@ def test_doubt_is_the_length_of_the_mean_name(teacher: ConseTeacher, doubting: C
     torch.testing.assert_close(found[:-1], sure * plain, rtol=0, atol=1e-4)
 
 
-def test_names_are_answered_as_without_doubt(teacher: ConseTeacher, doubting: ConseTeacher) -> None:
+def test_names_are_predicted_as_without_confidence_dim(teacher: ConseTeacher, doubting: ConseTeacher) -> None:
     names, images = ["cat", "sky", "cup of coffee", "motorcycle"], photograph("motorcycle")
     answers = [
         torch.einsum("dhw,kd->khw", each.encode_pixels(images)[0], each.encode_text(names)).argmax(0)
@@ -229,7 +229,7 @@ def test_names_are_answered_as_without_doubt(teacher: ConseTeacher, doubting: Co
     assert torch.equal(*answers)
 
 
-def test_a_picture_of_nothing_is_doubted_more_than_a_cat(doubting: ConseTeacher) -> None:
+def test_an_image_of_nothing_is_uncertain_more_than_a_cat(doubting: ConseTeacher) -> None:
     nothing = doubting.encode_pixels(torch.full((1, 3, 256, 256), 0.5))[0, -1]
     assert nothing.mean() > doubting.encode_pixels(photograph("cat"))[0, -1].mean() + 0.1
 

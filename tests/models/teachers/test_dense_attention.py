@@ -51,7 +51,7 @@ def clip_teacher(model: Any, reading: str = "maskclip", **settings: Any) -> Clip
 
 @pytest.mark.parametrize("shape", SHAPES, ids=["small", "wide", "one head"])
 @pytest.mark.parametrize("reading", DENSE_ATTENTIONS)
-def test_each_reading_equals_its_literal_equation(shape: dict[str, Any], reading: Any) -> None:
+def test_each_attention_equals_its_literal_equation(shape: dict[str, Any], reading: Any) -> None:
     model = random_clip(1, **shape).double()
     images = pixels(model, (1.0, 0.75)).double()
     layer, activation = model.vision_model.encoder.layers[-1], model.config.vision_config.hidden_act
@@ -63,7 +63,7 @@ def test_each_reading_equals_its_literal_equation(shape: dict[str, Any], reading
             torch.testing.assert_close(ours[image], theirs, rtol=0, atol=1e-10)
 
 
-def test_readings_differ() -> None:
+def test_dense_attentions_differ() -> None:
     model = random_clip()
     images = pixels(model, (1.0, 1.0))
     with torch.no_grad():
@@ -102,7 +102,7 @@ def test_but_for_naclip_the_order_of_patches_plays_no_part(reading: Any) -> None
     torch.testing.assert_close(ours, theirs[:, order], rtol=0, atol=1e-10)
 
 
-def test_neighbourhood_is_a_gaussian_of_places() -> None:
+def test_neighborhood_is_a_gaussian_of_places() -> None:
     like = torch.zeros(1, dtype=torch.float64)
     omega = neighborhood((3, 4), like, sigma=1.5)
     assert omega.shape == (12, 13)
@@ -114,7 +114,7 @@ def test_neighbourhood_is_a_gaussian_of_places() -> None:
             assert omega[i, j].item() == pytest.approx(reference.omega(i + 1, j, (3, 4), 1.5), abs=1e-12)
 
 
-def test_an_unknown_reading_is_named() -> None:
+def test_an_unknown_attention_is_named() -> None:
     layer = random_clip().vision_model.encoder.layers[-1]
     with pytest.raises(ValueError, match="unknown dense attention 'best'; choose one of maskclip"):
         read_last_block(layer, torch.zeros(1, 5, 32), "best", (2, 2))  # type: ignore[arg-type]
@@ -159,7 +159,7 @@ def test_keys_are_those_of_the_last_attention() -> None:
 
 
 @pytest.mark.parametrize("reading", DENSE_ATTENTIONS)
-def test_readings_compile_as_one_graph(reading: str) -> None:
+def test_dense_attentions_compile_as_one_graph(reading: str) -> None:
     teacher = clip_teacher(random_clip(), reading, window=0)
     images = torch.rand(2, 3, 48, 32, generator=generator(0))
     torch._dynamo.reset()

@@ -13,7 +13,7 @@ def maps(root: Path, teacher: FakeTeacher) -> TeacherMaps:
     return TeacherMaps(teacher, root=root)
 
 
-def test_first_reading_asks_the_teacher_and_the_second_the_disk(tmp_path: Path) -> None:
+def test_first_call_runs_the_teacher_second_reads_the_disk(tmp_path: Path) -> None:
     teacher = FakeTeacher()
     first = maps(tmp_path, teacher)(noise_image(48, 64))
     second = maps(tmp_path, teacher)(noise_image(48, 64))
@@ -30,7 +30,7 @@ def test_map_is_the_teachers_in_half_precision(tmp_path: Path) -> None:
     torch.testing.assert_close(pixel_map.float().norm(dim=0), torch.ones(6, 8), rtol=0, atol=2e-3)
 
 
-def test_another_picture_has_another_file(tmp_path: Path) -> None:
+def test_another_image_has_another_file(tmp_path: Path) -> None:
     teacher = FakeTeacher()
     cache = maps(tmp_path, teacher)
     image = noise_image(48, 64)
@@ -43,7 +43,7 @@ def test_another_picture_has_another_file(tmp_path: Path) -> None:
     assert teacher.calls == 2
 
 
-def test_a_picture_in_another_memory_order_has_the_same_file(tmp_path: Path) -> None:
+def test_an_image_in_another_memory_order_has_the_same_file(tmp_path: Path) -> None:
     image, cache = noise_image(48, 64), maps(tmp_path, FakeTeacher())
     assert cache.path(image) == cache.path(np.asfortranarray(image))
 
@@ -66,7 +66,7 @@ def test_another_teacher_or_setting_has_another_folder(tmp_path: Path, other: Fa
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "half", "other tensors", "other width", "other rank"])
-def test_a_damaged_file_is_made_anew(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_file_is_recomputed(tmp_path: Path, damage: str) -> None:
     teacher, image = FakeTeacher(), noise_image(48, 64)
     cache = maps(tmp_path, teacher)
     whole = cache(image)
@@ -88,7 +88,7 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path, damage: str) -> None:
     assert torch.equal(load_file(path)["map"], whole)
 
 
-def test_a_file_cut_at_any_byte_is_made_anew(tmp_path: Path) -> None:
+def test_a_file_cut_at_any_byte_is_recomputed(tmp_path: Path) -> None:
     teacher, image = FakeTeacher(), noise_image(16, 16)
     cache = maps(tmp_path, teacher)
     whole = cache(image)
@@ -100,7 +100,7 @@ def test_a_file_cut_at_any_byte_is_made_anew(tmp_path: Path) -> None:
     assert teacher.calls == 1 + len(data)
 
 
-def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_complete_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError("disk full")
 

@@ -86,7 +86,7 @@ def test_a_cut_connection_is_resumed_where_it_broke(server: HubServer, folder: P
     assert start > size // 2 - (1 << 16)
 
 
-def test_a_download_that_breaks_off_for_good_is_told_and_what_is_whole_is_kept(
+def test_a_download_that_breaks_off_for_good_raises_and_complete_parts_are_kept(
     server: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = (folder / "model.safetensors").stat().st_size
@@ -111,7 +111,7 @@ def test_without_network_what_is_cached_is_used(server: HubServer, folder: Path)
     assert find_model(first.name) == first
 
 
-def test_without_network_and_nothing_cached_one_line_says_what_to_do(
+def test_without_network_and_nothing_cached_one_line_advises(
     server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.stop()
@@ -141,7 +141,7 @@ def test_other_branches(server: HubServer, tmp_path: Path) -> None:
     assert find_model(f"{REPOSITORY}@v2").fingerprint == commit
 
 
-def test_what_the_hub_does_not_have_is_told(server: HubServer, folder: Path, tmp_path: Path) -> None:
+def test_what_the_hub_does_not_have_raises(server: HubServer, folder: Path, tmp_path: Path) -> None:
     assert "neither a folder here nor a model of the hub" in fails("owner/nothing")
     assert "no revision 'gone' of it (any more)" in fails(f"{REPOSITORY}@gone")
     assert f"no revision '{'1' * 40}' of it" in fails(f"{REPOSITORY}@{'1' * 40}")

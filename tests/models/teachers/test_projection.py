@@ -27,7 +27,7 @@ def test_all_dimensions_lose_nothing() -> None:
     torch.testing.assert_close(x @ basis.T @ basis, x, rtol=0, atol=1e-5)
 
 
-def test_beside_the_classes_the_samples_main_directions_are_kept() -> None:
+def test_besides_the_classes_the_samples_main_directions_are_kept() -> None:
     """Samples in a plane that the class is not in: two more dimensions lose nothing of them."""
     text = F.normalize(torch.eye(8, dtype=torch.float64)[:1])
     plane = torch.eye(8, dtype=torch.float64)[[3, 6]]

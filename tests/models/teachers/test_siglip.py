@@ -72,7 +72,7 @@ def test_siglip_meets_the_protocol(folder: Path) -> None:
     torch.testing.assert_close(out.norm(dim=1), torch.ones(2, 5, 6))
 
 
-def test_each_patch_is_what_the_head_says_of_it_alone(folder: Path) -> None:
+def test_each_patch_is_what_the_head_gives_for_it_alone(folder: Path) -> None:
     """The literal meaning of the reading: pool a picture of one patch, for every patch."""
     model = load(folder).model
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_each_patch_is_what_the_head_says_of_it_alone(folder: Path) -> None:
         torch.testing.assert_close(read_head(model.vision_model.head, h), alone, rtol=0, atol=1e-5)
 
 
-def test_pixels_lie_in_the_space_of_pooled_pictures(folder: Path) -> None:
+def test_pixels_lie_in_the_space_of_pooled_images(folder: Path) -> None:
     """A head that looks everywhere alike answers with the mean of the values; with one patch, both are the same."""
     teacher = load(folder)
     image = random_image(8, 8)
@@ -116,7 +116,7 @@ def test_keys_are_the_heads(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("reading", ["sclip", "clearclip", "naclip", "vanilla"])
-def test_other_readings_are_refused_with_the_reason(folder: Path, reading: str) -> None:
+def test_other_attentions_are_refused_with_the_reason(folder: Path, reading: str) -> None:
     with pytest.raises(UserError, match="SigLIP has no class token, so only maskclip applies to it"):
         load(folder, dense_attention=reading)
 

@@ -36,7 +36,7 @@ def test_a_list_is_encoded_once(tmp_path: Path) -> None:
     assert not second.asked
 
 
-def test_other_words_templates_or_teachers_are_encoded_anew(tmp_path: Path) -> None:
+def test_other_words_templates_or_teachers_are_encoded_again(tmp_path: Path) -> None:
     cached_class_vectors(Speaker(), CLASSES, TEMPLATES, tmp_path)
     backwards = ClassList(CLASSES.names[::-1], CLASSES.words[::-1])
     for teacher, classes, templates in (
@@ -50,7 +50,7 @@ def test_other_words_templates_or_teachers_are_encoded_anew(tmp_path: Path) -> N
         assert teacher.asked
 
 
-def test_names_and_readings_play_no_part(tmp_path: Path) -> None:
+def test_names_and_attentions_play_no_part(tmp_path: Path) -> None:
     class Clip(Speaker):
         text_settings: dict[str, object]
 
@@ -64,7 +64,7 @@ def test_names_and_readings_play_no_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"not tensors", None])
-def test_a_damaged_file_is_made_anew(tmp_path: Path, damage: bytes | None) -> None:
+def test_a_damaged_file_is_recomputed(tmp_path: Path, damage: bytes | None) -> None:
     vectors = cached_class_vectors(Speaker(), CLASSES, TEMPLATES, tmp_path)
     (path,) = tmp_path.rglob("*.safetensors")
     path.write_bytes(path.read_bytes()[:-7] if damage is None else damage)
