@@ -24,9 +24,10 @@ from clips4.data.class_names import ClassList
 from clips4.data.segmentation_dataset import LabeledFolder, value_table
 from clips4.evaluation import unsupervised
 from clips4.evaluation.metrics.confusion import SetScores
-from clips4.evaluation.open_vocabulary import class_query, evaluate_language
+from clips4.evaluation.open_vocabulary import evaluate_language
 from clips4.evaluation.protocols import Protocol
 from clips4.evaluation.record import describe_scores, image_records
+from clips4.inference.classifier import Query
 from clips4.inference.segmenter import Segmenter
 from clips4.utils.images import RGB
 from clips4.utils.progress import NoProgress
@@ -108,7 +109,7 @@ def main() -> None:
     segmenter = Segmenter(color, TeacherConfig(), arguments.side, torch.device("cpu"))
     protocol = Protocol("clips4-v1", None, None, None, "", "", "mean", None)
     meter = Meter()
-    found = evaluate_language(segmenter, dataset, {"colour": class_query(vectors)}, protocol, meter)["colour"]
+    found = evaluate_language(segmenter, dataset, {"colour": Query.one_per_class(vectors)}, protocol, meter)["colour"]
     tell("language-driven", found, names)
 
     unsupervised.load_rgb = lambda path: make(int(Path(path).stem), arguments.side)[0]  # type: ignore[attr-defined]

@@ -16,8 +16,7 @@ from clips4.data.class_names import ClassList, load_classes
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.open_vocabulary import (
-    answer,
-    class_query,
+    classify,
     cosines,
     evaluate_language,
     find_prototypes,
@@ -27,8 +26,9 @@ from clips4.evaluation.open_vocabulary import (
     slide,
     text_query,
 )
-from clips4.evaluation.protocols import Background, Protocol, class_file_hash
+from clips4.evaluation.protocols import Protocol, class_file_hash
 from clips4.evaluation.record import describe_scores
+from clips4.inference.classifier import BackgroundRule, Query
 from clips4.inference.segmenter import Segmenter
 from clips4.method.prototype_search import teacher_segments
 from clips4.method.prototypes import known_prototypes
@@ -132,7 +132,7 @@ def test_trap_1_cosines_are_upsampled_before_the_argmax(tmp_path: Path) -> None:
     found = evaluate_language(
         Segmenter(coarse, TeacherConfig(), 64, torch.device("cpu")),
         dataset(tmp_path, truth, truth, CLASSES),
-        {"eye": class_query(torch.eye(3))},
+        {"eye": Query.one_per_class(torch.eye(3))},
         protocol(),
     )["eye"]
     # between the centres at 10 and 30 the first cosine falls from 1 to .6, the second rises from 0 to .8
@@ -147,7 +147,7 @@ def test_trap_2_one_matrix_over_the_set_and_absent_classes_counted(segmenter: Se
     one = dataset(tmp_path / "x", halves(0, 1), halves(0, 0), CLASSES)
     two = dataset(tmp_path / "y", halves(1, 1), halves(1, 1), CLASSES)
     both = LabeledFolder(one.images + two.images, one.masks + two.masks, CLASSES, one.table)
-    found = evaluate_language(segmenter, both, {"eye": class_query(torch.eye(3))}, protocol())["eye"]
+    found = evaluate_language(segmenter, both, {"eye": Query.one_per_class(torch.eye(3))}, protocol())["eye"]
     assert found.scores.miou == pytest.approx((1 / 2 + 2 / 3) / 2)
     own = [image.miou for image in found.images]
     assert found.scores.miou != pytest.approx(np.mean(own))
@@ -158,9 +158,9 @@ def test_trap_2_one_matrix_over_the_set_and_absent_classes_counted(segmenter: Se
 def test_trap_3_a_threshold_needs_a_background_and_a_background_a_threshold(
     segmenter: Segmenter, tmp_path: Path
 ) -> None:
-    rule = Background(threshold=0.7, scale=10, asked=False)
+    rule = BackgroundRule(probability=0.7, scale=10, queried=False)
     plain = dataset(tmp_path, halves(1, 2), halves(1, 2), CLASSES)
-    query = {"eye": class_query(torch.eye(3))}
+    query = {"eye": Query.one_per_class(torch.eye(3))}
     with pytest.raises(ValueError, match="background"):
         evaluate_language(segmenter, plain, query, protocol(background=rule))
     with pytest.raises(ValueError, match="background"):
@@ -170,12 +170,12 @@ def test_trap_3_a_threshold_needs_a_background_and_a_background_a_threshold(
 def test_background_is_where_no_class_is_probable(segmenter: Segmenter, tmp_path: Path) -> None:
     """Red is asked for by no word: its cosines with green and blue are equal, so that neither is probable."""
     data = background_set(tmp_path, halves(0, 1), halves(0, 1))
-    rule = protocol(background=Background(threshold=0.7, scale=10, asked=False))
-    query = foreground(class_query(torch.eye(3)), rule)
+    rule = protocol(background=BackgroundRule(probability=0.7, scale=10, queried=False))
+    query = foreground(Query.one_per_class(torch.eye(3)), rule)
     assert query.owner.tolist() == [1, 2]
     found = evaluate_language(segmenter, data, {"eye": query}, rule)["eye"]
     assert found.scores.pixel_accuracy > 0.95
-    never = protocol(background=Background(threshold=0.0, scale=10, asked=False))
+    never = protocol(background=BackgroundRule(probability=0.0, scale=10, queried=False))
     found = evaluate_language(segmenter, data, {"eye": query}, never)["eye"]
     assert found.confusion[0, 0] == 0
 
@@ -183,11 +183,11 @@ def test_background_is_where_no_class_is_probable(segmenter: Segmenter, tmp_path
 def test_words_compete_and_small_areas_are_left_out() -> None:
     logits = torch.tensor([0.1, 0.5, 0.9, 0.2])[:, None, None].expand(4, 2, 2).clone()
     owner = torch.tensor([0, 1, 1, 2])
-    assert (answer(logits, owner, (6, 6), None) == 1).all(), "the best word of a class speaks for it"
+    assert (classify(logits, owner, (6, 6), None) == 1).all(), "the best word of a class speaks for it"
     logits[3, 0, 0] = 2.0
-    rule = Background(threshold=0.0, scale=10, asked=True, area=0.3)
-    labels = answer(logits, owner, (20, 20), rule)
-    without = answer(logits, owner, (20, 20), replace(rule, area=0.0))
+    rule = BackgroundRule(probability=0.0, scale=10, min_share=0.3)
+    labels = classify(logits, owner, (20, 20), rule)
+    without = classify(logits, owner, (20, 20), replace(rule, min_share=0.0))
     assert (without == 2).any()
     assert (labels == 1).all(), "class 2 covers less than 30 % of the foreground"
 
@@ -196,10 +196,10 @@ def test_classes_a_few_at_a_time_change_nothing(monkeypatch: pytest.MonkeyPatch)
     from clips4.evaluation import open_vocabulary as language
 
     logits, owner = torch.randn(11, 4, 5, generator=torch.Generator().manual_seed(0)), torch.arange(11)
-    rule = Background(threshold=0.2, scale=3, asked=True, area=0.1)
-    whole = answer(logits, owner, (30, 40), rule)
+    rule = BackgroundRule(probability=0.2, scale=3, min_share=0.1)
+    whole = classify(logits, owner, (30, 40), rule)
     monkeypatch.setattr(language, "_LOGIT_BUDGET", 30 * 40 * 2)
-    assert torch.equal(answer(logits, owner, (30, 40), rule), whole)
+    assert torch.equal(classify(logits, owner, (30, 40), rule), whole)
 
 
 @pytest.mark.parametrize(("height", "width"), [(336, 500), (200, 224), (100, 90), (448, 449)])
@@ -236,10 +236,10 @@ def test_short_sides_are_met_up_and_down() -> None:
 
 def test_a_vector_per_class_or_per_word() -> None:
     teacher, classes = FakeTeacher(), load_classes(["background: sky, wall", "cat", "dog: dog, puppy"])
-    rule = Background(0.1, 40, asked=True)
+    rule = BackgroundRule(probability=0.1, scale=40)
     per_word = text_query(teacher, classes, protocol(aliases="max", background=rule))
     assert per_word.owner.tolist() == [0, 0, 1, 2, 2]
-    per_class = text_query(teacher, classes, protocol(background=replace(rule, asked=False)))
+    per_class = text_query(teacher, classes, protocol(background=replace(rule, queried=False)))
     assert per_class.owner.tolist() == [1, 2]
     assert per_class.vectors.shape == (2, 4)
 

@@ -56,13 +56,14 @@ def test_sclip_and_tcl_as_published() -> None:
     assert voc.aliases == "max"
     assert voc.class_file == "voc21-sclip"
     assert voc.background is not None
-    assert (voc.background.threshold, voc.background.scale, voc.background.area) == (0.1, 65, 0.1)
+    assert (voc.background.probability, voc.background.scale, voc.background.min_share) == (0.1, 65, 0.1)
+    assert voc.describe()["background"] == {"threshold": 0.1, "scale": 65, "asked": True, "area": 0.1}
 
 
-def test_wrong_names_raise() -> None:
-    with pytest.raises(UserError, match="there is clips4-v1, sclip, tcl"):
+def test_wrong_names_are_told() -> None:
+    with pytest.raises(UserError, match="choose one of clips4-v1, sclip, tcl"):
         language_protocol("mine", "voc21", "simple")
-    with pytest.raises(UserError, match="there are no folds"):
+    with pytest.raises(UserError, match="has no folds"):
         unknown_classes("camvid11", 0)
     with pytest.raises(UserError, match="has folds 0 to 3"):
         unknown_classes("context59", 4)

@@ -12,7 +12,7 @@ from clips4.data.class_names import ClassList, load_classes
 from clips4.errors import UserError
 from clips4.evaluation.protocols import V1, known_classes
 from clips4.evaluation.record import write_json
-from clips4.evaluation.run import ManifestEntry, evaluate_by_language
+from clips4.evaluation.run import Record, evaluate_by_language
 from clips4.models.checkpoint import checkpoint_folders
 from clips4.models.teachers.base import pinned
 from clips4.outputs.tables import markdown, percent
@@ -172,7 +172,7 @@ def _classes(dataset: str, fold: int | None, classes: str | None) -> ClassList:
     return known_classes(dataset, fold) if fold is not None else load_classes(semantic_spec(dataset).class_file)
 
 
-def _scored(run: Path, config: Config) -> ManifestEntry | None:
+def _scored(run: Path, config: Config) -> Record | None:
     """The record of a finished variant; None where it is yet to be made.
 
     Raises:

@@ -1,7 +1,7 @@
 """Language-driven segmentation, scored by a protocol (see ``protocols``)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from clips4.config import Config
 from clips4.data.class_names import ClassList
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import Scores, SetScores, Tally, confusion_matrix, scores
-from clips4.evaluation.protocols import Background, Protocol
+from clips4.evaluation.protocols import Protocol
+from clips4.inference.classifier import BackgroundRule, Query
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.upsample import best_class
 from clips4.method.prototype_search import PrototypeSearch, teacher_segments
@@ -28,51 +29,33 @@ from clips4.utils.tensors import resize_map, to_tensor
 _LOGIT_BUDGET = 2**26  # values of upsampled cosines held at a time
 
 
-@dataclass(frozen=True)
-class ProtocolQuery:
-    """What is asked of every pixel.
-
-    Attributes:
-        vectors: (L, D) unit rows, one per class or per word.
-        owner: (L,) class of each, an index into the set's K classes.
-    """
-
-    vectors: Tensor
-    owner: Tensor
-
-
-def text_query(teacher: Teacher, classes: ClassList, protocol: Protocol) -> ProtocolQuery:
-    """Text vectors as the protocol asks: one per class or per word; the background's only where it is asked."""
+def text_query(teacher: Teacher, classes: ClassList, protocol: Protocol) -> Query:
+    """Text vectors as the protocol has them: one per class or per synonym; the background's only if it is queried."""
     templates = load_templates(protocol.templates)
     if protocol.aliases == "mean":
-        query = class_query(cached_class_vectors(teacher, classes, templates))
+        query = Query.one_per_class(cached_class_vectors(teacher, classes, templates))
     else:
         words = [(index, word) for index, group in enumerate(classes.words) for word in group]
         single = ClassList(tuple(str(n) for n in range(len(words))), tuple((word,) for _, word in words))
         vectors = cached_class_vectors(teacher, single, templates)
-        query = ProtocolQuery(vectors, torch.tensor([index for index, _ in words]))
+        query = Query(vectors, torch.tensor([index for index, _ in words]))
     return foreground(query, protocol)
 
 
-def class_query(matrix: Tensor) -> ProtocolQuery:
-    """One vector per class: (K, D)."""
-    return ProtocolQuery(matrix, torch.arange(len(matrix)))
-
-
-def foreground(query: ProtocolQuery, protocol: Protocol) -> ProtocolQuery:
-    """The query without class 0 where that is the background and is not asked for by words."""
-    if protocol.background is None or protocol.background.asked:
+def foreground(query: Query, protocol: Protocol) -> Query:
+    """The query without class 0 if that is the background and its vectors are not queried."""
+    if protocol.background is None or protocol.background.queried:
         return query
     kept = query.owner != 0
-    return ProtocolQuery(query.vectors[kept], query.owner[kept])
+    return replace(query, vectors=query.vectors[kept], owner=query.owner[kept])
 
 
-# --------------------------------------------------------------------------------------------------------- answering
+# ------------------------------------------------------------------------------------------------------ classifying
 
 
 @torch.no_grad()
 def cosines(segmenter: Segmenter, image: RGB, vectors: Tensor, protocol: Protocol) -> Tensor:
-    """(L, h, w) cosines with the vectors, as the protocol reads a picture; not yet at the picture's own size."""
+    """(L, h, w) cosines with (L, D) vectors, the image encoded as the protocol says; not yet at its original size."""
     if protocol.short_side is None:
         z = segmenter.embed(image)
         return torch.einsum("dhw,ld->lhw", z, vectors.to(z))
@@ -104,7 +87,7 @@ def resize_short(image: RGB, side: int) -> Tensor:
 
 
 def slide(height: int, width: int, window: int, stride: int) -> Iterator[tuple[int, int, int, int]]:
-    """Windows (top, bottom, left, right) that cover a picture; the last of a row or column ends at the edge."""
+    """Windows (top, bottom, left, right) that cover an image; the last of a row or column ends at the edge."""
     for top in _starts(height, window, stride):
         for left in _starts(width, window, stride):
             yield top, min(top + window, height), left, min(left + window, width)
@@ -116,14 +99,14 @@ def _starts(length: int, window: int, stride: int) -> list[int]:
 
 
 @torch.no_grad()
-def answer(logits: Tensor, owner: Tensor, size: tuple[int, ...], background: Background | None) -> Tensor:
-    """Cosines upsampled to the picture's own size, then argmax; words are taken some at a time to bound memory.
+def classify(logits: Tensor, owner: Tensor, size: tuple[int, ...], background: BackgroundRule | None) -> Tensor:
+    """Cosines upsampled to the original size of the image, then argmax; in chunks of vectors, to bound memory.
 
     Args:
         logits: (L, h, w).
         owner: (L,) class of each.
         size: (H, W).
-        background: the rule for class 0, for sets that have one.
+        background: which pixels are of class 0, for sets with a background class.
 
     Returns:
         (H, W) int64 classes.
@@ -133,17 +116,17 @@ def answer(logits: Tensor, owner: Tensor, size: tuple[int, ...], background: Bac
         return owner.to(words.device)[words]
     keep = torch.ones(len(logits), dtype=torch.bool)
     labels, probability = _best(logits, owner, size, background.scale, keep)
-    if background.area:
+    if background.min_share:
         counts = torch.bincount(labels.flatten(), minlength=int(owner.max()) + 1)[1:]
-        small = (counts <= background.area * counts.sum()).nonzero().flatten() + 1
+        small = (counts <= background.min_share * counts.sum()).nonzero().flatten() + 1
         keep = ~torch.isin(owner, small.to(owner.device))
         if keep.any() and not keep.all():
             labels, probability = _best(logits, owner, size, background.scale, keep)
-    return torch.where(probability < background.threshold, 0, labels)
+    return labels if background.probability is None else torch.where(probability < background.probability, 0, labels)
 
 
 def _best(logits: Tensor, owner: Tensor, size: tuple[int, ...], scale: float, keep: Tensor) -> tuple[Tensor, Tensor]:
-    """(H, W) class of the best kept word, and its softmax probability among all words."""
+    """(H, W) class of the best of the vectors to keep, and its softmax probability among all vectors."""
     height, width = size
     best = torch.full((height, width), -torch.inf, dtype=logits.dtype, device=logits.device)
     index, log_sum = torch.zeros_like(best, dtype=torch.long), best.clone()
@@ -166,7 +149,7 @@ def _best(logits: Tensor, owner: Tensor, size: tuple[int, ...], scale: float, ke
 def evaluate_language(
     segmenter: Segmenter,
     dataset: LabeledFolder,
-    queries: Mapping[str, ProtocolQuery],
+    queries: Mapping[str, Query],
     protocol: Protocol,
     progress: ProgressReporter | None = None,
 ) -> dict[str, SetScores]:
@@ -174,8 +157,8 @@ def evaluate_language(
 
     Args:
         segmenter: a student or a teacher alone.
-        dataset: pictures and truth.
-        queries: by name.
+        dataset: images and truth.
+        queries: by name; their background is that of the protocol.
         protocol: as ``protocols.language_protocol`` gives it for this set.
 
     Returns:
@@ -185,7 +168,7 @@ def evaluate_language(
         ValueError: a background rule for a set without background, or a set with background and no rule.
     """
     if (protocol.background is not None) != dataset.background:
-        raise ValueError("a threshold is for sets that have a background class, and for those alone")
+        raise ValueError("a set needs a background rule if it has a background class, and only then")
     progress = progress or NoProgress()
     classes = len(dataset.classes)
     every = torch.cat([query.vectors for query in queries.values()])
@@ -194,7 +177,7 @@ def evaluate_language(
     for _, image, truth in dataset:
         parts = cosines(segmenter, image, every, protocol).split([len(query.vectors) for query in queries.values()])
         for (name, query), logits in zip(queries.items(), parts, strict=True):
-            labels = answer(logits, query.owner, truth.shape, protocol.background)
+            labels = classify(logits, query.owner, truth.shape, protocol.background)
             counts[name].add(confusion_matrix(truth, labels.cpu().numpy().astype(np.uint8), classes))
         progress.advance({})
     return {name: SetScores.collect(dataset.images, each) for name, each in counts.items()}
@@ -208,7 +191,7 @@ def score_language(
 ) -> dict[str, Scores]:
     """Scores by clips4-v1 for (K, D) class vectors by name, on a set without background.
 
-    Answers are refined as the segmenter was asked to (key smoothing, prompt denoising, PAMR of a teacher alone).
+    Predictions are refined as the segmenter's options say (key smoothing, prompt denoising, PAMR of a teacher alone).
     """
     progress = progress or NoProgress()
     classes = len(dataset.classes)
@@ -234,15 +217,18 @@ def find_prototypes(
     device: torch.device,
     progress: ProgressReporter | None = None,
 ) -> Tensor:
-    """Prototypes of classes that a run does not know, found at test time as training finds those of known classes.
+    """Prototypes of classes that a run was not trained with, found as training finds those of known classes.
 
-    Each is the normalized mean of the m teacher segments of unlabeled images that are nearest to its text vector. Only
-    the m best per class are kept, so memory does not grow with the data set.
+    Each is the normalized mean of the m teacher segments, in unlabeled images, nearest to the text vector of the class.
+    Only the m best per class are kept, so that memory does not grow with the set.
 
     Args:
+        teacher: of the run.
         text: (K, D) unit rows.
-        images: unlabelled; those the run was trained on, say.
+        images: unlabeled, for example those the run was trained on.
         config: of the run: its regions, segments and m.
+        device: of the teacher.
+        progress: advances once an image.
 
     Returns:
         (K, D) unit rows.
@@ -256,3 +242,36 @@ def find_prototypes(
         search.add(number, teacher_segments(maps(image), torch.from_numpy(regions(image, path)), config.segments)[0])
         progress.advance({})
     return search.result().known
+
+
+def prototype_query(
+    run: Segmenter,
+    teacher: Teacher,
+    classes: ClassList,
+    images: Sequence[Path],
+    protocol: Protocol,
+    config: Config,
+    device: torch.device,
+    progress: ProgressReporter | None = None,
+) -> Query:
+    """The run's prototypes in the teacher's space; those of other class names are found as in training.
+
+    Args:
+        run: a student with prototypes.
+        teacher: of the run.
+        classes: of the set.
+        images: unlabeled, to find prototypes of other class names in.
+        protocol: see ``foreground``.
+        config, device, progress: see ``find_prototypes``.
+    """
+    assert run.prototypes is not None
+    own = {name: index for index, name in enumerate(run.names)}
+    known = [index for index, name in enumerate(classes.names) if name in own]
+    new = [index for index, name in enumerate(classes.names) if name not in own]
+    matrix = torch.zeros(len(classes), run.prototypes.known.shape[1])
+    matrix[known] = run.prototypes.known[[own[classes.names[index]] for index in known]].to(matrix)
+    if new:
+        other = ClassList(tuple(classes.names[i] for i in new), tuple(classes.words[i] for i in new))
+        text = cached_class_vectors(teacher, other, load_templates(config.teacher.templates))
+        matrix[new] = find_prototypes(teacher, text, images, config, device, progress)
+    return foreground(Query.one_per_class(matrix), protocol)

@@ -1,4 +1,4 @@
-"""What `clips4 evaluate` does: a run on a set, by a protocol, to a record that holds all it depends on."""
+"""`clips4 evaluate`: score a run on a set by a protocol; the record holds everything that the scores depend on."""
 
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -6,26 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from clips4.config import Config
 from clips4.data.benchmarks.davis import load_davis
 from clips4.data.benchmarks.registry import semantic_spec
-from clips4.data.class_names import ClassList, load_classes
+from clips4.data.class_names import load_classes
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.errors import UserError
 from clips4.evaluation.knn import RetrievalRecipe, score_retrieval
 from clips4.evaluation.linear_probe import LinearProbeRecipe, score_linear_probe
 from clips4.evaluation.metrics.confusion import SetScores
 from clips4.evaluation.open_vocabulary import (
-    ProtocolQuery,
-    answer,
-    class_query,
+    classify,
     cosines,
     evaluate_language,
-    find_prototypes,
     foreground,
+    prototype_query,
     text_query,
 )
 from clips4.evaluation.protocols import Protocol, class_file_hash, language_protocol, unknown_classes
@@ -34,22 +31,21 @@ from clips4.evaluation.report.class_pixels import pixels_by_class
 from clips4.evaluation.report.plots import plot_confusion, plot_embedding, plot_worst_images
 from clips4.evaluation.unsupervised import ClusterRecipe, score_clusters
 from clips4.evaluation.vos import by_features, first_mask_tracker, score_videos
+from clips4.inference.classifier import Query
 from clips4.inference.features import load_features
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.video.label_propagation import Recipe
 from clips4.models.checkpoint import load_checkpoint
-from clips4.models.teachers.base import Teacher, load_teacher
-from clips4.models.teachers.prompts import load_templates
-from clips4.models.teachers.text_cache import cached_class_vectors
+from clips4.models.teachers.base import load_teacher
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB, find_images
 from clips4.utils.progress import ProgressReporter
 
-ManifestEntry = dict[str, Any]
+Record = dict[str, Any]
 
 
-def about_run(run: Path) -> ManifestEntry:
-    """Which checkpoint is scored, and what it was made of."""
+def about_run(run: Path) -> Record:
+    """Which checkpoint is scored, and how it was trained."""
     checkpoint = load_checkpoint(run)
     return {
         "run": str(checkpoint.path),
@@ -60,8 +56,8 @@ def about_run(run: Path) -> ManifestEntry:
     }
 
 
-def set_rows(name: str, found: SetScores, names: tuple[str, ...], unknown: frozenset[str]) -> ManifestEntry:
-    """JSON-ready scores of one row, per class and per image."""
+def set_rows(name: str, found: SetScores, names: tuple[str, ...], unknown: frozenset[str]) -> Record:
+    """JSON-ready scores of one row: in all, per class and per image."""
     record = {"row": name, **describe_scores(found.scores, names, unknown)}
     if found.matching is not None:
         record["matching"] = found.matching.tolist()
@@ -81,20 +77,24 @@ def evaluate_by_language(
     report: Path | None,
     device: str,
     progress: ProgressReporter,
-) -> ManifestEntry:
-    """Rows "student by text", "student by prototypes", and the same of the teacher where asked for.
+) -> Record:
+    """Rows "student by text", "student by prototypes", and the same of a teacher alone if one is named.
 
     Args:
         run: a run, or None for a teacher alone.
-        teacher_name: the teacher to be put beside (None for none; that of the run for "run").
-        fold: of unknown classes: the run must not have been told their names.
-        class_file: other words for the set's classes.
-        images: unlabelled pictures among whose teacher segments prototypes of names new to the run are found; the
-            set's own pictures by default.
-        report: folder for pictures of the evaluation; None for none.
+        teacher_name: the teacher to score too; None for none, "run" for that of the run.
+        dataset_name, root, split: the labeled set.
+        protocol_name: one of ``protocols.PROTOCOLS``.
+        fold: of unknown classes; the run must not have been trained with their names.
+        class_file: other synonyms for the classes of the set.
+        images: unlabeled, to find prototypes of class names that are new to the run in; the images of the set by
+            default.
+        report: folder for plots; None for none.
+        device: "auto", "cpu", "cuda" or "mps".
+        progress: advances once an image.
 
     Raises:
-        UserError: what does not fit together, said in one line.
+        UserError: arguments that do not fit together.
     """
     if report is not None and find_spec("sklearn") is None:
         raise UserError("--report draws a t-SNE, which needs scikit-learn: pip install 'clips4[demo]'")
@@ -108,35 +108,35 @@ def evaluate_by_language(
     student = Segmenter.load(run, device) if run else None
     if student is not None and (leaked := sorted(unknown & set(student.names))):
         raise UserError(
-            f"{run}: was trained with the name {leaked[0]!r}, which fold {fold} keeps unknown; train without"
+            f"{run}: was trained with the name {leaked[0]!r}, which fold {fold} keeps unknown; train without it"
         )
     name = config.teacher.name if teacher_name in (None, "run") else str(teacher_name)
-    settings = config.teacher.model_copy(update={"name": name})
-    teacher = load_teacher(settings).to(pick_device(device))
+    teacher = load_teacher(config.teacher.model_copy(update={"name": name})).to(pick_device(device))
     text = text_query(teacher, classes, protocol)
     models = {"student": student} if student is not None else {}
     if teacher_name is not None:
         models["teacher"] = Segmenter.from_teacher(name, config, device)
-    asked = {who: {"text": text} for who in models}
+    queries = {who: {"text": text} for who in models}
     if student is not None and student.prototypes is not None:
-        others = list(asked)
+        others = list(models)
         if student.prototypes.fitted is not None:
-            # as the run is asked by anyone: what was fitted to the student, new names by the run's bank
-            asked["student"]["prototypes"] = foreground(class_query(student.class_vectors(classes)[1]), protocol)
+            # as users query the run: prototypes fitted to the student, new names by the bank of the run
+            vectors = student.class_vectors(classes)[1]
+            queries["student"]["prototypes"] = foreground(Query.one_per_class(vectors), protocol)
             others.remove("student")
         if others:
-            found_by_text = _prototypes(student, teacher, dataset, protocol, config, images, device, progress)
+            paths = find_images(images) if images else list(dataset.images)
+            found = prototype_query(student, teacher, classes, paths, protocol, config, pick_device(device), progress)
             for who in others:
-                asked[who]["prototypes"] = found_by_text
-    rows: list[ManifestEntry] = []
+                queries[who]["prototypes"] = found
+    rows: list[Record] = []
     for who, segmenter in models.items():
-        queries = asked[who]
-        found = evaluate_language(segmenter, dataset, queries, protocol, progress)
-        rows += [set_rows(f"{who} by {how}", each, dataset.classes.names, unknown) for how, each in found.items()]
+        scored = evaluate_language(segmenter, dataset, queries[who], protocol, progress)
+        rows += [set_rows(f"{who} by {how}", each, dataset.classes.names, unknown) for how, each in scored.items()]
         if report is not None and segmenter is (student or segmenter):
-            how = "prototypes" if "prototypes" in queries else "text"
+            how = "prototypes" if "prototypes" in scored else "text"
             title = f"{dataset_name}, {who} by {how}, {protocol.id}"
-            _language_images(segmenter, dataset, queries[how], found[how], protocol, title, report)
+            _plot_row(segmenter, dataset, queries[who][how], scored[how], protocol, title, report)
     if report is not None and student is not None and len(text.vectors) == len(classes):
         alone = models.get("teacher") or Segmenter.from_teacher(name, config, device)
         of_teacher, of_student, labels, chosen = pixels_by_class(alone, student, dataset)
@@ -158,50 +158,23 @@ def evaluate_by_language(
     }
 
 
-def _language_images(
+def _plot_row(
     segmenter: Segmenter,
     dataset: LabeledFolder,
-    query: ProtocolQuery,
-    found: SetScores,
+    query: Query,
+    scored: SetScores,
     protocol: Protocol,
     title: str,
     folder: Path,
 ) -> None:
-    """The confusion matrix and the worst ten pictures of one row."""
+    """The confusion matrix and the ten worst images of one row."""
 
     def predict(image: RGB, size: tuple[int, ...]) -> NDArray[np.integer]:
         logits = cosines(segmenter, image, query.vectors, protocol)
-        return answer(logits, query.owner, size, protocol.background).cpu().numpy()
+        return classify(logits, query.owner, size, protocol.background).cpu().numpy()
 
-    plot_confusion(found.confusion, dataset.classes.names, folder / "confusion.png", title)
-    plot_worst_images(dataset, found.images, predict, folder)
-
-
-def _prototypes(
-    student: Segmenter,
-    teacher: Teacher,
-    dataset: LabeledFolder,
-    protocol: Protocol,
-    config: Config,
-    images: Path | None,
-    device: str,
-    progress: ProgressReporter,
-) -> ProtocolQuery:
-    """The run's prototypes in the teacher's space; of other names found at test time, as training finds them."""
-    assert student.prototypes is not None
-    own = {name: index for index, name in enumerate(student.names)}
-    names, words = dataset.classes.names, dataset.classes.words
-    matrix = torch.zeros(len(names), student.prototypes.known.shape[1])
-    new = [index for index, name in enumerate(names) if name not in own]
-    for index, name in enumerate(names):
-        if name in own:
-            matrix[index] = student.prototypes.known[own[name]]
-    if new:
-        fresh = ClassList(tuple(names[i] for i in new), tuple(words[i] for i in new))
-        text = cached_class_vectors(teacher, fresh, load_templates(config.teacher.templates))
-        paths = find_images(images) if images else list(dataset.images)
-        matrix[new] = find_prototypes(teacher, text, paths, config, pick_device(device), progress)
-    return foreground(class_query(matrix), protocol)
+    plot_confusion(scored.confusion, dataset.classes.names, folder / "confusion.png", title)
+    plot_worst_images(dataset, scored.images, predict, folder)
 
 
 def evaluate_unsupervised(
@@ -219,12 +192,16 @@ def evaluate_unsupervised(
     report: Path | None,
     device: str,
     progress: ProgressReporter,
-) -> ManifestEntry:
-    """Rows by features and task: clusters (k-means and one Hungarian matching), neighbours (k-NN), probe (linear)."""
+) -> Record:
+    """Rows by features and task: clusters (k-means and one Hungarian matching), neighbours (k-NN), probe (linear).
+
+    Raises:
+        UserError: an unknown task, set or kind of features.
+    """
     spec = semantic_spec(dataset_name)
     dataset = spec.load(root, split)
     if unknown := [task for task in tasks if task not in ("clusters", "neighbours", "probe")]:
-        raise UserError(f"--tasks {unknown[0]!r}: give some of clusters,neighbours,probe")
+        raise UserError(f"--tasks {unknown[0]!r}: choose from clusters,neighbours,probe")
     labelled = spec.load(root, labelled_split) if set(tasks) - {"clusters"} else None
     rows = []
     for kind in kinds:
@@ -273,8 +250,12 @@ def evaluate_tracking(
     recipe: Recipe,
     device: str,
     progress: ProgressReporter,
-) -> ManifestEntry:
-    """Rows by features; "still" holds the first mask still."""
+) -> Record:
+    """Rows by features; "still" is the baseline that repeats the first mask.
+
+    Raises:
+        UserError: not a set of videos, or an unknown kind of features.
+    """
     if dataset_name not in ("davis16", "davis17"):
         raise UserError(f"--dataset {dataset_name!r}: tracking is scored on davis16 or davis17")
     videos = load_davis(root, dataset_name, split or "val")
