@@ -55,7 +55,7 @@ def test_a_labeled_set_is_opened_by_name_and_path(tmp_path: Path) -> None:
     watched = load_config("cpu", ["train.eval_every=5"])
     with pytest.raises(UserError, match="write NAME=DIR"):
         open_labelled("coco128", watched)
-    with pytest.raises(UserError, match=r"there is .*coco128"):
+    with pytest.raises(UserError, match=r"give one of .*coco128"):
         open_labelled(f"coco={tmp_path}", watched)
     with pytest.raises(UserError, match="background class"):
         open_labelled(f"voc21={tmp_path}", watched)
