@@ -1,4 +1,4 @@
-"""Student against teacher on coco128: train without labels on its 128 photographs, score on the 100 labelled ones.
+"""Student against teacher on coco128: train without labels on its 128 photographs, score on the 100 labeled ones.
 
     python benchmarks/coco128.py --data ../shared/data/coco128 --out runs/coco128
 
@@ -32,7 +32,7 @@ from clips4.training.loop import train
 from clips4.utils.images import find_images
 from clips4.utils.progress import ProgressBars
 
-DENSE_ATTENTIONS = {"": None, ", at three sizes and mirrored": InferenceOptions(scales=(0.7, 1, 1.4), flip=True)}
+INFERENCE = {"": None, ", at three sizes and mirrored": InferenceOptions(scales=(0.7, 1, 1.4), flip=True)}
 
 
 def main() -> None:
@@ -63,15 +63,15 @@ def main() -> None:
             "the teacher's prototypes": prototypes.known,
         }
         rows: dict[str, Scores] = {}
-        for reading, options in DENSE_ATTENTIONS.items():
+        for suffix, options in INFERENCE.items():
             teacher = Segmenter.from_teacher(config.teacher.name, config, refinement=refinement, options=options)
             student = Segmenter.load(arguments.out, options=options)
             for who, segmenter, vectors in (("teacher", teacher, for_teacher), ("student", student, for_student)):
                 found = score_language(segmenter, dataset, vectors, bars)
-                rows |= {f"{who} by {how}{reading}": scores for how, scores in found.items()}
+                rows |= {f"{who} by {how}{suffix}": scores for how, scores in found.items()}
     print(table(rows))
     print(
-        f"\n{minutes:.1f} minutes of reading and training on {os.cpu_count()} cores ({platform.processor() or 'CPU'})"
+        f"\n{minutes:.1f} minutes of encoding and training on {os.cpu_count()} cores ({platform.processor() or 'CPU'})"
     )
     report = {
         "protocol": V1,

@@ -4,7 +4,7 @@
 
 Trains on the frames (every third here), asks each for the 17 names of assets/classes/davis16-names.txt, takes as the
 object what is called by one of its names (assets/labels/davis16-objects.txt). IoU is averaged over frames, then over
-sequences. "Unknown allowed": the run's unknown prototypes are asked too, and what is nearest to one of them is no
+sequences. "Unknown allowed": the run's unknown prototypes compete, too, and a pixel nearest to one of them is no
 object. Prints a table and writes OUT/scores.json.
 """
 
@@ -28,11 +28,11 @@ from clips4.inference.tta import InferenceOptions
 from clips4.models.checkpoint import checkpoint_folders, load_checkpoint
 from clips4.training.loop import train
 
-DENSE_ATTENTIONS = {"": None, ", at three sizes and mirrored": InferenceOptions(scales=(0.7, 1, 1.4), flip=True)}
+INFERENCE = {"": None, ", at three sizes and mirrored": InferenceOptions(scales=(0.7, 1, 1.4), flip=True)}
 
 
 def rows_of(how: str, known: Tensor, unknown: Tensor) -> dict[str, Tensor]:
-    """What a network is asked with, without and with the unknown among the answers, by row."""
+    """The class vectors of a network, without and with unknown prototypes, by row."""
     return {how: known, f"{how}, unknown allowed": torch.cat([known, unknown])}
 
 
@@ -43,8 +43,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/davis_names"))
     parser.add_argument("--every", type=int, default=3, help="frames are taken at this step, for training and scoring")
     parser.add_argument("--preset", default="few-names")
-    parser.add_argument("--once", action="store_true", help="leave out the reading at three sizes")
-    parser.add_argument("--student-only", action="store_true", help="leave out the teacher, which is slow to read")
+    parser.add_argument("--once", action="store_true", help="skip the prediction at three scales")
+    parser.add_argument("--student-only", action="store_true", help="skip the teacher, which is slow")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
 
@@ -60,21 +60,21 @@ def main() -> None:
         for_teacher = by_text | rows_of("prototypes", prototypes.known, prototypes.unknown)
         for_student = by_text | rows_of("prototypes", prototypes.query_known, prototypes.query_unknown)
         rows: dict[str, dict[str, float]] = {}
-        for reading, options in ({"": None} if arguments.once else DENSE_ATTENTIONS).items():
-            asked = []
+        for suffix, options in ({"": None} if arguments.once else INFERENCE).items():
+            networks = []
             if not arguments.student_only:
                 teacher = Segmenter.from_teacher(config.teacher.name, config, options=options)
-                asked.append(("teacher", teacher, for_teacher))
-            asked.append(("student", Segmenter.load(arguments.out, options=options), for_student))
-            for who, segmenter, vectors in asked:
+                networks.append(("teacher", teacher, for_teacher))
+            networks.append(("student", Segmenter.load(arguments.out, options=options), for_student))
+            for who, segmenter, vectors in networks:
                 ious = score_named_objects(segmenter, videos, objects, vectors, arguments.every, progress)
-                rows |= {f"{who} by {how}{reading}": found for how, found in ious.items()}
+                rows |= {f"{who} by {how}{suffix}": found for how, found in ious.items()}
     names = [video.name for video in videos]
     print("| | mean | " + " | ".join(names) + " |\n|---|" + "---:|" * (1 + len(names)))
     for name, found in rows.items():
         values = [float(np.mean(list(found.values()))), *(found[video] for video in names)]
         print(f"| {name} | " + " | ".join(f"{100 * value:.1f}" for value in values) + " |")
-    print(f"\n{minutes:.1f} minutes of reading and training")
+    print(f"\n{minutes:.1f} minutes of encoding and training")
     report = {
         "protocol": V1,
         "classes": class_file_hash(classes),

@@ -1,8 +1,8 @@
-"""Cost grows with the number of pictures as it should: linearly in time, not at all in memory.
+"""Cost grows with the number of images as it should: linearly in time, not at all in memory.
 
     python benchmarks/growth.py                            (some minutes on two cores)
 
-First the pass for prototypes, then the loader, over 1, 2 and 4 times as many made-up pictures, then 2,000 steps of a
+First the pass for prototypes, then the loader, over 1, 2 and 4 times as many synthetic images, then 2,000 steps of a
 tiny training: seconds, and the memory of the process. Each in a process of its own, with caches of its own.
 """
 
@@ -27,7 +27,7 @@ def resident() -> float:
 
 
 def prototypes(count: int, folder: Path) -> None:
-    """The prototype pass over ``count`` pictures, all of a few kinds of segments."""
+    """The prototype pass over ``count`` images, all of a few kinds of segments."""
     import torch.nn.functional as F
 
     from clips4.method.prototype_search import PrototypeSearch
@@ -42,21 +42,21 @@ def prototypes(count: int, folder: Path) -> None:
             highest = max(highest, resident())
     known, sample = search.result()
     print(
-        f"prototype search, {count:6} pictures of 64 segments: {time.perf_counter() - started:6.1f} s, "
+        f"prototype search, {count:6} images of 64 segments: {time.perf_counter() - started:6.1f} s, "
         f"{highest - before:6.1f} MiB more at most, {len(known)} prototypes and a sample of {len(sample)}"
     )
 
 
 def loader(count: int, folder: Path) -> None:
-    """One epoch of the loader over ``count`` pictures."""
-    from kills import make_pictures
+    """One epoch of the loader over ``count`` images."""
+    from kills import make_images
 
     from clips4.config import load_config
     from clips4.data.loader import ItemMaker, Positions, ViewStream, batches
     from clips4.regions.cache import RegionCache
 
     config = load_config("cpu", SETTINGS)
-    paths = make_pictures(folder / "pictures", count)
+    paths = make_images(folder / "images", count)
     unit = torch.nn.functional.normalize(torch.ones(384, 4, 4), dim=0).half()
     stream = ViewStream(paths, ItemMaker(RegionCache(config.regions, folder), lambda _: unit, config.data, 8, 0, 64))
     for _ in batches(stream, Positions(range(2), 1, 4), 4):  # imports, and the first regions
@@ -66,14 +66,12 @@ def loader(count: int, folder: Path) -> None:
     for step, _ in enumerate(batches(stream, Positions(range(count // 4), 1, 4), 4)):
         if step % 50 == 0:
             highest = max(highest, resident())
-    print(
-        f"loader, {count:6} pictures: {time.perf_counter() - started:6.1f} s, {highest - before:6.1f} MiB more at most"
-    )
+    print(f"loader, {count:6} images: {time.perf_counter() - started:6.1f} s, {highest - before:6.1f} MiB more at most")
 
 
 def training(steps: int, folder: Path) -> None:
     """A tiny training, its memory at every tenth of the way."""
-    from kills import make_pictures
+    from kills import make_images
 
     from clips4.config import load_config
     from clips4.data.class_names import load_classes
@@ -95,7 +93,7 @@ def training(steps: int, folder: Path) -> None:
 
     config = load_config("cpu", [*SETTINGS, f"train.steps={steps}", f"train.save_every={steps}"])
     started = time.perf_counter()
-    paths = make_pictures(folder / "pictures", 16)
+    paths = make_images(folder / "images", 16)
     train(paths, load_classes("cat,cup,grass"), config, folder / "run", device="cpu", progress=Memory())
     print(f"training, {steps} steps: {time.perf_counter() - started:.0f} s, MiB at each tenth: {' '.join(marks)}")
 

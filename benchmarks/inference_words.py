@@ -1,10 +1,10 @@
-"""What it costs to ask other words of a picture that was read: milliseconds, median and slowest of some rounds.
+"""Cost of other class names on an encoded image: milliseconds, median and slowest of several rounds.
 
     python benchmarks/inference_words.py --run runs/coco128 [--size 640x480 | --picture FILE] [--threads 2]
 
-"the same words": nothing new. "other words": their text vectors are in memory. "new words": never met before, so that
-the teacher encodes them (it is loaded already; files are written to an empty cache). For comparison "another picture":
-the network reads it, and the same words are asked. All answer at the picture's own size, with the unknown. Besides the
+"the same names": nothing new. "other names": their text vectors are in memory. "new names": never used before, so that
+the teacher encodes them (it is loaded already; files are written to an empty cache). For comparison "another image":
+the network encodes it, with the same names. All predict at the size of the image, unknown included. Besides the
 time on the clock the processor's own is given: where other work runs on the machine, it is the one to look at.
 """
 
@@ -38,8 +38,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True)
     parser.add_argument("--size", default="640x480", help="WIDTHxHEIGHT")
-    parser.add_argument("--picture", default=None, help="a photograph to ask; smooth noise of --size by default")
-    parser.add_argument("--words", type=int, default=4, help="asked at a time")
+    parser.add_argument("--picture", default=None, help="a photograph; smooth noise of --size by default")
+    parser.add_argument("--words", type=int, default=4, help="class names per query")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
@@ -65,12 +65,12 @@ def main() -> None:
         for each in met:
             segmenter.query(each)
         unknown = len(segmenter.prototypes.unknown) if segmenter.prototypes else 0
-        print(f"{width} x {height}, {count} words and {unknown} unknown classes, {arguments.threads} threads")
+        print(f"{width} x {height}, {count} names and {unknown} unknown classes, {arguments.threads} threads")
         for name, work in {
-            "the same words": lambda _: segmenter.segment(classes=fixed),
-            "other words": lambda n: segmenter.segment(classes=met[n]),
-            "new words": lambda n: segmenter.segment(classes=new[n]),
-            "another picture": lambda n: segmenter.segment(images[n], fixed),
+            "the same names": lambda _: segmenter.segment(classes=fixed),
+            "other names": lambda n: segmenter.segment(classes=met[n]),
+            "new names": lambda n: segmenter.segment(classes=new[n]),
+            "another image": lambda n: segmenter.segment(images[n], fixed),
         }.items():
             median, slowest, busy = timed(work, arguments.rounds)
             print(f"{name:16} {median:8.1f} ms   slowest {slowest:8.1f} ms   processor {busy:8.1f} ms", flush=True)

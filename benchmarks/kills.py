@@ -2,8 +2,8 @@
 
     python benchmarks/kills.py --kills 50                  (some ten minutes on two cores)
 
-Sixty steps on small made-up pictures, a checkpoint every fifth step, and a kill uniformly within the time of a whole
-run: while pictures are read, while prototypes are made, within a step, while a checkpoint is written. One process is
+Sixty steps on small synthetic images, a checkpoint every fifth step, and a kill uniformly within the time of a whole
+run: while images are loaded, while prototypes are made, within a step, while a checkpoint is written. One process is
 forked for each run, so that Python and torch are loaded once.
 """
 
@@ -42,8 +42,8 @@ SETTINGS = [
 ]
 
 
-def make_pictures(folder: Path, count: int) -> list[Path]:
-    """Coarse random colours, enlarged."""
+def make_images(folder: Path, count: int) -> list[Path]:
+    """Coarse random colors, enlarged."""
     folder.mkdir()
     draw, paths = np.random.default_rng(0), []
     for number in range(count):
@@ -54,7 +54,7 @@ def make_pictures(folder: Path, count: int) -> list[Path]:
 
 
 def start(paths: list[Path], run: Path) -> int:
-    """Fork a process that trains, or goes on with, ``run``; returns its number."""
+    """Fork a process that trains or resumes ``run``; return its id."""
     child = os.fork()
     if child:
         return child
@@ -76,7 +76,7 @@ def finish(child: int) -> None:
 
 
 def fingerprint(run: Path) -> str:
-    """Digest of weights, prototypes and state of the last checkpoint, and of the log but for its clock."""
+    """Digest of weights, prototypes and state of the last checkpoint, and of the log without its clock."""
     checkpoint = load_checkpoint(run, resuming=True)
     if checkpoint.step != STEPS:
         raise SystemExit(f"{run}: ended at step {checkpoint.step}")
@@ -97,7 +97,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        paths = make_pictures(folder / "pictures", 6)
+        paths = make_images(folder / "images", 6)
         began = time.perf_counter()
         finish(start(paths, folder / "whole"))
         whole = time.perf_counter() - began

@@ -42,10 +42,10 @@ def main() -> None:
     rows = [(p, e) for p, e in zip(report.images, embeddings, strict=True) if p.title in SHOWN]
     seen: set[int] = set()
     for row, (photograph, embedding) in enumerate(rows):
-        answers = [np.where(a < report.known, a, report.known) for a in (photograph.teacher, photograph.student)]
-        seen |= {int(label) for answer in answers for label in np.unique(answer)}
+        predictions = [np.where(a < report.known, a, report.known) for a in (photograph.teacher, photograph.student)]
+        seen |= {int(label) for labels in predictions for label in np.unique(labels)}
         colors = np.concatenate([report.colors[: report.known], [UNKNOWN_COLOR]]).astype(np.uint8)
-        shown = [painted(photograph.image, answer, colors, len(colors)) for answer in answers]
+        shown = [painted(photograph.image, labels, colors, len(colors)) for labels in predictions]
         for column, image in enumerate((photograph.image, *shown, embedding)):
             place = (GAP + column * (WIDTH + GAP), HEAD + row * (HEIGHT + GAP))
             canvas.paste(fitted(image), place)
@@ -63,9 +63,9 @@ def rgb(color: NDArray[np.uint8]) -> tuple[int, int, int]:
     return int(color[0]), int(color[1]), int(color[2])
 
 
-def fitted(picture: RGB) -> Image.Image:
-    """The picture's centre, cropped to the cell's shape."""
-    image = Image.fromarray(picture)
+def fitted(rgb: RGB) -> Image.Image:
+    """The center of the image, cropped to the cell's shape."""
+    image = Image.fromarray(rgb)
     factor = max(WIDTH / image.width, HEIGHT / image.height)
     image = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
     left, top = (image.width - WIDTH) // 2, (image.height - HEIGHT) // 2

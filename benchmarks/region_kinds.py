@@ -2,7 +2,7 @@
 
     python benchmarks/region_kinds.py --data ../shared/data/coco128 --out runs/region_kinds
 
-Trains one student per kind, scores it on the 100 labelled photographs as benchmarks/coco128.py does, and prints the
+Trains one student per kind, scores it on the 100 labeled photographs as benchmarks/coco128.py does, and prints the
 table of docs/results.md, which is also written with all settings to OUT/scores.json. Kinds that are in that file are
 not trained again, so that the work can be divided: ``--kinds slic``, later ``--kinds hed-ucm``.
 """

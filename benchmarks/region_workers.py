@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, default=Path("../shared/data/coco128/images"))
     parser.add_argument("--method", default="gradient-ucm")
     parser.add_argument("--long-side", type=int, default=512)
-    parser.add_argument("--first", type=int, default=None, metavar="N", help="the first N pictures only")
+    parser.add_argument("--first", type=int, default=None, metavar="N", help="the first N images only")
     arguments = parser.parse_args()
     paths = find_images(arguments.images)[: arguments.first]
     settings = region_settings(arguments.method, 48, None, None, [])
@@ -42,7 +42,7 @@ def main() -> None:
             seconds.append(time.perf_counter() - started)
             assert len(outcome.done) == len(paths)
     print(
-        f"{arguments.method}, {len(paths)} pictures: one worker {seconds[0]:.1f} s, two workers {seconds[1]:.1f} s, "
+        f"{arguments.method}, {len(paths)} images: one worker {seconds[0]:.1f} s, two workers {seconds[1]:.1f} s, "
         f"{seconds[0] / seconds[1]:.2f} times as fast (plain arithmetic just before and after: {baseline:.2f} and "
         f"{arithmetic_ratio():.2f} times; load average {os.getloadavg()[0]:.1f})"
     )

@@ -37,7 +37,7 @@ from clips4.regions.watershed import oriented_watershed
 from clips4.utils.images import RGB
 from clips4.utils.progress import ProgressBars
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # what reads published hierarchies is among the tests
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the reader of published hierarchies is in tests
 from tests.reference.ucm2 import from_ucm2, read_ucm2
 
 COUNTS = (20, 48, 100)
@@ -211,7 +211,7 @@ def table(rows: Sequence[Row]) -> str:
         "seconds": ("s / image", "{:.3f}".format),
     }
     lines = [
-        "| method | asked for | " + " | ".join(title for title, _ in columns.values()) + " |",
+        "| method | requested | " + " | ".join(title for title, _ in columns.values()) + " |",
         "|---|---|" + "---:|" * len(columns),
     ]
     for each in rows:

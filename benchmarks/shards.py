@@ -1,4 +1,4 @@
-"""How fast tar shards are read, and gone on in: pictures a second, and ``skip`` against reading through.
+"""Speed of tar shards: images per second, and ``skip`` compared with reading everything.
 
     python benchmarks/shards.py [--shards 8] [--files 1000] [--bytes 50000]
 

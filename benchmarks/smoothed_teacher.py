@@ -4,7 +4,7 @@
     python benchmarks/smoothed_teacher.py --dataset davis16 --data ../shared/data/davis16 --run runs/davis_names
 
 Rows, each by text and by the run's prototypes in the teacher's space: as it is; its map averaged over its own segments
-(k-means cut by the run's regions, as training sees it); its scores averaged over the run's regions at the picture's
+(k-means cut by the run's regions, as in training); its scores averaged over the run's regions at the image's
 full size, so that outlines are those of the regions. Scored as benchmarks/coco128.py does, or as
 benchmarks/davis_names.py does with unknown allowed.
 """
@@ -62,7 +62,7 @@ def score_coco128(data: Path, run: Path) -> None:
     with ProgressBars(Console(stderr=True)) as bars:
         bars.stage("scoring", len(dataset))
         for path, image, truth in dataset:
-            for row, labels in answers(image, path, truth.shape, vectors, checkpoint.config, regions, maps):
+            for row, labels in predictions(image, path, truth.shape, vectors, checkpoint.config, regions, maps):
                 counts = confusion_matrix(truth, labels, len(classes))
                 tallies.setdefault(row, Tally(len(classes))).add(counts)
             bars.advance({})
@@ -81,7 +81,7 @@ def score_davis(data: Path, run: Path, every: int) -> None:
     maps = TeacherMaps(load_teacher(checkpoint.config.teacher))
 
     def of_frame(frame: Path, size: tuple[int, ...]) -> Iterator[tuple[str, NDArray[np.integer]]]:
-        return answers(load_rgb(frame), frame, size, vectors, checkpoint.config, regions, maps)
+        return predictions(load_rgb(frame), frame, size, vectors, checkpoint.config, regions, maps)
 
     with ProgressBars(Console(stderr=True)) as bars:
         found = score_predictions(of_frame, load_davis(data), objects, every, bars)
@@ -89,7 +89,7 @@ def score_davis(data: Path, run: Path, every: int) -> None:
     print(markdown(rows, {"iou": "mean IoU"}))
 
 
-def answers(
+def predictions(
     image: RGB,
     path: Path,
     size: tuple[int, ...],
@@ -98,19 +98,19 @@ def answers(
     regions: RegionCache,
     maps: TeacherMaps,
 ) -> Iterator[tuple[str, NDArray[np.integer]]]:
-    """The labels (H, W) of one picture by every row."""
+    """The labels (H, W) of one image by every row."""
     shown = reduce_to(image, config.data.long_side)
-    pixel_map, at_picture = maps(shown).float(), torch.from_numpy(regions(shown, path))
-    segments, labels = teacher_segments(pixel_map, at_picture, config.segments)
+    pixel_map, at_image = maps(shown).float(), torch.from_numpy(regions(shown, path))
+    segments, labels = teacher_segments(pixel_map, at_image, config.segments)
     by_segment = segments[labels].permute(2, 0, 1)
     for how, matrix in vectors.items():
         yield f"teacher by {how}", nearest_class(pixel_map, matrix, size)[0].numpy()
         yield f"teacher by {how}, over its segments", nearest_class(by_segment, matrix, size)[0].numpy()
-        yield f"teacher by {how}, over regions", over_regions(pixel_map, matrix, at_picture, size)
+        yield f"teacher by {how}, over regions", over_regions(pixel_map, matrix, at_image, size)
 
 
 def over_regions(pixel_map: Tensor, matrix: Tensor, regions: Tensor, size: tuple[int, ...]) -> NDArray[np.integer]:
-    """Scores upsampled to the regions' size, averaged in each region, argmax; brought to the picture's size."""
+    """Scores upsampled to the regions' size, averaged in each region, argmax; brought to the image's size."""
     height, width = regions.shape
     best = region_scores(torch.einsum("dhw,ld->lhw", pixel_map, matrix), regions.long()).argmax(1)[regions.long()]
     y, x = (np.arange(to) * of // to for to, of in ((size[0], height), (size[1], width)))

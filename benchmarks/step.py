@@ -1,11 +1,11 @@
 """Where the time of a training step goes.
 
-    python benchmarks/step.py                                        preset cpu on made-up pictures, one minute
+    python benchmarks/step.py                                        preset cpu on synthetic images, one minute
     python benchmarks/step.py --preset paper --set train.batch=32 --device cuda --set train.precision=bf16-mixed
 
 Prints seconds (median over steps) of the loader, the student's forward pass, k-means and pooling, losses, their
-backward pass to the embedding, prototypes, the student's backward pass, and the optimiser; the own parts' share of the
-step; peak memory; pictures per second. Each part is timed by itself in a loop that does what ``training.train`` does;
+backward pass to the embedding, prototypes, the student's backward pass, and the optimizer; the own parts' share of the
+step; peak memory; images per second. Each part is timed by itself in a loop that does what ``training.train`` does;
 on CUDA the device is waited for at every border, which a real step does not do, so the whole step is timed as well.
 """
 
@@ -61,8 +61,8 @@ class Clock:
             torch.cuda.synchronize(self._device)
 
 
-def make_pictures(folder: Path, count: int, config: Config) -> list[Path]:
-    """Pictures with coarse patches and fine grain, of the size that training reduces to."""
+def make_images(folder: Path, count: int, config: Config) -> list[Path]:
+    """Images with coarse patches and fine grain, of the size that training reduces to."""
     draw, paths = np.random.default_rng(0), []
     size = config.data.long_side, config.data.long_side * 3 // 4
     for number in range(count):
@@ -82,7 +82,7 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
     student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(student, config.train)
     parameters = sum(p.numel() for p in student.parameters())
-    model, fabric_optimiser = fabric.setup(student, optimizer)
+    model, fabric_optimizer = fabric.setup(student, optimizer)
     model.train()
     known = F.normalize(torch.randn(92, embed_dim), dim=1).to(where)
     words = F.normalize(torch.randn(92, embed_dim), dim=1).to(where)
@@ -90,7 +90,7 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
     kmeans, weights = config.segments, config.objective
     clock = Clock(where)
     with tempfile.TemporaryDirectory() as folder:
-        paths = make_pictures(Path(folder), 4 * config.train.batch, config)
+        paths = make_images(Path(folder), 4 * config.train.batch, config)
 
         def teacher_map(image: object) -> Tensor:
             """Stands for a cached map: smooth, in half precision."""
@@ -151,11 +151,11 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
             fabric.backward(z, leaf.grad)
             clock.mark("student, backward")
             fabric.clip_gradients(
-                model, fabric_optimiser, max_norm=config.train.max_grad_norm, error_if_nonfinite=False
+                model, fabric_optimizer, max_norm=config.train.max_grad_norm, error_if_nonfinite=False
             )
-            fabric_optimiser.step()
-            fabric_optimiser.zero_grad()
-            clock.mark("optimiser")
+            fabric_optimizer.step()
+            fabric_optimizer.zero_grad()
+            clock.mark("optimizer")
             if step < 3:  # warming up
                 clock.seconds.clear()
         for _ in range(steps):
@@ -167,12 +167,12 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
             )
             fabric.backward(terms.total)
             norm = fabric.clip_gradients(
-                model, fabric_optimiser, max_norm=config.train.max_grad_norm, error_if_nonfinite=False
+                model, fabric_optimizer, max_norm=config.train.max_grad_norm, error_if_nonfinite=False
             )
             assert norm is not None
             float(norm)
-            fabric_optimiser.step()
-            fabric_optimiser.zero_grad()
+            fabric_optimizer.step()
+            fabric_optimizer.zero_grad()
             unknown = update_unknown(unknown, known, terms.guidance, config.prototypes.unknown_step)
             clock.mark("whole step")
 
@@ -190,7 +190,7 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
     print(f"  {'own parts':20} {1000 * own:9.1f} ms  {own / parts:6.1%} of the parts' sum")
     without_loader = parts - seconds["loader"]
     print(f"  {'':20} {'':9}     {own / without_loader:6.1%} of it without the loader")
-    print(f"  {'whole step':20} {1000 * whole:9.1f} ms  {config.train.batch / whole:.1f} pictures per second")
+    print(f"  {'whole step':20} {1000 * whole:9.1f} ms  {config.train.batch / whole:.1f} images per second")
     if where.type == "cuda":
         print(f"  peak memory on the device: {torch.cuda.max_memory_allocated(where) / 2**30:.2f} GiB")
     print(f"  peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")

@@ -1,14 +1,13 @@
-"""What a dense reading of CLIP costs beside the plain forward pass of its vision tower, side by side.
+"""Cost of dense attention in CLIP, compared with the plain forward pass of its vision tower.
 
     python benchmarks/teacher.py                    # eager and compiled, 224, 448 and 672 pixels, ViT-B/16
     python benchmarks/teacher.py --modes eager --sizes 448 --device cuda
 
-Random weights: the time does not depend on them. "plain" is transformers' own ``CLIPVisionModel`` on normalised pixels
-with interpolated positions; a reading is ``ClipTeacher.encode_pixels`` whole, from pictures in [0, 1] to unit vectors,
-all patches projected. Within a round each is timed once, in turn, so that whatever else the machine does meets all
-alike; the figures are of each one's fastest round, which the rest of the machine disturbed least. On a CPU the ratio is
-of processor seconds, which leaves out what other programs took meanwhile: give it one thread (OMP_NUM_THREADS=1). Peak
-memory is what one call adds to the process while it runs, weights not counted.
+Weights are random, since they do not change the time. "plain" is transformers' own ``CLIPVisionModel`` on normalized
+pixels with interpolated positions; a dense attention is all of ``ClipTeacher.encode_pixels``, from images in [0, 1] to
+unit vectors of all patches. Each round times all variants in turn, so that other load on the machine affects all;
+the figures are those of the fastest round of each. On a CPU the ratio is of CPU seconds, which other programs do not
+change: use one thread (OMP_NUM_THREADS=1). Peak memory is what one call adds to the process, without the weights.
 """
 
 import argparse
@@ -38,8 +37,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modes", nargs="+", default=["eager", "compiled"], choices=["eager", "compiled"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[224, 448, 672])
-    parser.add_argument("--readings", nargs="+", default=list(DENSE_ATTENTIONS), choices=DENSE_ATTENTIONS)
-    parser.add_argument("--pixels", type=int, default=8 * 224 * 224, help="per batch; a batch is at least one picture")
+    parser.add_argument("--dense-attention", nargs="+", default=list(DENSE_ATTENTIONS), choices=DENSE_ATTENTIONS)
+    parser.add_argument("--pixels", type=int, default=8 * 224 * 224, help="per batch; a batch is at least one image")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-true"])
@@ -48,7 +47,7 @@ def main() -> None:
 
     device = torch.device(arguments.device)
     model = vit_b_16()
-    teachers = {reading: teacher(model, reading, arguments.precision).to(device) for reading in arguments.readings}
+    teachers = {kind: teacher(model, kind, arguments.precision).to(device) for kind in arguments.dense_attention}
     print(
         f"ViT-B/16, {arguments.precision}, {device}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}\n"
     )
@@ -81,14 +80,14 @@ def vit_b_16() -> Any:
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=512)).eval()
 
 
-def teacher(model: Any, reading: str, precision: str) -> ClipTeacher:
-    """One reading of the model; all readings share its weights."""
-    settings = TeacherConfig.model_validate({"reading": reading, "window": 0, "precision": precision})
+def teacher(model: Any, kind: str, precision: str) -> ClipTeacher:
+    """A teacher with one dense attention; all share the weights of the model."""
+    settings = TeacherConfig.model_validate({"dense_attention": kind, "window": 0, "precision": precision})
     return ClipTeacher(model, None, settings, Origin("random", "random", MEAN, STD))
 
 
 def build_passes(model: Any, teachers: dict[str, ClipTeacher], mode: str) -> dict[str, Pass]:
-    """The plain pass and each reading, compiled where asked for."""
+    """The plain pass and each dense attention, compiled if requested."""
     dtype = next(model.parameters()).dtype
 
     @torch.no_grad()

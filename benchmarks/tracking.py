@@ -1,8 +1,8 @@
-"""Tracking on DAVIS-2016: the first mask held still, raw colour, the ImageNet backbone, the student.
+"""Tracking on DAVIS-2016: the first mask repeated, raw color, the ImageNet backbone, the student.
 
     python benchmarks/tracking.py --data ../shared/data/davis16 --run runs/coco128 --out runs/davis16-scores.json
 
-Every row reads frames at the same size and stride 8 and propagates by the same recipe. Prints J, F and the time.
+Every row encodes frames at the same size and stride 8 and propagates by the same recipe. Prints J, F and the time.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/davis16"))
     parser.add_argument("--run", type=Path)
     parser.add_argument("--rows", default="still,colour,backbone,backbone-mid,student")
-    parser.add_argument("--side", type=int, default=854, help="long side as read; 854 is DAVIS's own, short side 480")
+    parser.add_argument("--side", type=int, default=854, help="long side of frames; 854 is a short side of 480")
     parser.add_argument("--radius", type=int, default=12)
     parser.add_argument("--sequences", help="some of them, parted by commas, for trying things out")
     parser.add_argument("--out", type=Path)
