@@ -1,5 +1,6 @@
-"""What several test files use."""
+"""Helpers of several test modules: settings, images, teachers, real data."""
 
+import io
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -24,11 +25,35 @@ provable = settings(
 )
 seeds = st.integers(0, 10_000)
 
-# photographs with human segmentations, beside the project; never part of it
+# settings of a run that trains in a second
+TINY = [
+    "data.crop=64",
+    "data.long_side=96",
+    "regions.count=6",
+    "student.width=16",
+    "segments.clusters=4",
+    "prototypes.unknown=2",
+    "prototypes.m=8",
+    "student.frozen=false",
+    "train.batch=2",
+    "train.steps=2",
+    "train.warmup=1",
+    "train.save_every=1",
+]
+
+# photographs with human segmentations, next to the project; never part of it
 BSDS = Path(os.environ.get("CLIPS4_DATA", Path(__file__).parents[2] / "shared/data")) / "bsds500"
 COCO = BSDS.parent / "coco128"
 with_coco = pytest.mark.skipif(not COCO.is_dir(), reason=f"{COCO} is not there; set CLIPS4_DATA")
 with_bsds = pytest.mark.skipif(not BSDS.is_dir(), reason=f"{BSDS} is not there; set CLIPS4_DATA")
+
+
+def shared(name: str) -> Path:
+    """The folder of a real set; the test is skipped with a message if the set is not there."""
+    root = BSDS.parent / name
+    if not root.is_dir():
+        pytest.skip(f"{name} is not there: {root}")
+    return root
 
 
 def generator(seed: int) -> torch.Generator:
@@ -55,23 +80,67 @@ def same_gradients(fast: Callable[..., Tensor], slow: Callable[..., Tensor], *in
         results.append((value, torch.autograd.grad(value, leaves)))
     torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=1e-10)
     for ours, theirs in zip(results[0][1], results[1][1], strict=True):
-        assert theirs.abs().max() > 1e-6, "the case is too tame to tell anything about gradients"
+        assert theirs.abs().max() > 1e-6, "gradients are too small to compare"
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
 
 
 def noise_image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    """(H, W, 3) smooth coloured noise, unlike any other seed's."""
+    """(H, W, 3) smooth colored noise, unlike any other seed's."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)).copy()
 
 
+def photograph(height: int = 72, width: int = 96, seed: int = 0) -> Image.Image:
+    """A smooth image with a bright disc, so that regions and segments have edges to follow."""
+    draw = np.random.default_rng(seed)
+    coarse = Image.fromarray(draw.integers(0, 160, (3, 4, 3), np.uint8))
+    image = np.array(coarse.resize((width, height), Image.Resampling.BICUBIC))
+    y, x = np.mgrid[:height, :width]
+    disc = (y - height / 2) ** 2 + (x - width / 2) ** 2 < (min(height, width) / 4) ** 2
+    image[disc] = draw.integers(160, 256, 3)
+    return Image.fromarray(image)
+
+
 def write_images(folder: Path, count: int, height: int = 48, width: int = 64) -> list[Path]:
-    """``count`` different PNG pictures."""
+    """``count`` different PNG images."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{index}.png" for index in range(count)]
     for index, path in enumerate(paths):
         Image.fromarray(noise_image(height, width, index)).save(path)
     return paths
+
+
+def _jpeg(image: Image.Image, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def write_odd_images(folder: Path) -> dict[str, Path]:
+    """Unusual images that can be read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image = photograph()
+    odd = {name: folder / name for name in ("sixteen.png", "cmyk.jpg", "moving.gif", "dot.png", "turned.jpg")}
+    ramp = np.linspace(0, 65535, 72 * 96).reshape(72, 96).astype(np.uint16)
+    Image.fromarray(ramp).save(odd["sixteen.png"])
+    odd["cmyk.jpg"].write_bytes(_jpeg(image.convert("CMYK")))
+    frames = [photograph(seed=seed).convert("P") for seed in (1, 2)]
+    frames[0].save(odd["moving.gif"], save_all=True, append_images=frames[1:])
+    image.resize((1, 1)).save(odd["dot.png"])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown rotated by 90 degrees
+    odd["turned.jpg"].write_bytes(_jpeg(image, exif=exif))
+    return odd
+
+
+def write_broken_images(folder: Path) -> dict[str, Path]:
+    """Files that are not images, or damaged ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    broken = {name: folder / name for name in ("letter.jpg", "cut.jpg", "empty.png")}
+    broken["letter.jpg"].write_text("Dear reader, this is not an image.")
+    broken["cut.jpg"].write_bytes(_jpeg(photograph(200, 300))[:2500])
+    broken["empty.png"].write_bytes(b"")
+    return broken
 
 
 @cache
@@ -93,7 +162,7 @@ class Recorder(NoProgress):
 
 
 class FakeTeacher:
-    """A Teacher of 4 dimensions that counts how often it reads, and says the mean colour of each 8 x 8 block."""
+    """A Teacher of 4 dimensions that counts its calls, and encodes the mean color of each 8 x 8 block."""
 
     embed_dim = 4
     patch_stride = 8

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from clips4.cli.app import main
-from tests.conftest import TINY, photograph, write_broken_pictures, write_odd_pictures
+from tests.helpers import TINY, photograph, write_broken_images, write_odd_images
 
 SETTINGS = [part for setting in TINY for part in ("--set", setting)]
 
@@ -65,7 +65,7 @@ def test_doctor_prints_text_or_json() -> None:
 
 def test_train_and_segment_mixed_folder_skips_broken_images(tmp_path: Path) -> None:
     folder = tmp_path / "mixed"
-    odd, broken = write_odd_pictures(folder), write_broken_pictures(folder)
+    odd, broken = write_odd_images(folder), write_broken_images(folder)
     (folder / "notes.txt").write_text("not looked at")
 
     trained = clips4("train", folder, "--classes", "cat,cup", "--out", tmp_path / "run", "--device", "cpu", *SETTINGS)
@@ -148,7 +148,7 @@ def test_user_error_prints_one_line(fails: Fails, tmp_path: Path, images: Path, 
 
 def test_regions_mixed_folder_skips_broken_images(tmp_path: Path) -> None:
     folder = tmp_path / "mixed"
-    odd, broken = write_odd_pictures(folder), write_broken_pictures(folder)
+    odd, broken = write_odd_images(folder), write_broken_images(folder)
     options = ("--method", "gradient-ucm", "--count", "5", "--workers", "2", "--out", tmp_path / "out")
     done = clips4("regions", folder, *options, "--save", "png,overlay,page")
     assert done.returncode == 0, done.stderr
@@ -178,7 +178,7 @@ def test_regions_bad_options_print_one_line(fails: Fails, tmp_path: Path, images
 
 
 def test_only_broken_images_fails(fails: Fails, tmp_path: Path, tiny_run: Path) -> None:
-    write_broken_pictures(tmp_path / "broken")
+    write_broken_images(tmp_path / "broken")
     line = fails("train", tmp_path / "broken", "--classes", "cat", "--out", tmp_path / "run")
     assert "none of 3 pictures can be used" in line
     line = fails("segment", tiny_run, tmp_path / "broken", "--out", tmp_path / "out")

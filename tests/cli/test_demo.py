@@ -10,7 +10,7 @@ from clips4.data.class_names import load_classes
 from clips4.errors import UserError
 from clips4.utils.images import load_rgb
 from clips4.utils.progress import NoProgress
-from tests.conftest import TINY
+from tests.helpers import TINY
 
 
 def test_sample_photographs_all_load() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from clips4.data.masks import davis_palette, guess_rules, read_mask
-from tests.evaluation.shared import shared
+from tests.helpers import shared
 
 
 def test_guess_rules_first_mask_gives_year(tmp_path: Path) -> None:

@@ -16,9 +16,8 @@ from clips4.data.label_maps import read_labels
 from clips4.errors import UserError
 from clips4.inference.features import KINDS, NAMED, load_features
 from clips4.training.loop import train
-from tests.conftest import TINY, photograph
 from tests.data.benchmarks import miniatures
-from tests.helpers import FakeTeacher, conse
+from tests.helpers import TINY, FakeTeacher, conse, photograph
 
 SETTINGS = [part for setting in TINY for part in ("--set", setting)]
 Runs = Callable[..., str]

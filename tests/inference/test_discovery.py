@@ -21,8 +21,7 @@ from clips4.models.checkpoint import Prototypes
 from clips4.utils.images import load_rgb
 from clips4.utils.progress import NoProgress
 from tests.cli.test_app import Fails, fails  # noqa: F401  # the fixture
-from tests.conftest import write_broken_pictures
-from tests.helpers import unit
+from tests.helpers import unit, write_broken_images
 from tests.inference.test_classifier import Words
 
 RED, GREEN, BLUE, GREY = (250, 10, 10), (10, 250, 10), (10, 10, 250), (128, 128, 128)
@@ -100,7 +99,7 @@ def test_names_are_suggested_and_none_is_known(segmenter: Segmenter) -> None:
 
 
 def test_broken_images_are_left_out_or_reported(segmenter: Segmenter, tmp_path: Path) -> None:
-    broken = write_broken_pictures(tmp_path / "broken")["cut.jpg"]
+    broken = write_broken_images(tmp_path / "broken")["cut.jpg"]
     good = image({(0, 0, 32, 32): BLUE})
     with pytest.raises(UserError, match=r"cut\.jpg"):
         discover(segmenter, [good, broken])
@@ -164,7 +163,7 @@ def test_the_command(
 
 
 def test_bad_input_of_the_command(tiny_run: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811
-    broken = write_broken_pictures(tmp_path / "broken")
+    broken = write_broken_images(tmp_path / "broken")
     out = ("--out", tmp_path / "out", "--device", "cpu")
     assert "no such file or folder" in fails("unknown", tiny_run, tmp_path / "nowhere", *out)
     assert "no checkpoint" in fails("unknown", tmp_path, broken["cut.jpg"], *out)

@@ -22,8 +22,7 @@ from clips4.inference.classifier import BANK_NEAREST, Query, Vectors
 from clips4.inference.segmenter import UNKNOWN_LABEL, InferenceOptions, Segmentation, Segmenter, nearest_class
 from clips4.method.prototypes import known_prototypes
 from clips4.models.checkpoint import Prototypes, load_checkpoint
-from tests.conftest import photograph
-from tests.helpers import conse, unit
+from tests.helpers import conse, photograph, unit
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,7 @@ from clips4.training.log import LOG, read_log
 from clips4.training.loop import train
 from clips4.utils.progress import NoProgress
 from tests.cli.test_app import SETTINGS, clips4
-from tests.conftest import TINY, photograph
-from tests.helpers import FakeTeacher, unit
+from tests.helpers import TINY, FakeTeacher, photograph, unit
 from tests.models.teachers.models import write_clip
 
 CLASSES = load_classes(["cat", "cup: cup, mug", "grass"])

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.command_lines import check_command_line, clips4_arguments, logical_lines
-from tests.conftest import photograph
+from tests.helpers import photograph
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -16,7 +16,7 @@ from clips4.data.class_names import load_classes
 from clips4.models.checkpoint import STATE, WEIGHTS, load_checkpoint
 from clips4.training.log import LOG, read_log
 from clips4.training.loop import train
-from tests.conftest import TINY
+from tests.helpers import TINY
 
 SETTINGS = [*TINY, "train.steps=5", "train.save_every=1", "train.ema=0.5"]
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from clips4.cli.app import app
 from clips4.models.checkpoint import WEIGHTS, checkpoint_folders
 from clips4.training.log import LOG, read_log
-from tests.conftest import TINY, photograph
+from tests.helpers import TINY, photograph
 
 CLASSES = "coco128"
 VALUES = {"right": (1, 17, 100), "shuffled": (17, 100, 1)}  # person, cat and a stuff class

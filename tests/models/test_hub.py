@@ -15,7 +15,7 @@ from clips4 import Segmenter, push_to_hub, save_pretrained
 from clips4.errors import UserError
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.hub import fetch_run
-from tests.conftest import photograph
+from tests.helpers import photograph
 from tests.models.teachers.hub_server import HubServer, ask_here
 
 REPOSITORY = "owner/pets"

@@ -18,8 +18,7 @@ from clips4.regions.contours import find_contours
 from clips4.regions.job import parse_kinds, region_files, region_settings
 from clips4.utils.images import RGB, load_rgb
 from clips4.utils.progress import NoProgress
-from tests.conftest import write_broken_pictures
-from tests.helpers import Recorder
+from tests.helpers import Recorder, write_broken_images
 
 NESTED = RegionConfig(method="gradient-ucm", count=5)
 
@@ -90,7 +89,7 @@ def test_an_interrupted_run_resumes_from_the_cache(
 
 
 def test_broken_images_are_reported(images: Path, tmp_path: Path) -> None:
-    broken = write_broken_pictures(tmp_path / "broken")
+    broken = write_broken_images(tmp_path / "broken")
     outcome = make([*sorted(images.iterdir()), *broken.values()], tmp_path / "out", save="png", workers=2)
     assert sorted(s.path for s in outcome.skipped) == sorted(broken.values())  # type: ignore[attr-defined]
     assert len(list((tmp_path / "out").iterdir())) == 3

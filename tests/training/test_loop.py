@@ -18,7 +18,7 @@ from clips4.training.log import LOG, read_log
 from clips4.training.loop import Interrupted, train
 from clips4.training.optim import learning_rate_factor
 from clips4.utils.progress import NoProgress
-from tests.conftest import TINY, write_broken_pictures
+from tests.helpers import TINY, write_broken_images
 
 CLASSES = load_classes("cat,cup,grass")
 
@@ -120,7 +120,7 @@ def test_a_term_of_weight_zero_is_switched_off(images: Path, tmp_path: Path) -> 
 
 
 def test_broken_images_are_left_out_and_reported(images: Path, tiny_config: Config, tmp_path: Path) -> None:
-    broken = write_broken_pictures(tmp_path / "broken")
+    broken = write_broken_images(tmp_path / "broken")
     paths = [*sorted(images.iterdir()), *broken.values()]
     result = train(paths, CLASSES, tiny_config, tmp_path / "run", device="cpu")
     assert result.images == 3

@@ -19,8 +19,7 @@ from clips4.method.prototypes import update_unknown
 from clips4.models.checkpoint import load_checkpoint
 from clips4.training.loop import train
 from clips4.utils import distributed
-from tests.conftest import TINY
-from tests.helpers import generator, unit
+from tests.helpers import TINY, generator, unit
 from tests.two_ranks import on_two_ranks
 
 SEGMENTS = SegmentConfig(clusters=(2, 2), iterations=3, location_weight=0.5)
@@ -172,6 +171,7 @@ def test_two_ranks_find_the_prototypes_of_one(shares: Shares) -> None:
 # ------------------------------------------------------------------------------------------------------ torchrun
 
 
+@pytest.mark.slow
 def test_torchrun_on_two_processes_trains_like_one(images: Path, tmp_path: Path) -> None:
     from clips4.config import load_config
     from clips4.data.class_names import load_classes
@@ -202,7 +202,7 @@ def test_torchrun_on_two_processes_trains_like_one(images: Path, tmp_path: Path)
         command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Trained on 3 pictures") == 1
+    assert done.stdout.count("Trained on 3 images") == 1
     ours, theirs = load_checkpoint(tmp_path / "one"), load_checkpoint(tmp_path / "two")
     assert torch.equal(ours.prototypes.known, theirs.prototypes.known)
     torch.testing.assert_close(ours.prototypes.unknown, theirs.prototypes.unknown, rtol=0, atol=1e-6)

@@ -10,7 +10,7 @@ from PIL import Image
 from clips4.errors import UserError
 from clips4.utils.image_input import ImageInput, as_rgb, input_name, is_many
 from clips4.utils.images import load_rgb
-from tests.conftest import photograph, write_broken_pictures, write_odd_pictures
+from tests.helpers import photograph, write_broken_images, write_odd_images
 
 
 def test_every_form_of_an_image_is_the_same_image(tmp_path: Path) -> None:
@@ -62,13 +62,13 @@ def test_what_is_no_image_raises(image: object, words: str) -> None:
 
 @pytest.mark.parametrize("name", ["sixteen.png", "cmyk.jpg", "moving.gif", "dot.png", "turned.jpg"])
 def test_an_odd_file_and_the_same_opened_by_pil_are_one_image(tmp_path: Path, name: str) -> None:
-    path = write_odd_pictures(tmp_path)[name]
+    path = write_odd_images(tmp_path)[name]
     with Image.open(path) as opened:
         np.testing.assert_array_equal(as_rgb(opened), load_rgb(path))
 
 
 def test_sixteen_bits_in_an_array_are_those_of_a_file(tmp_path: Path) -> None:
-    path = write_odd_pictures(tmp_path)["sixteen.png"]
+    path = write_odd_images(tmp_path)["sixteen.png"]
     with Image.open(path) as opened:
         values = np.array(opened).astype(np.uint16)
     np.testing.assert_array_equal(as_rgb(values), load_rgb(path))
@@ -84,14 +84,14 @@ def test_half_precision_tensors() -> None:
 
 @pytest.mark.parametrize("name", ["letter.jpg", "cut.jpg", "empty.png"])
 def test_a_broken_file_raises_in_one_line(tmp_path: Path, name: str) -> None:
-    path = write_broken_pictures(tmp_path)[name]
+    path = write_broken_images(tmp_path)[name]
     with pytest.raises(UserError, match=name) as caught:
         as_rgb(path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_truncated_file_that_pil_opened_raises(tmp_path: Path) -> None:
-    path = write_broken_pictures(tmp_path)["cut.jpg"]
+    path = write_broken_images(tmp_path)["cut.jpg"]
     with Image.open(path) as opened, pytest.raises(UserError, match="damaged image"):
         as_rgb(opened)
 

@@ -8,7 +8,7 @@ import pytest
 from clips4.data.benchmarks.bsds import load_bsds
 from clips4.errors import UserError
 from tests.data.benchmarks import miniatures
-from tests.evaluation.shared import shared
+from tests.helpers import shared
 from tests.reference.ucm2 import read_ucm2
 
 

@@ -7,7 +7,7 @@ import pytest
 from clips4.data.benchmarks.davis import load_davis
 from clips4.errors import UserError
 from tests.data.benchmarks import miniatures
-from tests.evaluation.shared import shared
+from tests.helpers import shared
 
 
 def test_all_sequences_where_there_is_no_list(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from clips4.data.label_maps import IGNORE
 from clips4.errors import UserError
 from clips4.evaluation.metrics.confusion import confusion_matrix
 from tests.data.benchmarks import miniatures
-from tests.evaluation.shared import shared
+from tests.helpers import shared
 
 CASES: list[tuple[str, Callable[[Path], Path], list[str | None]]] = [
     ("voc20", miniatures.voc, [None, "aeroplane", "tvmonitor", None]),

@@ -12,8 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from clips4.data.label_maps import read_labels
 from clips4.evaluation.metrics.davis import boundary_map, contour_accuracy, region_similarity, statistics
-from tests.evaluation.shared import shared
-from tests.helpers import provable, seeds
+from tests.helpers import provable, seeds, shared
 from tests.reference import davis as literal
 
 Mask = NDArray[np.bool_]

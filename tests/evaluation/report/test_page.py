@@ -21,8 +21,7 @@ from clips4.evaluation.report.page import legend, render, write_report
 from clips4.inference.segmenter import UNKNOWN_LABEL, Segmenter
 from clips4.outputs import charts
 from clips4.utils.progress import NoProgress
-from tests.conftest import write_broken_pictures
-from tests.helpers import conse, unit
+from tests.helpers import conse, unit, write_broken_images
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 NASTY = '<b>&"'
@@ -105,7 +104,7 @@ def page(html: str) -> Page:
 
 
 def test_the_page_is_one_whole_file(tiny_run: Path, images: Path, tmp_path: Path) -> None:
-    broken = write_broken_pictures(tmp_path / "broken")["cut.jpg"]
+    broken = write_broken_images(tmp_path / "broken")["cut.jpg"]
     first, progress = sorted(images.iterdir())[0], Counting()
     out = tmp_path / "out" / "index.html"
     write_report(out, tiny_run, [first, broken], "cpu", progress)

@@ -15,7 +15,7 @@ from clips4.inference.jobs.segment import Loaded, TeacherOptions, load_segmenter
 from clips4.inference.segmenter import nearest_class
 from clips4.utils.progress import NoProgress
 from tests.cli.test_app import Fails, clips4, fails  # noqa: F401  # a fixture
-from tests.conftest import write_broken_pictures
+from tests.helpers import write_broken_images
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_repeated_it_is_the_same_and_done_already(
 
 
 def test_broken_images_and_too_many_clusters(loaded: Loaded, tmp_path: Path) -> None:
-    broken = list(write_broken_pictures(tmp_path / "broken").values())
+    broken = list(write_broken_images(tmp_path / "broken").values())
     mixed = loaded._replace(images=[*broken[:1], *loaded.images])
     outcome = cluster_files(mixed, 2, tmp_path / "out", "png", 1, 0, False, NoProgress())
     assert [each.path for each in outcome.skipped] == broken[:1]

@@ -27,7 +27,7 @@ from clips4.outputs.render import KINDS, Kind
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import load_rgb
 from clips4.utils.progress import NoProgress
-from tests.conftest import photograph, write_broken_pictures
+from tests.helpers import photograph, write_broken_images
 
 NAMES = ("cat", "tea cup & <saucer>", "grass")
 
@@ -267,7 +267,7 @@ def test_broken_images_are_reported_and_the_old_prediction_stays(images: list[Pa
     run(images, out)
     before = (out / "a.png").read_bytes()
     images[0].write_bytes(images[0].read_bytes()[:100])
-    broken = write_broken_pictures(tmp_path / "broken")
+    broken = write_broken_images(tmp_path / "broken")
     outcome, _ = run([*images, *broken.values()], out, settings_hash="two")
     assert [each.path for each in outcome.skipped] == [images[0], *broken.values()]
     assert (out / "a.png").read_bytes() == before

@@ -23,7 +23,7 @@ from clips4.models.checkpoint import load_checkpoint
 from clips4.utils.progress import NoProgress
 from clips4.utils.video import VideoWriter
 from tests.cli.test_app import Fails, clips4, fails  # noqa: F401  # a fixture
-from tests.conftest import photograph
+from tests.helpers import photograph
 
 
 @pytest.fixture(scope="module")

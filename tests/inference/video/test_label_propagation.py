@@ -15,8 +15,7 @@ from torch import Tensor
 from clips4.errors import UserError
 from clips4.inference.video.label_propagation import Recipe, harden, propagate, propagate_masks, source_blocks, track
 from clips4.utils.images import RGB
-from tests.conftest import photograph
-from tests.helpers import provable, seeds, unit
+from tests.helpers import photograph, provable, seeds, unit
 from tests.reference import propagation as literal
 
 

@@ -23,8 +23,7 @@ from clips4.models.onnx.export import TOLERANCE, StudentWithClassifier, export_o
 from clips4.models.onnx.metadata import open_exported
 from clips4.models.onnx.runtime import load_onnx
 from clips4.models.student import Embedder
-from tests.conftest import photograph
-from tests.helpers import generator
+from tests.helpers import generator, photograph
 from tests.models.backbones.test_dino_vit import make_model
 
 DIMENSIONS = 12

@@ -13,7 +13,7 @@ from clips4.errors import UserError
 from clips4.models.teachers import model_files as hub
 from clips4.models.teachers.base import load_teacher
 from clips4.models.teachers.model_files import find_model, is_model_name
-from tests.conftest import photograph
+from tests.helpers import photograph
 from tests.models.teachers.hub_server import HubServer, ask_here
 from tests.models.teachers.models import write_clip
 

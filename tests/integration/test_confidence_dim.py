@@ -1,4 +1,4 @@
-"""A run whose teacher tells how sure it is: a dimension more, from training to answers."""
+"""A run with teacher.confidence_dim: one more dimension, from training to predictions."""
 
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from clips4.cli.app import app
 from clips4.inference.segmenter import Segmenter
 from clips4.method.prototypes import text_dimensions
 from clips4.models.checkpoint import load_checkpoint
-from tests.conftest import TINY, photograph
+from tests.helpers import TINY, photograph
+
+pytestmark = pytest.mark.slow  # trains on real photographs
 
 
 @pytest.fixture(scope="module")
