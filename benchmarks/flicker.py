@@ -35,8 +35,8 @@ def measure(segmenter: Segmenter, frames: list, masks: list, label: int, classes
     changes, recalls, overlaps = [], [], []
     start = time.perf_counter()
     for frame, mask in zip(frames, masks, strict=True):
-        read = segmenter.read(frame)
-        labels = segmenter.answer(read._replace(z=steady(read.z)), query, unknown=False).labels
+        read = segmenter.encode_image(frame)
+        labels = segmenter.predict(read._replace(z=steady(read.z)), query, unknown=False).labels
         if before is not None:
             changes.append(flicker(before, labels))
         before, own = labels, labels == label

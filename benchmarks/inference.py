@@ -150,13 +150,13 @@ def asking(classes: int = 20, rounds: int = 15) -> dict[str, Any]:
     student = empty_student(config.student, DIMENSIONS).eval()
     segmenter = Segmenter(student, config.teacher, config.data.inference_side, torch.device("cpu"), any_prototypes())
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
-    read = segmenter.read(image)
+    read = segmenter.encode_image(image)
     seconds = []
     for number in range(rounds):
         draw = torch.Generator().manual_seed(number)
         vectors = torch.nn.functional.normalize(torch.randn(classes, DIMENSIONS, generator=draw), dim=1)
         started = time.perf_counter()
-        segmenter.label(read, vectors)
+        segmenter.classify(read, vectors)
         seconds.append(time.perf_counter() - started)
     return {"classes": classes, "seconds": statistics.median(seconds), "rounds": seconds}
 

@@ -43,7 +43,8 @@ def measure(arguments: argparse.Namespace) -> None:
     """One way, in this process; prints JSON."""
     import torch
 
-    from clips4.inference.segmenter import InferenceOptions, Segmenter
+    from clips4.inference.segmenter import Segmenter
+    from clips4.inference.tta import InferenceOptions
 
     torch.set_num_threads(arguments.threads)
     options = InferenceOptions(**WAYS[arguments.way])  # type: ignore[arg-type]

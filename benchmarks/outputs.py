@@ -10,15 +10,20 @@ import resource
 import tempfile
 import time
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from PIL import Image
 
-from clips4.inference.jobs.folder import predict_folder
-from clips4.inference.segmenter import Segmentation
-from clips4.outputs.encode import ImagePrediction, image_facts, image_files
-from clips4.outputs.render import KINDS
+from clips4.inference.classifier import Query
+from clips4.inference.encoder import EncodedImage
+from clips4.inference.jobs.folder import plan_images
+from clips4.inference.jobs.manifest import Output
+from clips4.inference.jobs.segment import segment_images
+from clips4.inference.result import Segmentation
+from clips4.inference.segmenter import Segmenter
+from clips4.outputs.encode import KINDS, image_facts, image_files
 from clips4.utils.images import load_rgb
 from clips4.utils.progress import NoProgress
 from clips4.utils.tensors import resize_map
@@ -26,17 +31,33 @@ from clips4.utils.tensors import resize_map
 NAMES = tuple(f"class {index}" for index in range(20))
 
 
-def made_up(path: Path, stem: str) -> ImagePrediction:
-    """A smooth map of 20 classes, by the picture's name."""
-    image = load_rgb(path)
-    generator = torch.Generator().manual_seed(int(path.stem))
-    size = image.shape[0] // 48, image.shape[1] // 48  # some sixty parts, as in a photograph
-    z = torch.nn.functional.normalize(torch.randn(32, *size, generator=generator), dim=0)
-    scores, labels = resize_map(z[None, :20], (image.shape[0], image.shape[1]))[0].max(0)
-    result = Segmentation(
-        image, labels.short().numpy(), scores.numpy(), NAMES, z=z, vectors=torch.eye(20, 32), owner=torch.arange(20)
-    )
-    return ImagePrediction(result, path, stem)
+QUERY = Query.one_per_class(torch.eye(20, 32), NAMES)
+
+
+class RandomSegmenter:
+    """Predicts a smooth map of 20 classes, by the image's name."""
+
+    def encode_image(self, path: Path) -> EncodedImage:
+        """An image and random embeddings."""
+        image = load_rgb(path)
+        generator = torch.Generator().manual_seed(int(path.stem))
+        size = image.shape[0] // 48, image.shape[1] // 48  # some sixty parts, as in a photograph
+        return EncodedImage(
+            image, torch.nn.functional.normalize(torch.randn(32, *size, generator=generator), dim=0), None
+        )
+
+    def predict(self, encoded: EncodedImage, query: Query, unknown: bool) -> Segmentation:
+        """The largest of the first 20 dimensions of each pixel."""
+        scores, labels = resize_map(encoded.z[None, :20], encoded.image.shape[:2])[0].max(0)
+        return Segmentation(
+            encoded.image,
+            labels.short().numpy(),
+            scores.numpy(),
+            NAMES,
+            z=encoded.z,
+            vectors=query.vectors,
+            owner=query.owner,
+        )
 
 
 def rss() -> int:
@@ -61,22 +82,23 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        answers = [made_up(path, path.stem) for path in images(folder / "large", 10, (640, 480))]
+        paths, segmenter = images(folder / "large", 10, (640, 480)), RandomSegmenter()
+        results = [segmenter.predict(segmenter.encode_image(path), QUERY, True) for path in paths]
         for kind in KINDS:
             start = time.perf_counter()
-            sizes = [sum(map(len, image_files(each, [kind]).values())) for each in answers]
-            if kind in ("coco", "panoptic"):
-                for each in answers:
-                    image_facts(each, [kind])
-            seconds = (time.perf_counter() - start) / len(answers)
-            print(f"{kind:9} {1000 * seconds:6.1f} ms a picture of 640 x 480, {np.mean(sizes) / 1024:6.0f} KiB")
-        small = images(folder / "small", given.images, (160, 120))
-        for count in (given.images // 10, given.images):
+            for path, result in zip(paths, results, strict=True):
+                embeddings = result.embeddings() if kind == "npz" else None
+                sizes = [len(each) for each in image_files(result, path, path.stem, [kind], embeddings).values()]
+                if kind in ("coco", "panoptic"):
+                    image_facts(result, [kind])
+            seconds = (time.perf_counter() - start) / len(results)
+            print(f"{kind:9} {1000 * seconds:6.1f} ms a picture of 640 x 480, {sum(sizes) / 1024:6.0f} KiB")
+        small = images(folder / "small", given.pictures, (160, 120))
+        for count in (given.pictures // 10, given.pictures):
             for again in ("first", "repeated"):
                 start = time.perf_counter()
-                outcome = predict_folder(
-                    small[:count], folder / "out", KINDS, NAMES, "bench", made_up, False, NoProgress()
-                )
+                items, output = plan_images(small[:count], folder / "out"), Output(folder / "out", KINDS, "bench")
+                outcome = segment_images(cast(Segmenter, segmenter), QUERY, items, output, True, NoProgress())
                 print(
                     f"{count} pictures, {again}: {time.perf_counter() - start:.1f} s, {len(outcome.done)} done, "
                     f"{len(outcome.kept)} kept, peak {rss()} MiB, "

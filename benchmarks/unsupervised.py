@@ -21,7 +21,8 @@ from clips4.evaluation.knn import score_retrieval
 from clips4.evaluation.linear_probe import score_linear_probe
 from clips4.evaluation.record import provenance, write_json
 from clips4.evaluation.unsupervised import score_clusters
-from clips4.inference.features import PixelFeatures, load_features
+from clips4.inference.encoder import Encoder
+from clips4.inference.features import load_features
 from clips4.outputs.tables import markdown
 from clips4.utils.cache import image_key
 from clips4.utils.images import RGB
@@ -76,14 +77,14 @@ def main() -> None:
         write_json(arguments.out, {**settings, **provenance(), "rows": table})
 
 
-def _remembered(features: PixelFeatures) -> Callable[[RGB], Tensor]:
+def _remembered(features: Encoder) -> Callable[[RGB], Tensor]:
     """The same features, each picture read once for all three tasks (some 2 GB)."""
     known: dict[str, Tensor] = {}
 
     def read(image: RGB) -> Tensor:
         key = image_key(image)
         if key not in known:
-            known[key] = features(image)
+            known[key] = features.embed(image)
         return known[key]
 
     return read

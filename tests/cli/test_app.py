@@ -77,7 +77,7 @@ def test_train_and_segment_mixed_folder_skips_broken_images(tmp_path: Path) -> N
     out = tmp_path / "out"
     done = clips4("segment", tmp_path / "run", folder, "--out", out, "--device", "cpu")
     assert done.returncode == 0, done.stderr
-    assert "Segmented 5 pictures (3 skipped)" in done.stdout
+    assert "Segmented 5 images (3 skipped)" in done.stdout
     for path in broken.values():
         assert f"skipped: {path}: " in done.stderr
     for path in odd.values():
@@ -140,7 +140,7 @@ def test_user_error_prints_one_line(fails: Fails, tmp_path: Path, images: Path, 
     assert "got only" in fails("segment", tiny_run, *out)
     assert "--save 'jpeg'" in fails("segment", tiny_run, images, "--save", "jpeg", *out)
     assert "would be overwritten" in fails("segment", tiny_run, images, "--out", images)
-    assert "'prototypes' or 'text'" in fails("segment", tiny_run, images, "--vectors", "words", *out)
+    assert "choose prototypes or text" in fails("segment", tiny_run, images, "--vectors", "words", *out)
     assert "unknown teacher" in fails("segment", "--teacher-only", "clop", images, "--classes", "cat", *out)
     assert "give --classes" in fails("segment", "--teacher-only", "conse", images, *out)
     assert not (tmp_path / "out").exists()
@@ -182,7 +182,7 @@ def test_only_broken_images_fails(fails: Fails, tmp_path: Path, tiny_run: Path) 
     line = fails("train", tmp_path / "broken", "--classes", "cat", "--out", tmp_path / "run")
     assert "none of 3 pictures can be used" in line
     line = fails("segment", tiny_run, tmp_path / "broken", "--out", tmp_path / "out")
-    assert "none of 3 pictures could be read" in line
+    assert "none of 3 images could be read" in line
 
 
 def test_missing_option_exits_with_2(images: Path) -> None:

@@ -252,21 +252,21 @@ def test_a_copy_is_checked_by_doctor(tmp_path: Path, runs: Runs) -> None:
 @pytest.mark.parametrize("kind", [*KINDS, "student:z+c3+c4", "backbone:c2+c3", "student:c5"])
 def test_features_of_every_kind_are_unit_and_of_one_stride(tiny_run: Path, kind: str) -> None:
     image = np.array(photograph(72, 100))
-    z = load_features(kind, tiny_run, 96, "cpu")(image)
+    z = load_features(kind, tiny_run, 96, "cpu").embed(image)
     assert z.shape[1:] == (9, 12), "72 x 100 is read as 69 x 96"
     assert z.norm(dim=0).sub(1).abs().max() < 1e-5
 
 
 def test_parts_are_side_by_side_each_with_equal_weight(tiny_run: Path) -> None:
     image = np.array(photograph(72, 100))
-    z, c3, both = (load_features(f"student:{parts}", tiny_run, 96, "cpu")(image) for parts in ("z", "c3", "z+c3"))
+    z, c3, both = (load_features(f"student:{parts}", tiny_run, 96, "cpu").embed(image) for parts in ("z", "c3", "z+c3"))
     torch.testing.assert_close(both, torch.cat([z, c3]) / 2**0.5)
 
 
 @pytest.mark.parametrize(("name", "parts"), NAMED.items())
 def test_names_include_their_parts(name: str, parts: str, tiny_run: Path) -> None:
     image = np.array(photograph())
-    named, written = (load_features(kind, tiny_run, 96, "cpu")(image) for kind in (name, parts))
+    named, written = (load_features(kind, tiny_run, 96, "cpu").embed(image) for kind in (name, parts))
     assert torch.equal(named, written)
 
 
@@ -280,7 +280,7 @@ def test_features_that_there_are_not_are_refused(kind: str, tiny_run: Path) -> N
 
 def test_backbone_features_are_those_before_training(tiny_run: Path) -> None:
     image = np.array(photograph())
-    with_run, without = (load_features("backbone", run, 96, "cpu")(image) for run in (tiny_run, None))
+    with_run, without = (load_features("backbone", run, 96, "cpu").embed(image) for run in (tiny_run, None))
     assert (with_run - without).abs().max() < 1e-6
 
 

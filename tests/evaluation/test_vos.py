@@ -11,7 +11,7 @@ from clips4.evaluation.predictions import score_tracking
 from clips4.evaluation.vos import by_features, first_mask_tracker, score_videos
 from clips4.inference.video.label_propagation import Recipe
 from tests.data.benchmarks import miniatures
-from tests.inference.video.test_label_propagation import PLACES, colors, moving
+from tests.inference.video.test_label_propagation import PLACES, color_encoder, moving
 
 
 def sequence(root: Path) -> Path:
@@ -28,7 +28,7 @@ def sequence(root: Path) -> Path:
 def test_score_videos_without_saving_equals_scoring_saved_masks(tmp_path: Path) -> None:
     root = sequence(tmp_path / "davis")
     (video,) = load_davis(root, "davis17")
-    tracker = by_features(colors, Recipe(radius=4))
+    tracker = by_features(color_encoder(), Recipe(radius=4))
     for index, mask in enumerate(tracker(video.frames, read_mask(video.masks[0], "davis17"))):
         path = tmp_path / "pred/square" / f"{index:05d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

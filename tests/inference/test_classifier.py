@@ -62,7 +62,7 @@ def by_bank(text: Tensor) -> Tensor:
     return mean / mean.norm()
 
 
-def test_known_by_prototype_new_by_bank(teacher: Words) -> None:
+def test_query_known_name_by_prototype_new_name_by_bank(teacher: Words) -> None:
     query = classifier(teacher).query("cat, dog")
     assert query.names == ("cat", "dog")
     assert query.sources == ("prototype", "bank")
@@ -70,20 +70,20 @@ def test_known_by_prototype_new_by_bank(teacher: Words) -> None:
     torch.testing.assert_close(query.vectors[1], by_bank(teacher.vector("dog")))
 
 
-def test_without_a_bank_new_words_are_text_and_report_so(teacher: Words) -> None:
+def test_query_without_bank_new_name_is_text(teacher: Words) -> None:
     for prototypes in (replace(RUN, bank=None), replace(RUN, bank=BANK[:0]), None):
         query = classifier(teacher, prototypes).query("dog")
         assert query.sources == ("text",)
         torch.testing.assert_close(query.vectors[0], teacher.vector("dog"))
 
 
-def test_all_by_text(teacher: Words) -> None:
+def test_query_by_text_uses_text_vectors_only(teacher: Words) -> None:
     query = classifier(teacher).query("dog,cat", "text")
     assert query.sources == ("text", "text")
     torch.testing.assert_close(query.vectors, torch.stack([teacher.vector("dog"), RUN.text[0]]))
 
 
-def test_the_runs_own_classes_need_no_teacher() -> None:
+def test_query_of_the_run_loads_no_teacher() -> None:
     own = ZeroShotClassifier(TeacherConfig(name="/nowhere"), RUN)
     assert torch.equal(own.query().vectors, RUN.known)
     assert own.query().sources == ("prototype", "prototype")
@@ -92,7 +92,7 @@ def test_the_runs_own_classes_need_no_teacher() -> None:
         own.query("dog")
 
 
-def test_a_name_with_other_words_is_another_class(teacher: Words) -> None:
+def test_query_name_with_other_aliases_is_another_class(teacher: Words) -> None:
     ask = classifier(teacher)
     assert ask.query(["person"]).sources == ("prototype",)
     assert ask.query(["Person: Woman, man"]).sources == ("prototype",)
@@ -102,12 +102,12 @@ def test_a_name_with_other_words_is_another_class(teacher: Words) -> None:
     torch.testing.assert_close(query.vectors[0], by_bank(teacher.vector("man")))
 
 
-def test_aliases_are_averaged(teacher: Words) -> None:
+def test_query_aliases_are_averaged(teacher: Words) -> None:
     vectors = classifier(teacher, None).query(["pet: dog, hamster"]).vectors
     torch.testing.assert_close(vectors[0], teacher.vector("dog", "hamster"))
 
 
-def test_words_met_before_are_not_encoded_again(teacher: Words) -> None:
+def test_text_repeated_name_is_not_encoded_again(teacher: Words) -> None:
     ask = classifier(teacher)
     ask.query("dog, sofa")
     ask.query("sofa, dog, lamp")
@@ -115,8 +115,8 @@ def test_words_met_before_are_not_encoded_again(teacher: Words) -> None:
     assert sorted(teacher.prompts) == [f"a photo of a {word}." for word in ("dog", "lamp", "sofa")]
 
 
-def test_memory_of_words_is_bounded(teacher: Words, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clips4.inference.classifier._CACHED_WORDS", 3)
+def test_text_cache_is_bounded(teacher: Words, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clips4.inference.classifier._CACHED_NAMES", 3)
     ask = classifier(teacher, None)
     first = ask.query("a1,a2,a3").vectors
     ask.query("b1,b2")
@@ -125,7 +125,7 @@ def test_memory_of_words_is_bounded(teacher: Words, monkeypatch: pytest.MonkeyPa
     assert len(ask.query("c1,c2,c3,c4,c5").vectors) == 5
 
 
-def test_threads_get_the_same_vectors(teacher: Words) -> None:
+def test_query_from_threads_gives_equal_vectors(teacher: Words) -> None:
     ask = classifier(teacher)
     lists = [[f"word{(n + k) % 7}" for k in range(3)] for n in range(24)]
     found: dict[int, Tensor] = {}
@@ -143,7 +143,7 @@ def test_threads_get_the_same_vectors(teacher: Words) -> None:
 # ------------------------------------------------------------------------------------------------------- background
 
 
-def test_background_words_are_one_class(teacher: Words) -> None:
+def test_query_background_names_share_one_label(teacher: Words) -> None:
     query = classifier(teacher).query("cat,dog", background=parse_background("wall, person"))
     assert query.names == ("cat", "dog", "background")
     assert query.owner.tolist() == [0, 1, 2, 2]
@@ -153,7 +153,7 @@ def test_background_words_are_one_class(teacher: Words) -> None:
     assert query.background_label == 2
 
 
-def test_a_class_called_background_is_the_background(teacher: Words) -> None:
+def test_query_class_named_background_is_the_background(teacher: Words) -> None:
     query = classifier(teacher).query("background,cat,dog", background=BackgroundRule(probability=0.4))
     assert query.names == ("background", "cat", "dog")
     assert query.background_label == 0
@@ -175,30 +175,30 @@ def test_a_class_called_background_is_the_background(teacher: Words) -> None:
         (BackgroundRule(cosine=0.1), BackgroundRule(cosine=0.1)),
     ],
 )
-def test_backgrounds_in_any_form(given: str | float | None, expected: BackgroundRule | None) -> None:
+def test_parse_background_any_form_gives_a_rule(given: str | float | None, expected: BackgroundRule | None) -> None:
     assert parse_background(given) == expected
 
 
 @pytest.mark.parametrize(
     "given", [0, 1, 1.5, "2", "nan", "cosine 1.5", "", "wall,,sky", (), [""], BackgroundRule(), float("nan")]
 )
-def test_backgrounds_that_have_no_effect_raise(given: object) -> None:
+def test_parse_background_invalid_value_is_refused(given: object) -> None:
     with pytest.raises(UserError, match="background"):
         parse_background(given)  # type: ignore[arg-type]
 
 
-def test_backgrounds_that_cannot_be_raise(teacher: Words) -> None:
-    with pytest.raises(UserError, match="always certain"):
+def test_query_impossible_background_is_refused(teacher: Words) -> None:
+    with pytest.raises(UserError, match="always has probability 1"):
         classifier(teacher).query("cat", background=BackgroundRule(probability=0.5))
-    with pytest.raises(UserError, match="'cat' is asked for as a class, too"):
+    with pytest.raises(UserError, match="'cat' is a class too"):
         classifier(teacher).query("cat,dog", background=BackgroundRule(("Cat",)))
-    with pytest.raises(UserError, match="no classes of its own"):
+    with pytest.raises(UserError, match="has no classes; give --classes"):
         classifier(teacher, None).query()
-    with pytest.raises(UserError, match="'prototypes' or 'text'"):
+    with pytest.raises(UserError, match="choose prototypes or text"):
         classifier(teacher).query("cat", "pictures")  # type: ignore[arg-type]
 
 
-def test_a_sole_class_may_have_a_cosine_threshold(teacher: Words) -> None:
+def test_query_single_class_accepts_a_cosine(teacher: Words) -> None:
     query = classifier(teacher).query("cat", background=BackgroundRule(cosine=0.25))
     assert query.names == ("cat", "background")
     assert query.sources == ("prototype", "rule")

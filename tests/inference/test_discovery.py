@@ -28,7 +28,7 @@ RED, GREEN, BLUE, GREY = (250, 10, 10), (10, 250, 10), (10, 10, 250), (128, 128,
 
 
 def color(images: torch.Tensor) -> torch.Tensor:
-    """Six dimensions: how far each colour is above and below the middle."""
+    """Six dimensions: how far each color is above and below the middle."""
     means = F.avg_pool2d(images, 8) - 0.5
     return F.normalize(torch.cat([means.clamp(min=0), (-means).clamp(min=0)], 1) + 1e-3, dim=1)
 
@@ -57,7 +57,7 @@ def image(boxes: dict[tuple[int, int, int, int], tuple[int, int, int]]) -> np.nd
     return image
 
 
-def test_shares_places_and_order(segmenter: Segmenter) -> None:
+def test_discover_reports_shares_places_and_order(segmenter: Segmenter) -> None:
     first = image({(0, 0, 64, 48): RED, (96, 64, 16, 16): RED})
     second = image({(64, 32, 32, 32): RED, (0, 64, 32, 32): BLUE})
     found = segmenter.discover([first, second])
@@ -74,7 +74,7 @@ def test_shares_places_and_order(segmenter: Segmenter) -> None:
     assert red.examples[0].similarity > 0.9
 
 
-def test_examples_are_cut_out_and_the_rest_is_pale(segmenter: Segmenter) -> None:
+def test_discover_example_is_cropped_and_pale_outside(segmenter: Segmenter) -> None:
     shown = segmenter.discover(image({(32, 32, 32, 32): BLUE}))[0].examples[0]
     _, _, width, height = shown.box
     assert shown.crop.shape[0] > height
@@ -84,7 +84,7 @@ def test_examples_are_cut_out_and_the_rest_is_pale(segmenter: Segmenter) -> None
     assert tuple(corner) == pytest.approx(tuple(0.4 * value + 0.6 * 255 for value in GREEN), abs=1)
 
 
-def test_the_best_examples_are_kept(segmenter: Segmenter) -> None:
+def test_discover_keeps_the_best_examples(segmenter: Segmenter) -> None:
     sizes = [16, 48, 32, 64, 24]
     images = [image({(0, 0, size, size): BLUE}) for size in sizes]
     found = segmenter.discover(images, examples=3)[0]
@@ -92,13 +92,13 @@ def test_the_best_examples_are_kept(segmenter: Segmenter) -> None:
     assert segmenter.discover(images, examples=0)[0].examples == ()
 
 
-def test_names_are_suggested_and_none_is_known(segmenter: Segmenter) -> None:
+def test_discover_suggests_no_known_name(segmenter: Segmenter) -> None:
     found = segmenter.discover(image({(32, 32, 32, 32): BLUE}), names=7)
     assert all(len(each.names) == 7 for each in found)
     assert all(name != "green" for each in found for name, _ in each.names)
 
 
-def test_broken_images_are_left_out_or_reported(segmenter: Segmenter, tmp_path: Path) -> None:
+def test_discover_broken_image_is_skipped_or_refused(segmenter: Segmenter, tmp_path: Path) -> None:
     broken = write_broken_images(tmp_path / "broken")["cut.jpg"]
     good = image({(0, 0, 32, 32): BLUE})
     with pytest.raises(UserError, match=r"cut\.jpg"):
@@ -106,12 +106,12 @@ def test_broken_images_are_left_out_or_reported(segmenter: Segmenter, tmp_path: 
     skipped: list[SkippedImage] = []
     found = discover(segmenter, [broken, good], skipped=skipped)
     assert [each.path for each in skipped] == [broken]
-    assert found[0].share == pytest.approx(32 * 32 / (96 * 128), rel=0.3), "of the pictures that were read"
+    assert found[0].share == pytest.approx(32 * 32 / (96 * 128), rel=0.3), "of the images that were read"
 
 
-def test_where_nothing_can_be_unknown(segmenter: Segmenter) -> None:
+def test_discover_without_unknown_prototypes_is_refused(segmenter: Segmenter) -> None:
     without = Segmenter(color, TeacherConfig(), 64, torch.device("cpu"))
-    with pytest.raises(UserError, match="nothing is unknown here"):
+    with pytest.raises(UserError, match="no unknown prototypes"):
         without.discover(image({}))
     with pytest.raises(UserError, match="empty list"):
         segmenter.discover([])
@@ -120,7 +120,7 @@ def test_where_nothing_can_be_unknown(segmenter: Segmenter) -> None:
 # ------------------------------------------------------------------------------------------------------------ files
 
 
-def test_files_of_the_unknown(segmenter: Segmenter, tmp_path: Path) -> None:
+def test_unknown_files_agree_with_each_other(segmenter: Segmenter, tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("a <b>.png", "c.png")]
     Image.fromarray(image({(0, 0, 64, 48): RED})).save(paths[0])
     Image.fromarray(image({(0, 0, 48, 48): RED, (64, 0, 32, 32): BLUE})).save(paths[1])
@@ -141,7 +141,7 @@ def test_files_of_the_unknown(segmenter: Segmenter, tmp_path: Path) -> None:
     assert describe(found[0]) == red
 
 
-def test_the_command(
+def test_unknown_command_prints_the_outcome(
     tiny_run: Path,
     images: Path,
     tmp_path: Path,
@@ -162,10 +162,10 @@ def test_the_command(
     assert (tmp_path / "out/index.html").is_file()
 
 
-def test_bad_input_of_the_command(tiny_run: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811
+def test_unknown_command_invalid_input_fails_in_one_line(tiny_run: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811
     broken = write_broken_images(tmp_path / "broken")
     out = ("--out", tmp_path / "out", "--device", "cpu")
     assert "no such file or folder" in fails("unknown", tiny_run, tmp_path / "nowhere", *out)
     assert "no checkpoint" in fails("unknown", tmp_path, broken["cut.jpg"], *out)
-    assert "none of 1 pictures could be read" in fails("unknown", tiny_run, broken["cut.jpg"], *out)
+    assert "none of 1 images could be read" in fails("unknown", tiny_run, broken["cut.jpg"], *out)
     assert not (tmp_path / "out").exists()

@@ -9,7 +9,7 @@ def reading(value: float, count: int = 10) -> CachedEmbedding:
     return CachedEmbedding(torch.full((count,), float(value)), None)
 
 
-def test_the_least_used_goes_first() -> None:
+def test_cache_full_drops_the_least_recently_used() -> None:
     cache = EmbeddingCache(limit=3 * 40)
     for key in "abc":
         cache.put(key, reading(ord(key)))
@@ -18,7 +18,7 @@ def test_the_least_used_goes_first() -> None:
     assert [key for key in "abcd" if cache.get(key)] == ["a", "c", "d"]
 
 
-def test_bytes_are_bounded_and_what_is_too_large_is_not_held() -> None:
+def test_cache_bytes_are_bounded_and_too_large_is_not_kept() -> None:
     cache = EmbeddingCache(limit=100)
     cache.put("large", reading(0, 26))
     assert cache.get("large") is None
@@ -29,7 +29,7 @@ def test_bytes_are_bounded_and_what_is_too_large_is_not_held() -> None:
     assert len(cache) == 1
 
 
-def test_putting_the_same_again_counts_once() -> None:
+def test_cache_put_again_counts_once() -> None:
     cache = EmbeddingCache(limit=80)
     for _ in range(5):
         cache.put("a", reading(1))
@@ -37,7 +37,7 @@ def test_putting_the_same_again_counts_once() -> None:
     assert len(cache) == 2
 
 
-def test_many_threads() -> None:
+def test_cache_from_many_threads_is_consistent() -> None:
     cache = EmbeddingCache(limit=40 * 5)
     wrong: list[int] = []
 

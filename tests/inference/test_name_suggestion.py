@@ -21,7 +21,7 @@ from tests.inference.test_classifier import RUN, Words, teacher  # noqa: F401  #
 
 @provable
 @given(seeds)
-def test_a_gap_between_words_and_pixels_changes_no_name(seed: int) -> None:
+def test_name_scores_modality_gap_changes_no_name(seed: int) -> None:
     """Words and pixels that agree but for a shift of all words, and one of all pixels, are named as without it."""
     centers = unit(12, 16, seed=seed)
     scores = name_scores(centers, centers, centers)
@@ -32,7 +32,7 @@ def test_a_gap_between_words_and_pixels_changes_no_name(seed: int) -> None:
     torch.testing.assert_close(shifted, scores)
 
 
-def test_plain_cosines_fail_across_a_gap() -> None:
+def test_plain_cosines_modality_gap_fails() -> None:
     """What the means are taken off for: one word near the side of all pixels would name everything."""
     words = unit(12, 16, seed=1)
     here = -4 * words[5]
@@ -42,7 +42,7 @@ def test_plain_cosines_fail_across_a_gap() -> None:
     assert torch.equal(name_scores(pixels, words, pixels).argmax(1)[:5], torch.arange(5))
 
 
-def test_suggestions_are_sorted_and_never_a_known_word(teacher: Words) -> None:  # noqa: F811
+def test_suggest_names_are_sorted_and_never_known(teacher: Words) -> None:  # noqa: F811
     classifier = ZeroShotClassifier(TeacherConfig(), RUN, teacher)
     found = suggest_names(classifier, RUN, 3, ["Cat", "man", "person", "dog", "sofa", "lamp", "dog"])
     assert len(found) == len(RUN.unknown)
@@ -53,13 +53,13 @@ def test_suggestions_are_sorted_and_never_a_known_word(teacher: Words) -> None: 
     assert [len(names) for names in suggest_names(classifier, RUN, 9, ["cat", "dog"])] == [1, 1, 1]
 
 
-def test_without_a_bank_the_prototypes_replace_the_pixels(teacher: Words) -> None:  # noqa: F811
+def test_suggest_names_without_bank_uses_the_prototypes(teacher: Words) -> None:  # noqa: F811
     without = replace(RUN, bank=None)
     found = suggest_names(ZeroShotClassifier(TeacherConfig(), without, teacher), without, 1, ["dog", "sofa", "lamp"])
     assert [len(names) for names in found] == [1, 1, 1]
 
 
-def test_the_vocabulary_is_words_and_states_where_they_are_from() -> None:
+def test_nouns_file_is_clean_and_names_its_source() -> None:
     words = nouns()
     assert 3000 < len(words) < 6000
     assert len(set(words)) == len(words)
@@ -73,12 +73,12 @@ def test_the_vocabulary_is_words_and_states_where_they_are_from() -> None:
 
 
 @pytest.mark.parametrize("word", ["thing", "object", "stuff"])
-def test_words_that_name_everything_are_left_out(word: str) -> None:
+def test_nouns_without_generic_names(word: str) -> None:
     assert word not in nouns()
 
 
 @with_coco
-def test_names_of_classes_on_photographs_are_far_better_than_chance() -> None:
+def test_suggest_names_on_photographs_beats_chance() -> None:
     """The built-in teacher's mean vector over the true masks of a class, named from 400 words: chance is 5 in 400."""
     dataset = semantic_spec("coco128").load(COCO)
     reader = Segmenter.from_teacher("conse", device="cpu")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from clips4.errors import UserError
 from clips4.inference.result import Segmentation, pool_parts
+from clips4.outputs.coco import annotations
 from clips4.utils.images import load_rgb
 from tests.helpers import generator, noise_image, provable, seeds, unit
 
@@ -33,7 +34,7 @@ LABELS = [[0, 0, 1, -1, -1], [0, 1, 1, -1, -1], [0, 0, 0, -1, 0]]
 UNKNOWN = [[-1, -1, -1, 4, 4], [-1, -1, -1, 4, 2], [-1, -1, -1, 2, -1]]
 
 
-def test_parts_are_connected_and_of_one_class() -> None:
+def test_segments_are_connected_and_of_one_class() -> None:
     found = [(each.name, each.unknown, each.pixels, each.box) for each in result(LABELS, UNKNOWN).segments]
     assert sorted(found, key=str) == sorted(
         [
@@ -41,21 +42,31 @@ def test_parts_are_connected_and_of_one_class() -> None:
             ("cat", None, 1, (4, 2, 1, 1)),
             ("cup", None, 3, (1, 0, 2, 2)),
             ("unknown", 4, 3, (3, 0, 2, 2)),
-            ("unknown", 2, 1, (4, 1, 1, 1)),
-            ("unknown", 2, 1, (3, 2, 1, 1)),
+            ("unknown", 2, 2, (3, 1, 2, 2)),
         ],
         key=str,
     )
-    assert [each.pixels for each in result(LABELS, UNKNOWN).segments] == [6, 3, 3, 1, 1, 1]
+    assert [each.pixels for each in result(LABELS, UNKNOWN).segments] == [6, 3, 3, 2, 1]
 
 
-def test_without_discovered_classes_the_unknown_is_one() -> None:
+@provable
+@given(seeds, st.integers(1, 12), st.integers(1, 12))
+def test_segments_of_named_classes_are_the_annotations_of_coco(seed: int, height: int, width: int) -> None:
+    labels = np.random.default_rng(seed).integers(-1, 2, (height, width)).astype(np.int16)
+    similarity = np.ones((height, width), np.float32)
+    segmentation = Segmentation(noise_image(height, width), labels, similarity, ("cat", "cup"))
+    segments = sorted((each.label + 1, each.pixels, each.box) for each in segmentation.segments if each.label >= 0)
+    found = annotations(segmentation, min_share=0)
+    assert segments == sorted((each["category_id"], each["area"], tuple(each["bbox"])) for each in found)
+
+
+def test_segments_without_discovered_classes_have_one_unknown() -> None:
     found = [(each.name, each.unknown, each.pixels) for each in result(LABELS).segments]
     assert ("unknown", None, 5) in found
     assert result(LABELS).unknown_areas() == []
 
 
-def test_unknown_areas() -> None:
+def test_unknown_areas_are_sorted_and_sum_to_the_unknown_share() -> None:
     areas = result(LABELS, UNKNOWN).unknown_areas()
     assert [(area.name, area.label, area.pixels) for area in areas] == [("unknown 5", 4, 3), ("unknown 3", 2, 2)]
     assert sum(area.share for area in areas) == pytest.approx(result(LABELS, UNKNOWN).unknown_share)
@@ -63,7 +74,7 @@ def test_unknown_areas() -> None:
 
 @provable
 @given(seeds, st.integers(1, 12), st.integers(1, 12))
-def test_parts_make_up_the_image(seed: int, height: int, width: int) -> None:
+def test_segments_cover_every_pixel_once(seed: int, height: int, width: int) -> None:
     """Each pixel is in exactly one part, whose mask, score and name are those of its pixels."""
     draw = np.random.default_rng(seed)
     labels = draw.integers(-1, 2, (height, width)).astype(np.int16)
@@ -85,7 +96,7 @@ def test_parts_make_up_the_image(seed: int, height: int, width: int) -> None:
 
 @provable
 @given(seeds, st.integers(1, 9), st.integers(1, 9), st.integers(1, 20), st.integers(1, 20))
-def test_embeddings_of_parts_pixel_by_pixel(seed: int, rows: int, columns: int, height: int, width: int) -> None:
+def test_pool_parts_equals_the_sum_over_pixels(seed: int, rows: int, columns: int, height: int, width: int) -> None:
     z = unit(4, rows, columns, seed=seed, dim=0)
     parts: NDArray[np.int32] = torch.randint(0, 3, (height, width), generator=generator(seed)).int().numpy()
     sums = torch.zeros(3, 4, dtype=torch.float64)
@@ -95,7 +106,7 @@ def test_embeddings_of_parts_pixel_by_pixel(seed: int, rows: int, columns: int, 
     np.testing.assert_allclose(pool_parts(z, parts, 3), expected, atol=1e-5)
 
 
-def test_a_part_of_equal_embeddings_has_that_embedding() -> None:
+def test_segments_equal_embeddings_give_that_embedding() -> None:
     answer = result(LABELS, UNKNOWN)
     assert answer.z is not None
     answer.z[:] = F.normalize(torch.tensor([1.0, 2.0, 3.0]), dim=0)[:, None, None]
@@ -104,7 +115,7 @@ def test_a_part_of_equal_embeddings_has_that_embedding() -> None:
         np.testing.assert_allclose(part.v, answer.z[:, 0, 0].numpy(), atol=1e-6)
 
 
-def test_overlay_and_files(tmp_path: Path) -> None:
+def test_save_writes_the_files_of_the_kinds(tmp_path: Path) -> None:
     answer = result(LABELS, UNKNOWN)
     assert answer.overlay(legend=False).shape == answer.image.shape
     assert answer.overlay().shape != answer.image.shape
@@ -115,7 +126,7 @@ def test_overlay_and_files(tmp_path: Path) -> None:
         answer.save(tmp_path, "a", ["jpeg2000"])  # type: ignore[list-item]
 
 
-def test_coco_of_a_result_is_read_by_pycocotools(tmp_path: Path) -> None:
+def test_to_coco_is_read_by_pycocotools(tmp_path: Path) -> None:
     coco = pytest.importorskip("pycocotools.coco")
     labels = np.zeros((40, 60), np.int16)
     labels[5:30, 10:40] = 1
@@ -127,7 +138,7 @@ def test_coco_of_a_result_is_read_by_pycocotools(tmp_path: Path) -> None:
     np.testing.assert_array_equal(masks["cat"], labels == 0)
 
 
-def test_what_was_predicted_from_text_alone() -> None:
+def test_from_text_alone_lists_classes_by_text() -> None:
     answer = Segmentation(
         noise_image(2, 2), np.zeros((2, 2), np.int16), np.zeros((2, 2), np.float32), ("a", "b"), None, ("bank", "text")
     )

@@ -1,4 +1,4 @@
-"""Segmenter: any form of picture, any words, the same answers by every way."""
+"""Segmenter: any form of image, any words, the same answers by every way."""
 
 import shutil
 import threading
@@ -19,9 +19,13 @@ from clips4.config import Config, TeacherConfig
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
 from clips4.inference.classifier import BANK_NEAREST, Query, Vectors
-from clips4.inference.segmenter import UNKNOWN_LABEL, InferenceOptions, Segmentation, Segmenter, nearest_class
+from clips4.inference.result import Segmentation
+from clips4.inference.segmenter import Segmenter
+from clips4.inference.tta import InferenceOptions
+from clips4.inference.upsample import nearest_class
 from clips4.method.prototypes import known_prototypes
 from clips4.models.checkpoint import Prototypes, load_checkpoint
+from clips4.outputs.labeled_image import UNKNOWN_LABEL
 from tests.helpers import conse, photograph, unit
 
 
@@ -30,7 +34,7 @@ def segmenter(tiny_run: Path) -> Segmenter:
     return Segmenter.load(tiny_run, device="cpu")
 
 
-def test_one_and_several_images(segmenter: Segmenter) -> None:
+def test_segment_one_or_several_images_gives_equal_labels(segmenter: Segmenter) -> None:
     images = [photograph(seed=0), photograph(60, 40, seed=1)]
     several = segmenter.segment(images)
     assert [result.labels.shape for result in several] == [(72, 96), (60, 40)]
@@ -40,7 +44,7 @@ def test_one_and_several_images(segmenter: Segmenter) -> None:
     assert torch.equal(segmenter.embed(images)[0], z)
 
 
-def test_the_runs_own_classes_by_prototypes_and_by_text(segmenter: Segmenter) -> None:
+def test_class_vectors_of_the_run_are_prototypes_or_text(segmenter: Segmenter) -> None:
     assert segmenter.prototypes is not None
     names, known = segmenter.class_vectors()
     assert names == ("cat", "cup", "grass")
@@ -48,7 +52,7 @@ def test_the_runs_own_classes_by_prototypes_and_by_text(segmenter: Segmenter) ->
     assert torch.equal(segmenter.class_vectors(None, "text")[1], segmenter.prototypes.text)
 
 
-def test_known_names_by_prototypes_and_new_names_by_text(segmenter: Segmenter) -> None:
+def test_class_vectors_by_text_of_new_name_equal_the_teachers(segmenter: Segmenter) -> None:
     assert segmenter.prototypes is not None
     names, vectors = segmenter.class_vectors("grass,sofa", "text")
     assert names == ("grass", "sofa")
@@ -57,7 +61,7 @@ def test_known_names_by_prototypes_and_new_names_by_text(segmenter: Segmenter) -
     torch.testing.assert_close(vectors[1:], alone)
 
 
-def test_pixels_nearest_an_unknown_prototype_are_unknown(segmenter: Segmenter) -> None:
+def test_segment_pixel_nearest_unknown_prototype_is_unknown(segmenter: Segmenter) -> None:
     assert segmenter.prototypes is not None
     image = photograph()
     z = segmenter.embed(image)
@@ -69,7 +73,7 @@ def test_pixels_nearest_an_unknown_prototype_are_unknown(segmenter: Segmenter) -
     assert not (segmenter.segment(image, unknown=False).labels == UNKNOWN_LABEL).any()
 
 
-def test_areas_are_sorted_and_make_up_the_image() -> None:
+def test_areas_of_segmentation_are_sorted_and_cover_the_image() -> None:
     labels = np.array([[0, 1, 1], [1, -1, -1]], np.int16)
     result = Segmentation(np.zeros((2, 3, 3), np.uint8), labels, np.zeros((2, 3), np.float32), ("cat", "cup"))
     assert [(area.name, area.label, area.pixels) for area in result.areas()] == [
@@ -81,19 +85,19 @@ def test_areas_are_sorted_and_make_up_the_image() -> None:
     assert result.unknown_share == pytest.approx(1 / 3)
 
 
-def test_a_teacher_alone_needs_words(images: Path) -> None:
+def test_segment_teacher_without_class_names_is_refused(images: Path) -> None:
     teacher = Segmenter.from_teacher("conse", Config(), device="cpu")
     with pytest.raises(UserError, match="give --classes"):
         teacher.segment(photograph())
     assert teacher.segment(photograph(), "cat,cup").unknown_share == 0
 
 
-def test_very_small_and_very_long_images(segmenter: Segmenter) -> None:
+def test_segment_tiny_and_elongated_images_keep_their_size(segmenter: Segmenter) -> None:
     for size in ((1, 1), (1, 700), (3, 2)):
         assert segmenter.segment(Image.new("RGB", size[::-1])).labels.shape == size
 
 
-def test_a_damaged_checkpoint_raises(copied_run: Path) -> None:
+def test_load_damaged_checkpoint_is_refused(copied_run: Path) -> None:
     newest = sorted((copied_run / "checkpoints").iterdir())[-1] / "student.safetensors"
     newest.write_bytes(newest.read_bytes()[:1000])
     with pytest.warns(UserWarning, match="damaged checkpoint.*the checkpoint before is taken"):
@@ -107,7 +111,7 @@ def test_a_damaged_checkpoint_raises(copied_run: Path) -> None:
 
 
 class Counting:
-    """A network of 4 dimensions that counts how many pictures it reads."""
+    """A network of 4 dimensions that counts how many images it reads."""
 
     stride = 8
 
@@ -128,7 +132,7 @@ def small_segmenter(encoder: Counting, known: torch.Tensor | None = None) -> Seg
     return Segmenter(encoder, TeacherConfig(), 96, torch.device("cpu"), prototypes)
 
 
-def test_an_image_is_read_once_for_any_number_of_queries(tmp_path: Path) -> None:
+def test_segment_same_image_again_encodes_once(tmp_path: Path) -> None:
     encoder = Counting()
     segmenter = small_segmenter(encoder)
     photograph().save(tmp_path / "a.png")
@@ -136,7 +140,7 @@ def test_an_image_is_read_once_for_any_number_of_queries(tmp_path: Path) -> None
     answers = [segmenter.segment(classes="red"), segmenter.segment(classes="green,red"), segmenter.segment()]
     segmenter.embed()
     segmenter.cluster(k=2)
-    segmenter.segment(photograph())  # the same picture in another form
+    segmenter.segment(photograph())  # the same image in another form
     assert encoder.images == 1
     assert [answer.names for answer in answers] == [("red",), ("green", "red"), ("red", "green")]
     np.testing.assert_array_equal(answers[2].labels, segmenter.segment(tmp_path / "a.png").labels)
@@ -145,7 +149,7 @@ def test_an_image_is_read_once_for_any_number_of_queries(tmp_path: Path) -> None
     assert encoder.images == 3, "read otherwise it is read anew, mirrored as well"
 
 
-def test_a_set_image_is_the_requested_one(segmenter: Segmenter) -> None:
+def test_set_image_is_used_without_an_image_argument(segmenter: Segmenter) -> None:
     first, second = photograph(seed=5), photograph(60, 44, seed=6)
     segmenter.set_image(first)
     segmenter.set_image(second)
@@ -153,14 +157,14 @@ def test_a_set_image_is_the_requested_one(segmenter: Segmenter) -> None:
     assert torch.equal(segmenter.embed(), segmenter.embed(second))
 
 
-def test_what_embed_gives_may_be_changed(segmenter: Segmenter) -> None:
+def test_embed_result_changed_in_place_leaves_the_cache_intact(segmenter: Segmenter) -> None:
     z = segmenter.embed(photograph())
     expected = z.clone()
     z.zero_()
     assert torch.equal(segmenter.embed(photograph()), expected)
 
 
-def test_images_of_one_size_go_through_the_network_together() -> None:
+def test_embed_images_of_one_size_share_a_network_pass() -> None:
     pictures = [photograph(seed=seed) for seed in range(11)]
     pictures[4] = photograph(40, 64)
     encoder = Counting()
@@ -175,13 +179,13 @@ def test_images_of_one_size_go_through_the_network_together() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Counting, "__call__", note)
         several = segmenter.segment([*pictures, pictures[0]])
-    assert sum(batches) == 11, "the picture given twice is read once"
+    assert sum(batches) == 11, "the image given twice is read once"
     assert sorted(batches) == [1, 3, 7]
     for image, answer in zip(pictures, several, strict=False):
         np.testing.assert_array_equal(answer.labels, segmenter.segment(image).labels)
 
 
-def test_many_threads_get_the_predictions_of_one(segmenter: Segmenter, tiny_run: Path) -> None:
+def test_segment_from_many_threads_equals_one_thread(segmenter: Segmenter, tiny_run: Path) -> None:
     """Readings, words and answers of eight threads are those of one after the other."""
     images = [photograph(seed=seed) for seed in range(4)]
     words = [["cat", "cup"], ["grass"], ["sofa", "cat"], ["lamp", "cup", "sofa"]]
@@ -201,7 +205,7 @@ def test_many_threads_get_the_predictions_of_one(segmenter: Segmenter, tiny_run:
 # ----------------------------------------------------------------------------------------------- what is answered
 
 
-def test_each_unknown_pixel_has_its_discovered_class(segmenter: Segmenter) -> None:
+def test_segment_unknown_pixel_has_its_discovered_class(segmenter: Segmenter) -> None:
     assert segmenter.prototypes is not None
     image = photograph()
     everything = segmenter.prototypes.asked()
@@ -212,7 +216,7 @@ def test_each_unknown_pixel_has_its_discovered_class(segmenter: Segmenter) -> No
     assert segmenter.segment(image, unknown=False).unknown_labels is None
 
 
-def test_text_is_queried_with_the_unknown_that_it_was_trained_against(tiny_run: Path) -> None:
+def test_segment_by_text_competes_with_the_unknown_prototypes_of_training(tiny_run: Path) -> None:
     segmenter, image = Segmenter.load(tiny_run, device="cpu"), photograph()
     prototypes = segmenter.prototypes
     assert prototypes is not None
@@ -230,7 +234,7 @@ def test_text_is_queried_with_the_unknown_that_it_was_trained_against(tiny_run: 
         np.testing.assert_array_equal(unknown, np.where(labels >= 3, labels - 3, -1))
 
 
-def test_new_words_are_found_in_the_bank_and_marked_so(segmenter: Segmenter) -> None:
+def test_class_vectors_of_new_names_come_from_the_bank(segmenter: Segmenter) -> None:
     assert segmenter.prototypes is not None
     assert segmenter.prototypes.bank is not None
     assert segmenter.prototypes.student_bank is not None
@@ -244,7 +248,7 @@ def test_new_words_are_found_in_the_bank_and_marked_so(segmenter: Segmenter) -> 
     assert segmenter.segment(photograph(), ["sofa"], vectors="text").from_text_alone == ("sofa",)
 
 
-def test_background_words_are_one_class() -> None:
+def test_segment_background_names_are_one_class() -> None:
     segmenter = small_segmenter(Counting())
     image = photograph(seed=3)
     apart = segmenter.segment(image, "red,green", unknown=False)
@@ -255,7 +259,7 @@ def test_background_words_are_one_class() -> None:
     assert result.owner.tolist() == [0, 1]
 
 
-def test_a_background_threshold_takes_the_uncertain() -> None:
+def test_segment_background_cosine_replaces_dissimilar_pixels() -> None:
     segmenter = small_segmenter(Counting())
     image = photograph(seed=3)
     plain = segmenter.segment(image)
@@ -268,7 +272,7 @@ def test_a_background_threshold_takes_the_uncertain() -> None:
     assert result.names == ("red", "green", "background")
 
 
-def test_a_background_probability_is_among_the_queried_classes() -> None:
+def test_segment_background_probability_is_among_the_named_classes() -> None:
     segmenter = small_segmenter(Counting())
     image = photograph(seed=3)
     z = segmenter.embed(image)
@@ -282,7 +286,7 @@ def test_a_background_probability_is_among_the_queried_classes() -> None:
     np.testing.assert_array_equal((result.labels == 2)[clear], (probability < limit)[clear])
 
 
-def test_clusters_are_the_nearest_centers() -> None:
+def test_cluster_labels_are_the_nearest_centers() -> None:
     segmenter = small_segmenter(Counting())
     images = [photograph(seed=seed) for seed in range(3)]
     several = segmenter.cluster(images, k=4)
@@ -302,7 +306,7 @@ def test_clusters_are_the_nearest_centers() -> None:
 
 
 @pytest.mark.parametrize("refine", ["pamr", "regions"])
-def test_refined_predictions_follow_the_images_edges(refine: Literal["pamr", "regions"]) -> None:
+def test_predict_refined_follows_the_images_edges(refine: Literal["pamr", "regions"]) -> None:
     """A square on a plain ground, read at a stride of 27 pixels: refined, its outline is nearer to where it is."""
     y, x = np.mgrid[:240, :320]
     disc = (abs(y - 120) < 57) & (abs(x - 160) < 83)
@@ -313,12 +317,12 @@ def test_refined_predictions_follow_the_images_edges(refine: Literal["pamr", "re
     wrong = {}
     for how in (None, refine):
         options = InferenceOptions(refine=how)
-        labels = segmenter.answer(segmenter.read(image, options), query, False, options).labels
+        labels = segmenter.predict(segmenter.encode_image(image, options), query, False, options).labels
         wrong[how] = float((labels != disc).mean())
     assert wrong[refine] < 0.8 * wrong[None], wrong
 
 
-def test_half_precision_gives_nearly_the_same_embeddings(tiny_run: Path) -> None:
+def test_embed_half_precision_is_nearly_the_same(tiny_run: Path) -> None:
     exact = Segmenter.load(tiny_run, "cpu").embed(photograph())
     half = Segmenter.load(tiny_run, "cpu", precision="bfloat16").embed(photograph())
     assert half.dtype == torch.float32
@@ -330,14 +334,14 @@ def test_half_precision_gives_nearly_the_same_embeddings(tiny_run: Path) -> None
 # ----------------------------------------------------------------------------------------------- what is refused
 
 
-def test_what_cannot_be_queried_raises_in_one_line(segmenter: Segmenter, tiny_run: Path, tmp_path: Path) -> None:
+def test_segmenter_invalid_arguments_fail_in_one_line(segmenter: Segmenter, tiny_run: Path, tmp_path: Path) -> None:
     photograph().save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_text("no picture")
     fresh = Segmenter.load(tiny_run, "cpu")
     cases: list[tuple[Callable[[], object], str]] = [
-        (lambda: fresh.segment(), "no picture: give one, or set one with set_image"),
-        (lambda: fresh.embed(), "no picture"),
-        (lambda: fresh.cluster(), "no picture"),
+        (lambda: fresh.segment(), "no image: pass one, or set one with set_image"),
+        (lambda: fresh.embed(), "no image"),
+        (lambda: fresh.cluster(), "no image"),
         (lambda: segmenter.segment([]), "empty list"),
         (lambda: segmenter.embed(()), "empty list"),
         (lambda: segmenter.cluster([], 3), "empty list"),
@@ -348,7 +352,7 @@ def test_what_cannot_be_queried_raises_in_one_line(segmenter: Segmenter, tiny_ru
         (lambda: segmenter.segment(photograph(), ["cat", "Cat"]), "there twice"),
         (lambda: segmenter.segment(photograph(), ["unknown"]), "is kept for"),
         (lambda: segmenter.segment(photograph(), tmp_path / "names.txt"), "no such class file"),
-        (lambda: segmenter.segment(photograph(), vectors="pictures"), "not 'pictures'"),  # type: ignore[call-overload]
+        (lambda: segmenter.segment(photograph(), vectors="pictures"), "vectors 'pictures'"),  # type: ignore[call-overload]
         (lambda: segmenter.segment(photograph(), background=2), "background"),
         (lambda: segmenter.cluster(photograph(), 0), "k = 0"),
         (lambda: segmenter.cluster(photograph(), 10**6), "k = 1000000"),

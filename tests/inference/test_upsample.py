@@ -1,4 +1,4 @@
-"""Labels at the picture's size: bands and tiles give what the whole picture at once gives."""
+"""Labels at the image's size: bands and tiles give what the whole image at once gives."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from tests.helpers import generator, noise_image, provable, seeds, unit
 
 
 @pytest.mark.parametrize("pixels", [1, 40, 10**6])
-def test_nearest_class_is_argmax_of_upsampled_cosines(monkeypatch: pytest.MonkeyPatch, pixels: int) -> None:
+def test_nearest_class_equals_argmax_of_upsampled_cosines(monkeypatch: pytest.MonkeyPatch, pixels: int) -> None:
     monkeypatch.setattr(labelling, "_BAND_PIXELS", pixels)
     z, vectors = unit(8, 4, 5, dim=0).float(), unit(7, 8, seed=1).float()
     logits = torch.einsum("dhw,ld->lhw", z, vectors)
@@ -35,7 +35,7 @@ def test_nearest_class_is_argmax_of_upsampled_cosines(monkeypatch: pytest.Monkey
 
 @provable
 @given(seeds, st.tuples(*[st.integers(1, 9)] * 2), st.tuples(*[st.integers(1, 23)] * 2), st.integers(1, 300))
-def test_bands_are_the_whole(seed: int, small: tuple[int, int], size: tuple[int, int], band: int) -> None:
+def test_upsampled_bands_equal_the_whole(seed: int, small: tuple[int, int], size: tuple[int, int], band: int) -> None:
     scores = torch.randn(3, *small, generator=generator(seed))
     whole = F.interpolate(scores[None], size, mode="bilinear", align_corners=False)[0]
     together = torch.full((3, *size), torch.nan)
@@ -49,7 +49,7 @@ def test_bands_are_the_whole(seed: int, small: tuple[int, int], size: tuple[int,
 
 @provable
 @given(seeds, st.tuples(*[st.integers(1, 9)] * 2), st.tuples(*[st.integers(2, 23)] * 2), st.data())
-def test_a_window_is_cut_from_the_whole(
+def test_upsampled_window_equals_a_crop_of_the_whole(
     seed: int, small: tuple[int, int], size: tuple[int, int], data: st.DataObject
 ) -> None:
     scores = torch.randn(2, *small, generator=generator(seed))
@@ -62,7 +62,7 @@ def test_a_window_is_cut_from_the_whole(
 
 @provable
 @given(seeds, st.integers(1, 9), st.tuples(*[st.integers(1, 7)] * 2), st.tuples(*[st.integers(1, 40)] * 2))
-def test_no_class_that_wins_somewhere_is_left_out(
+def test_contenders_contain_every_winner(
     seed: int, classes: int, small: tuple[int, int], size: tuple[int, int]
 ) -> None:
     """The answer is that of all classes upsampled, though most are never looked at."""
@@ -73,22 +73,22 @@ def test_no_class_that_wins_somewhere_is_left_out(
     torch.testing.assert_close(whole.gather(0, labels[None])[0], whole.amax(0))
 
 
-def test_a_class_that_wins_only_between_positions_is_a_contender() -> None:
+def test_contenders_contain_a_winner_between_positions() -> None:
     """Second at both of two positions whose winners differ, it is the best in the middle; a fourth is never."""
     scores = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.6], [-0.1, -0.1]])[:, None].expand(4, 2, 2)
     assert contenders(scores).tolist() == [0, 1, 2]
     assert best_class(scores, (2, 9))[0].unique().tolist() == [0, 1, 2]
 
 
-def test_the_lowest_label_wins_where_scores_are_equal() -> None:
+def test_best_class_equal_scores_give_the_lowest_label() -> None:
     labels, best = best_class(torch.full((3, 2, 2), 0.25), (5, 4))
     assert not labels.any()
     assert (best == 0.25).all()
 
 
 @pytest.mark.parametrize("budget", [1, 10**9])
-def test_pamr_in_tiles_leaves_no_trace(monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
-    """Tiles with all around them that their values depend on give the scores of the whole picture."""
+def test_pamr_class_in_tiles_equals_the_whole(monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
+    """Tiles with all around them that their values depend on give the scores of the whole image."""
     image = noise_image(230, 210, seed=3)
     scores = torch.randn(3, 9, 8, generator=generator(5))
     large = F.interpolate(scores[None], (230, 210), mode="bilinear", align_corners=False)[0]
@@ -100,7 +100,7 @@ def test_pamr_in_tiles_leaves_no_trace(monkeypatch: pytest.MonkeyPatch, budget: 
     assert (labels == refined.argmax(0)).float().mean() > 0.999
 
 
-def test_pamr_needs_all_of_the_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pamr_class_smaller_margin_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A margin half as wide changes the answer: the reach that is claimed is no more than is needed."""
     image = noise_image(230, 210, seed=3)
     scores = torch.randn(3, 9, 8, generator=generator(5))
@@ -110,7 +110,7 @@ def test_pamr_needs_all_of_the_margin(monkeypatch: pytest.MonkeyPatch) -> None:
     assert float((pamr_class(scores, image)[1] - whole).abs().max()) > 1e-4
 
 
-def test_the_probability_of_a_pixels_class() -> None:
+def test_best_probability_equals_the_softmax() -> None:
     scores = torch.randn(4, 3, 5, generator=generator(1))
     large = F.interpolate(scores[None], (9, 14), mode="bilinear", align_corners=False)[0]
     labels = torch.from_numpy(np.random.default_rng(0).integers(0, 4, (9, 14)))

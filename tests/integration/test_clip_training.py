@@ -10,7 +10,7 @@ import torch
 from clips4.config import Config, TeacherConfig, load_config
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
-from clips4.inference.jobs.segment import TeacherOptions, load_segmenter
+from clips4.inference.jobs.load import TeacherOptions, load_segmenter
 from clips4.inference.refine.maskclip import Refinement, confident_classes
 from clips4.inference.segmenter import Segmenter
 from clips4.models.checkpoint import load_checkpoint
@@ -162,11 +162,11 @@ def test_refinements_of_a_teacher_alone(clip: Path) -> None:
 def test_denoising_predicts_the_classes_that_are_left(clip: Path) -> None:
     """Labels are of the asked list, not of what denoising left of it."""
     segmenter = Segmenter.from_teacher(str(clip), device="cpu", refinement=Refinement(prompt_denoising=True))
-    read = segmenter.read(photograph())
+    read = segmenter.encode_image(photograph())
     vectors = unit(40, 24, dtype=torch.float32)
     asked = confident_classes(torch.einsum("dhw,ld->lhw", read.z, vectors), 0.5)
     assert 1 < len(asked) < 40
-    labels, _ = segmenter.label(read, vectors)
+    labels, _ = segmenter.classify(read, vectors)
     assert set(labels.unique().tolist()) <= set(asked.tolist())
     assert labels.max() > len(asked), "numbered as asked"
 
@@ -180,12 +180,12 @@ def test_options_of_a_teacher_alone(clip: Path, images: Path, tiny_run: Path) ->
     assert len(paths) == 3
     assert segmenter.segment(photograph(), "cat,cup").labels.shape == (72, 96)
     for wrong, words in (
-        (TeacherOptions(reading="best"), "teacher.dense_attention = 'best': input should be 'maskclip'"),
+        (TeacherOptions(dense_attention="best"), "teacher.dense_attention = 'best': input should be 'maskclip'"),
         (TeacherOptions(templates="few"), "unknown prompt templates 'few'"),
     ):
         with pytest.raises(UserError, match=words):
             load_segmenter([images], str(clip), "cpu", wrong)[0].segment(photograph(), "cat")
-    for option in (TeacherOptions(reading="sclip"), TeacherOptions(key_smoothing=True)):
+    for option in (TeacherOptions(dense_attention="sclip"), TeacherOptions(key_smoothing=True)):
         with pytest.raises(UserError, match="are for --teacher-only"):
             load_segmenter([tiny_run, images], None, "cpu", option)
 

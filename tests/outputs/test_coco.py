@@ -9,20 +9,20 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from clips4.inference.segmenter import Segmentation
-from clips4.outputs.coco import coco_document, connected_parts, panoptic_png, segments_info
+from clips4.outputs.coco import coco_document, panoptic_png, segments_info
+from clips4.outputs.labeled_image import LabeledImage, connected_parts
 
 NAMES = ("cat", "cup", "grass")
 
 
-def result(seed: int = 0, height: int = 30, width: int = 40) -> Segmentation:
+def result(seed: int = 0, height: int = 30, width: int = 40) -> LabeledImage:
     random = np.random.default_rng(seed)
     labels = np.kron(random.integers(-1, 3, (height // 5, width // 5)), np.ones((5, 5))).astype(np.int16)
     image = random.integers(0, 256, (height, width, 3), np.uint8)
-    return Segmentation(image, labels, random.random((height, width), np.float32), NAMES)
+    return LabeledImage(image, labels, random.random((height, width), np.float32), NAMES)
 
 
-def test_pycocotools_reads_every_pixel_back(tmp_path: Path) -> None:
+def test_coco_document_read_by_pycocotools_has_every_pixel(tmp_path: Path) -> None:
     results = [result(0), result(1, 25, 55)]
     file = tmp_path / "coco.json"
     file.write_text(json.dumps(coco_document(results, ["a.jpg", "b.jpg"])))
@@ -45,28 +45,28 @@ def test_pycocotools_reads_every_pixel_back(tmp_path: Path) -> None:
         np.testing.assert_array_equal(canvas, each.labels)
 
 
-def test_small_parts_are_left_out_and_ids_are_distinct() -> None:
+def test_coco_document_small_parts_are_left_out_and_ids_are_distinct() -> None:
     labels = np.zeros((100, 100), np.int16)
     labels[50, 50] = 1
-    one = Segmentation(np.zeros((100, 100, 3), np.uint8), labels, np.zeros((100, 100), np.float32), NAMES)
+    one = LabeledImage(np.zeros((100, 100, 3), np.uint8), labels, np.zeros((100, 100), np.float32), NAMES)
     document = coco_document([one, one], ["a", "b"])
     assert [(a["id"], a["image_id"], a["category_id"]) for a in document["annotations"]] == [(1, 1, 1), (2, 2, 1)]
     assert len(coco_document([one], ["a"], min_share=0)["annotations"]) == 2
 
 
-def test_parts_that_touch_at_a_corner_are_one() -> None:
-    assert len(list(connected_parts(np.array([[0, -1], [-1, 0]]), 0))) == 1
-    assert len(list(connected_parts(np.array([[0, -1, 0]]), 0))) == 2
+def test_connected_parts_touching_at_a_corner_are_one() -> None:
+    assert len(connected_parts(np.array([[0, -1], [-1, 0]]))[1]) == 1
+    assert len(connected_parts(np.array([[0, -1, 0]]))[1]) == 2
 
 
-def test_results_of_different_classes_make_no_document() -> None:
-    other = Segmentation(result().image, result().labels, result().similarity, ("a", "b", "c"))
+def test_coco_document_different_classes_are_refused() -> None:
+    other = LabeledImage(result().image, result().labels, result().similarity, ("a", "b", "c"))
     with pytest.raises(ValueError, match="different classes"):
         coco_document([result(), other], ["a", "b"])
     assert coco_document([], [])["images"] == []
 
 
-def test_panoptic_images_and_lists_agree() -> None:
+def test_panoptic_png_agrees_with_segments_info() -> None:
     """As panopticapi checks them: ids of the PNG are those of the list, and so are areas and boxes."""
     labels = result(3).labels.astype(np.int32)
     labels[labels == 2] = 299  # ids of more than a byte

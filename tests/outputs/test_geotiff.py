@@ -22,22 +22,22 @@ def geotiff(path: Path, tags: dict[int, tuple[float, ...]], turned: bool = False
     return path
 
 
-def test_scale_and_tie_point(tmp_path: Path) -> None:
+def test_place_of_scale_and_tie_point(tmp_path: Path) -> None:
     tags = {33550: (0.5, 0.25, 0.0), 33922: (0.0, 0.0, 0.0, 500000.0, 5600000.0, 0.0)}
     place = place_of(geotiff(tmp_path / "a.tif", {**tags, 34735: UTM}))
     assert place is not None
-    assert place.world == (0.5, 0, 0, -0.25, 500000.25, 5599999.875), "from the corner to the first centre"
+    assert place.world == (0.5, 0, 0, -0.25, 500000.25, 5599999.875), "from the corner to the first center"
     assert place.epsg == 32633
     points = place_of(geotiff(tmp_path / "b.tiff", {**tags, 34735: WGS}))
     assert points is not None
-    assert points.world[4:] == (500000.0, 5600000.0), "pixels are points: the tie point is a centre"
+    assert points.world[4:] == (500000.0, 5600000.0), "pixels are points: the tie point is a center"
     assert points.epsg == 4326
     files = files_beside("a.png", place)
     assert files["a.pgw"].decode().split() == ["0.5", "0.0", "0.0", "-0.25", "500000.25", "5599999.875"]
     assert b"<SRS>EPSG:32633</SRS>" in files["a.png.aux.xml"]
 
 
-def test_a_matrix_that_turns(tmp_path: Path) -> None:
+def test_place_of_rotation_matrix(tmp_path: Path) -> None:
     matrix = (0.0, 2.0, 0.0, 10.0, -3.0, 0.0, 0.0, 20.0, *([0.0] * 7), 1.0)
     place = place_of(geotiff(tmp_path / "a.tif", {34264: matrix}))
     assert place is not None
@@ -47,7 +47,7 @@ def test_a_matrix_that_turns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["plain.tif", "turned.tif", "half.tif", "a.png"])
-def test_images_that_lie_nowhere(tmp_path: Path, name: str) -> None:
+def test_place_of_image_without_position_is_none(tmp_path: Path, name: str) -> None:
     tags: dict[int, tuple[float, ...]] = {33550: (1.0, 1.0, 0.0), 33922: (0.0,) * 6}
     odd: dict[str, dict[int, tuple[float, ...]]] = {"plain.tif": {}, "half.tif": {33550: (1.0, 1.0, 0.0)}}
     given = odd.get(name, tags)

@@ -25,7 +25,7 @@ def blob(seed: int, height: int = 60, width: int = 80, smooth: float = 2.0) -> M
 
 
 def by_centres(polygon: Polygon, shape: tuple[int, ...]) -> Mask:
-    """Pixels whose centres lie within."""
+    """Pixels whose centers lie within."""
     return polygon2mask(shape, polygon[:, ::-1] - 0.5)
 
 
@@ -42,7 +42,7 @@ def iou(a: Mask, b: Mask) -> float:
 
 @provable
 @given(seeds, st.sampled_from([1.0, 2.0, 4.0]))
-def test_unsimplified_polygons_are_exact(seed: int, smooth: float) -> None:
+def test_polygon_of_without_tolerance_is_exact(seed: int, smooth: float) -> None:
     mask = blob(seed, smooth=smooth)
     polygon = polygon_of(mask, tolerance=0)
     np.testing.assert_array_equal(by_centres(polygon, mask.shape), mask)
@@ -50,7 +50,7 @@ def test_unsimplified_polygons_are_exact(seed: int, smooth: float) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_simplified_polygons_are_near_and_short(seed: int) -> None:
+def test_polygon_of_with_tolerance_is_near_and_short(seed: int) -> None:
     mask = blob(seed, 240, 320, 8.0)
     polygon, whole = polygon_of(mask), polygon_of(mask, tolerance=0)
     assert iou(by_centres(polygon, mask.shape), mask) > 0.97
@@ -60,14 +60,14 @@ def test_simplified_polygons_are_near_and_short(seed: int) -> None:
 
 @provable
 @given(seeds, st.sampled_from([0.3, 0.5, 2.0]))
-def test_simplified_as_scikit_image_does(seed: int, tolerance: float) -> None:
+def test_simplify_equals_scikit_image(seed: int, tolerance: float) -> None:
     """On walks at random angles, where no two points are as far."""
     line = np.random.default_rng(seed).normal(size=(60, 2)).cumsum(0)
     for each in (line, np.concatenate([line, line[:1]])):
         np.testing.assert_array_equal(simplify(each, tolerance), approximate_polygon(each, tolerance))
 
 
-def test_holes_are_found_and_left_empty() -> None:
+def test_outlines_holes_are_found_and_left_empty() -> None:
     mask = np.zeros((40, 50), bool)
     mask[5:35, 5:45] = True
     mask[10:20, 10:20] = mask[25:30, 30:40] = False
@@ -79,7 +79,7 @@ def test_holes_are_found_and_left_empty() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (2, 2), (30, 40)])
-def test_full_and_thin_masks(shape: tuple[int, int]) -> None:
+def test_polygon_of_full_and_thin_masks(shape: tuple[int, int]) -> None:
     mask = np.ones(shape, bool)
     polygon = polygon_of(mask)
     assert len(polygon) >= 3
@@ -88,6 +88,6 @@ def test_full_and_thin_masks(shape: tuple[int, int]) -> None:
     np.testing.assert_array_equal(by_centres(polygon, shape), mask)
 
 
-def test_an_empty_mask_is_refused() -> None:
+def test_outlines_empty_mask_is_refused() -> None:
     with pytest.raises(ValueError, match="no outline"):
         outlines(np.zeros((3, 3), bool))

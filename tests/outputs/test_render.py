@@ -1,4 +1,4 @@
-"""Files of a result: values, colours and legends say the same."""
+"""Files of a result: values, colors and legends say the same."""
 
 import io
 import json
@@ -9,27 +9,20 @@ import pytest
 from PIL import Image
 
 from clips4.errors import UserError
-from clips4.inference.segmenter import Segmentation
-from clips4.outputs.render import (
-    describe,
-    label_png,
-    legend_entries,
-    output_stems,
-    overlay,
-    overlay_with_legend,
-    parse_kinds,
-    save_segmentation,
-)
+from clips4.outputs.encode import describe, label_png, parse_kinds, save_image
+from clips4.outputs.labeled_image import LabeledImage
+from clips4.outputs.render import legend_entries, overlay, overlay_with_legend
 from clips4.utils.images import UNKNOWN_COLOR, palette
+from clips4.utils.output_names import output_stems
 
 
-def result_of(labels: list[list[int]], names: tuple[str, ...] = ("cat", "cup"), scale: int = 1) -> Segmentation:
+def result_of(labels: list[list[int]], names: tuple[str, ...] = ("cat", "cup"), scale: int = 1) -> LabeledImage:
     values = np.array(labels, np.int16).repeat(scale, 0).repeat(scale, 1)
     image = np.full((*values.shape, 3), 100, np.uint8)
-    return Segmentation(image, values, np.full(values.shape, 0.5, np.float32), names)
+    return LabeledImage(image, values, np.full(values.shape, 0.5, np.float32), names)
 
 
-def test_label_png_holds_indices_and_the_classes_colors() -> None:
+def test_label_png_holds_indices_and_class_colors() -> None:
     image = Image.open(io.BytesIO(label_png(result_of([[0, 1], [1, -1]]))))
     assert image.mode == "P"
     assert np.array(image).tolist() == [[0, 1], [1, 255]]
@@ -38,13 +31,13 @@ def test_label_png_holds_indices_and_the_classes_colors() -> None:
     assert tuple(colors[1, 1]) == UNKNOWN_COLOR
 
 
-def test_more_than_255_classes_take_16_bits() -> None:
+def test_label_png_more_than_255_classes_has_16_bits() -> None:
     names = tuple(f"class {index}" for index in range(300))
     image = Image.open(io.BytesIO(label_png(result_of([[299, -1]], names))))
     assert np.array(image).tolist() == [[299, 65535]]
 
 
-def test_description_adds_up() -> None:
+def test_describe_areas_sum_to_the_image() -> None:
     report = describe(result_of([[0, 1], [1, -1]]), "a.jpg")
     assert (report["file"], report["width"], report["height"]) == ("a.jpg", 2, 2)
     assert report["asked"] == ["cat", "cup"]
@@ -59,7 +52,7 @@ def test_description_adds_up() -> None:
     assert areas[2]["colour"] == "#969696"
 
 
-def test_legend_names_what_occurs_and_always_the_unknown() -> None:
+def test_legend_entries_name_what_occurs_and_always_unknown() -> None:
     entries = legend_entries(result_of([[1, 1], [1, 1]]))
     assert entries == [("cup 100.0 %", tuple(palette(2)[1])), ("unknown 0.0 %", UNKNOWN_COLOR)]
     tiny = np.zeros((50, 50), np.int16)
@@ -67,7 +60,7 @@ def test_legend_names_what_occurs_and_always_the_unknown() -> None:
     assert legend_entries(result_of(tiny.tolist()))[1][0] == "cup < 0.1 %"
 
 
-def test_a_long_legend_sums_up_what_is_small() -> None:
+def test_legend_entries_many_classes_join_the_small_ones() -> None:
     labels = np.zeros((100, 100), np.int16)
     labels[0, :13] = np.arange(1, 14)
     names = tuple(f"class {index}" for index in range(14))
@@ -75,7 +68,7 @@ def test_a_long_legend_sums_up_what_is_small() -> None:
     assert texts == ["class 0 99.9 %", "13 more, together 0.1 %", "unknown 0.0 %"]
 
 
-def test_overlay_shows_the_class_under_its_legends_color() -> None:
+def test_overlay_shows_each_class_in_its_legend_color() -> None:
     shown = overlay(result_of([[0, 1]], scale=8), alpha=1.0)
     np.testing.assert_array_equal(shown[2, 2], palette(2)[0])
     np.testing.assert_array_equal(shown[2, 12], palette(2)[1])
@@ -83,26 +76,26 @@ def test_overlay_shows_the_class_under_its_legends_color() -> None:
 
 
 @pytest.mark.parametrize("shape", [(300, 500), (500, 300), (1, 1), (2, 700)])
-def test_overlay_with_legend_keeps_the_image_whole(shape: tuple[int, int]) -> None:
+def test_overlay_with_legend_keeps_the_whole_image(shape: tuple[int, int]) -> None:
     labels = np.zeros(shape, np.int16)
     image = np.zeros((*shape, 3), np.uint8)
-    result = Segmentation(image, labels, np.zeros(shape, np.float32), ("a class with quite a long name", "b"))
+    result = LabeledImage(image, labels, np.zeros(shape, np.float32), ("a class with quite a long name", "b"))
     panel = overlay_with_legend(result)
     assert panel.shape[0] >= shape[0]
     assert panel.shape[1] >= shape[1]
     color = palette(2)[0]
-    assert (panel.reshape(-1, 3) == color).all(1).sum() >= 100, "the legend has a swatch of the class's colour"
+    assert (panel.reshape(-1, 3) == color).all(1).sum() >= 100, "the legend has a swatch of the class's color"
 
 
-def test_saving_writes_the_requested_kinds(tmp_path: Path) -> None:
+def test_save_image_writes_the_given_kinds(tmp_path: Path) -> None:
     result = result_of([[0, 1], [1, -1]])
-    written = save_segmentation(result, "a.jpg", tmp_path / "out", "a", ("png", "overlay", "json"))
+    written = save_image(result, "a.jpg", tmp_path / "out", "a", ("png", "overlay", "json"))
     assert [path.name for path in written] == ["a.png", "a_overlay.png", "a.json"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in written)
     assert json.loads(written[2].read_text()) == describe(result, "a.jpg")
 
 
-def test_kinds() -> None:
+def test_parse_kinds_unknown_or_none_is_refused() -> None:
     assert parse_kinds("json, png") == ("png", "json")
     with pytest.raises(UserError, match="'gif'"):
         parse_kinds("png,gif")
@@ -110,7 +103,7 @@ def test_kinds() -> None:
         parse_kinds(" , ")
 
 
-def test_stems_never_collide() -> None:
+def test_output_stems_never_collide() -> None:
     paths = [Path(p) for p in ("x/a.jpg", "x/a.png", "y/a.jpg", "y/b.jpg", "z/B.jpg")]
     stems = output_stems(paths)
     assert len({stem.casefold() for stem in stems}) == len(paths)

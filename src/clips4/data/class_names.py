@@ -11,9 +11,10 @@ from importlib import resources
 from pathlib import Path
 
 from clips4.errors import UserError
+from clips4.utils.images import UNKNOWN_NAME
 
 ASSETS = resources.files("clips4").joinpath("assets")
-UNKNOWN = "unknown"  # the answer for pixels nearest an unknown prototype; no class may bear it
+UNKNOWN = UNKNOWN_NAME  # the answer for pixels nearest an unknown prototype; no class may bear it
 
 
 @dataclass(frozen=True)

@@ -59,9 +59,9 @@ def score_named_objects(
     """
 
     def answers(frame: Path, size: tuple[int, ...]) -> Iterable[tuple[str, NDArray[np.integer]]]:
-        read = segmenter.read(load_rgb(frame))
+        read = segmenter.encode_image(load_rgb(frame))
         for row, matrix in vectors.items():
-            yield row, segmenter.label(read, matrix)[0].cpu().numpy()
+            yield row, segmenter.classify(read, matrix)[0].cpu().numpy()
 
     return score_predictions(answers, videos, objects, every, progress)
 

@@ -205,7 +205,7 @@ def evaluate_unsupervised(
     labelled = spec.load(root, labelled_split) if set(tasks) - {"clusters"} else None
     rows = []
     for kind in kinds:
-        features = load_features(kind, run, side, device)
+        features = load_features(kind, run, side, device).embed
         for task in tasks:
             if task == "clusters" or labelled is None:
                 found = score_clusters(features, dataset, clusters, progress)

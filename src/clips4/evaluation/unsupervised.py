@@ -16,7 +16,7 @@ from torch import Tensor
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import SetScores, Tally
-from clips4.inference.segmenter import nearest_class
+from clips4.inference.upsample import nearest_class
 from clips4.method.minibatch_kmeans import sample_rows, spherical_kmeans_of_set
 from clips4.utils.images import RGB, load_rgb
 from clips4.utils.progress import NoProgress, ProgressReporter

@@ -5,21 +5,26 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from clips4.data.benchmarks.davis import Sequence as Video
 from clips4.data.masks import Rules, read_mask
 from clips4.evaluation.metrics.davis import ObjectTrack, TrackingScores, score_objects, summarize
+from clips4.inference.encoder import Encoder
 from clips4.inference.video.label_propagation import Recipe, track
-from clips4.utils.images import RGB, load_rgb
+from clips4.utils.images import load_rgb
 from clips4.utils.progress import NoProgress, ProgressReporter
 
 Tracker = Callable[[Sequence[Path], NDArray[np.uint8]], Iterator[NDArray[np.uint8]]]
 
 
-def by_features(features: Callable[[RGB], Tensor], recipe: Recipe | None = None) -> Tracker:
+def by_features(encoder: Encoder, recipe: Recipe | None = None) -> Tracker:
     """A tracker by label propagation."""
-    return lambda frames, first: track(map(load_rgb, frames), first, features, recipe)
+
+    def tracker(frames: Sequence[Path], first: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+        named = ((path.stem, load_rgb(path)) for path in frames)
+        return (each.mask for each in track(named, first, encoder, recipe))
+
+    return tracker
 
 
 def first_mask_tracker(frames: Sequence[Path], first: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

@@ -1,14 +1,14 @@
-"""Words into vectors: what a pixel embedding is compared with when classes are asked for.
+"""Zero-shot classifier: class vectors from class names, with which pixel embeddings are compared.
 
-A class that the run was trained with has its prototype. For any other word its text vector finds the nearest segments
-of the run's bank, as training found the known prototypes, and their mean stands for it (CLIP-S4 section 3.3):
+A class that the run was trained with has its prototype. The text vector of any other class name finds the nearest
+segments of the run's bank, as training found the known prototypes, and their mean represents it (CLIP-S4 section 3.3):
 
-    c = normalise( sum of the m segments of the bank nearest to the text vector )
+    c = normalize( sum of the m segments of the bank nearest to the text vector )
 
-Found by what the teacher sees in the segments, averaged over what the student sees in them, where the run kept both.
+The teacher's segment vectors find the segments; the student's are averaged, if the run kept both.
 
-A text vector itself lies far from pixels; it is used where a run kept no bank, or where it is asked for. Each answer
-says which of these it came by.
+A text vector itself lies far from pixel vectors; it represents a class if the run kept no bank, or if the query demands
+it. A query names the source of each class vector.
 """
 
 import threading
@@ -36,7 +36,7 @@ Source = Literal["prototype", "bank", "text", "rule"]
 BACKGROUND = "background"
 BANK_NEAREST = 8  # m; 4 to 32 are alike, 1 is worse (docs/journal.md)
 SHARPNESS = 40.0  # of the softmax of a background probability, as in protocol clips4-v1
-_CACHED_WORDS = 50_000  # rows of text vectors held in memory
+_CACHED_NAMES = 50_000  # rows of text vectors kept in memory
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,14 @@ class Query:
 
 
 def parse_background(given: "BackgroundRule | float | str | Sequence[str] | None") -> BackgroundRule | None:
-    """A background in any form.
+    """A background rule from any form.
 
     Args:
-        given: a probability; a string "0.4" (a probability), "cosine 0.2" or "wall, sky"; a sequence of words; or None.
+        given: a probability; a string "0.4" (a probability), "cosine 0.2" or "wall, sky"; a sequence of class names; a
+            rule; or None.
 
     Raises:
-        UserError: a threshold out of range, or no word.
+        UserError: a threshold out of range, or no name.
     """
     if given is None or isinstance(given, BackgroundRule):
         rule = given
@@ -107,19 +108,19 @@ def parse_background(given: "BackgroundRule | float | str | Sequence[str] | None
         elif head.lower() == "cosine" and _number(tail) is not None:
             rule = BackgroundRule(cosine=_number(tail))
         else:
-            rule = BackgroundRule(names=tuple(word.strip() for word in given.split(",")))
+            rule = BackgroundRule(names=tuple(name.strip() for name in given.split(",")))
     else:
-        rule = BackgroundRule(names=tuple(str(word).strip() for word in given))
+        rule = BackgroundRule(names=tuple(str(name).strip() for name in given))
     if rule is None:
         return None
     if rule.probability is not None and not 0 < rule.probability < 1:
-        raise UserError(f"background {rule.probability}: give a probability between 0 and 1, 'cosine 0.2', or words")
+        raise UserError(f"background {rule.probability}: give a probability between 0 and 1, 'cosine 0.2', or names")
     if rule.cosine is not None and not -1 < rule.cosine < 1:
         raise UserError(f"background cosine {rule.cosine}: give a cosine between -1 and 1")
     if not rule.queried or rule.min_share:
         raise UserError("background: `queried` and `min_share` are for evaluation protocols; leave them out")
     if (not rule.names and rule.probability is None and rule.cosine is None) or not all(rule.names):
-        raise UserError("background: give a probability as 0.4, a cosine as 'cosine 0.2', or words as 'wall, sky'")
+        raise UserError("background: give a probability as 0.4, a cosine as 'cosine 0.2', or names as 'wall, sky'")
     return rule
 
 
@@ -131,12 +132,12 @@ def _number(text: str) -> float | None:
 
 
 class ZeroShotClassifier:
-    """Vectors of any words, for one run or one teacher alone; safe to be used by several threads.
+    """Class vectors of any class names, for a run or for a teacher alone; safe to use from several threads.
 
     Args:
-        settings: of the teacher, which is loaded when a word is met that has no vector yet.
+        settings: of the teacher, which is loaded when a name has no vector yet.
         prototypes: of the run, if there is one.
-        teacher: where it is loaded already.
+        teacher: if it is already loaded.
     """
 
     def __init__(self, settings: TeacherConfig, prototypes: Prototypes | None, teacher: Teacher | None = None):
@@ -147,74 +148,71 @@ class ZeroShotClassifier:
     def query(
         self, classes: Classes | None = None, vectors: Vectors = "prototypes", background: BackgroundRule | None = None
     ) -> Query:
-        """What to compare pixels with.
+        """The class vectors to compare pixels with.
 
         Args:
-            classes: see ``vocabulary.load_classes``; the run's own by default.
-            vectors: "prototypes" (new words by the bank) or "text" (all by their text alone).
+            classes: see ``data.class_names.load_classes``; those of the run by default.
+            vectors: "prototypes" (new names by the bank) or "text" (text vectors for all).
             background: see ``parse_background``.
 
         Raises:
-            UserError: wrong names, none where there is no run, or a background that is asked for as a class, too.
+            UserError: invalid names, none without a run, or a background name that is a class too.
         """
-        asked = self._asked(classes)
-        rows, sources = self._vectors(asked, vectors)
-        names, owner = list(asked.names), list(range(len(asked)))
+        queried = self._queried(classes)
+        rows, sources = self._vectors(queried, vectors)
+        names, owner = list(queried.names), list(range(len(queried)))
         if background is None:
             return Query.one_per_class(rows, names, sources)
         at = next((i for i, name in enumerate(names) if name.casefold() == BACKGROUND), None)
         if background.probability is not None and len(names) - (at is not None) < 2:
-            raise UserError(
-                "background: one class alone is always certain, so that a probability says nothing; give "
-                "'cosine 0.2' or words"
-            )
+            raise UserError("background: a single class always has probability 1; give 'cosine 0.2' or class names")
         if at is None:
             at = len(names)
             names.append(BACKGROUND)
             sources.append("rule")
         if background.names:
-            words = load_classes(list(background.names))
-            both = {name.casefold() for name in words.names} & {name.casefold() for name in asked.names}
+            others = load_classes(list(background.names))
+            both = {name.casefold() for name in others.names} & {name.casefold() for name in queried.names}
             if both:
-                raise UserError(f"background: {min(both)!r} is asked for as a class, too; leave it out of one")
-            more, kinds = self._vectors(words, vectors)
-            rows, owner = torch.cat([rows, more]), owner + [at] * len(words)
+                raise UserError(f"background: {min(both)!r} is a class too; remove it from one of them")
+            more, kinds = self._vectors(others, vectors)
+            rows, owner = torch.cat([rows, more]), owner + [at] * len(others)
             if sources[at] == "rule":
                 sources[at] = "text" if "text" in kinds else kinds[0]
         return Query(rows, torch.tensor(owner), tuple(names), tuple(sources), background, at)
 
     def text(self, classes: ClassList) -> Tensor:
-        """(K, D) text vectors, prompt-ensembled, unit rows; those met before come from memory."""
+        """(K, D) text vectors, prompt-ensembled, unit rows; repeated names come from memory."""
         with self._lock:
-            if len(self._rows) + len(classes) > _CACHED_WORDS:
+            if len(self._rows) + len(classes) > _CACHED_NAMES:
                 self._rows.clear()
-            new = list(dict.fromkeys(words for words in classes.words if words not in self._rows))
+            new = list(dict.fromkeys(aliases for aliases in classes.words if aliases not in self._rows))
             if new:
                 self._teacher = self._teacher or load_teacher(self._settings)
-                fresh = ClassList(tuple(words[0] for words in new), tuple(new))
+                fresh = ClassList(tuple(aliases[0] for aliases in new), tuple(new))
                 rows = cached_class_vectors(self._teacher, fresh, load_templates(self._settings.templates))
                 self._rows |= dict(zip(new, rows.float().cpu(), strict=True))
-            return torch.stack([self._rows[words] for words in classes.words])
+            return torch.stack([self._rows[aliases] for aliases in classes.words])
 
-    def _asked(self, classes: Classes | None) -> ClassList:
+    def _queried(self, classes: Classes | None) -> ClassList:
         if classes is not None:
             return load_classes(classes)
         if self._prototypes is None:
-            raise UserError("a teacher alone has no classes of its own; give --classes")
+            raise UserError("a teacher without a run has no classes; give --classes")
         return self._prototypes.classes
 
-    def _vectors(self, asked: ClassList, vectors: Vectors) -> tuple[Tensor, list[Source]]:
+    def _vectors(self, queried: ClassList, vectors: Vectors) -> tuple[Tensor, list[Source]]:
         if vectors not in get_args(Vectors):
-            raise UserError(f"class vectors are by 'prototypes' or 'text', not {vectors!r}")
-        known = self._known(asked)
-        rows: list[Tensor | None] = [None] * len(asked)
-        sources: list[Source] = ["text" if vectors == "text" else "prototype"] * len(asked)
+            raise UserError(f"vectors {vectors!r}: choose prototypes or text")
+        known = self._known(queried)
+        rows: list[Tensor | None] = [None] * len(queried)
+        sources: list[Source] = ["text" if vectors == "text" else "prototype"] * len(queried)
         if self._prototypes:
             own = self._prototypes.query_known if vectors == "prototypes" else self._prototypes.text
             rows = [None if index is None else own[index] for index in known]
         new = [place for place, row in enumerate(rows) if row is None]
         if new:
-            found = self.text(ClassList(tuple(asked.names[i] for i in new), tuple(asked.words[i] for i in new)))
+            found = self.text(ClassList(tuple(queried.names[i] for i in new), tuple(queried.words[i] for i in new)))
             source: Source = "text"
             run = self._prototypes
             if vectors == "prototypes" and run is not None and run.bank is not None and len(run.bank):
@@ -224,19 +222,19 @@ class ZeroShotClassifier:
                 rows[place], sources[place] = row, source
         return torch.stack([row for row in rows if row is not None]), sources
 
-    def _known(self, asked: ClassList) -> list[int | None]:
-        """Which class of the run each asked one is: the same name with the same words, or with none but itself."""
+    def _known(self, queried: ClassList) -> list[int | None]:
+        """The class of the run that each class is: same name and same aliases, or without aliases."""
         if not self._prototypes:
-            return [None] * len(asked)
+            return [None] * len(queried)
         own = self._prototypes.classes
         place = {name.casefold(): index for index, name in enumerate(own.names)}
         found = []
-        for name, words in zip(asked.names, asked.words, strict=True):
+        for name, aliases in zip(queried.names, queried.words, strict=True):
             index = place.get(name.casefold())
-            same = index is not None and (words == (name,) or _folded(words) == _folded(own.words[index]))
+            same = index is not None and (aliases == (name,) or _folded(aliases) == _folded(own.words[index]))
             found.append(index if same else None)
         return found
 
 
-def _folded(words: Sequence[str]) -> set[str]:
-    return {word.casefold() for word in words}
+def _folded(names: Sequence[str]) -> set[str]:
+    return {name.casefold() for name in names}

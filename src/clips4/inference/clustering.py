@@ -1,4 +1,4 @@
-"""Pictures segmented without words: k-means of their pixel embeddings."""
+"""Segmentation without class names: k-means of pixel embeddings."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from clips4.errors import UserError
 from clips4.inference.classifier import Query
 from clips4.method.minibatch_kmeans import sample_rows, spherical_kmeans_of_set
 
-BUDGET = 2**17  # pixel embeddings that k-means sees, drawn evenly from all pictures
+BUDGET = 2**17  # pixel embeddings that k-means sees, sampled evenly from all images
 
 
 def cluster_centers(maps: Sequence[Tensor], k: int, seed: int = 0) -> Tensor:
-    """(k, D) centres of spherical k-means over the pixel embeddings (D, h, w) of some pictures.
+    """(k, D) centers of spherical k-means over the pixel embeddings (D, h, w) of some images.
 
     Raises:
-        UserError: k is not positive, or there are fewer pixel embeddings.
+        UserError: k is not positive, or larger than the number of pixel embeddings.
     """
     generator = torch.Generator().manual_seed(seed)
     rows = sample_rows(maps, len(maps), BUDGET, generator)
@@ -26,5 +26,5 @@ def cluster_centers(maps: Sequence[Tensor], k: int, seed: int = 0) -> Tensor:
 
 
 def cluster_query(centers: Tensor) -> Query:
-    """Which centre is nearest, as a question to pixels."""
+    """A query for the nearest center; the classes are "cluster 1" to "cluster k"."""
     return Query.one_per_class(centers, [f"cluster {number + 1}" for number in range(len(centers))])

@@ -1,4 +1,4 @@
-"""The unknown classes that training discovered, as they occur in pictures: how much, where, and what they may be."""
+"""The unknown classes that training discovered, as they occur in images: how much, where, and possible names."""
 
 import heapq
 from collections.abc import Iterator, Sequence
@@ -20,21 +20,21 @@ from clips4.utils.progress import NoProgress, ProgressReporter
 if TYPE_CHECKING:
     from clips4.inference.segmenter import Segmenter
 
-_SEEN = 0.01  # share of a picture from which on an unknown class counts as occurring in it
-_MARGIN = 0.15  # of an example's box, shown around it
+_MIN_SHARE = 0.01  # share of an image that an unknown class covers to count as occurring in it
+_MARGIN = 0.15  # around an example's box, as a share of it
 _CROP_SIDE = 256  # long side of the crops kept
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """Where an unknown class is in a picture.
+    """A place of an unknown class in an image.
 
     Attributes:
-        source: the picture's file, or its number among those given.
-        box: (left, top, width, height) in pixels of the picture.
+        source: the image's file, or its number among those given.
+        box: (left, top, width, height) in pixels of the image.
         pixels: area of the connected part that the box surrounds.
         similarity: mean cosine of its pixels and the unknown prototype.
-        crop: (h, w, 3) uint8, the box with a margin, what does not belong to the part pale; 256 pixels at most.
+        crop: (h, w, 3) uint8, the box with a margin, pale outside the part; at most 256 pixels.
     """
 
     source: str
@@ -46,14 +46,14 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class UnknownClass:
-    """A class that training discovered and nobody named.
+    """A class that training discovered, without a name.
 
     Attributes:
-        number: its place among the unknown prototypes, 0..U-1 (``Segmentation.unknown_labels`` counts the same way).
+        number: index of its prototype, 0..U-1, as in ``Segmentation.unknown_labels``.
         names: suggestions, best first.
-        share: mean share of the pictures' pixels.
-        images: in how many it covers at least a hundredth.
-        examples: largest and surest first, at most one of each picture.
+        share: mean share of the images' pixels, in [0, 1].
+        images: number of images of which it covers at least a hundredth.
+        examples: largest and most similar first, at most one per image.
     """
 
     number: int
@@ -72,59 +72,58 @@ def discover(
     skipped: list[SkippedImage] | None = None,
     classes: Classes | None = None,
 ) -> list[UnknownClass]:
-    """Segment pictures and gather what is unknown in them; one picture is held at a time.
+    """Segment images and collect the unknown classes in them; memory holds one image at a time.
 
     Args:
         segmenter: of a run with unknown prototypes.
-        images: see ``pictures.as_rgb``.
-        names: suggestions for each class.
-        examples: crops of each class.
-        progress: is told of each picture.
-        skipped: unreadable pictures are put here; without it the first one is an error.
-        classes: what is asked for beside the unknown; the run's own classes by default.
+        images: see ``utils.image_input.as_rgb``.
+        names: suggestions per class.
+        examples: crops per class.
+        progress: advances by image.
+        skipped: unreadable images are added here; without it the first one is an error.
+        classes: the known class names; those of the run by default.
 
     Returns:
-        All U classes, those that cover most first.
+        All U classes, largest share first.
 
     Raises:
-        UserError: nothing can be unknown to this segmenter, or a picture (or, with ``skipped``, every one) cannot be
-            read.
+        UserError: the run has no unknown prototypes, or an image (with ``skipped``: every image) cannot be read.
     """
     prototypes, progress = segmenter.prototypes, progress or NoProgress()
     if prototypes is None or not len(prototypes.unknown):
-        raise UserError("nothing is unknown here: give a run that was trained with prototypes.unknown above 0")
+        raise UserError("no unknown prototypes: give a run that was trained with prototypes.unknown above 0")
     count = len(prototypes.unknown)
-    shares, seen, read = np.zeros(count), np.zeros(count, int), 0
+    shares, seen, count_read = np.zeros(count), np.zeros(count, int), 0
     best: list[list[tuple[float, int, Example]]] = [[] for _ in range(count)]
     query = segmenter.query(classes)
-    progress.stage("looking for the unknown", len(images))
+    progress.stage("finding unknown classes", len(images))
     for number, image in enumerate(images):
         progress.advance({})
         try:
-            result = segmenter.answer(segmenter.read(image), query)
+            result = segmenter.predict(segmenter.encode_image(image), query)
         except UserError as error:
             if skipped is None:
                 raise
             skipped.append(SkippedImage(Path(input_name(image, number)), str(error)))
             continue
-        read += 1
+        count_read += 1
         for area in result.unknown_areas():
             shares[area.label] += area.share
-            seen[area.label] += area.share >= _SEEN
-        for unknown, score, segment in _finest(result):
+            seen[area.label] += area.share >= _MIN_SHARE
+        for unknown, score, segment in _best_parts(result):
             entry = (score, -number, example(result, segment, input_name(image, number)))
             heapq.heappush(best[unknown], entry)
             if len(best[unknown]) > examples:
                 heapq.heappop(best[unknown])
-    if not read and skipped:
-        raise UserError(f"none of {len(images)} pictures could be read; the first: {skipped[0].reason}")
+    if not count_read and skipped:
+        raise UserError(f"none of {len(images)} images could be read; the first: {skipped[0].reason}")
     suggestions = suggest_names(segmenter.classifier, prototypes, names)
     order = np.argsort(-shares, kind="stable").tolist()
     return [
         UnknownClass(
             unknown,
             tuple(suggestions[unknown]),
-            float(shares[unknown] / max(1, read)),
+            float(shares[unknown] / max(1, count_read)),
             int(seen[unknown]),
             tuple(entry[2] for entry in sorted(best[unknown], key=lambda entry: entry[:2], reverse=True)),
         )
@@ -132,8 +131,8 @@ def discover(
     ]
 
 
-def _finest(result: Segmentation) -> Iterator[tuple[int, float, Segment]]:
-    """Of each unknown class in a picture the part that shows it best: large, sure, and not the whole picture."""
+def _best_parts(result: Segmentation) -> Iterator[tuple[int, float, Segment]]:
+    """The part that shows each unknown class of an image best: large and similar, with no bonus above a quarter."""
     best: dict[int, tuple[float, Segment]] = {}
     for segment in result.segments:
         if segment.unknown is None:
@@ -146,7 +145,7 @@ def _finest(result: Segmentation) -> Iterator[tuple[int, float, Segment]]:
 
 
 def example(result: Segmentation, segment: Segment, source: str) -> Example:
-    """A connected part of a picture, cut out with a margin; what does not belong to it is pale."""
+    """A connected part of an image, cropped with a margin; pixels outside it are pale."""
     left, top, width, height = segment.box
     margin = round(_MARGIN * max(width, height))
     rows = slice(max(0, top - margin), min(result.labels.shape[0], top + height + margin))

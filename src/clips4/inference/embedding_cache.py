@@ -1,4 +1,4 @@
-"""Embeddings of the pictures last read, so that other words for the same picture cost no second reading."""
+"""Embeddings of the images encoded last, so that another query for an image does not encode it again."""
 
 import threading
 from collections import OrderedDict
@@ -11,17 +11,17 @@ BYTES = 2**28
 
 
 class CachedEmbedding(NamedTuple):
-    """What a network gave for a picture: z (D, h, w), and keys (W, h, w) where key smoothing asks for them."""
+    """What a network returned for an image: z (D, h, w), and keys (W, h, w) if key smoothing needs them."""
 
     z: Tensor
     keys: Tensor | None
 
 
 class EmbeddingCache:
-    """The readings used last, up to a number of bytes; may be used by several threads.
+    """The embeddings used last, up to a number of bytes; safe to use from several threads.
 
     Args:
-        limit: bytes held at most; what is larger alone is not kept.
+        limit: bytes kept at most; an embedding larger than that is not kept.
     """
 
     def __init__(self, limit: int = BYTES):
@@ -30,19 +30,19 @@ class EmbeddingCache:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> CachedEmbedding | None:
-        """What was put there, None where it is not, or no longer."""
+        """The embedding of this key; None if it was never put, or is no longer kept."""
         with self._lock:
             if key in self._held:
                 self._held.move_to_end(key)
             return self._held.get(key)
 
-    def put(self, key: Hashable, reading: CachedEmbedding) -> None:
-        """Hold a reading; those unused longest go."""
+    def put(self, key: Hashable, embedding: CachedEmbedding) -> None:
+        """Keep an embedding; the least recently used are dropped."""
         with self._lock:
-            if key in self._held or _bytes(reading) > self._limit:
+            if key in self._held or _bytes(embedding) > self._limit:
                 return
-            self._held[key] = reading
-            self._bytes += _bytes(reading)
+            self._held[key] = embedding
+            self._bytes += _bytes(embedding)
             while self._bytes > self._limit:
                 _, oldest = self._held.popitem(last=False)
                 self._bytes -= _bytes(oldest)
@@ -51,5 +51,5 @@ class EmbeddingCache:
         return len(self._held)
 
 
-def _bytes(reading: CachedEmbedding) -> int:
-    return sum(part.numel() * part.element_size() for part in reading if part is not None)
+def _bytes(embedding: CachedEmbedding) -> int:
+    return sum(part.numel() * part.element_size() for part in embedding if part is not None)

@@ -1,4 +1,4 @@
-"""Reader: pictures in any form to pixel embeddings, by one network, remembering those read last."""
+"""Encoder: images in any form to pixel embeddings, by one network. All of inference gets its embeddings here."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from clips4.errors import UserError
-from clips4.inference.embedding_cache import CachedEmbedding, EmbeddingCache
-from clips4.inference.tta import InferenceOptions, PixelEncoder, read_pixels
+from clips4.inference.embedding_cache import BYTES, CachedEmbedding, EmbeddingCache
+from clips4.inference.tta import InferenceOptions, PixelEncoder, embed_with_options
 from clips4.models.sliding_window import at_inference_size
 from clips4.utils.cache import image_key
 from clips4.utils.image_input import ImageInput, ImageInputs, as_rgb, input_name
@@ -18,17 +18,18 @@ from clips4.utils.images import RGB
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
-_TOGETHER = 8  # pictures of one size that go through the network at a time
+PLAIN = InferenceOptions()
+_BATCH = 8  # images of one size that go through the network together
 
 
 class KeyedEncoder(Protocol):
-    """A teacher that gives the keys (B, W, h, w) of its last attention besides; key smoothing needs them."""
+    """A teacher that also returns the keys (B, W, h, w) of its last attention, which key smoothing needs."""
 
     def encode_pixels_and_keys(self, images: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 class EncodedImage(NamedTuple):
-    """A picture (H, W, 3), its pixel embeddings (D, h, w), and keys (W, h, w) where key smoothing asks for them."""
+    """An image (H, W, 3), its pixel embeddings (D, h, w), and keys (W, h, w) if key smoothing needs them."""
 
     image: RGB
     z: Tensor
@@ -36,103 +37,113 @@ class EncodedImage(NamedTuple):
 
 
 class Encoder:
-    """Reads pictures with one network; may be used by several threads.
+    """Encodes images with one network; safe to use from several threads.
 
     Args:
-        encoder: the network.
-        long_side: larger pictures are reduced to it, at scale 1.
+        network: (B, 3, H, W) in [0, 1] -> (B, D, h, w) unit along D.
+        long_side: larger images are reduced to it, at scale 1.
         stride: pixels per position of the network's map.
-        device: where the network is.
-        precision: of its arithmetic; "auto" is bfloat16 on a GPU that computes with it, else float32.
-        keyed: asked instead of ``encoder`` where keys are wanted.
+        device: of the network.
+        precision: of its arithmetic; "auto" is bfloat16 on a GPU that supports it, else float32.
+        keyed: called instead of ``network`` if keys are needed.
+        cache_bytes: of the embeddings kept in memory, so that another query for an image does not encode it again; 0
+            for images that are seen once, such as the frames of a video.
     """
 
     def __init__(
         self,
-        encoder: PixelEncoder,
+        network: PixelEncoder,
         long_side: int,
         stride: int,
         device: torch.device,
         precision: Precision = "auto",
         keyed: KeyedEncoder | None = None,
+        cache_bytes: int = BYTES,
     ):
-        self._encoder, self._long_side, self._stride, self._device = encoder, long_side, stride, device
+        self._network, self._long_side, self._stride, self._device = network, long_side, stride, device
         self._half, self._keyed = half_precision(precision, device), keyed
-        self._cache = EmbeddingCache()
+        self._cache = EmbeddingCache(cache_bytes) if cache_bytes else None
 
     def check(self, options: InferenceOptions) -> InferenceOptions:
-        """The options, if they can be followed.
+        """The options, if this encoder can follow them.
 
         Raises:
-            UserError: a window that never acts, or several readings where keys are wanted.
+            UserError: a window that never acts, or several passes although keys are needed.
         """
         options.check(self._long_side)
         if self._keyed is not None and not options.plain:
-            raise UserError("key smoothing reads a picture once and whole; leave out scales, flip and window")
+            raise UserError("key smoothing encodes an image once and whole; leave out scales, flip and window")
         return options
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> (B, D, h, w) float32, unit along D, read as they are."""
+        """(B, 3, H, W) in [0, 1] -> (B, D, h, w) float32, unit along D, at the size given."""
         with torch.autocast(self._device.type, self._half) if self._half else nullcontext():
-            return self._encoder(images.to(self._device)).float()
+            return self._network(images.to(self._device)).float()
 
-    def read(self, image: ImageInput, options: InferenceOptions) -> EncodedImage:
-        """Read one picture, or remember it."""
-        return self._read(as_rgb(image), options)
+    def encode_image(self, image: ImageInput, options: InferenceOptions = PLAIN) -> EncodedImage:
+        """Encode one image, or return it from the cache."""
+        return self._encode_rgb(as_rgb(image), options)
 
-    def read_all(self, images: ImageInputs, options: InferenceOptions) -> Iterator[EncodedImage]:
-        """Read pictures in their order; those of one size, some at a time, go through the network together.
+    def embed(self, image: ImageInput, options: InferenceOptions = PLAIN) -> Tensor:
+        """(D, h, w) unit along D: the embeddings of ``encode_image`` alone."""
+        return self.encode_image(image, options).z
+
+    def encode_images(self, images: ImageInputs, options: InferenceOptions = PLAIN) -> Iterator[EncodedImage]:
+        """Encode images in order; those of one size, some at a time, go through the network together.
 
         Raises:
-            UserError: one cannot be read; the message names it.
+            UserError: an unreadable image; the message names it.
         """
-        for start in range(0, len(images), _TOGETHER):
-            some = []
-            for number, image in enumerate(images[start : start + _TOGETHER], start):
+        for start in range(0, len(images), _BATCH):
+            batch = []
+            for number, image in enumerate(images[start : start + _BATCH], start):
                 try:
-                    some.append(as_rgb(image))
+                    batch.append(as_rgb(image))
                 except UserError as error:
                     name = input_name(image, number)
                     raise UserError(str(error) if name in str(error) else f"{name}: {error}")
-            if options.plain and self._keyed is None:
-                self._read_together(some, options)
-            for rgb in some:
-                yield self._read(rgb, options)
+            if options.plain and self._keyed is None and self._cache is not None:
+                self._cache_batch(self._cache, batch, options)
+            for rgb in batch:
+                yield self._encode_rgb(rgb, options)
 
     @torch.no_grad()
-    def _read(self, rgb: RGB, options: InferenceOptions) -> EncodedImage:
+    def _encode_rgb(self, rgb: RGB, options: InferenceOptions) -> EncodedImage:
+        if self._cache is None:
+            return EncodedImage(rgb, *self._embed(rgb, options))
         key = image_key(rgb), replace(options, refine=None)
-        reading = self._cache.get(key)
-        if reading is None:
-            if self._keyed is not None:
-                shown = at_inference_size(rgb, self._long_side).to(self._device)
-                z, keys = self._keyed.encode_pixels_and_keys(shown)
-                reading = CachedEmbedding(z[0], keys[0])
-            else:
-                reading = CachedEmbedding(read_pixels(self.encode, rgb, self._long_side, self._stride, options), None)
-            self._cache.put(key, reading)
-        return EncodedImage(rgb, *reading)
+        embedding = self._cache.get(key)
+        if embedding is None:
+            embedding = self._embed(rgb, options)
+            self._cache.put(key, embedding)
+        return EncodedImage(rgb, *embedding)
 
-    def _read_together(self, images: list[RGB], options: InferenceOptions) -> None:
-        """Put the readings of pictures into the cache, those of one size by one pass of the network."""
-        how = replace(options, refine=None)
-        new = {(image_key(rgb), how): rgb for rgb in images}
-        shown = {key: at_inference_size(rgb, self._long_side) for key, rgb in new.items() if not self._cache.get(key)}
-        for size in {each.shape for each in shown.values()}:
-            keys = [key for key, each in shown.items() if each.shape == size]
-            for key, z in zip(keys, self.encode(torch.cat([shown[key] for key in keys])), strict=True):
-                self._cache.put(key, CachedEmbedding(z.clone(), None))
+    def _embed(self, rgb: RGB, options: InferenceOptions) -> CachedEmbedding:
+        if self._keyed is None:
+            return CachedEmbedding(embed_with_options(self.encode, rgb, self._long_side, self._stride, options), None)
+        z, keys = self._keyed.encode_pixels_and_keys(at_inference_size(rgb, self._long_side).to(self._device))
+        return CachedEmbedding(z[0], keys[0])
+
+    def _cache_batch(self, cache: EmbeddingCache, images: list[RGB], options: InferenceOptions) -> None:
+        """Put the embeddings of images into the cache, one pass of the network for those of one size."""
+        plain = replace(options, refine=None)
+        new = {(image_key(rgb), plain): rgb for rgb in images}
+        resized = {key: at_inference_size(rgb, self._long_side) for key, rgb in new.items() if not cache.get(key)}
+        for size in {each.shape for each in resized.values()}:
+            keys = [key for key, each in resized.items() if each.shape == size]
+            for key, z in zip(keys, self.encode(torch.cat([resized[key] for key in keys])), strict=True):
+                cache.put(key, CachedEmbedding(z.clone(), None))
 
 
 def half_precision(precision: Precision, device: torch.device) -> torch.dtype | None:
     """The type that a network computes in, None for float32.
 
     Raises:
-        UserError: no such precision.
+        UserError: an unknown precision.
     """
     if precision not in get_args(Precision):
-        raise UserError(f"precision {precision!r}: there is {', '.join(get_args(Precision))}")
+        raise UserError(f"precision {precision!r}: choose one of {', '.join(get_args(Precision))}")
     if precision == "auto":
         return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
     halves = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}

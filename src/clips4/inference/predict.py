@@ -6,86 +6,92 @@ from torch import Tensor
 from clips4.inference.classifier import BackgroundRule, Query
 from clips4.inference.encoder import EncodedImage
 from clips4.inference.refine.maskclip import Refinement, refine_scores
-from clips4.inference.result import UNKNOWN_LABEL, Segmentation
+from clips4.inference.result import Segmentation
 from clips4.inference.tta import Edges
 from clips4.inference.upsample import best_class, best_probability, pamr_class
+from clips4.outputs.labeled_image import UNKNOWN_LABEL
 
 
 @torch.no_grad()
-def label_pixels(
-    read: EncodedImage, vectors: Tensor, refinement: Refinement, refine: Edges | None
+def classify(
+    encoded: EncodedImage, vectors: Tensor, refinement: Refinement, refine: Edges | None
 ) -> tuple[Tensor, Tensor]:
-    """The class of every pixel of a picture.
+    """The class vector nearest to every pixel of an image.
 
     Args:
-        read: the picture, read.
+        encoded: the image and its embeddings.
         vectors: (L, D) unit rows.
-        refinement: of a teacher alone.
-        refine: to the picture's edges, see ``InferenceOptions``.
+        refinement: of a teacher without a student.
+        refine: to the image's edges, see ``InferenceOptions``.
 
     Returns:
         (H, W) int64 labels 0..L-1, and (H, W) scores: cosines, or smoothed probabilities after key smoothing.
     """
-    cosines = torch.einsum("dhw,ld->lhw", read.z, vectors.to(read.z))
-    scores, asked = refine_scores(cosines, read.keys, refinement)
+    cosines = torch.einsum("dhw,ld->lhw", encoded.z, vectors.to(encoded.z))
+    scores, kept = refine_scores(cosines, encoded.keys, refinement)
     if refine == "regions":
         from clips4.inference.refine.superpixels import region_class
 
-        labels, best = region_class(scores, read.image)
+        labels, best = region_class(scores, encoded.image)
     elif refine == "pamr" or refinement.pamr:
-        labels, best = pamr_class(scores, read.image)
+        labels, best = pamr_class(scores, encoded.image)
     else:
-        labels, best = best_class(scores, read.image.shape[:2])
-    return (labels if len(asked) == len(vectors) else asked[labels]), best
+        labels, best = best_class(scores, encoded.image.shape[:2])
+    return (labels if len(kept) == len(vectors) else kept[labels]), best
 
 
 @torch.no_grad()
-def answer(
-    read: EncodedImage, query: Query, unknown: Tensor, refinement: Refinement, refine: Edges | None
+def predict(
+    encoded: EncodedImage, query: Query, unknown: Tensor, refinement: Refinement, refine: Edges | None
 ) -> Segmentation:
-    """The answer to a question for one picture.
+    """The prediction for one image.
 
     Args:
-        read: the picture, read.
-        query: what is asked.
-        unknown: (U, D) unknown prototypes; no rows where nothing is to be unknown.
-        refinement, refine: see ``label_pixels``.
+        encoded: the image and its embeddings.
+        query: the class vectors.
+        unknown: (U, D) unknown prototypes; no rows if no pixel may be unknown.
+        refinement: see ``classify``.
+        refine: see ``classify``.
     """
-    asked, others = len(query.vectors), len(unknown)
-    rows, similarity = label_pixels(read, torch.cat([query.vectors, unknown]), refinement, refine)
-    # tables by which a row becomes a label: 20 megapixels of them are looked up, and never held as anything wider
+    known, others = len(query.vectors), len(unknown)
+    rows, similarity = classify(encoded, torch.cat([query.vectors, unknown]), refinement, refine)
+    # tables from row to label: lookups in int16 keep 20 megapixels of labels small
     label_of = torch.cat([query.owner, torch.full((others,), UNKNOWN_LABEL)]).short().to(rows.device)
-    unknown_of = torch.cat([torch.full((asked,), -1), torch.arange(others)]).short().to(rows.device)
-    labels = _looked_up(label_of, rows)
+    unknown_of = torch.cat([torch.full((known,), -1), torch.arange(others)]).short().to(rows.device)
+    labels = _look_up(label_of, rows)
     rule = query.background
     if rule is not None and (rule.probability is not None or rule.cosine is not None):
-        labels[(labels >= 0) & _doubtful(read, query.vectors, rule, rows, similarity)] = query.background_label
+        labels[(labels >= 0) & _below_threshold(encoded, query.vectors, rule, rows, similarity)] = (
+            query.background_label
+        )
     return Segmentation(
-        read.image,
+        encoded.image,
         labels.cpu().numpy(),
         similarity.float().cpu().numpy(),
         query.names,
-        _looked_up(unknown_of, rows).cpu().numpy() if others else None,
+        _look_up(unknown_of, rows).cpu().numpy() if others else None,
         query.sources,
-        read.z,
+        encoded.z,
         query.vectors,
         query.owner,
     )
 
 
-def _looked_up(table: Tensor, rows: Tensor) -> Tensor:
+def _look_up(table: Tensor, rows: Tensor) -> Tensor:
     """table[rows], four times faster."""
     return table.index_select(0, rows.flatten()).view(rows.shape)
 
 
-def _doubtful(read: EncodedImage, vectors: Tensor, rule: BackgroundRule, rows: Tensor, similarity: Tensor) -> Tensor:
-    """(H, W) pixels that a threshold gives to the background."""
-    doubtful = torch.zeros_like(rows, dtype=torch.bool)
+def _below_threshold(
+    encoded: EncodedImage, vectors: Tensor, rule: BackgroundRule, rows: Tensor, similarity: Tensor
+) -> Tensor:
+    """(H, W) pixels that a threshold makes background."""
+    below = torch.zeros_like(rows, dtype=torch.bool)
     if rule.cosine is not None:
-        doubtful |= similarity < rule.cosine
+        below |= similarity < rule.cosine
     if rule.probability is not None:
-        # among the asked words alone; an unknown pixel has no probability among them, and is left as it is
-        cosines = torch.einsum("dhw,ld->lhw", read.z, vectors.to(read.z))
+        # among the named classes alone: an unknown pixel has no probability there, and the caller leaves it unknown
+        cosines = torch.einsum("dhw,ld->lhw", encoded.z, vectors.to(encoded.z))
         within = torch.where(rows < len(vectors), rows, 0)
-        doubtful |= best_probability(cosines, read.image.shape[:2], within, rule.scale) < rule.probability
-    return doubtful
+        below |= best_probability(cosines, encoded.image.shape[:2], within, rule.scale) < rule.probability
+    return below

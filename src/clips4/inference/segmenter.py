@@ -1,8 +1,8 @@
-"""Segmenter: a trained student (or a teacher alone) that answers with classes for pixels.
+"""Segmenter: a trained student (or a teacher without one) that predicts the class of every pixel.
 
 segmenter = Segmenter.load("runs/pets")
-segmenter.set_image("photo.jpg")                    # read once
-segmenter.segment(["cat", "sofa"])                  # any words, any number of times, in milliseconds
+segmenter.set_image("photo.jpg")                    # encoded once
+segmenter.segment(["cat", "sofa"])                  # any class names, any number of times, in milliseconds
 segmenter.segment(["cat", "sofa"], background="wall, floor")
 """
 
@@ -15,17 +15,16 @@ from torch import Tensor
 
 from clips4.config import Config, TeacherConfig
 from clips4.errors import UserError
-from clips4.inference import predict as answering
+from clips4.inference import predict
 from clips4.inference.classifier import BackgroundRule, Classes, Query, Vectors, ZeroShotClassifier, parse_background
 from clips4.inference.encoder import EncodedImage, Encoder, KeyedEncoder, Precision
 from clips4.inference.refine.maskclip import Refinement
-from clips4.inference.result import UNKNOWN_LABEL, Area, Segmentation
+from clips4.inference.result import Segmentation
 from clips4.inference.tta import Edges, InferenceOptions, PixelEncoder
-from clips4.inference.upsample import nearest_class
 from clips4.models.checkpoint import Prototypes, load_checkpoint
 from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.utils.devices import pick_device
-from clips4.utils.image_input import ImageInput, ImageInputs, as_rgb, is_many
+from clips4.utils.image_input import ImageInput, ImageInputs, is_many
 
 if TYPE_CHECKING:
     from clips4.inference.discovery import UnknownClass
@@ -33,51 +32,35 @@ if TYPE_CHECKING:
 
 Backend = Literal["torch", "onnx"]
 
-__all__ = [
-    "UNKNOWN_LABEL",
-    "Area",
-    "BackgroundRule",
-    "EncodedImage",
-    "ImageInput",
-    "ImageInputs",
-    "InferenceOptions",
-    "PixelEncoder",
-    "Segmentation",
-    "Segmenter",
-    "Vectors",
-    "as_rgb",
-    "nearest_class",
-]
-
 
 class Segmenter:
-    """Segments pictures by class names.
+    """Segments images by class names.
 
-    Made by ``Segmenter.load`` (a run) or ``Segmenter.from_teacher`` (no student). Several threads may use one together,
-    but for ``set_image``, whose picture is the segmenter's own: threads give their pictures to ``segment`` instead.
+    Created by ``Segmenter.load`` (a run) or ``Segmenter.from_teacher`` (no student). Safe to use from several threads,
+    except for ``set_image``, whose image all threads share: pass images to ``segment`` there.
 
     Args:
-        encoder: what reads pictures.
-        settings: of the teacher, which is loaded when a word new to the run is asked for.
-        long_side: pictures are reduced to it before they are read.
-        device: where the encoder is.
+        network: (B, 3, H, W) in [0, 1] -> (B, D, h, w) unit along D: a student, or a teacher's ``encode_pixels``.
+        settings: of the teacher, which is loaded when a query has class names that are new to the run.
+        long_side: larger images are reduced to it before they are encoded.
+        device: of the network.
         prototypes: of the run.
-        teacher: where it is loaded already.
-        refinement: of a teacher alone.
-        stride: pixels per position of the encoder's map; by default what encoder or teacher says.
-        options: how pictures are read, where nothing else is said.
+        teacher: if it is already loaded.
+        refinement: of a teacher without a student.
+        stride: pixels per position of the network's map; by default that of the network or the teacher.
+        options: how images are encoded unless a call says otherwise.
         precision: see ``load``.
 
     Attributes:
-        names: the classes answered with where none are asked; empty for a teacher alone.
-        prototypes: of the run; None for a teacher alone.
-        options: how pictures are read.
-        asker: what puts words into vectors.
+        names: the classes of the run, which a query has by default; empty for a teacher.
+        prototypes: of the run; None for a teacher.
+        options: how images are encoded.
+        classifier: finds class vectors for class names.
     """
 
     def __init__(
         self,
-        encoder: PixelEncoder,
+        network: PixelEncoder,
         settings: TeacherConfig,
         long_side: int,
         device: torch.device,
@@ -89,10 +72,10 @@ class Segmenter:
         precision: Precision = "auto",
     ):
         if refinement.key_smoothing and not hasattr(teacher, "encode_pixels_and_keys"):
-            raise UserError(f"key smoothing: {settings.name} has no attention keys to smooth by; take a CLIP teacher")
-        stride = stride or cast(int, getattr(encoder, "stride", teacher.patch_stride if teacher else 8))
+            raise UserError(f"key smoothing: {settings.name} has no attention keys; choose a CLIP teacher")
+        stride = stride or cast(int, getattr(network, "stride", teacher.patch_stride if teacher else 8))
         keyed = cast(KeyedEncoder, teacher) if refinement.key_smoothing else None
-        self._encoder = Encoder(encoder, long_side, stride, device, precision, keyed)
+        self._encoder = Encoder(network, long_side, stride, device, precision, keyed)
         self._refinement, self._current = refinement, cast(EncodedImage | None, None)
         self.classifier = ZeroShotClassifier(settings, prototypes, teacher)
         self.prototypes = prototypes
@@ -115,26 +98,26 @@ class Segmenter:
                 ONNX file that ``clips4 export`` wrote.
             device: "auto", "cpu", "cuda", "mps".
             precision: of the network's arithmetic: "float32", "bfloat16" or "float16"; "auto" is bfloat16 on a GPU that
-                computes with it, else float32. Embeddings are float32 all the same.
-            options: how pictures are read (scales, windows, edges); each call may say otherwise.
-            backend: "torch", or "onnx" for ONNX Runtime: it runs ONNX files in any case, and exports a run to the cache
-                at its first use.
+                supports it, else float32. Embeddings are float32 in any case.
+            options: how images are encoded (scales, windows, edges); each call may override them.
+            backend: "torch", or "onnx" for ONNX Runtime, which exports a run to the cache at its first use. ONNX files
+                always run in ONNX Runtime.
 
         Raises:
-            UserError: no whole checkpoint there, or one that this backend cannot run.
+            UserError: no complete checkpoint, or one that this backend cannot run.
         """
         from clips4.models.hub import fetch_run
         from clips4.models.onnx.runtime import is_exported, load_onnx
 
         if backend not in get_args(Backend):
-            raise UserError(f"backend {backend!r}: there are {' and '.join(get_args(Backend))}")
+            raise UserError(f"backend {backend!r}: choose one of {', '.join(get_args(Backend))}")
         where = pick_device(device)
         if backend == "onnx" or is_exported(run):
             if precision not in ("auto", "float32"):
-                raise UserError(f"precision {precision!r}: ONNX Runtime runs a file as it was exported; leave it out")
-            encoder, exported = load_onnx(Path(run) if is_exported(run) else fetch_run(run), str(where))
+                raise UserError(f"precision {precision!r}: an ONNX file has a fixed precision; leave it out")
+            network, exported = load_onnx(Path(run) if is_exported(run) else fetch_run(run), str(where))
             side, prototypes = exported.config.data.inference_side, exported.prototypes
-            return cls(encoder, exported.config.teacher, side, where, prototypes, options=options, precision="float32")
+            return cls(network, exported.config.teacher, side, where, prototypes, options=options, precision="float32")
         checkpoint = load_checkpoint(fetch_run(run))
         config = checkpoint.config
         return cls(
@@ -157,7 +140,7 @@ class Segmenter:
         options: InferenceOptions | None = None,
         backend: Backend = "torch",
     ) -> "Segmenter":
-        """``load`` by the hub's habit: a folder, or a hub id with a branch, tag or commit of its own.
+        """``load`` with the hub's usual arguments: a folder, or a hub id and a branch, tag or commit.
 
         Raises:
             UserError: see ``load`` and ``hub.fetch_run``.
@@ -175,17 +158,17 @@ class Segmenter:
         refinement: Refinement = Refinement(),  # noqa: B008  # frozen
         options: InferenceOptions | None = None,
     ) -> "Segmenter":
-        """A teacher alone: its pixel map against text vectors.
+        """A teacher without a student: its pixel map is compared with text vectors.
 
         Args:
-            name: what ``load_teacher`` takes.
-            config: how the teacher reads, and at what size.
+            name: see ``load_teacher``.
+            config: the teacher's dense attention and templates, and the size of images.
             device: "auto", "cpu", "cuda", "mps".
-            refinement: what is done to its answers.
-            options: how pictures are read besides.
+            refinement: of its scores.
+            options: how images are encoded.
 
         Raises:
-            UserError: no such teacher, or one without keys where key smoothing is asked for.
+            UserError: an unknown teacher, or key smoothing with one that has no keys.
         """
         config = config or Config()
         where = pick_device(device)
@@ -199,14 +182,14 @@ class Segmenter:
             teacher=teacher,
             refinement=refinement,
             options=options,
-            precision="float32",  # a teacher has a precision of its own, teacher.precision
+            precision="float32",  # a teacher has its own precision, teacher.precision
         )
 
-    # ----------------------------------------------------------------------------------------------------- reading
+    # ---------------------------------------------------------------------------------------------------- encoding
 
     def set_image(self, image: ImageInput, options: InferenceOptions | None = None) -> None:
-        """Read a picture once, for any number of ``segment``, ``embed`` and ``cluster`` without a picture."""
-        self._current = self.read(image, options)
+        """Encode an image once, for any number of calls of ``segment``, ``embed`` and ``cluster`` without an image."""
+        self._current = self.encode_image(image, options)
 
     @overload
     def embed(self, images: ImageInput | None = None, options: InferenceOptions | None = None) -> Tensor: ...
@@ -217,20 +200,20 @@ class Segmenter:
     def embed(
         self, images: ImageInput | ImageInputs | None = None, options: InferenceOptions | None = None
     ) -> Tensor | list[Tensor]:
-        """Pixel embeddings: (D, h, w) unit along D for one picture, a list of them for several."""
+        """Pixel embeddings: (D, h, w) unit along D for one image, a list of them for several."""
         if images is not None and is_many(images):
-            return [read.z.clone() for read in self._encoder.read_all(images, self._options(options))]
+            return [each.z.clone() for each in self._encoder.encode_images(images, self._options(options))]
         return self._one(images, options).z.clone()
 
-    def read(self, image: ImageInput, options: InferenceOptions | None = None) -> EncodedImage:
-        """Read one picture, for any number of ``label`` or ``answer``; those read last are remembered."""
-        return self._encoder.read(image, self._options(options))
+    def encode_image(self, image: ImageInput, options: InferenceOptions | None = None) -> EncodedImage:
+        """Encode one image for any number of ``predict`` or ``classify``; the last ones are cached."""
+        return self._encoder.encode_image(image, self._options(options))
 
     def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> (B, D, h, w) unit along D, read as they are: for protocols that set the size."""
+        """(B, 3, H, W) in [0, 1] -> (B, D, h, w) unit along D, at the size given: for protocols that set it."""
         return self._encoder.encode(images)
 
-    # --------------------------------------------------------------------------------------------------- answering
+    # -------------------------------------------------------------------------------------------------- predicting
 
     @overload
     def segment(
@@ -263,25 +246,29 @@ class Segmenter:
         background: BackgroundRule | float | str | Sequence[str] | None = None,
         options: InferenceOptions | None = None,
     ) -> Segmentation | list[Segmentation]:
-        """Name the pixels of one or several pictures.
+        """Predict the class of every pixel of one or several images.
 
         Args:
             images: paths, PIL images, arrays or tensors (see ``as_rgb``); the one of ``set_image`` by default.
-            classes: what to ask for (see ``vocabulary.load_classes``); the run's own classes by default.
-            unknown: whether pixels nearest an unknown prototype are answered with "unknown".
-            vectors: by "prototypes" (of known classes; new words by the run's bank of segments, or by text where it
-                has none), or all by "text".
-            background: what is answered with "background": a probability as .4, "cosine 0.2", or words as "wall, sky".
-            options: how the pictures are read.
+            classes: class names (see ``data.class_names.load_classes``); the run's classes by default.
+            unknown: whether pixels nearest an unknown prototype become "unknown".
+            vectors: "prototypes" for the prototypes of known classes (new class names find theirs in the run's bank of
+                segments, or use their text vectors if it has none), or "text" for text vectors only.
+            background: which pixels become "background": below a probability, 0.4; below a cosine, "cosine 0.2"; or
+                nearest to one of some names, "wall, sky".
+            options: how the images are encoded.
+
+        Returns:
+            A ``Segmentation`` for one image, a list of them for several.
 
         Raises:
-            UserError: unreadable picture, wrong names, or no names where there is no run to have any.
+            UserError: an unreadable image, invalid class names, or none for a teacher without a student.
         """
         query = self.query(classes, vectors, background)
         if images is not None and is_many(images):
-            reads = self._encoder.read_all(images, self._options(options))
-            return [self.answer(read, query, unknown, options) for read in reads]
-        return self.answer(self._one(images, options), query, unknown, options)
+            encoded = self._encoder.encode_images(images, self._options(options))
+            return [self.predict(each, query, unknown, options) for each in encoded]
+        return self.predict(self._one(images, options), query, unknown, options)
 
     def query(
         self,
@@ -289,32 +276,32 @@ class Segmenter:
         vectors: Vectors = "prototypes",
         background: BackgroundRule | float | str | Sequence[str] | None = None,
     ) -> Query:
-        """What ``segment`` compares pixels with, for any number of ``answer``."""
+        """The class vectors that ``segment`` compares pixels with, for any number of ``predict``."""
         return self.classifier.query(classes, vectors, parse_background(background))
 
     def class_vectors(
         self, classes: Classes | None = None, vectors: Vectors = "prototypes"
     ) -> tuple[tuple[str, ...], Tensor]:
-        """Names and (K, D) unit vectors of the asked classes."""
+        """Class names and their (K, D) unit vectors."""
         query = self.query(classes, vectors)
         return query.names, query.vectors
 
-    def answer(
-        self, read: EncodedImage, query: Query, unknown: bool = True, options: InferenceOptions | None = None
+    def predict(
+        self, encoded: EncodedImage, query: Query, unknown: bool = True, options: InferenceOptions | None = None
     ) -> Segmentation:
-        """``segment`` for a picture that was read and a question that was put into vectors."""
+        """``segment`` for an encoded image and a query."""
         others = query.vectors[:0]
         if unknown and self.prototypes:
-            # fitted prototypes stand beside each other; text was trained against the unknown as they stood then
+            # fitted prototypes compete with fitted ones; text vectors with the unknown prototypes of training
             by_text = all(source == "text" for source in query.sources)
             others = self.prototypes.unknown if by_text else self.prototypes.query_unknown
-        return answering.answer(read, query, others, self._refinement, self._options(options).refine)
+        return predict.predict(encoded, query, others, self._refinement, self._options(options).refine)
 
-    def label(self, read: EncodedImage, vectors: Tensor, refine: Edges | None = None) -> tuple[Tensor, Tensor]:
-        """The class of every pixel of a picture by (L, D) vectors at hand; see ``answering.label_pixels``."""
-        return answering.label_pixels(read, vectors, self._refinement, refine)
+    def classify(self, encoded: EncodedImage, vectors: Tensor, refine: Edges | None = None) -> tuple[Tensor, Tensor]:
+        """The nearest of (L, D) given vectors for every pixel of an image; see ``predict.classify``."""
+        return predict.classify(encoded, vectors, self._refinement, refine)
 
-    # --------------------------------------------------------------------------------------- without words
+    # -------------------------------------------------------------------------------------------------- clustering
 
     @overload
     def cluster(
@@ -333,31 +320,31 @@ class Segmenter:
         seed: int = 0,
         options: InferenceOptions | None = None,
     ) -> Segmentation | list[Segmentation]:
-        """Segment without any word: spherical k-means of the pixel embeddings, over one picture or all together.
+        """Segment without class names: spherical k-means of the pixel embeddings of all images together.
 
         Args:
             images: as for ``segment``.
-            k: clusters.
-            seed: of the k-means.
-            options: how the pictures are read.
+            k: number of clusters.
+            seed: of k-means.
+            options: how the images are encoded.
 
         Returns:
-            Answers whose names are "cluster 1" to "cluster k", the same over all pictures; ``vectors`` are the centres.
+            Results whose names are "cluster 1" to "cluster k", the same for all images; ``vectors`` are the centers.
 
         Raises:
-            UserError: k is not positive, or there are fewer pixel embeddings.
+            UserError: k is not positive, or larger than the number of pixel embeddings.
         """
         from clips4.inference.clustering import cluster_centers, cluster_query
 
         if images is not None and is_many(images):
-            reads = list(self._encoder.read_all(images, self._options(options)))
-            query = cluster_query(cluster_centers([read.z for read in reads], k, seed))
-            return [self.answer(read, query, unknown=False, options=options) for read in reads]
-        read = self._one(images, options)
-        query = cluster_query(cluster_centers([read.z], k, seed))
-        return self.answer(read, query, unknown=False, options=options)
+            several = list(self._encoder.encode_images(images, self._options(options)))
+            query = cluster_query(cluster_centers([each.z for each in several], k, seed))
+            return [self.predict(each, query, unknown=False, options=options) for each in several]
+        encoded = self._one(images, options)
+        query = cluster_query(cluster_centers([encoded.z], k, seed))
+        return self.predict(encoded, query, unknown=False, options=options)
 
-    # ----------------------------------------------------------------------------------------------- the unknown
+    # --------------------------------------------------------------------------------------------- unknown classes
 
     def discover(
         self,
@@ -366,7 +353,7 @@ class Segmenter:
         examples: int = 4,
         progress: "ProgressReporter | None" = None,
     ) -> "list[UnknownClass]":
-        """The unknown classes that training discovered, as they occur in pictures; see ``discovery.discover``."""
+        """The unknown classes that training discovered, as they occur in images; see ``discovery.discover``."""
         from clips4.inference.discovery import discover
 
         return discover(self, images if is_many(images) else [images], names, examples, progress)
@@ -376,7 +363,7 @@ class Segmenter:
 
     def _one(self, image: ImageInput | None, options: InferenceOptions | None) -> EncodedImage:
         if image is not None:
-            return self.read(image, options)
+            return self.encode_image(image, options)
         if self._current is None:
-            raise UserError("no picture: give one, or set one with set_image")
+            raise UserError("no image: pass one, or set one with set_image")
         return self._current

@@ -1,7 +1,7 @@
-"""The class of every pixel: scores of a coarse map brought to the picture's size, then argmax, in bounded memory.
+"""The class of every pixel: scores of a coarse map upsampled to the image's size, then argmax, in bounded memory.
 
-Scores are upsampled some rows of the picture at a time (a "band"), or some tiles where a refinement looks around each
-pixel, so that a photograph of 20 megapixels needs no more memory than a small one beside its own label map.
+Scores are upsampled some rows of the image at a time (a "band"), or tile by tile if a refinement needs the surroundings
+of each pixel. So a photograph of 20 megapixels needs no more memory than a small one, apart from its label map.
 """
 
 from collections.abc import Iterator
@@ -19,13 +19,13 @@ from clips4.utils.tensors import resize_map, to_tensor
 _BAND = 2**18  # upsampled scores in a band: few enough to stay in a processor's cache
 _BANDS, _BAND_PIXELS = 12, 2**19  # labels are made in so many bands, of so many pixels at most
 _LOGIT_BUDGET = 2**24  # values of upsampled scores of a tile held at a time
-_TILE = 640  # side of the tiles that PAMR refines, without what it looks at around them
-_PAMR_REACH = max(DILATIONS) * ITERATIONS  # pixels; no value depends on what lies farther away
+_TILE = 640  # side of the tiles that PAMR refines, without their surroundings
+_PAMR_REACH = max(DILATIONS) * ITERATIONS  # pixels; no value depends on pixels farther away
 
 
 @torch.no_grad()
 def nearest_class(z: Tensor, vectors: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Cosines upsampled to the picture's size, then argmax.
+    """Cosines upsampled to the image's size, then argmax.
 
     Args:
         z: (D, h, w) unit along D.
@@ -62,7 +62,7 @@ def best_class(scores: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 
 
 def contenders(scores: Tensor) -> Tensor:
-    """Classes that may be the best somewhere between positions: (L, h, w) -> (L',) rising indices; most are not.
+    """Classes that may be the best somewhere between positions: (L, h, w) -> (L',) increasing indices; most are not.
 
     Between four positions scores are weighted means of those at the four. A class can be the best there only if each
     class that wins at one of the four is no better than it at one of them at least.
@@ -76,9 +76,9 @@ def contenders(scores: Tensor) -> Tensor:
 
 @torch.no_grad()
 def pamr_class(scores: Tensor, image: RGB) -> tuple[Tensor, Tensor]:
-    """``best_class`` of scores that PAMR refines at the picture's own size (H, W, 3), tile by tile.
+    """``best_class`` of scores that PAMR refines at the image's own size (H, W, 3), tile by tile.
 
-    A tile is refined with all around it that its values depend on, so that the tiles leave no trace.
+    A tile is refined together with all pixels that its values depend on, so that no seams appear.
     """
     height, width = image.shape[:2]
 
@@ -124,7 +124,7 @@ def best_probability(scores: Tensor, size: tuple[int, ...], labels: Tensor, shar
 def _collect(
     scores: Tensor, size: tuple[int, int], parts: Iterator[tuple[tuple[slice, slice], Tensor]]
 ) -> tuple[Tensor, Tensor]:
-    """Argmax of each part of the picture, given with the place it has there."""
+    """Argmax of each part of the image, which comes with its place."""
     labels = torch.empty(size, dtype=torch.long, device=scores.device)
     best = torch.empty(size, dtype=scores.dtype, device=scores.device)
     for place, large in parts:
@@ -143,7 +143,7 @@ def upsampled_bands(scores: Tensor, size: tuple[int, ...]) -> Iterator[tuple[tup
     """(L, h, w) resized to (H, W) as ``tensors.resize_map`` does, some rows of the result at a time.
 
     Yields:
-        The place of a band in the picture, and its scores (L, rows, W).
+        The place of a band in the image, and its scores (L, rows, W).
     """
     height, width = size[0], size[1]
     rows = max(1, _BAND // (width * len(scores)))
@@ -161,7 +161,7 @@ def upsampled_window(scores: Tensor, size: tuple[int, int], rows: slice, columns
 
 
 def _interpolate(values: Tensor, dim: int, length: int, part: slice) -> Tensor:
-    """Bilinear resizing of one dimension to ``length``, sampled at pixel centres; only ``part`` of the result."""
+    """Bilinear resizing of one dimension to ``length``, sampled at pixel centers; only ``part`` of the result."""
     have = values.shape[dim]
     places = torch.arange(part.start, part.stop, device=values.device, dtype=torch.float32)
     at = ((places + 0.5) * (have / length) - 0.5).clamp(0, have - 1)

@@ -1,53 +1,28 @@
 """COCO's two formats: instances (JSON with run-length encoded masks) and panoptic (JSON with PNGs of segment ids).
 
-A semantic segmentation tells no two things of one class apart where they touch. So in the instance format an annotation
-is a connected part of a class, and in the panoptic format a segment is a whole class, ``isthing`` 0. Category ids are
-the places of the asked classes from 1 on (0 means "none" to many readers); unknown pixels have no annotation, and id 0
-("void") in panoptic PNGs.
+Semantic segmentation does not separate two objects of one class that touch. So an annotation of the instance format is
+a connected part of a class, and a segment of the panoptic format is a whole class, ``isthing`` 0. Category ids are
+indices of the classes from 1 on (many readers take 0 for "none"); unknown pixels have no annotation, and id 0 ("void")
+in panoptic PNGs.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.measure import label as connected
 
-from clips4.inference.segmenter import Segmentation
+from clips4 import __version__
+from clips4.outputs.labeled_image import MIN_SHARE, LabeledImage, connected_parts
 from clips4.outputs.rle import encode
 from clips4.utils.images import encode_png, palette
 
-MIN_SHARE = 0.0002  # connected parts of less than this share of the picture are left out: 61 pixels of 640 x 480
 
-
-class Part(NamedTuple):
-    """A connected part (8 neighbours) of a class: its mask within the box that begins at ``top``, ``left``."""
-
-    label: int
-    top: int
-    left: int
-    mask: NDArray[np.bool_]
-
-
-def connected_parts(labels: NDArray[np.integer], min_pixels: float) -> Iterator[Part]:
-    """The connected parts of all classes, by class and then from top to bottom; the unknown has none."""
-    numbered = connected(labels, connectivity=2, background=-1)
-    sizes = np.bincount(numbered.ravel())
-    boxes: list[Any] = ndimage.find_objects(numbered)
+def annotations(result: LabeledImage, min_share: float = MIN_SHARE) -> list[dict[str, Any]]:
+    """Instance annotations of one image, without ``id`` and ``image_id``; ``score`` is the mean cosine."""
     found = []
-    for number, (rows, columns) in enumerate(boxes, 1):
-        if sizes[number] >= min_pixels:
-            mask = numbered[rows, columns] == number
-            label = int(labels[rows, columns][mask][0])
-            found.append(Part(label, rows.start, columns.start, mask))
-    yield from sorted(found, key=lambda part: (part.label, part.top, part.left))
-
-
-def annotations(result: Segmentation, min_share: float = MIN_SHARE) -> list[dict[str, Any]]:
-    """Instance annotations of one picture, without ``id`` and ``image_id``; ``score`` is the mean cosine."""
-    found = []
-    for part in connected_parts(result.labels, min_share * result.labels.size):
+    for part in connected_parts(result.labels, min_share * result.labels.size)[1]:
         height, width = part.mask.shape
         window = result.similarity[part.top : part.top + height, part.left : part.left + width]
         found.append(
@@ -64,7 +39,7 @@ def annotations(result: Segmentation, min_share: float = MIN_SHARE) -> list[dict
 
 
 def categories(names: Sequence[str]) -> list[dict[str, Any]]:
-    """COCO's list of categories; ``color`` and ``isthing`` are for the panoptic format's readers."""
+    """COCO's list of categories; ``color`` and ``isthing`` are for readers of the panoptic format."""
     colors = palette(len(names)).tolist()
     return [
         {"id": index + 1, "name": name, "supercategory": "", "isthing": 0, "color": colors[index]}
@@ -74,27 +49,24 @@ def categories(names: Sequence[str]) -> list[dict[str, Any]]:
 
 def info() -> dict[str, str]:
     """COCO's ``info``."""
-    from clips4 import __version__
-
     return {"description": f"segmented by clips4 {__version__}; ids are places of the asked classes from 1 on"}
 
 
 def coco_document(
-    results: Sequence[Segmentation], sources: Sequence[str], min_share: float = MIN_SHARE
+    results: Sequence[LabeledImage], sources: Sequence[str], min_share: float = MIN_SHARE
 ) -> dict[str, Any]:
-    """COCO's instance format of some results, as one document; ``clips4 segment`` writes that of a folder piece by
-    piece, see ``folder_files``.
+    """COCO's instance format as one document in memory; ``clips4 segment`` writes that of a folder image by image.
 
     Args:
-        results: all of the same asked classes.
+        results: all of the same classes.
         sources: their ``file_name``s.
-        min_share: connected parts of a lesser share of the picture are left out.
+        min_share: connected parts of a smaller share of the image are left out.
 
     Raises:
-        ValueError: results of different classes, or not as many sources.
+        ValueError: results of different classes, or another number of sources.
     """
     if len({result.names for result in results}) > 1:
-        raise ValueError("results of different classes make no one document; ask all pictures for the same")
+        raise ValueError("results have different classes; segment all images by the same ones")
     images: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
     for number, (result, source) in enumerate(zip(results, sources, strict=True), 1):
@@ -113,7 +85,7 @@ def panoptic_png(labels: NDArray[np.integer]) -> bytes:
 
 
 def segments_info(labels: NDArray[np.integer]) -> list[dict[str, Any]]:
-    """The panoptic format's list of a picture's segments."""
+    """The panoptic format's list of an image's segments."""
     found: list[dict[str, Any]] = []
     boxes: list[Any] = ndimage.find_objects(np.where(labels >= 0, labels.astype(np.int32) + 1, 0))
     for index, box in enumerate(boxes, 1):

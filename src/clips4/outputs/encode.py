@@ -1,65 +1,120 @@
-"""The files of one picture's answer, and what the files of a whole folder need to know of it."""
+"""The files of one labeled image as bytes, and the facts that a folder's own files need of it."""
 
 import io
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from clips4.inference.segmenter import Segmentation
+from clips4.errors import UserError
 from clips4.outputs.coco import annotations, panoptic_png, segments_info
 from clips4.outputs.geotiff import files_beside, place_of
-from clips4.outputs.render import Kind, describe, overlay, segmentation_files
+from clips4.outputs.labeled_image import UNKNOWN_LABEL, LabeledImage
+from clips4.outputs.render import overlay, overlay_with_legend
 from clips4.outputs.yolo import yolo_lines
-from clips4.utils.images import RGB, reduce_to
+from clips4.utils.atomic_io import write_atomically
+from clips4.utils.images import RGB, UNKNOWN_COLOR, encode_png, palette, reduce_to
 
-THUMBNAIL = 512  # long side of the gallery's pictures
+Kind = Literal["png", "overlay", "json", "coco", "panoptic", "yolo", "npz", "gallery"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_OF_ONE_IMAGE: tuple[Kind, ...] = ("png", "overlay", "json")
+UNKNOWN_VALUE = {"8-bit": 255, "16-bit": 65535}  # value of unknown pixels in a label PNG
+THUMBNAIL = 512  # long side of the gallery's images
 
 
-@dataclass(frozen=True)
-class ImagePrediction:
-    """What was answered for one picture.
+class Embeddings(NamedTuple):
+    """What labels were predicted from: ``z`` (D, h, w) pixel embeddings; ``vectors`` (L, D) class vectors; ``owner``
+    (L,) the index into the class names of each."""
 
-    Attributes:
-        result: labels and names.
-        source: the picture's file.
-        stem: of the names of its outputs.
+    z: NDArray[np.floating]
+    vectors: NDArray[np.floating]
+    owner: NDArray[np.integer]
+
+
+def parse_kinds(text: str) -> tuple[Kind, ...]:
+    """Kinds from the command line's ``png,overlay,json``.
+
+    Raises:
+        UserError: an unknown kind, or none.
     """
+    kinds = [kind.strip() for kind in text.split(",") if kind.strip()]
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UserError(f"--save {kind!r}: give some of {', '.join(KINDS)}")
+    if not kinds:
+        raise UserError(f"--save is empty; give some of {', '.join(KINDS)}")
+    return tuple(kind for kind in KINDS if kind in kinds)
 
-    result: Segmentation
-    source: Path
-    stem: str
+
+def save_image(result: LabeledImage, source: str, folder: Path, stem: str, kinds: Sequence[Kind]) -> list[Path]:
+    """Write the chosen files of one image; each appears whole or not at all.
+
+    ``STEM.png``: labels, see ``label_png``. ``STEM_overlay.png``: the image under its class colors, with a legend.
+    ``STEM.json``: areas, see ``describe``.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        UserError: a kind that only a folder of images has.
+    """
+    if others := [kind for kind in kinds if kind not in _OF_ONE_IMAGE]:
+        raise UserError(f"{others[0]!r} is not saved for one result; `clips4 segment --save {others[0]}` writes it")
+    written = []
+    for name, content in image_files(result, source, stem, kinds).items():
+        write_atomically(folder / name, content)
+        written.append(folder / name)
+    return written
 
 
-def image_files(answer: ImagePrediction, kinds: Sequence[Kind]) -> dict[str, bytes]:
-    """Name (within the folder of outputs) -> content of the files of one picture.
+def image_files(
+    result: LabeledImage, source: str | Path, stem: str, kinds: Sequence[Kind], embeddings: Embeddings | None = None
+) -> dict[str, bytes]:
+    """The files of one image: name within the output folder -> content.
 
-    ``png``: ``STEM.png``, with a world file where the picture is a GeoTIFF; ``overlay``, ``json``: see ``outputs``;
+    ``png``: ``STEM.png``, with a world file for a GeoTIFF; ``overlay``: ``STEM_overlay.png``; ``json``: ``STEM.json``;
     ``npz``: ``STEM.npz``; ``panoptic``: ``panoptic/STEM.png``; ``yolo``: ``yolo/labels/STEM.txt``; ``gallery``: two
-    thumbnails. All but thumbnails have the picture's own size, as it is shown (turned as EXIF says).
+    thumbnails. All but thumbnails have the image's own size, as displayed (rotated as EXIF says).
+
+    Args:
+        result: the image and its labels.
+        source: file of the image.
+        stem: of the output names.
+        kinds: what to encode.
+        embeddings: for ``npz``.
+
+    Raises:
+        ValueError: ``npz`` without embeddings.
     """
-    result, stem = answer.result, answer.stem
-    files = segmentation_files(result, str(answer.source), stem, kinds)
-    if "png" in kinds and (place := place_of(answer.source)):
+    files: dict[str, bytes] = {}
+    if "png" in kinds:
+        files[f"{stem}.png"] = label_png(result)
+    if "overlay" in kinds:
+        files[f"{stem}_overlay.png"] = encode_png(overlay_with_legend(result))
+    if "json" in kinds:
+        files[f"{stem}.json"] = (json.dumps(describe(result, str(source)), indent=2) + "\n").encode()
+    if "png" in kinds and (place := place_of(Path(source))):
         files |= files_beside(f"{stem}.png", place)
     if "panoptic" in kinds:
         files[f"panoptic/{stem}.png"] = panoptic_png(result.labels)
     if "yolo" in kinds:
-        files[f"yolo/labels/{stem}.txt"] = yolo_lines(result).encode()
+        files[f"yolo/labels/{stem}.txt"] = yolo_lines(result.labels).encode()
     if "npz" in kinds:
-        files[f"{stem}.npz"] = embeddings_npz(result)
+        if embeddings is None:
+            raise ValueError("npz needs the embeddings of the image")
+        files[f"{stem}.npz"] = embeddings_npz(result, embeddings)
     if "gallery" in kinds:
         files[f"gallery/{stem}.jpg"] = _jpeg(result.image)
         files[f"gallery/{stem}_overlay.jpg"] = _jpeg(overlay(result))
     return files
 
 
-def image_facts(answer: ImagePrediction, kinds: Sequence[Kind]) -> dict[str, Any]:
-    """What the folder's own files (``coco.json``, ``panoptic.json``, ``gallery.html``) say of the picture."""
-    result = answer.result
+def image_facts(result: LabeledImage, kinds: Sequence[Kind]) -> dict[str, Any]:
+    """What the folder's own files (``coco.json``, ``panoptic.json``, ``gallery.html``) need of an image, JSON-ready."""
     height, width = result.labels.shape
     facts: dict[str, Any] = {"width": width, "height": height, "areas": describe(result, "")["areas"]}
     if "coco" in kinds:
@@ -69,23 +124,64 @@ def image_facts(answer: ImagePrediction, kinds: Sequence[Kind]) -> dict[str, Any
     return facts
 
 
-def embeddings_npz(result: Segmentation) -> bytes:
-    """NPZ, readable without pickle, of all that an answer was made of.
+def _depth(result: LabeledImage) -> str:
+    return "8-bit" if len(result.names) <= UNKNOWN_VALUE["8-bit"] else "16-bit"
 
-    ``z`` (D, h, w) float16; ``names`` (K,) text; ``vectors`` (L, D) float32 of the asked words and ``owner`` (L,) the
-    index into ``names`` of each; ``labels`` (H, W) int16, -1 for unknown; ``unknown_labels`` (H, W) int16, the
-    discovered unknown class of each unknown pixel, -1 elsewhere, where anything could be unknown.
 
-    Raises:
-        ValueError: the result holds no embeddings.
+def label_png(result: LabeledImage) -> bytes:
+    """PNG bytes of the label map: palette and 255 for unknown, or 16 bits and 65535 with more than 255 classes."""
+    depth = _depth(result)
+    values = np.where(result.labels == UNKNOWN_LABEL, UNKNOWN_VALUE[depth], result.labels)
+    if depth == "16-bit":
+        return encode_png(values.astype(np.uint16))
+    colors = np.full((256, 3), UNKNOWN_COLOR, np.uint8)
+    colors[: len(result.names)] = palette(len(result.names))
+    return encode_png(values.astype(np.uint8), colors.tolist())
+
+
+def describe(result: LabeledImage, source: str) -> dict[str, object]:
+    """JSON-ready: size, the source of each class vector, the share of each discovered unknown class, and per class its
+    value in the PNG, color, area and mean cosine."""
+    height, width = result.labels.shape
+    colors = palette(len(result.names))
+    unknown = UNKNOWN_VALUE[_depth(result)]
+    discovered = [
+        {"name": area.name, "pixels": area.pixels, "share": round(area.share, 6)} for area in result.unknown_areas()
+    ]
+    return {
+        "file": source,
+        "width": width,
+        "height": height,
+        "asked": list(result.names),
+        **({"answered_by": dict(zip(result.names, result.sources, strict=True))} if result.sources else {}),
+        "unknown_share": round(result.unknown_share, 6),
+        **({"unknown": discovered} if result.unknown_labels is not None else {}),
+        "areas": [
+            {
+                "name": area.name,
+                "value": area.label if area.label >= 0 else unknown,
+                "colour": "#{:02x}{:02x}{:02x}".format(*(colors[area.label] if area.label >= 0 else UNKNOWN_COLOR)),
+                "pixels": area.pixels,
+                "share": round(area.share, 6),
+                "mean_cosine": round(float(result.similarity[result.labels == area.label].mean()), 4),
+            }
+            for area in result.areas()
+        ],
+    }
+
+
+def embeddings_npz(result: LabeledImage, embeddings: Embeddings) -> bytes:
+    """NPZ, readable without pickle, of everything that labels were predicted from.
+
+    ``z`` (D, h, w) float16; ``names`` (K,) text; ``vectors`` (L, D) float32 and ``owner`` (L,) the index into ``names``
+    of each; ``labels`` (H, W) int16, -1 for unknown; ``unknown_labels`` (H, W) int16, the discovered unknown class of
+    each unknown pixel and -1 elsewhere, unless no pixel could be unknown.
     """
-    if result.z is None or result.vectors is None or result.owner is None:
-        raise ValueError("the result holds no embeddings to save")
     arrays: dict[str, Any] = {
-        "z": result.z.cpu().numpy().astype(np.float16),
+        "z": embeddings.z.astype(np.float16),
         "names": np.array(result.names, dtype=np.str_),
-        "vectors": result.vectors.cpu().numpy().astype(np.float32),
-        "owner": result.owner.cpu().numpy().astype(np.int16),
+        "vectors": embeddings.vectors.astype(np.float32),
+        "owner": embeddings.owner.astype(np.int16),
         "labels": result.labels,
     }
     if result.unknown_labels is not None:

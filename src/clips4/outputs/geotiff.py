@@ -1,7 +1,7 @@
-"""Where a GeoTIFF lies on the ground, told beside its label PNG, so that a GIS lays both on one another.
+"""Georeference of a GeoTIFF, written beside its label PNG so that a GIS overlays both.
 
-A PNG has no place for it: six numbers go to a world file (``.pgw``), the coordinate system to ``.png.aux.xml``. GDAL,
-and so QGIS and rasterio, read both beside a PNG.
+A PNG cannot hold it: six numbers go to a world file (``.pgw``), the coordinate system to ``.png.aux.xml``. GDAL, and so
+QGIS and rasterio, read both beside a PNG.
 """
 
 import warnings
@@ -16,11 +16,11 @@ _POINT, _USER_DEFINED = 2, 32767
 
 
 class Place(NamedTuple):
-    """Where a picture lies.
+    """Position of an image on the ground.
 
     Attributes:
-        world: x and y per column, x and y per row, x and y of the first pixel's centre: a world file's six lines.
-        epsg: code of the coordinate system; None where the file names none.
+        world: x and y per column, x and y per row, x and y of the first pixel's center: a world file's six lines.
+        epsg: code of the coordinate system; None if the file names none.
     """
 
     world: tuple[float, float, float, float, float, float]
@@ -28,8 +28,8 @@ class Place(NamedTuple):
 
 
 def place_of(path: Path) -> Place | None:
-    """Where a picture lies, None where it does not say so, or is shown turned."""
-    if path.suffix.lower() not in {".tif", ".tiff"}:
+    """The position of an image; None if its file has none, or if EXIF rotates it."""
+    if path.suffix.lower() not in {".tif", ".tiff"} or not path.is_file():
         return None
     with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
         if image.format != "TIFF":
@@ -38,7 +38,7 @@ def place_of(path: Path) -> Place | None:
         turned = image.getexif().get(0x0112, 1) != 1
     directory = tags.get(_KEYS, ())
     keys = {directory[i]: directory[i + 3] for i in range(4, len(directory) - 3, 4) if directory[i + 1] == 0}
-    half = 0.0 if keys.get(_RASTER_TYPE) == _POINT else 0.5  # coordinates of pixels' centres, or of their corners
+    half = 0.0 if keys.get(_RASTER_TYPE) == _POINT else 0.5  # coordinates of pixel centers, or of pixel corners
     matrix, scale, tie = tags.get(_MATRIX, ()), tags.get(_SCALE, ()), tags.get(_TIE, ())
     if turned:
         return None
@@ -55,7 +55,7 @@ def place_of(path: Path) -> Place | None:
 
 
 def files_beside(name: str, place: Place) -> dict[str, bytes]:
-    """Name -> content of what tells a PNG's place: ``STEM.pgw``, and ``STEM.png.aux.xml`` where a code is known."""
+    """The files that georeference a PNG, name -> content: ``STEM.pgw``, and ``STEM.png.aux.xml`` if a code is known."""
     files = {name.removesuffix(".png") + ".pgw": "".join(f"{value!r}\n" for value in map(float, place.world)).encode()}
     if place.epsg is not None:
         files[f"{name}.aux.xml"] = f"<PAMDataset>\n  <SRS>EPSG:{place.epsg}</SRS>\n</PAMDataset>\n".encode()

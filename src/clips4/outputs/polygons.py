@@ -1,9 +1,9 @@
-"""Masks as polygons, for formats that know no masks: outlines by marching squares, simplified, holes joined by a cut.
+"""Masks as polygons, for formats without masks: outlines by marching squares, simplified, holes joined by a cut.
 
-Outlines run a quarter pixel outside the centres of the outermost pixels. So, without simplification, both ways of
-filling give back the very mask: the pixels whose centres lie within, and the pixels that the truncated corners and the
-lines between them cover (OpenCV's fillPoly, which trainers on polygons use). Coordinates are continuous: the picture's
-corner is (0, 0), the first pixel's centre (0.5, 0.5).
+Outlines run a quarter pixel outside the centers of the outermost pixels. So, without simplification, both ways of
+filling reproduce the mask exactly: the pixels whose centers lie within, and the pixels that the truncated corners and
+the lines between them cover (OpenCV's fillPoly, which trainers on polygons use). Coordinates are continuous: the
+image's corner is (0, 0), the first pixel's center (0.5, 0.5).
 """
 
 import numpy as np
@@ -17,14 +17,14 @@ Polygon = NDArray[np.float64]  # (N, 2) x, y; closed, the first point is not rep
 
 
 def outlines(mask: NDArray[np.bool_], tolerance: float = 0.5) -> tuple[Polygon, list[Polygon]]:
-    """Outer outline and holes of a connected part (8 neighbours).
+    """Outer outline and holes of a connected part (8 neighbors).
 
     Args:
         mask: (H, W), one connected part.
         tolerance: pixels that simplification (Douglas & Peucker) may move an outline by; 0 keeps all points.
 
     Raises:
-        ValueError: nothing in the mask.
+        ValueError: the mask is empty.
     """
     if not mask.any():
         raise ValueError("an empty mask has no outline")
@@ -37,15 +37,15 @@ def outlines(mask: NDArray[np.bool_], tolerance: float = 0.5) -> tuple[Polygon, 
 
 
 def _simplified(ring: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
-    """A ring with fewer points; one that would fall flat is kept as it is."""
+    """A ring with fewer points; one that would collapse to a line is kept as it is."""
     simple = simplify(ring, tolerance) if tolerance else ring
     return simple if len(simple) > 3 else ring
 
 
 def simplify(line: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
-    """The line (N, 2) with those of its points alone that keep it within ``tolerance`` (Douglas & Peucker, 1973).
+    """The fewest points of a line (N, 2) that keep it within ``tolerance`` (Douglas & Peucker, 1973).
 
-    As ``skimage.measure.approximate_polygon``, in a tenth of its time.
+    The same as ``skimage.measure.approximate_polygon``, in a tenth of its time.
     """
     kept = np.zeros(len(line), bool)
     kept[[0, -1]] = True
@@ -69,14 +69,14 @@ def simplify(line: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]
 
 
 def signed_area(polygon: Polygon) -> float:
-    """Area by the shoelace formula; its sign is the sense of turning."""
+    """Area by the shoelace formula; the sign is the orientation."""
     x, y = polygon.T
     return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)
 
 
 def joined(outer: Polygon, holes: list[Polygon]) -> Polygon:
-    """One polygon of an outline and its holes: each hole is entered and left along a cut of no width, and walked the
-    other way round, so that both filling rules leave it empty.
+    """One polygon from an outline and its holes: a cut of zero width leads to each hole, which runs in the opposite
+    direction, so that both filling rules leave it empty.
 
     The cut begins at the point of the polygon so far that is nearest to the hole.
     """

@@ -1,8 +1,8 @@
 """Run-length encoding of masks as COCO writes it: what pycocotools reads, without pycocotools.
 
-A mask is walked column by column; its counts are the lengths of the runs of 0, 1, 0, ... in turn. As text, each count
-from the fourth on is stored as its difference to the one two before, in groups of five bits, the lowest first, with a
-sixth bit for "more follows", each shifted into printable characters by 48.
+A mask is read column by column; its counts are the lengths of the runs of 0, 1, 0, ... in turn. As text, each count
+from the fourth on is stored as its difference from the count two before, in groups of five bits, the lowest first, with
+a sixth bit for "more follows", each shifted into printable characters by 48.
 """
 
 from typing import TypedDict
@@ -19,19 +19,19 @@ class Rle(TypedDict):
 
 
 def encode(mask: NDArray[np.bool_], size: tuple[int, int] | None = None, corner: tuple[int, int] = (0, 0)) -> Rle:
-    """Encode a mask, or one that is known to lie within a box, so that the rest of the picture costs nothing.
+    """Encode a mask that lies within a box of the image; the rest of the image costs nothing.
 
     Args:
         mask: (h, w) of the box.
-        size: (H, W) of the picture; the mask's own by default.
-        corner: (top, left) of the box in the picture.
+        size: (H, W) of the image; the mask's own by default.
+        corner: (top, left) of the box in the image.
     """
     height, width = size or mask.shape
     return {"size": [height, width], "counts": text_of(counts_of(mask, (height, width), corner))}
 
 
 def counts_of(mask: NDArray[np.bool_], size: tuple[int, int], corner: tuple[int, int]) -> list[int]:
-    """Lengths of the runs of 0, 1, 0, ... of the whole picture, column by column."""
+    """Lengths of the runs of 0, 1, 0, ... of the whole image, column by column."""
     height, width = size
     padded = np.zeros((mask.shape[1], mask.shape[0] + 2), np.int8)  # a row for each column, closed at both ends
     padded[:, 1:-1] = mask.T
@@ -40,7 +40,7 @@ def counts_of(mask: NDArray[np.bool_], size: tuple[int, int], corner: tuple[int,
     _, end = np.nonzero(change == -1)
     offset = (columns + corner[1]).astype(np.int64) * height + corner[0]
     begin, end = begin + offset, end + offset
-    if len(begin) > 1:  # a run that reaches the foot of a column goes on at the head of the next
+    if len(begin) > 1:  # a run that ends at the bottom of a column continues at the top of the next
         apart = begin[1:] != end[:-1]
         begin, end = begin[np.r_[True, apart]], end[np.r_[apart, True]]
     edges = np.stack([begin, end], 1).ravel()

@@ -1,8 +1,8 @@
-"""YOLO's segmentation format: a line per connected part, "class x y x y ...", coordinates as shares of the picture.
+"""YOLO's segmentation format: a line per connected part, "class x y x y ...", coordinates as shares of the image.
 
-The layout is that of a data set to train on: ``images/`` (links to the pictures), ``labels/``, ``data.yaml``. A line is
-one polygon: holes are joined to it, see ``polygons``. Classes are the places of the asked names, from 0 on; what is
-unknown is background.
+The layout is that of a training set: ``images/`` (links to the images), ``labels/``, ``data.yaml``. A line is one
+polygon, with holes joined to it (see ``polygons``). Classes are indices into the class names, from 0; unknown pixels
+are background.
 """
 
 import shutil
@@ -11,38 +11,39 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
-from clips4.inference.segmenter import Segmentation
-from clips4.outputs.coco import MIN_SHARE, connected_parts
+from clips4.outputs.labeled_image import MIN_SHARE, connected_parts
 from clips4.outputs.polygons import polygon_of
 from clips4.utils.atomic_io import atomic_file
 
-TOLERANCE = 0.5  # pixels that an outline may move by when it is simplified
+TOLERANCE = 0.5  # pixels by which simplification may move an outline
 
 
-def yolo_lines(result: Segmentation, min_share: float = MIN_SHARE, tolerance: float = TOLERANCE) -> str:
-    """The label file of one picture; empty where nothing but unknown or small parts is there.
+def yolo_lines(labels: NDArray[np.integer], min_share: float = MIN_SHARE, tolerance: float = TOLERANCE) -> str:
+    """The label file of one image; empty if all its parts are unknown or small.
 
     Args:
-        min_share: connected parts of a lesser share of the picture are left out.
+        labels: (H, W) indices of classes, -1 for unknown.
+        min_share: connected parts of a smaller share of the image are left out.
         tolerance: see ``polygons.outlines``.
     """
-    height, width = result.labels.shape
+    height, width = labels.shape
     lines = []
-    for part in connected_parts(result.labels, min_share * result.labels.size):
+    for part in connected_parts(labels, min_share * labels.size)[1]:
         points = (polygon_of(part.mask, tolerance) + np.array([part.left, part.top])) / (width, height)
         lines.append(f"{part.label} " + " ".join(f"{value:.7g}" for value in points.clip(0, 1).ravel()) + "\n")
     return "".join(lines)
 
 
 def data_yaml(folder: Path, names: Sequence[str]) -> str:
-    """``data.yaml`` of a folder; train and val are the same pictures, for want of another division."""
+    """``data.yaml`` of a folder; train and val are the same images, since no other split is known."""
     content = {"path": str(folder.resolve()), "train": "images", "val": "images", "names": dict(enumerate(names))}
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 def link_image(source: Path, link: Path) -> None:
-    """Let a picture appear under another name: as a link, or a copy on systems that permit none."""
+    """Make an image appear under another name: by a link, or a copy on systems without links."""
     with atomic_file(link) as beside:
         try:
             beside.symlink_to(source.resolve())

@@ -18,6 +18,7 @@ from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import cache_root
 from clips4.utils.images import RGB, encode_png, load_rgb, reduce_to
 from clips4.utils.interrupts import deferred_interrupt
+from clips4.utils.output_names import output_stems
 from clips4.utils.parallel import map_items
 from clips4.utils.progress import ProgressReporter
 
@@ -140,8 +141,6 @@ def region_files(
     Raises:
         UserError: wrong kinds, or something that no image can do without is missing.
     """
-    from clips4.outputs.render import output_stems  # not with the module: worker processes do without PyTorch
-
     kinds = parse_kinds(save, settings)
     RegionCache(settings)  # a missing package or folder is told once, not for every image
     if out is not None:

@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -61,7 +61,7 @@ def remove_folder(path: Path) -> None:
         shutil.rmtree(renamed)
 
 
-def write_json_lists(path: Path, head: dict[str, Any], lists: dict[str, Iterable[Any]]) -> None:
+def write_json_lists(path: Path, head: dict[str, Any], lists: Mapping[str, Iterable[Any]]) -> None:
     """Write a JSON object of plain values and of lists that may not fit in memory, one line for each member.
 
     Args:

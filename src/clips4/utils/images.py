@@ -150,7 +150,7 @@ def palette(count: int) -> NDArray[np.uint8]:
     return np.array(colors, np.uint8).reshape(-1, 3)
 
 
-UNKNOWN_COLOR = (150, 150, 150)
+UNKNOWN_NAME, UNKNOWN_COLOR = "unknown", (150, 150, 150)  # of pixels that none of the classes fits
 
 
 def color_labels(labels: NDArray[np.integer], colors: NDArray[np.uint8]) -> RGB:

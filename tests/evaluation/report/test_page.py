@@ -18,8 +18,9 @@ from clips4.data.class_names import load_classes
 from clips4.errors import UserError
 from clips4.evaluation.report.collect import RunReport, fine_segments, gather
 from clips4.evaluation.report.page import legend, render, write_report
-from clips4.inference.segmenter import UNKNOWN_LABEL, Segmenter
+from clips4.inference.segmenter import Segmenter
 from clips4.outputs import charts
+from clips4.outputs.labeled_image import UNKNOWN_LABEL
 from clips4.utils.progress import NoProgress
 from tests.helpers import conse, unit, write_broken_images
 

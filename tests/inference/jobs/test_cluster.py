@@ -1,4 +1,4 @@
-"""Clustering a folder: one set of centres for all pictures, the same again when repeated, one line for mistakes."""
+"""Clustering a folder: one set of centers for all images, the same again when repeated, one line for mistakes."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,8 @@ from PIL import Image
 from clips4.errors import UserError
 from clips4.inference.jobs import cluster as module
 from clips4.inference.jobs.cluster import CENTERS, cluster_files, read_centers
-from clips4.inference.jobs.segment import Loaded, TeacherOptions, load_segmenter
-from clips4.inference.segmenter import nearest_class
+from clips4.inference.jobs.load import Loaded, TeacherOptions, load_segmenter
+from clips4.inference.upsample import nearest_class
 from clips4.utils.progress import NoProgress
 from tests.cli.test_app import Fails, clips4, fails  # noqa: F401  # a fixture
 from tests.helpers import write_broken_images
@@ -23,7 +23,7 @@ def loaded(tiny_run: Path, images: Path) -> Loaded:
     return load_segmenter([tiny_run, images], None, "cpu", TeacherOptions())
 
 
-def test_every_pixel_has_its_nearest_center(loaded: Loaded, tmp_path: Path) -> None:
+def test_cluster_files_every_pixel_has_its_nearest_center(loaded: Loaded, tmp_path: Path) -> None:
     outcome = cluster_files(loaded, 3, tmp_path, "png,json,gallery,coco", 1, 0, False, NoProgress())
     assert outcome.done == loaded.images
     with np.load(tmp_path / CENTERS) as saved:
@@ -37,7 +37,7 @@ def test_every_pixel_has_its_nearest_center(loaded: Loaded, tmp_path: Path) -> N
         assert {area["name"] for area in report["areas"]} <= {"cluster 1", "cluster 2", "cluster 3"}
 
 
-def test_repeated_it_is_the_same_and_done_already(
+def test_cluster_files_repeated_keeps_everything(
     loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster_files(loaded, 2, tmp_path / "a", "png", 1, 5, False, NoProgress())
@@ -52,23 +52,23 @@ def test_repeated_it_is_the_same_and_done_already(
     assert read_centers(tmp_path / "a" / CENTERS, "") is None
 
 
-def test_broken_images_and_too_many_clusters(loaded: Loaded, tmp_path: Path) -> None:
+def test_cluster_files_broken_images_or_too_many_clusters_are_refused(loaded: Loaded, tmp_path: Path) -> None:
     broken = list(write_broken_images(tmp_path / "broken").values())
     mixed = loaded._replace(images=[*broken[:1], *loaded.images])
     outcome = cluster_files(mixed, 2, tmp_path / "out", "png", 1, 0, False, NoProgress())
     assert [each.path for each in outcome.skipped] == broken[:1]
-    with pytest.raises(UserError, match=r"none of 3 pictures could be read; the first: .*letter"):
+    with pytest.raises(UserError, match=r"none of 3 images could be read; the first: .*letter"):
         cluster_files(loaded._replace(images=broken), 2, tmp_path / "none", "png", 1, 0, False, NoProgress())
-    with pytest.raises(UserError, match=r"--k 4000: the pictures have \d+ embeddings in all"):
+    with pytest.raises(UserError, match=r"--k 4000: the images have \d+ pixel embeddings in all"):
         cluster_files(loaded, 4000, tmp_path / "none", "png", 1, 0, False, NoProgress())
     assert not (tmp_path / "none").exists()
 
 
-def test_the_command_reports(tiny_run: Path, images: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811
+def test_cluster_command_prints_outcome_and_errors(tiny_run: Path, images: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811
     out = ("--out", tmp_path / "out")
     done = clips4("cluster", tiny_run, images, "--k", "2", *out, "--save", "png,gallery", "--device", "cpu")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"Clustered 3 pictures (0 skipped) into {tmp_path / 'out'}.\n"
+    assert done.stdout == f"Clustered 3 images (0 skipped) into {tmp_path / 'out'}.\n"
     assert (tmp_path / "out/gallery.html").is_file()
     wrong = ("--out", tmp_path / "none")
     assert "no checkpoint there" in fails("cluster", images, images, "--k", "2", *wrong)

@@ -1,11 +1,12 @@
-"""Folders of answers: every format by an independent reader, what is skipped and redone, interruptions, the gallery."""
+"""Folders of predictions: every format by an independent reader, what is redone, interruptions, the gallery."""
 
 import json
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import cast
 from urllib.parse import unquote
 
 import cv2
@@ -13,17 +14,21 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from numpy.typing import NDArray
 from PIL import Image
 from pycocotools.coco import COCO
 
 from clips4.data.image_folder import JobOutcome
 from clips4.errors import UserError
-from clips4.inference.jobs import folder as answer_folders
-from clips4.inference.jobs.folder import predict_folder
-from clips4.inference.jobs.manifest import FOLDER, all_entries
-from clips4.inference.segmenter import Segmentation
-from clips4.outputs.encode import ImagePrediction
-from clips4.outputs.render import KINDS, Kind
+from clips4.inference.classifier import Query
+from clips4.inference.encoder import EncodedImage
+from clips4.inference.jobs import segment as module
+from clips4.inference.jobs.folder import plan_images
+from clips4.inference.jobs.manifest import FOLDER, Output, all_entries
+from clips4.inference.jobs.segment import segment_images
+from clips4.inference.result import Segmentation
+from clips4.inference.segmenter import Segmenter
+from clips4.outputs.encode import KINDS, Kind
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import load_rgb
 from clips4.utils.progress import NoProgress
@@ -32,32 +37,36 @@ from tests.helpers import photograph, write_broken_images
 NAMES = ("cat", "tea cup & <saucer>", "grass")
 
 
-class Answers:
-    """Labels from a picture's brightness, and which pictures were asked for."""
+class FakeSegmenter:
+    """Labels from an image's brightness; ``predicted`` lists the names of the images that were not skipped."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.predicted: list[str] = []
 
-    def __call__(self, path: Path, stem: str) -> ImagePrediction:
+    def encode_image(self, path: Path) -> EncodedImage:
         image = load_rgb(path)
-        self.asked.append(path.name)
-        gray = image.mean(2)
+        self.predicted.append(path.name)
+        return EncodedImage(image, torch.arange(24.0).view(2, 3, 4) / 7, None)
+
+    def predict(self, encoded: EncodedImage, query: Query, unknown: bool) -> Segmentation:
+        gray = encoded.image.mean(2)
         labels = np.digitize(gray, np.quantile(gray, [0.3, 0.5, 0.8])).astype(np.int16) - 1
-        z = torch.arange(24.0).view(2, 3, 4) / 7
-        result = Segmentation(
-            image,
-            labels,
-            np.full(labels.shape, 0.25, np.float32),
-            NAMES,
-            z=z,
-            vectors=torch.eye(3, 2),
-            owner=torch.arange(3),
+        similarity = np.full(labels.shape, 0.25, np.float32)
+        return Segmentation(
+            encoded.image, labels, similarity, query.names, z=encoded.z, vectors=query.vectors, owner=query.owner
         )
-        return ImagePrediction(result, path, stem)
+
+
+QUERY = Query.one_per_class(torch.eye(3, 2), NAMES)
+
+
+def labels_of(path: Path) -> NDArray[np.int16]:
+    fake = FakeSegmenter()
+    return fake.predict(fake.encode_image(path), QUERY, True).labels
 
 
 def polygons_of_lines(text: str, size: tuple[int, int]) -> list[tuple[int, np.ndarray]]:
-    """Class and polygon (N, 2) x, y in pixels of each line of a label file, for a picture of ``size`` (H, W)."""
+    """Class and polygon (N, 2) x, y in pixels of each line of a label file, for an image of ``size`` (H, W)."""
     found = []
     for line in text.splitlines():
         number, *values = line.split()
@@ -80,18 +89,19 @@ def run(
     kinds: Sequence[Kind] = KINDS,
     settings_hash: str = "one",
     force: bool = False,
-    answer: Callable[[Path, str], ImagePrediction] | None = None,
+    segmenter: FakeSegmenter | None = None,
 ) -> tuple[JobOutcome, list[str]]:
-    answers = Answers()
-    outcome = predict_folder(paths, out, kinds, NAMES, settings_hash, answer or answers, force, NoProgress())
-    return outcome, answers.asked
+    fake = segmenter or FakeSegmenter()
+    output = Output(out, kinds, settings_hash, force)
+    outcome = segment_images(cast(Segmenter, fake), QUERY, plan_images(paths, out), output, True, NoProgress())
+    return outcome, fake.predicted
 
 
 def contents(out: Path) -> dict[str, bytes]:
     return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
 
 
-def test_every_format_is_the_same(images: list[Path], tmp_path: Path) -> None:
+def test_folder_every_format_holds_the_same_labels(images: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     outcome, _ = run(images, out)
     assert outcome.done == images
@@ -100,7 +110,7 @@ def test_every_format_is_the_same(images: list[Path], tmp_path: Path) -> None:
     data = yaml.safe_load((out / "yolo/data.yaml").read_text())
     assert list(data["names"].items()) == list(enumerate(NAMES))
     for number, path in enumerate(images, 1):
-        expected = Answers()(path, "").result.labels
+        expected = labels_of(path)
         with Image.open(out / f"{path.stem}.png") as image:
             values = np.array(image)
         np.testing.assert_array_equal(np.where(values == 255, -1, values.astype(int)), expected)
@@ -144,7 +154,7 @@ def test_every_format_is_the_same(images: list[Path], tmp_path: Path) -> None:
 
 
 class Page(HTMLParser):
-    """Sources of pictures, links, and text of a page."""
+    """Sources of images, links, and text of a page."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -166,7 +176,7 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-def test_the_gallery_shows_every_image_by_files_next_to_it(images: list[Path], tmp_path: Path) -> None:
+def test_gallery_of_a_folder_shows_every_image(images: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(images, out, ("gallery",))
     page = Page((out / "gallery.html").read_text())
@@ -189,7 +199,7 @@ def test_the_gallery_shows_every_image_by_files_next_to_it(images: list[Path], t
     assert any("tea cup & <saucer>" in word for word in page.words)
 
 
-def test_what_is_done_is_kept_and_the_rest_redone(images: list[Path], tmp_path: Path) -> None:
+def test_segment_images_repeated_redoes_only_what_changed(images: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(images, out, ("png", "coco"))
     before = contents(out)
@@ -203,12 +213,12 @@ def test_what_is_done_is_kept_and_the_rest_redone(images: list[Path], tmp_path: 
     assert run(images, out, ("png",), settings_hash="two")[1] == [p.name for p in images], "other settings"
     assert run(images, out, ("png",), settings_hash="two", force=True)[1] == [p.name for p in images]
     photograph(80, 50, 9).save(images[1])
-    assert run(images, out, ("png",), settings_hash="two")[1] == [images[1].name], "another picture by the same name"
+    assert run(images, out, ("png",), settings_hash="two")[1] == [images[1].name], "another image by the same name"
     (out / FOLDER / "c.json").write_text("{ half a rec")
     assert run(images, out, ("png",), settings_hash="two")[1] == ["c.png"]
 
 
-def test_images_of_several_commands_are_in_one_document(images: list[Path], tmp_path: Path) -> None:
+def test_segment_images_in_several_commands_gives_one_document(images: list[Path], tmp_path: Path) -> None:
     out, whole = tmp_path / "out", tmp_path / "whole"
     for path in images:
         run([path], out)
@@ -217,14 +227,14 @@ def test_images_of_several_commands_are_in_one_document(images: list[Path], tmp_
     for name in ("coco.json", "panoptic.json", "gallery.html"):
         assert same[name] == other[name]
     run(images[:1], out, settings_hash="two")
-    assert len(COCO(str(out / "coco.json")).getImgIds()) == 1, "answers to another question do not mix"
+    assert len(COCO(str(out / "coco.json")).getImgIds()) == 1, "predictions of other settings do not mix"
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError])
-def test_interrupted_and_repeated_is_as_never_interrupted(
+def test_segment_images_interrupted_and_repeated_gives_the_same_files(
     images: list[Path], tmp_path: Path, stop: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hard way: something is raised between two files of a picture."""
+    """The hard way: something is raised between two files of an image."""
     out, whole = tmp_path / "out", tmp_path / "whole"
     run(images, whole)
     run(images, out, settings_hash="earlier settings")
@@ -236,7 +246,7 @@ def test_interrupted_and_repeated_is_as_never_interrupted(
         real(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(answer_folders, "write_atomically", failing)
+        patch.setattr(module, "write_atomically", failing)
         with pytest.raises(stop):
             run(images, out)
     outcome, asked = run(images, out)
@@ -247,22 +257,23 @@ def test_interrupted_and_repeated_is_as_never_interrupted(
     }
 
 
-def test_ctrl_c_lets_the_image_be_finished(images: list[Path], tmp_path: Path) -> None:
-    out, answers = tmp_path / "out", Answers()
+def test_segment_images_ctrl_c_finishes_the_image(images: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
 
-    def pressing(path: Path, stem: str) -> ImagePrediction:
-        if path == images[1]:
-            os.kill(os.getpid(), signal.SIGINT)
-        return answers(path, stem)
+    class Interrupting(FakeSegmenter):
+        def encode_image(self, path: Path) -> EncodedImage:
+            if path == images[1]:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().encode_image(path)
 
-    outcome, _ = run(images, out, answer=pressing)
+    outcome, _ = run(images, out, segmenter=Interrupting())
     assert outcome.interrupted
     assert outcome.done == images[:2]
     assert len(COCO(str(out / "coco.json")).getImgIds()) == 2, "the document is whole, of what is done"
     assert run(images, out)[1] == ["c.png"]
 
 
-def test_broken_images_are_reported_and_the_old_prediction_stays(images: list[Path], tmp_path: Path) -> None:
+def test_segment_images_broken_image_is_skipped_and_old_files_remain(images: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(images, out)
     before = (out / "a.png").read_bytes()
@@ -273,9 +284,9 @@ def test_broken_images_are_reported_and_the_old_prediction_stays(images: list[Pa
     assert (out / "a.png").read_bytes() == before
 
 
-def test_images_are_never_written_over(images: list[Path], tmp_path: Path) -> None:
+def test_plan_images_output_over_input_is_refused(images: list[Path], tmp_path: Path) -> None:
     before = contents(tmp_path / "in")
-    with pytest.raises(UserError, match=r"a\.png: this picture would be overwritten"):
+    with pytest.raises(UserError, match=r"a\.png: this input would be overwritten"):
         run(images, tmp_path / "in")
     (tmp_path / "link").symlink_to(tmp_path / "in")
     with pytest.raises(UserError, match="would be overwritten"):
@@ -283,7 +294,7 @@ def test_images_are_never_written_over(images: list[Path], tmp_path: Path) -> No
     assert contents(tmp_path / "in") == before
 
 
-def test_outputs_within_the_folder_of_images_are_not_images(images: list[Path], tmp_path: Path) -> None:
+def test_plan_images_outputs_inside_the_input_folder_are_left_out(images: list[Path], tmp_path: Path) -> None:
     from clips4.utils.images import find_images
 
     out = tmp_path / "in/out"

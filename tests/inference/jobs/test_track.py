@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import torch.nn.functional as F
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -24,13 +24,9 @@ from clips4.utils.progress import NoProgress
 from clips4.utils.tensors import to_tensor
 from clips4.utils.video import VideoWriter, open_frames
 from tests.cli.test_app import Fails, clips4, fails  # noqa: F401  # a fixture
+from tests.inference.video.test_label_propagation import color_encoder, colors
 
 PLACES = [(8, 8), (8, 16), (12, 24), (16, 32), (16, 40)]
-
-
-def colors(image: RGB) -> Tensor:
-    """Features that see colour alone, one per 4 x 4 block."""
-    return F.normalize(F.avg_pool2d(to_tensor(image)[None], 4)[0] + 1e-3, dim=0)
 
 
 def scene(index: int) -> tuple[RGB, NDArray[np.uint8]]:
@@ -62,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(frames: Path, masks: Path, out: Path, video: bool = False) -> Tracked:
-    return track_files(open_frames(frames), masks, out, colors, Recipe(radius=4), video, NoProgress())
+    return track_files(open_frames(frames), masks, out, color_encoder(), Recipe(radius=4), video, NoProgress())
 
 
 def read(path: Path) -> NDArray[np.uint8]:
@@ -76,7 +72,7 @@ def overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
-def test_objects_keep_their_numbers_and_one_appears_later(folder: Path, tmp_path: Path) -> None:
+def test_track_files_objects_keep_their_numbers_and_one_appears_later(folder: Path, tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     for index in range(5):  # full annotations: only where an object is new do they count
         wrong_later = scene(index)[1] if index < 3 else np.full((64, 80), 7, np.uint8)
@@ -98,7 +94,7 @@ def test_objects_keep_their_numbers_and_one_appears_later(folder: Path, tmp_path
     assert np.abs(shown[4].astype(int) - expected).mean() < 6
 
 
-def test_a_video_and_a_mask_of_one_object_as_0_and_255(tmp_path: Path) -> None:
+def test_track_files_video_and_mask_of_0_and_255_is_one_object(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "clip.mp4", Fraction(10)) as writer:
         for index in range(5):
             writer.write(scene(index)[0])
@@ -110,7 +106,7 @@ def test_a_video_and_a_mask_of_one_object_as_0_and_255(tmp_path: Path) -> None:
     assert open_frames(tmp_path / "out/overlay.mp4").rate == 10
 
 
-def test_painting_leaves_the_rest_as_it_is() -> None:
+def test_painted_outside_objects_is_unchanged() -> None:
     frame, truth = scene(0)
     shown = painted(frame, truth)
     outside = np.ones_like(truth, bool)
@@ -165,13 +161,13 @@ def _frame_of_another_size(tmp: Path, folder: Path) -> tuple[Path, Path]:
         (_empty_mask, r"m\.png: no object in this mask", 0),
         (_no_mask, r"nowhere\.png: no such mask", 0),
         (_broken_mask, r"m\.png: not a readable mask", 0),
-        (_masks_without_the_first, r"masks: no f8\.png there", 0),
-        (_mask_of_no_frame, r"f99\.png: no frame is called f99", 0),
+        (_masks_without_the_first, r"masks: no f8\.png in this folder", 0),
+        (_mask_of_no_frame, r"f99\.png: no frame has the name f99", 0),
         (_broken_frame, r"f10\.png: (damaged|not an) image", 2),
         (_frame_of_another_size, r"frame f10: 40 x 40 pixels, but those before have 80 x 64", 2),
     ],
 )
-def test_what_is_wrong_raises_and_keeps_what_was_done(
+def test_track_files_invalid_input_fails_and_earlier_masks_remain(
     folder: Path, tmp_path: Path, make: Callable[[Path, Path], tuple[Path, Path]], words: str, written: int
 ) -> None:
     frames, masks = make(tmp_path, folder)
@@ -180,7 +176,7 @@ def test_what_is_wrong_raises_and_keeps_what_was_done(
     assert len(list((tmp_path / "out").glob("*"))) == written, "masks before it; no half video"
 
 
-def test_nothing_that_is_read_is_written_over(folder: Path, tmp_path: Path) -> None:
+def test_track_files_output_over_input_is_refused(folder: Path, tmp_path: Path) -> None:
     mask = save_mask(tmp_path / "out/f8.png", scene(0)[1])
     for out in (folder, tmp_path / "out"):
         with pytest.raises(UserError, match="would be overwritten"):
@@ -189,20 +185,23 @@ def test_nothing_that_is_read_is_written_over(folder: Path, tmp_path: Path) -> N
         run(folder, mask, mask)
 
 
-def test_ctrl_c_ends_with_the_frame(folder: Path, tmp_path: Path) -> None:
-    def pressing(image: RGB) -> Tensor:
-        if (image == scene(1)[0]).all():
+def test_track_files_ctrl_c_finishes_the_frame(folder: Path, tmp_path: Path) -> None:
+    second = to_tensor(scene(1)[0])[None]
+
+    def interrupting(images: Tensor) -> Tensor:
+        if torch.equal(images, second):
             os.kill(os.getpid(), signal.SIGINT)
-        return colors(image)
+        return colors(images)
 
     mask = save_mask(tmp_path / "m.png", scene(0)[1])
-    tracked = track_files(open_frames(folder), mask, tmp_path / "out", pressing, Recipe(radius=4), True, NoProgress())
+    encoder = color_encoder(interrupting)
+    tracked = track_files(open_frames(folder), mask, tmp_path / "out", encoder, Recipe(radius=4), True, NoProgress())
     assert tracked.interrupted
     assert len(tracked.frames) == 2
     assert len(list(open_frames(tmp_path / "out/overlay.mp4"))) == 2
 
 
-def test_objects_are_numbered_without_gaps_and_back(tmp_path: Path) -> None:
+def test_read_masks_numbers_objects_without_gaps(tmp_path: Path) -> None:
     mask = np.zeros((64, 80), np.uint8)
     mask[:9], mask[20:30] = 200, 5
     given = read_masks(save_mask(tmp_path / "m.png", mask), "first")
@@ -210,7 +209,7 @@ def test_objects_are_numbered_without_gaps_and_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(given.numbers[given.by_frame["first"]], mask)
 
 
-def test_the_command(tiny_run: Path, folder: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811
+def test_track_command_prints_outcome_and_errors(tiny_run: Path, folder: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811
     mask = save_mask(tmp_path / "m.png", scene(0)[1])
     out, record = tmp_path / "out", tmp_path / "areas.json"
     options = ("--side", "80", "--radius", "4", "--device", "cpu", "--json", record)

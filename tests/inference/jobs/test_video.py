@@ -16,7 +16,8 @@ from PIL import Image
 
 from clips4.data.image_folder import JobOutcome
 from clips4.errors import UserError
-from clips4.inference.jobs.segment import Loaded, TeacherOptions, load_segmenter, segment_files
+from clips4.inference.jobs.load import Loaded, TeacherOptions, load_segmenter
+from clips4.inference.jobs.segment import segment_files
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.video.temporal_smoothing import Steadiness, flicker
 from clips4.models.checkpoint import load_checkpoint
@@ -63,7 +64,7 @@ def labels_in(folder: Path) -> list[np.ndarray]:
     return found
 
 
-def test_frame_by_frame_is_what_images_give(loaded: Loaded, tmp_path: Path, video: Path) -> None:
+def test_segment_video_without_smoothing_equals_images(loaded: Loaded, tmp_path: Path, video: Path) -> None:
     assert run(loaded, tmp_path / "out", steady=0).done == [video]
     found = labels_in(tmp_path / "out/clip")
     with av.open(str(video)) as container:
@@ -89,7 +90,7 @@ def test_frame_by_frame_is_what_images_give(loaded: Loaded, tmp_path: Path, vide
     assert shown[0].shape[0] > 72, "a legend below"
 
 
-def test_steadied_labels_change_less(loaded: Loaded, tmp_path: Path) -> None:
+def test_segment_video_with_smoothing_flickers_less(loaded: Loaded, tmp_path: Path) -> None:
     run(loaded, tmp_path / "alone", "png", steady=0)
     run(loaded, tmp_path / "steady", "png", steady=0.9)
 
@@ -100,7 +101,7 @@ def test_steadied_labels_change_less(loaded: Loaded, tmp_path: Path) -> None:
     assert changes(tmp_path / "steady/clip") < changes(tmp_path / "alone/clip")
 
 
-def test_what_is_done_is_kept(loaded: Loaded, tmp_path: Path, video: Path) -> None:
+def test_segment_videos_repeated_keeps_what_is_done(loaded: Loaded, tmp_path: Path, video: Path) -> None:
     assert run(loaded, tmp_path, "png").done == [video]
     assert run(loaded, tmp_path, "png").kept == [video]
     assert run(loaded, tmp_path, "png", steady=0.5).done == [video], "other settings"
@@ -109,10 +110,10 @@ def test_what_is_done_is_kept(loaded: Loaded, tmp_path: Path, video: Path) -> No
     assert run(loaded, tmp_path, "png", steady=0.5).done == [video]
 
 
-def test_ctrl_c_leaves_labels_but_no_half_video(
+def test_segment_video_ctrl_c_leaves_labels_but_no_partial_video(
     loaded: Loaded, tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = loaded.segmenter.answer
+    real = loaded.segmenter.predict
     asked: list[int] = []
 
     def pressing(*arguments: object) -> object:
@@ -122,7 +123,7 @@ def test_ctrl_c_leaves_labels_but_no_half_video(
         return real(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(loaded.segmenter, "answer", pressing)
+        patch.setattr(loaded.segmenter, "predict", pressing)
         assert run(loaded, tmp_path).interrupted
     assert len(labels_in(tmp_path / "clip")) == 3
     assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["clip"]
@@ -130,7 +131,7 @@ def test_ctrl_c_leaves_labels_but_no_half_video(
     assert run(loaded, tmp_path).done == [video]
 
 
-def test_a_video_that_was_cut_off_is_skipped_and_the_next_done(loaded: Loaded, tmp_path: Path, video: Path) -> None:
+def test_segment_videos_truncated_video_is_skipped(loaded: Loaded, tmp_path: Path, video: Path) -> None:
     whole = tmp_path / "in/whole.mp4"
     whole.parent.mkdir()
     whole.write_bytes(video.read_bytes())
@@ -142,7 +143,7 @@ def test_a_video_that_was_cut_off_is_skipped_and_the_next_done(loaded: Loaded, t
     assert not (tmp_path / "out/cut.mp4").exists()
 
 
-def test_images_and_videos_in_one_command(tiny_run: Path, video: Path, tmp_path: Path) -> None:
+def test_segment_command_images_and_videos_have_distinct_outputs(tiny_run: Path, video: Path, tmp_path: Path) -> None:
     photograph().save(tmp_path / "clip.png")
     done = clips4("segment", tiny_run, video, tmp_path / "clip.png", "--out", tmp_path / "out", "--device", "cpu")
     assert done.returncode == 0, done.stderr
@@ -152,7 +153,7 @@ def test_images_and_videos_in_one_command(tiny_run: Path, video: Path, tmp_path:
     assert len(list((tmp_path / "out/clip_mp4").iterdir())) == 6
 
 
-def test_what_is_wrong_is_one_line(tiny_run: Path, video: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811
+def test_segment_command_invalid_video_fails(tiny_run: Path, video: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811
     out = ("--out", tmp_path / "out")
     before = video.read_bytes()
     assert "would be overwritten" in fails("segment", tiny_run, video, "--out", video.parent)
@@ -164,7 +165,7 @@ def test_what_is_wrong_is_one_line(tiny_run: Path, video: Path, tmp_path: Path, 
     assert "none of 1 videos could be read" in fails("segment", tiny_run, letter, *out)
     assert "--scales 'big'" in fails("segment", tiny_run, video, "--scales", "big", *out)
     assert "window of 8 pixels is too small" in fails("segment", tiny_run, video, "--window", "8", *out)
-    assert "there is pamr, regions" in fails("segment", tiny_run, video, "--refine", "crf", *out)
+    assert "choose one of pamr, regions" in fails("segment", tiny_run, video, "--refine", "crf", *out)
     assert "give a probability" in fails("segment", tiny_run, video, "--background", "1.5", *out)
     assert not list((tmp_path / "out").glob("[!.]*"))
     with pytest.raises(UserError, match="no such file"):

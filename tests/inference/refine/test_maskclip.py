@@ -13,7 +13,7 @@ def scores(seed: int = 0, classes: int = 4, height: int = 3, width: int = 5) -> 
 
 @provable
 @given(seeds)
-def test_smoothing_equals_the_sum_over_all_positions(seed: int) -> None:
+def test_smooth_by_keys_equals_the_sum_over_all_positions(seed: int) -> None:
     p, k = scores(seed).softmax(0), unit(6, 3, 5, seed=seed, dim=0)
     ours = smooth_by_keys(p, k)
     for i in range(15):
@@ -24,14 +24,14 @@ def test_smoothing_equals_the_sum_over_all_positions(seed: int) -> None:
         torch.testing.assert_close(ours[:, i // 5, i % 5], total / 15, rtol=0, atol=1e-12)
 
 
-def test_smoothing_with_one_key_everywhere_is_the_mean() -> None:
+def test_smooth_by_keys_constant_key_gives_the_mean() -> None:
     p = scores().softmax(0)
     k = torch.zeros(2, 3, 5, dtype=torch.float64)
     k[1] = 1
     torch.testing.assert_close(smooth_by_keys(p, k), p.mean((1, 2), keepdim=True).expand_as(p))
 
 
-def test_smoothing_keeps_groups_of_unlike_keys_apart() -> None:
+def test_smooth_by_keys_orthogonal_groups_stay_apart() -> None:
     p, k = torch.zeros(2, 1, 4), torch.zeros(2, 1, 4)
     k[0, 0, :2] = k[1, 0, 2:] = 1
     p[0, 0, :2] = torch.tensor([0.9, 0.3])
@@ -40,7 +40,7 @@ def test_smoothing_keeps_groups_of_unlike_keys_apart() -> None:
     assert smooth_by_keys(p, k).argmax(0).tolist() == [[0, 0, 1, 1]]
 
 
-def test_a_class_sure_of_no_position_is_dropped() -> None:
+def test_confident_classes_unsure_class_is_removed() -> None:
     cosines = torch.zeros(3, 1, 2)
     cosines[0, 0, 0] = cosines[2, 0, 1] = 0.1
     cosines[1] = 0.06
@@ -51,7 +51,7 @@ def test_a_class_sure_of_no_position_is_dropped() -> None:
 
 @provable
 @given(seeds)
-def test_denoising_equals_the_paper_by_loops(seed: int) -> None:
+def test_refine_scores_denoising_equals_loops(seed: int) -> None:
     cosines = scores(seed)
     kept = []
     for label in range(4):
@@ -67,20 +67,20 @@ def test_denoising_equals_the_paper_by_loops(seed: int) -> None:
     assert torch.equal(refined, cosines[asked])
 
 
-def test_denoising_comes_first_and_smoothing_sees_what_is_left() -> None:
+def test_refine_scores_denoises_before_smoothing() -> None:
     cosines, keys = scores(3), unit(6, 3, 5, dim=0)
     refined, asked = refine_scores(cosines, keys, Refinement(prompt_denoising=True, key_smoothing=True, threshold=0.9))
     assert 0 < len(asked) < 4
     assert torch.equal(refined, smooth_by_keys((100 * cosines[asked]).softmax(0), keys))
 
 
-def test_no_request_changes_nothing() -> None:
+def test_refine_scores_without_refinement_is_identity() -> None:
     cosines = scores()
     refined, asked = refine_scores(cosines, None, Refinement())
     assert refined is cosines
     assert asked.tolist() == [0, 1, 2, 3]
 
 
-def test_smoothing_needs_keys() -> None:
+def test_refine_scores_smoothing_without_keys_is_refused() -> None:
     with pytest.raises(ValueError, match="needs the keys"):
         refine_scores(scores(), None, Refinement(key_smoothing=True))

@@ -7,14 +7,14 @@ from tests.reference import pamr as reference
 
 
 @pytest.mark.parametrize(("dilations", "iterations"), [((1,), 3), ((1, 2), 2), ((8, 16), 1)])
-def test_refinement_equals_the_literal_version(dilations: tuple[int, ...], iterations: int) -> None:
+def test_refine_by_affinity_equals_the_literal_version(dilations: tuple[int, ...], iterations: int) -> None:
     image = torch.rand(3, 6, 7, generator=generator(0), dtype=torch.float64)
     scores = torch.randn(2, 6, 7, generator=generator(1), dtype=torch.float64)
     ours = refine_by_affinity(scores, pamr_affinity(image, dilations), iterations, dilations)
     torch.testing.assert_close(ours, reference.refine(image, scores, dilations, iterations), rtol=0, atol=1e-10)
 
 
-def test_weights_sum_to_one_and_a_flat_score_stays() -> None:
+def test_pamr_affinity_sums_to_one_and_keeps_constant_scores() -> None:
     image = torch.rand(3, 20, 30, generator=generator(0), dtype=torch.float64)
     affinity = pamr_affinity(image)
     assert affinity.shape == (16, 20, 30)
@@ -23,13 +23,13 @@ def test_weights_sum_to_one_and_a_flat_score_stays() -> None:
     torch.testing.assert_close(refine_by_affinity(flat, affinity), flat)
 
 
-def test_a_flat_image_is_averaged_evenly_and_is_no_division_by_zero() -> None:
+def test_pamr_affinity_constant_image_is_uniform() -> None:
     affinity = pamr_affinity(torch.full((3, 9, 9), 0.5), (1,))
     torch.testing.assert_close(affinity, torch.full((8, 9, 9), 1 / 8))
 
 
-def test_scores_follow_the_edges_of_the_image() -> None:
-    """A coarse answer whose border is four pixels off moves to where the colour changes."""
+def test_refine_by_affinity_follows_the_images_edges() -> None:
+    """A coarse answer whose border is four pixels off moves to where the color changes."""
     image = torch.zeros(3, 24, 40)
     image[:, :, 20:] = 1
     image += 0.02 * torch.rand(image.shape, generator=generator(0))
@@ -41,7 +41,7 @@ def test_scores_follow_the_edges_of_the_image() -> None:
     assert after < before / 3
 
 
-def test_classes_may_be_refined_some_at_a_time() -> None:
+def test_refine_by_affinity_in_chunks_of_classes_is_equal() -> None:
     image = torch.rand(3, 10, 10, generator=generator(0))
     scores, affinity = torch.randn(4, 10, 10, generator=generator(1)), pamr_affinity(image)
     parts = torch.cat([refine_by_affinity(part, affinity) for part in scores.split(3)])

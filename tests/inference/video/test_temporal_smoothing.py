@@ -30,7 +30,7 @@ def by_the_formula(frames: list[Tensor], how: Steadiness) -> list[Tensor]:
 
 @provable
 @given(seeds, st.sampled_from([(5, 7), (4, 13)]), st.integers(0, 2), st.sampled_from([0.0, 0.5, 0.9]))
-def test_the_formula(seed: int, size: tuple[int, int], radius: int, weight: float) -> None:
+def test_steady_embeddings_equal_the_formula(seed: int, size: tuple[int, int], radius: int, weight: float) -> None:
     base = unit(4, *size, seed=seed, dim=0)
     frames = [F.normalize(base + 0.4 * unit(4, *size, seed=seed + i, dim=0), dim=0) for i in range(1, 4)]
     how = Steadiness(weight, radius, 0.2)
@@ -50,7 +50,7 @@ def scene(shift: int, noise: float, seed: int) -> Tensor:
     return F.normalize(z + noise * torch.randn(8, 20, 30, generator=torch.Generator().manual_seed(seed)), dim=0)
 
 
-def test_noise_flickers_less_and_motion_is_followed() -> None:
+def test_steady_embeddings_reduce_noise_and_follow_motion() -> None:
     frames = [scene(t, 0.45, t) for t in range(8)]
     steady = SteadyEmbeddings(Steadiness(0.8, 2, 0.0))
     after = [steady(z) for z in frames]
@@ -66,14 +66,14 @@ def test_noise_flickers_less_and_motion_is_followed() -> None:
     assert errors(after) < 0.6 * errors(frames)
 
 
-def test_after_a_cut_a_frame_is_taken_as_it_is() -> None:
+def test_steady_embeddings_after_a_cut_are_unchanged() -> None:
     steady = SteadyEmbeddings(Steadiness(0.8, 2, 0.5))
     steady(unit(512, 10, 12, seed=1, dim=0))
     other = unit(512, 10, 12, seed=2, dim=0)  # random directions in 512 dimensions: far from all before
     torch.testing.assert_close(steady(other), other, rtol=0, atol=1e-12)
 
 
-def test_another_size_begins_anew_and_no_weight_changes_nothing() -> None:
+def test_steady_embeddings_new_size_or_zero_weight_changes_nothing() -> None:
     steady, still = SteadyEmbeddings(), SteadyEmbeddings(Steadiness(0))
     for size in ((6, 8), (8, 6)):
         z = unit(4, *size, seed=3, dim=0)
@@ -84,11 +84,11 @@ def test_another_size_begins_anew_and_no_weight_changes_nothing() -> None:
     torch.testing.assert_close(steady(z).norm(dim=0), torch.ones(8, 6, dtype=torch.float64))
 
 
-def test_flicker_is_a_share() -> None:
+def test_flicker_is_the_share_of_changed_pixels() -> None:
     assert flicker(np.array([[0, 1], [2, -1]]), np.array([[0, 1], [1, 0]])) == 0.5
 
 
 @pytest.mark.parametrize("wrong", [{"weight": 1.0}, {"weight": -0.1}, {"radius": -1}, {"low": 1.0}])
-def test_values_out_of_range(wrong: dict[str, float]) -> None:
+def test_steadiness_out_of_range_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match="give a weight of 0 to below 1"):
         Steadiness(**wrong)  # type: ignore[arg-type]

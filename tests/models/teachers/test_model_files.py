@@ -206,7 +206,7 @@ def test_the_command_line_downloads_and_segments(folder: Path, tmp_path: Path) -
         running.add(REPOSITORY, folder)
         environment = {**os.environ, "HF_ENDPOINT": running.endpoint, "HF_HOME": str(tmp_path / "home")}
         arguments = ["segment", "--teacher-only", REPOSITORY, str(tmp_path / "a.png"), "--classes", "cat,cup"]
-        arguments += ["--out", str(tmp_path / "out"), "--save", "png", "--reading", "sclip", "--key-smoothing"]
+        arguments += ["--out", str(tmp_path / "out"), "--save", "png", "--dense-attention", "sclip", "--key-smoothing"]
         arguments += ["--prompt-denoising", "--refine", "pamr", "--templates", "maskclip-85", "--device", "cpu"]
         command = [sys.executable, "-m", "clips4", *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)

@@ -1,4 +1,4 @@
-"""`clips4 cluster`: pictures divided without words."""
+"""`clips4 cluster`: images into clusters, without class names."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,26 +13,26 @@ def cluster(
     images: Annotated[
         list[Path],
         typer.Argument(
-            help="Pictures, or folders of them; clustered together; - for a list on the standard input.",
+            help="Images, or folders of them, clustered together; - for a list on standard input.",
             callback=expand_paths,
         ),
     ],
-    k: Annotated[int, typer.Option("--k", min=1, max=4096, help="Clusters, over all pictures together.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
+    k: Annotated[int, typer.Option("--k", min=1, max=4096, help="Number of clusters, over all images together.")],
+    out: Annotated[Path, typer.Option("--out", help="Output folder.")],
     save: Annotated[
         str, typer.Option("--save", help="Some of png,overlay,json,coco,panoptic,yolo,npz,gallery.")
     ] = "png,overlay,json",
-    restarts: Annotated[int, typer.Option("--restarts", min=1, help="Of k-means; the best is kept.")] = 5,
+    restarts: Annotated[int, typer.Option("--restarts", min=1, help="Of k-means; the best one counts.")] = 5,
     seed: Annotated[int, typer.Option("--seed", help="Of k-means.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Do again what was done by the same settings.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Say for machines what was done.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Redo what was done with the same settings.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
-    """Divide pictures into k clusters of like pixels, the same k for all: label PNG, overlay, JSON for each."""
+    """Divide the pixels of all images into k clusters: label PNG, overlay, JSON for each image."""
     from clips4.cli.commands.segment import report
     from clips4.cli.console import progress_bars
     from clips4.inference.jobs.cluster import cluster_files
-    from clips4.inference.jobs.segment import TeacherOptions, load_segmenter
+    from clips4.inference.jobs.load import TeacherOptions, load_segmenter
 
     with progress_bars() as progress:
         loaded = load_segmenter([run, *images], None, device, TeacherOptions())

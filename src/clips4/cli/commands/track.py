@@ -1,4 +1,4 @@
-"""`clips4 track`: masks that travel through video."""
+"""`clips4 track`: masks propagated through video."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,21 +15,25 @@ def track(
         Path,
         typer.Option("--mask", help="PNG of the first frame's objects (1, 2, ...), or a folder of masks: FRAME.png."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write to: FRAME.png, overlay.mp4.")],
+    out: Annotated[Path, typer.Option("--out", help="Output folder: FRAME.png, overlay.mp4.")],
     features: Annotated[
         str,
         typer.Option(
             "--features", help="student, backbone or colour; student:z+c3+c4 and the like: see docs/evaluation.md."
         ),
     ] = "student:c3+c4",
-    side: Annotated[int, typer.Option("--side", min=32, help="Long side at which frames are read.")] = 854,
+    side: Annotated[int, typer.Option("--side", min=32, help="Long side at which frames are encoded.")] = 854,
     radius: Annotated[
-        int, typer.Option("--radius", min=0, help="How far labels travel, in positions of the map.")
+        int,
+        typer.Option("--radius", min=0, help="How far labels move, in positions of the feature map."),
     ] = 12,
-    before: Annotated[int, typer.Option("--before", min=0, help="Earlier frames looked at, beside the first.")] = 7,
+    before: Annotated[
+        int, typer.Option("--before", min=0, help="Earlier frames to compare with, besides the first.")
+    ] = 7,
     video: Annotated[bool, typer.Option("--video/--no-video", help="Write overlay.mp4.")] = True,
     rate: Annotated[
-        float | None, typer.Option("--rate", min=0.1, help="Frames a second of overlay.mp4; the video's own, or 24.")
+        float | None,
+        typer.Option("--rate", min=0.1, help="Frames per second of overlay.mp4; default: the video's, or 24."),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="File for each object's area in each frame.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",

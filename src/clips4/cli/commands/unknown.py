@@ -1,4 +1,4 @@
-"""`clips4 unknown`: what a run discovered and nobody named."""
+"""`clips4 unknown`: the unknown classes that a run discovered."""
 
 import json
 from pathlib import Path
@@ -14,18 +14,19 @@ def unknown(
     run: Annotated[Path, typer.Argument(help="The run.")],
     images: Annotated[
         list[Path],
-        typer.Argument(help="Pictures, or folders of them; - for a list on the standard input.", callback=expand_paths),
+        typer.Argument(help="Images, or folders of them; - for a list on standard input.", callback=expand_paths),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write to: index.html, unknown.json and crops.")],
+    out: Annotated[Path, typer.Option("--out", help="Output folder: index.html, unknown.json and crops.")],
     classes: Annotated[
-        str | None, typer.Option("--classes", help="What is known (file, shipped list or a,b,c); the run's classes.")
+        str | None,
+        typer.Option("--classes", help="Known classes: a file, a shipped list or a,b,c; by default those of the run."),
     ] = None,
-    names: Annotated[int, typer.Option("--names", min=1, max=50, help="Suggested names for each.")] = 5,
-    examples: Annotated[int, typer.Option("--examples", min=0, max=50, help="Crops of each.")] = 4,
+    names: Annotated[int, typer.Option("--names", min=1, max=50, help="Suggested names per class.")] = 5,
+    examples: Annotated[int, typer.Option("--examples", min=0, max=50, help="Crops per class.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print unknown.json as well.")] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
-    """Show the unknown classes that a run discovered: how much of pictures, where, and what they may be called."""
+    """Show the unknown classes that a run discovered: how much of the images, where, and possible names."""
     from clips4.cli.console import progress_bars
     from clips4.inference.jobs.discover import DOCUMENT, PAGE, unknown_files
     from clips4.inference.segmenter import Segmenter
@@ -41,5 +42,5 @@ def unknown(
         typer.echo(json.dumps(json.loads((out / DOCUMENT).read_text("utf-8")), ensure_ascii=False))
         return
     occurring = sum(bool(each.examples) for each in found)
-    print_summary(f"{occurring} of {len(found)} unknown classes occur in {len(paths) - len(skipped)} pictures.")
+    print_summary(f"{occurring} of {len(found)} unknown classes occur in {len(paths) - len(skipped)} images.")
     print_summary(f"Open {out / PAGE} in a browser.")

@@ -15,14 +15,15 @@ from clips4.config import SegmentConfig
 from clips4.data.image_folder import SkippedImage
 from clips4.data.image_source import ImageFiles
 from clips4.errors import UserError
-from clips4.inference.segmenter import Segmenter, nearest_class
+from clips4.inference.segmenter import Segmenter
+from clips4.inference.upsample import nearest_class
 from clips4.method.segments import cut_by_regions, locations, pool, spherical_kmeans
 from clips4.models.checkpoint import Checkpoint, load_checkpoint
-from clips4.outputs.render import output_stems
 from clips4.regions.cache import RegionCache
 from clips4.training.log import LOG, read_log
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB, palette
+from clips4.utils.output_names import output_stems
 from clips4.utils.progress import ProgressReporter
 
 Labels = NDArray[np.int64]  # (H, W)

@@ -1,8 +1,8 @@
-"""Clusters of a set of pictures, without words: what `clips4 cluster` does.
+"""Clustering images without class names: what `clips4 cluster` does.
 
-Spherical k-means over pixel embeddings drawn evenly from all pictures gives k centres; each pixel of each picture gets
-the nearest. Cluster numbers mean the same in all pictures; the largest is the first. The centres are kept beside the
-answers, so that a repeated command goes on with them.
+Spherical k-means over pixel embeddings sampled evenly from all images gives k centers; each pixel of each image gets
+the nearest. Cluster numbers mean the same in all images; the largest cluster is the first. The centers are saved beside
+the outputs, so that the same command resumes with them.
 """
 
 import io
@@ -16,13 +16,13 @@ from torch import Tensor
 from clips4.data.image_folder import JobOutcome
 from clips4.errors import UserError
 from clips4.inference.clustering import BUDGET, cluster_query
-from clips4.inference.jobs.folder import plan, predict_folder
-from clips4.inference.jobs.manifest import file_stamp
-from clips4.inference.jobs.segment import Loaded
+from clips4.inference.jobs.folder import plan_images
+from clips4.inference.jobs.load import Loaded
+from clips4.inference.jobs.manifest import Output, file_stamp
+from clips4.inference.jobs.segment import segment_images
 from clips4.inference.segmenter import Segmenter
 from clips4.method.minibatch_kmeans import nearest, sample_rows, spherical_kmeans_of_set
-from clips4.outputs.encode import ImagePrediction
-from clips4.outputs.render import parse_kinds
+from clips4.outputs.encode import parse_kinds
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import content_key, settings_key
 from clips4.utils.progress import ProgressReporter
@@ -33,52 +33,53 @@ CENTERS = "clusters.npz"
 def cluster_files(
     loaded: Loaded, k: int, out: Path, save: str, restarts: int, seed: int, force: bool, progress: ProgressReporter
 ) -> JobOutcome:
-    """Cluster all pictures together and write each one's files, then those of the folder.
+    """Cluster all images together and write the files of each, then those of the folder.
 
     Args:
-        k: clusters.
-        restarts: of k-means; the best is kept.
-        seed: of the drawing of pixels and of k-means.
+        loaded: a segmenter and images.
+        k: number of clusters.
+        out: folder to write to.
+        save: kinds of output, e.g. "png,overlay".
+        restarts: of k-means; the best one counts.
+        seed: of the sample of pixels and of k-means.
+        force: whether to redo what is done.
+        progress: advances by image and by restart.
 
     Raises:
-        UserError: fewer pixels than clusters, or no readable picture; a broken picture is skipped.
+        UserError: fewer pixels than clusters, or no readable image; an unreadable image is skipped.
     """
-    segmenter, kinds = loaded.segmenter, parse_kinds(save)
-    images, _ = plan(loaded.images, out)
-    pictures = [(str(path.resolve()), file_stamp(path)) for path in images]
-    query = settings_key({**loaded.identity, "k": k, "restarts": restarts, "seed": seed, "pictures": pictures})
-    centers = None if force else read_centers(out / CENTERS, query)
+    kinds = parse_kinds(save)
+    items = plan_images(loaded.images, out)
+    stamps = [(str(item.path.resolve()), file_stamp(item.path)) for item in items]
+    # the keys are those of all folders so far
+    settings_hash = settings_key({**loaded.identity, "k": k, "restarts": restarts, "seed": seed, "pictures": stamps})
+    centers = None if force else read_centers(out / CENTERS, settings_hash)
     if centers is None:
-        centers = find_centers(segmenter, images, k, restarts, seed, progress)
-        write_centers(out / CENTERS, centers, query)
-
-    asked = cluster_query(centers)
-
-    def answer(path: Path, stem: str) -> ImagePrediction:
-        return ImagePrediction(segmenter.answer(segmenter.read(path), asked, unknown=False), path, stem)
-
-    settings_hash = settings_key({**loaded.identity, "centres": content_key(centers.numpy().tobytes())})
-    return predict_folder(images, out, kinds, asked.names, settings_hash, answer, force, progress)
+        centers = find_centers(loaded.segmenter, [item.path for item in items], k, restarts, seed, progress)
+        write_centers(out / CENTERS, centers, settings_hash)
+    settings = {**loaded.identity, "centres": content_key(centers.numpy().tobytes())}
+    output = Output(out, kinds, settings_key(settings), force)
+    return segment_images(loaded.segmenter, cluster_query(centers), items, output, False, progress)
 
 
 def find_centers(
     segmenter: Segmenter, paths: Sequence[Path], k: int, restarts: int, seed: int, progress: ProgressReporter
 ) -> Tensor:
-    """(k, D) unit centres of a set's pixel embeddings, by falling number of pixels.
+    """(k, D) unit centers of the pixel embeddings of all images, by decreasing number of pixels.
 
     Raises:
-        UserError: fewer pixels than clusters, or no readable picture.
+        UserError: fewer pixels than clusters, or no readable image.
     """
     generator = torch.Generator().manual_seed(seed)
-    progress.stage("drawing pixels", len(paths))
-    wrong: list[UserError] = []
+    progress.stage("sampling pixels", len(paths))
+    errors: list[UserError] = []
 
     def maps() -> Iterator[Tensor]:
         for path in paths:
             try:
                 z = segmenter.embed(path)
             except UserError as error:
-                wrong.append(error)
+                errors.append(error)
             else:
                 yield z
             progress.advance({})
@@ -86,10 +87,10 @@ def find_centers(
     try:
         rows = sample_rows(maps(), len(paths), max(BUDGET, k), generator)
     except ValueError:
-        raise UserError(f"none of {len(paths)} pictures could be read; the first: {wrong[0]}")
+        raise UserError(f"none of {len(paths)} images could be read; the first: {errors[0]}")
     if len(rows) < k:
         raise UserError(
-            f"--k {k}: the pictures have {len(rows)} embeddings in all; give more pictures, or fewer clusters"
+            f"--k {k}: the images have {len(rows)} pixel embeddings in all; give more images, or fewer clusters"
         )
     progress.stage("k-means", restarts)
     centers = spherical_kmeans_of_set(rows, k, generator, restarts, advance=lambda: progress.advance({}))
@@ -97,17 +98,17 @@ def find_centers(
     return centers[sizes.argsort(descending=True, stable=True)]
 
 
-def write_centers(path: Path, centers: Tensor, query: str) -> None:
-    """Keep centres, with the key of what they are the answer to."""
+def write_centers(path: Path, centers: Tensor, settings_hash: str) -> None:
+    """Save centers with the hash of the settings that they depend on."""
     buffer = io.BytesIO()
-    np.savez(buffer, centres=centers.numpy(), question=np.array(query))  # the keys of all files written so far
+    np.savez(buffer, centres=centers.numpy(), question=np.array(settings_hash))  # keys of all files so far
     write_atomically(path, buffer.getvalue())
 
 
-def read_centers(path: Path, query: str) -> Tensor | None:
-    """The centres kept for this question; None where there are none, or those of another."""
+def read_centers(path: Path, settings_hash: str) -> Tensor | None:
+    """The saved centers of these settings; None if there are none, or those of other settings."""
     try:
         with np.load(path, allow_pickle=False) as saved:
-            return torch.from_numpy(saved["centres"]) if str(saved["question"]) == query else None
+            return torch.from_numpy(saved["centres"]) if str(saved["question"]) == settings_hash else None
     except (OSError, ValueError, KeyError, EOFError):
         return None

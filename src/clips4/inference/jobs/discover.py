@@ -24,13 +24,13 @@ def unknown_files(
     classes: str | None,
     progress: ProgressReporter,
 ) -> tuple[list[UnknownClass], list[SkippedImage]]:
-    """Gather the unknown of pictures and write it to a folder; each file appears whole or not at all.
+    """Collect the unknown classes of images and write them to a folder; each file appears whole or not at all.
 
     Returns:
-        The classes, and the pictures that could not be read, with the reason.
+        The classes, and the unreadable images with the reason.
 
     Raises:
-        UserError: nothing can be unknown to the run, or no picture can be read.
+        UserError: the run has no unknown prototypes, or no image can be read.
     """
     skipped: list[SkippedImage] = []
     found = discover(segmenter, paths, names, examples, progress, skipped, classes=classes)
@@ -49,7 +49,7 @@ def crop_path(unknown: UnknownClass, number: int) -> Path:
 
 
 def describe(unknown: UnknownClass) -> dict[str, object]:
-    """An unknown class, JSON-ready; ``unknown`` counts from 1, as names of people's eyes do."""
+    """An unknown class, JSON-ready; ``unknown`` counts from 1."""
     return {
         "unknown": unknown.number + 1,
         "names": [{"name": name, "score": round(score, 4)} for name, score in unknown.names],

@@ -1,29 +1,31 @@
-"""Records of answered pictures: what was done, by what, so that the same command goes on where it stopped.
+"""The manifest of an output folder: what was done, with which settings, so that the same command resumes.
 
-``OUT/.clips4/STEM.json`` is written before the files of a picture, as ``UNFINISHED``, and again when all are there: a
-record vouches for its files at any moment. The folder's own files are made of records alone, one after the other.
+``OUT/.clips4/STEM.json`` is written before the files of an image, as ``UNFINISHED``, and again when all of them exist:
+an entry is valid at any moment. The folder's own files are made from entries alone, one after the other.
 """
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
+from clips4.outputs.encode import Kind
 from clips4.utils.atomic_io import write_atomically
 
 FOLDER = ".clips4"
-UNFINISHED = ""  # settings_hash of a record whose files are being written
+UNFINISHED = ""  # settings_hash of an entry whose files are being written
 
 
 class ManifestEntry(TypedDict):
-    """What is known of an answered picture.
+    """What is known of one input.
 
     Attributes:
-        settings_hash: key of all settings that its files depend on.
-        source: absolute path of the picture; ``stamp`` its size in bytes and time of change in nanoseconds.
-        stem: of its outputs' names; ``kinds`` what was saved; ``files`` names of the outputs within the folder.
-        older: names of outputs of earlier settings that were not written again.
-        facts: see ``answers.image_facts``.
+        settings_hash: of all settings that its outputs depend on.
+        source: absolute path of the input; ``stamp`` its size in bytes and modification time in nanoseconds.
+        stem: of the names of its outputs; ``kinds`` what was saved; ``files`` names of the outputs within the folder.
+        older: names of outputs with earlier settings that were not written again.
+        facts: see ``outputs.encode.image_facts``.
     """
 
     settings_hash: str
@@ -36,19 +38,70 @@ class ManifestEntry(TypedDict):
     facts: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Output:
+    """Where a job writes what.
+
+    Attributes:
+        folder: of the outputs.
+        kinds: what to save.
+        settings_hash: of all settings that the outputs depend on.
+        force: whether to redo what is done.
+    """
+
+    folder: Path
+    kinds: Sequence[Kind]
+    settings_hash: str
+    force: bool = False
+
+    def is_done(self, source: Path, stem: str) -> bool:
+        """Whether nothing is left to do: same input, same settings, all kinds, all files exist, and no ``force``."""
+        entry = read_entry(entry_path(self.folder, stem))
+        return (
+            not self.force
+            and entry is not None
+            and source.is_file()
+            and entry["settings_hash"] == self.settings_hash
+            and entry["source"] == str(source.resolve())
+            and entry["stamp"] == file_stamp(source)
+            and set(self.kinds) <= set(entry["kinds"])
+            and all((self.folder / name).exists() for name in entry["files"])
+        )
+
+    def begin(self, source: Path, stem: str, files: Sequence[str], facts: dict[str, Any]) -> ManifestEntry:
+        """Write an entry as unfinished, before the outputs of an input.
+
+        Returns:
+            The entry to write when they exist; it includes what the same settings saved of this input before.
+        """
+        entry = ManifestEntry(
+            settings_hash=self.settings_hash,
+            source=str(source.resolve()),
+            stamp=file_stamp(source),
+            stem=stem,
+            kinds=list(self.kinds),
+            files=list(files),
+            older=[],
+            facts=facts,
+        )
+        entry = merge_entries(read_entry(entry_path(self.folder, stem)), entry)
+        write_entry(self.folder, {**entry, "settings_hash": UNFINISHED})
+        return entry
+
+
 def file_stamp(path: Path) -> list[int]:
-    """Size and time of change: a picture that was edited is another picture."""
+    """Size and modification time: a file that was edited is another input."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
 
 
 def entry_path(out: Path, stem: str) -> Path:
-    """Where the record of a picture lies."""
+    """The file of an entry."""
     return out / FOLDER / f"{stem}.json"
 
 
 def read_entry(path: Path) -> ManifestEntry | None:
-    """A record; None where there is none, or not a whole one."""
+    """An entry; None if there is none, or an incomplete one."""
     try:
         values = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
@@ -56,51 +109,41 @@ def read_entry(path: Path) -> ManifestEntry | None:
     return values if isinstance(values, dict) and values.keys() >= ManifestEntry.__annotations__.keys() else None  # type: ignore[return-value]
 
 
-def succeeding(before: ManifestEntry | None, record: ManifestEntry) -> ManifestEntry:
-    """A record that takes the place of another: what the same settings saved of the same picture still counts."""
+def merge_entries(before: ManifestEntry | None, entry: ManifestEntry) -> ManifestEntry:
+    """The entry that replaces another: what the same settings saved of the same input remains listed."""
     if before is None:
-        return record
-    if all(before[key] == record[key] for key in ("settings_hash", "source", "stamp")):
-        kinds, files = ([*before[key], *record[key]] for key in ("kinds", "files"))
+        return entry
+    if all(before[key] == entry[key] for key in ("settings_hash", "source", "stamp")):
+        kinds, files = ([*before[key], *entry[key]] for key in ("kinds", "files"))
         return {
-            **record,
+            **entry,
             "kinds": list(dict.fromkeys(kinds)),
             "files": list(dict.fromkeys(files)),
             "older": before["older"],
-            "facts": {**before["facts"], **record["facts"]},
+            "facts": {**before["facts"], **entry["facts"]},
         }
     older = dict.fromkeys((*before["older"], *before["files"]))
-    return {**record, "older": [name for name in older if name not in record["files"]]}
+    return {**entry, "older": [name for name in older if name not in entry["files"]]}
 
 
-def write_entry(out: Path, record: ManifestEntry) -> None:
-    """Vouch for a picture's files."""
-    write_atomically(entry_path(out, record["stem"]), json.dumps(record, separators=(",", ":")).encode())
-
-
-def is_done(out: Path, record: ManifestEntry | None, source: Path, settings_hash: str, kinds: Sequence[str]) -> bool:
-    """Whether a record says that nothing is left to do: same picture, same settings, all kinds, all files there."""
-    return (
-        record is not None
-        and record["settings_hash"] == settings_hash
-        and record["source"] == str(source.resolve())
-        and record["stamp"] == file_stamp(source)
-        and set(kinds) <= set(record["kinds"])
-        and all((out / name).exists() for name in record["files"])
-    )
+def write_entry(out: Path, entry: ManifestEntry) -> None:
+    """Write an entry atomically."""
+    write_atomically(entry_path(out, entry["stem"]), json.dumps(entry, separators=(",", ":")).encode())
 
 
 def all_entries(out: Path, settings_hash: str | None = None, kind: str | None = None) -> Iterator[ManifestEntry]:
-    """Records of a folder by name, read one at a time.
+    """Entries of a folder by name, read one at a time.
 
     Args:
-        settings_hash, kind: only those made by these settings, only those that saved this kind.
+        out: the folder of outputs.
+        settings_hash: only those of these settings.
+        kind: only those that saved this kind.
     """
     for path in sorted((out / FOLDER).glob("*.json")):
-        record = read_entry(path)
+        entry = read_entry(path)
         if (
-            record
-            and (settings_hash is None or record["settings_hash"] == settings_hash)
-            and (kind is None or kind in record["kinds"])
+            entry
+            and (settings_hash is None or entry["settings_hash"] == settings_hash)
+            and (kind is None or kind in entry["kinds"])
         ):
-            yield record
+            yield entry

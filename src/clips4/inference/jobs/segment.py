@@ -1,113 +1,31 @@
-"""Segmenting files into files: what `clips4 segment` does."""
+"""Segmenting files into files: what `clips4 segment` does.
 
-from collections.abc import Sequence
+Memory holds one image at a time. The manifest knows what is done; an interrupted command resumes where it stopped, and
+the folder's own files are then the same as without the interruption.
+"""
+
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-from clips4.config import Config, parse_config
-from clips4.data.image_folder import JobOutcome
+from clips4.data.image_folder import JobOutcome, SkippedImage
 from clips4.errors import UserError
 from clips4.inference.classifier import Query, Vectors
-from clips4.inference.jobs.folder import predict_folder
-from clips4.inference.jobs.video import check_kinds, segment_videos
-from clips4.inference.refine.maskclip import Refinement
+from clips4.inference.jobs.folder import Item, plan_images, write_folder_files
+from clips4.inference.jobs.load import Loaded
+from clips4.inference.jobs.manifest import Output, write_entry
+from clips4.inference.jobs.video import check_kinds, plan_videos, segment_videos
+from clips4.inference.result import Segmentation
 from clips4.inference.segmenter import Segmenter
-from clips4.inference.tta import Edges, InferenceOptions
 from clips4.inference.video.temporal_smoothing import Steadiness
-from clips4.models.checkpoint import CARD, checkpoints_at
-from clips4.outputs.encode import ImagePrediction
-from clips4.outputs.render import output_stems, parse_kinds
+from clips4.outputs.encode import image_facts, image_files, parse_kinds
+from clips4.outputs.yolo import link_image
+from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import content_key, settings_key
-from clips4.utils.images import find_images
+from clips4.utils.interrupts import deferred_interrupt
 from clips4.utils.progress import ProgressReporter
-from clips4.utils.video import is_video
 
-_FORMAT = 1  # of all outputs; another number has everything done again
-
-
-class TeacherOptions(NamedTuple):
-    """What the command line says of a teacher alone."""
-
-    reading: str | None = None
-    templates: str | None = None
-    key_smoothing: bool = False
-    prompt_denoising: bool = False
-
-    def settings(self) -> tuple[Config, Refinement]:
-        """As configuration and refinement.
-
-        Raises:
-            UserError: an unknown reading.
-        """
-        given = {"reading": self.reading, "templates": self.templates}
-        teacher = {key: value for key, value in given.items() if value is not None}
-        return parse_config({"teacher": teacher}, "command line"), Refinement(self.prompt_denoising, self.key_smoothing)
-
-
-def parse_inference_options(
-    scales: str = "1", flip: bool = False, window: int | None = None, overlap: float = 0.5, refine: str | None = None
-) -> InferenceOptions:
-    """How pictures are read, from what the command line says.
-
-    Raises:
-        UserError: not numbers, or out of range.
-    """
-    try:
-        sizes = tuple(float(scale) for scale in scales.split(","))
-    except ValueError:
-        raise UserError(f"--scales {scales!r}: give factors parted by commas, e.g. 1,2")
-    return InferenceOptions(sizes, flip, window, overlap, cast(Edges | None, refine))
-
-
-class Loaded(NamedTuple):
-    """A segmenter, the pictures and videos it is to answer for, and by what its answers are known."""
-
-    segmenter: Segmenter
-    images: list[Path]
-    identity: dict[str, Any]
-    videos: list[Path] = []  # noqa: RUF012  # never changed
-
-
-def load_segmenter(
-    arguments: Sequence[Path],
-    teacher_only: str | None,
-    device: str,
-    options: TeacherOptions,
-    reading: InferenceOptions | None = None,
-) -> Loaded:
-    """The segmenter and the pictures that the arguments RUN IMAGES... (or IMAGES... with a teacher alone) mean."""
-    if teacher_only:
-        images, videos = _images_and_videos(arguments)
-        config, refinement = options.settings()
-        identity = {"teacher": teacher_only, **options._asdict()}
-        segmenter = Segmenter.from_teacher(teacher_only, config, device, refinement, reading)
-        return Loaded(segmenter, images, identity, videos)
-    if options != TeacherOptions():
-        raise UserError("--reading, --templates, --key-smoothing and --prompt-denoising are for --teacher-only")
-    run, *pictures = arguments
-    if not pictures:
-        raise UserError(f"give a run and pictures: clips4 segment RUN IMAGES... (got only {run})")
-    images, videos = _images_and_videos(pictures)
-    return Loaded(Segmenter.load(run, device, options=reading), images, run_identity(run), videos)
-
-
-def _images_and_videos(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Pictures as ``find_images`` finds them, and the video files among the inputs themselves."""
-    videos = [path for path in inputs if is_video(path)]
-    others = [path for path in inputs if path not in videos]
-    return (find_images(others) if others or not videos else []), videos
-
-
-def run_identity(run: Path) -> dict[str, Any]:
-    """What tells a run's newest checkpoint from any other, wherever it lies: its card, which has digests of its files.
-
-    What is no folder of a run is known by its name.
-    """
-    folders = checkpoints_at(run)
-    if not folders:
-        return {"run": str(run)}
-    return {"checkpoint": content_key((folders[-1] / CARD).read_bytes())}
+_FORMAT = 1  # of all outputs; another number redoes everything
 
 
 def segment_files(
@@ -122,44 +40,80 @@ def segment_files(
     force: bool,
     progress: ProgressReporter,
 ) -> JobOutcome:
-    """Segment each picture and write its files, then those of the whole folder; then each video. What is done is not
-    done again.
+    """Segment each image and write its files, then those of the whole folder; then each video. What is done is kept.
+
+    Args:
+        loaded: the segmenter and its inputs.
+        out: folder to write to.
+        classes: class names, see ``Segmenter.segment``; so are ``vectors``, ``unknown`` and ``background``.
+        save: kinds of output, e.g. "png,overlay".
+        vectors: "prototypes" or "text".
+        unknown: whether pixels may be unknown.
+        background: which pixels are background.
+        steadiness: of videos.
+        force: whether to redo what is done.
+        progress: advances by image and by frame.
 
     Raises:
-        UserError: wrong classes or kinds of output; a broken picture or video is skipped.
+        UserError: invalid class names or kinds of output; an unreadable image or video is skipped instead.
     """
-    segmenter, kinds = loaded.segmenter, parse_kinds(save)
+    kinds = parse_kinds(save)
     if loaded.videos:
         check_kinds(kinds)
-    query = segmenter.query(classes, cast(Vectors, vectors), background)
-
-    def answer(path: Path, stem: str) -> ImagePrediction:
-        return ImagePrediction(segmenter.answer(segmenter.read(path), query, unknown), path, stem)
-
-    settings = {**loaded.identity, **_asked(segmenter, query, unknown)}
-    settings_hash = settings_key(settings)
-    outcome = predict_folder(loaded.images, out, kinds, query.names, settings_hash, answer, force, progress)
-    if loaded.videos and not outcome.interrupted:
-        stems = output_stems([*loaded.images, *loaded.videos])[len(loaded.images) :]
-        steadily = settings_key({**settings, "steadiness": asdict(steadiness)})
-        more = segment_videos(
-            segmenter,
-            query,
-            list(zip(loaded.videos, stems, strict=True)),
-            out,
-            kinds,
-            unknown,
-            steadiness,
-            steadily,
-            force,
-            progress,
-        )
+    query = loaded.segmenter.query(classes, cast(Vectors, vectors), background)
+    settings = {**loaded.identity, **_query_settings(loaded.segmenter, query, unknown)}
+    items = plan_images(loaded.images, out)
+    videos = plan_videos(loaded.images, loaded.videos, out)
+    output = Output(out, kinds, settings_key(settings), force)
+    outcome = segment_images(loaded.segmenter, query, items, output, unknown, progress)
+    if videos and not outcome.interrupted:
+        output = Output(out, kinds, settings_key({**settings, "steadiness": asdict(steadiness)}), force)
+        more = segment_videos(loaded.segmenter, query, videos, output, unknown, steadiness, progress)
         outcome = outcome.joined(more)
     return outcome
 
 
-def _asked(segmenter: Segmenter, query: Query, unknown: bool) -> dict[str, Any]:
-    """All that answers depend on beside the network."""
+def segment_images(
+    segmenter: Segmenter, query: Query, items: list[Item], output: Output, unknown: bool, progress: ProgressReporter
+) -> JobOutcome:
+    """Segment each image by one query and write its files, then the folder's."""
+    outcome = JobOutcome()
+    progress.stage("segmenting", len(items))
+    with deferred_interrupt() as interrupted:
+        for item in items:
+            if interrupted():
+                outcome.interrupted = True
+                break
+            if output.is_done(item.path, item.stem):
+                outcome.kept.append(item.path)
+            else:
+                try:
+                    write_image(item, segmenter.predict(segmenter.encode_image(item.path), query, unknown), output)
+                except UserError as error:
+                    outcome.skipped.append(SkippedImage(item.path, str(error)))
+                else:
+                    outcome.done.append(item.path)
+            progress.advance({})
+    if outcome.done or outcome.kept:
+        write_folder_files(output, query.names)
+    return outcome
+
+
+def write_image(item: Item, result: Segmentation, output: Output) -> None:
+    """Write the files of one image and its entry in the manifest."""
+    out, kinds = output.folder, output.kinds
+    files = image_files(result, item.path, item.stem, kinds, result.embeddings() if "npz" in kinds else None)
+    link = [f"yolo/images/{item.stem}{item.path.suffix}"] if "yolo" in kinds else []
+    entry = output.begin(item.path, item.stem, [*files, *link], image_facts(result, kinds))
+    for name, content in files.items():
+        write_atomically(out / name, content)
+    for name in link:
+        link_image(item.path, out / name)
+    write_entry(out, entry)
+
+
+def _query_settings(segmenter: Segmenter, query: Query, unknown: bool) -> dict[str, Any]:
+    """All that predictions depend on besides the network; its keys and values are part of settings hashes."""
     rule = query.background
     return {
         "format": _FORMAT,

@@ -1,6 +1,6 @@
-"""Tracking masks through frames, from files into files: what `clips4 track` does."""
+"""Propagating masks through frames, from files into files: what `clips4 track` does."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,31 +8,32 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from clips4.data.masks import davis_palette, guess_rules, read_mask
 from clips4.errors import UserError
+from clips4.inference.encoder import Encoder
 from clips4.inference.video.label_propagation import Recipe, track
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, blend, boundaries, encode_png
 from clips4.utils.interrupts import deferred_interrupt
+from clips4.utils.output_names import check_out_folder, refuse_overwriting
 from clips4.utils.progress import ProgressReporter
 from clips4.utils.video import Frames, VideoWriter, natural_key
 
 OVERLAY = "overlay.mp4"
-_MOST = 254  # objects; 255 means "not scored" in masks
+_MAX_OBJECTS = 254  # 255 means "not scored" in masks
 
 Mask = NDArray[np.uint8]
 
 
 @dataclass
 class Tracked:
-    """What was tracked.
+    """The outcome of tracking.
 
     Attributes:
-        objects: their numbers, as in the given masks.
-        frames: of each frame its name and the pixels of each object.
-        interrupted: Ctrl-C came before the last frame.
+        objects: numbers of the objects in the given masks.
+        frames: the name of each frame and the number of pixels of each object.
+        interrupted: whether Ctrl-C came before the last frame.
     """
 
     objects: list[int]
@@ -42,7 +43,7 @@ class Tracked:
 
 @dataclass(frozen=True)
 class GivenMasks:
-    """Masks to begin with, objects numbered 1, 2, ... without gaps.
+    """The masks to propagate, objects numbered 1, 2, ... without gaps.
 
     Attributes:
         by_frame: name of a frame -> (H, W) objects that appear there.
@@ -56,22 +57,22 @@ class GivenMasks:
 
 
 def read_masks(path: Path, first_frame: str) -> GivenMasks:
-    """The first frame's mask; or a folder of masks, named as their frames, whose objects may appear later.
+    """Read the first frame's mask, or a folder of masks named as their frames, whose objects may appear later.
 
-    In a folder, an object counts in the first mask that has it; what later masks say of it is not read, so that a
-    folder of full annotations gives no more than first frames.
+    In a folder, an object is read from the first mask that has it and ignored in later ones, so that full annotations
+    give no more than first frames.
 
     Args:
-        path: a mask (palette, grey, or colours of DAVIS; 0 and 255 alone are one object), or a folder of them.
-        first_frame: name of the first frame; what a mask file is taken for.
+        path: a mask (palette, gray, or colors of DAVIS; 0 and 255 alone are one object), or a folder of them.
+        first_frame: name of the first frame, to which a mask file belongs.
 
     Raises:
-        UserError: no or an unreadable mask, none of the first frame, or no object in it.
+        UserError: no mask, an unreadable one, none for the first frame, or no object in it.
     """
     if path.is_dir():
         files = {p.stem: p for p in sorted(path.glob("*.png"), key=lambda p: natural_key(p.name))}
         if first_frame not in files:
-            raise UserError(f"{path}: no {first_frame}.png there; give the mask of the first frame that name")
+            raise UserError(f"{path}: no {first_frame}.png in this folder; name the mask of the first frame so")
     elif path.is_file():
         files = {first_frame: path}
     else:
@@ -84,7 +85,7 @@ def read_masks(path: Path, first_frame: str) -> GivenMasks:
         if new:
             by_frame[name] = np.where(np.isin(mask, list(new)), mask, 0)
         elif not seen:
-            raise UserError(f"{file}: no object in this mask; mark each with a number of 1 to {_MOST} of its own")
+            raise UserError(f"{file}: no object in this mask; mark each with its own number, 1 to {_MAX_OBJECTS}")
         seen |= new
     numbers = np.array([0, *sorted(seen)], np.uint8)
     dense = {name: np.searchsorted(numbers, mask).astype(np.uint8) for name, mask in by_frame.items()}
@@ -95,46 +96,43 @@ def track_files(
     frames: Frames,
     masks: Path,
     out: Path,
-    features: Callable[[RGB], Tensor],
+    encoder: Encoder,
     recipe: Recipe,
     video: bool,
     progress: ProgressReporter,
 ) -> Tracked:
-    """Follow objects through frames and write ``FRAME.png`` (indexed, DAVIS's palette) and ``overlay.mp4``.
+    """Propagate masks through frames and write ``FRAME.png`` (indexed, with DAVIS's palette) and ``overlay.mp4``.
 
-    Frames are read, and masks written, one at a time; where a frame cannot be read, what was written before it stays.
+    Frames are read and masks written one at a time; after an unreadable frame, the masks before it remain.
 
     Args:
+        frames: a folder of images or a video.
         masks: see ``read_masks``.
-        video: write the overlay video, too.
+        out: folder to write to.
+        encoder: of the features that are compared.
+        recipe: how labels propagate.
+        video: whether to write the overlay video.
+        progress: advances by frame.
 
     Raises:
-        UserError: masks or frames are wrong (see ``read_masks``, ``Frames``), or something would be overwritten.
+        UserError: invalid masks or frames (see ``read_masks``, ``Frames``), or an output would overwrite an input.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: is a file; give a folder with --out")
+    check_out_folder(out)
     first_frame = frames.files[0].stem if frames.files else "00000"
     given = read_masks(masks, first_frame)
-    _refuse_overwriting_inputs(frames, given, out)
-    later = _places(frames, given, first_frame)
-    first = given.by_frame[first_frame]
+    # the frames of a video have numbers for names: any mask in the output folder could be overwritten
+    names = [path.stem for path in frames.files] or [path.stem for path in given.files.values()]
+    inputs = [*frames.files, *given.files.values(), frames.source]
+    refuse_overwriting(inputs, [*(out / f"{name}.png" for name in names), out / OVERLAY])
+    later = _masks_by_index(frames, given, first_frame)
+    first, sequence = given.by_frame[first_frame], _of_one_size(frames, given, first_frame)
     tracked = Tracked([int(number) for number in given.numbers[1:]])
-    current: list[tuple[str, RGB]] = []  # the frame that is tracked now: the tracker takes one, and gives its mask
-
-    def images() -> Iterator[RGB]:
-        for name, image in frames:
-            if image.shape[:2] != first.shape:
-                _tell_sizes(frames, given.files[first_frame], name, image, first, not tracked.frames)
-            current[:] = [(name, image)]
-            yield image
-
     progress.stage("tracking", frames.count)
     with (
         VideoWriter(out / OVERLAY, frames.rate) if video else nullcontext() as writer,
         deferred_interrupt() as interrupted,
     ):
-        for mask in track(images(), first, features, recipe, later):
-            name, image = current[0]
+        for name, image, mask in track(sequence, first, encoder, recipe, later):
             numbered = given.numbers[mask]
             write_atomically(out / f"{name}.png", encode_png(numbered, davis_palette().tolist()))
             if writer is not None:
@@ -150,13 +148,13 @@ def track_files(
 
 
 def painted(image: RGB, numbered: Mask) -> RGB:
-    """(H, W, 3) the picture with its objects in DAVIS's colours and white outlines; the rest as it is."""
+    """(H, W, 3) the image with its objects in DAVIS's colors and white outlines, unchanged elsewhere."""
     colors = davis_palette()[numbered]
     shown = blend(image, colors, 0.5, boundaries(numbered))
     return np.where((numbered > 0)[..., None] | boundaries(numbered)[..., None], shown, image)
 
 
-def _places(frames: Frames, given: GivenMasks, first_frame: str) -> dict[int, Mask]:
+def _masks_by_index(frames: Frames, given: GivenMasks, first_frame: str) -> dict[int, Mask]:
     """Masks of later frames by the frame's index."""
     index = {path.stem: place for place, path in enumerate(frames.files)}
     places: dict[int, Mask] = {}
@@ -165,27 +163,24 @@ def _places(frames: Frames, given: GivenMasks, first_frame: str) -> dict[int, Ma
             continue
         place = index.get(name) if frames.files else (int(name) if name.isdigit() else None)
         if place is None:
-            raise UserError(f"{given.files[name]}: no frame is called {name}; name masks as their frames")
+            raise UserError(f"{given.files[name]}: no frame has the name {name}; name masks as their frames")
         places[place] = mask
     return places
 
 
-def _refuse_overwriting_inputs(frames: Frames, given: GivenMasks, out: Path) -> None:
-    """Refuse to write over frames, masks or the video."""
-    here = out.resolve()
-    read = [*frames.files, *given.files.values(), frames.source]
-    written = {f"{path.stem}.png" for path in frames.files} | {OVERLAY}
-    for path in read:
-        place = path.resolve()
-        if place.parent == here and (place.name in written or (not frames.files and place.suffix == ".png")):
-            raise UserError(f"{path}: would be overwritten by an output; give another --out")
-
-
-def _tell_sizes(frames: Frames, mask: Path, name: str, image: RGB, first: Mask, at_first: bool) -> None:
-    """Say which of mask and frame has another size."""
-    theirs, ours = (f"{each.shape[1]} x {each.shape[0]}" for each in (image, first))
-    if at_first:
-        raise UserError(
-            f"{mask}: {ours} pixels, but the frames of {frames.source} have {theirs}; give one of that size"
-        )
-    raise UserError(f"{frames.source}, frame {name}: {theirs} pixels, but those before have {ours}; give one sequence")
+def _of_one_size(frames: Frames, given: GivenMasks, first_frame: str) -> Iterator[tuple[str, RGB]]:
+    """The frames; an error says whether the first mask or a later frame has the wrong size."""
+    shape = given.by_frame[first_frame].shape
+    for number, (name, image) in enumerate(frames):
+        if image.shape[:2] != shape:
+            expected, actual = (f"{width} x {height}" for height, width in (shape, image.shape[:2]))
+            if number == 0:
+                raise UserError(
+                    f"{given.files[first_frame]}: {expected} pixels, but the frames of {frames.source} have {actual}; "
+                    "give a mask of that size"
+                )
+            raise UserError(
+                f"{frames.source}, frame {name}: {actual} pixels, but those before have {expected}; "
+                "give frames of one size"
+            )
+        yield name, image

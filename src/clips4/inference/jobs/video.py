@@ -1,7 +1,7 @@
 """Segmenting a video: label PNGs of its frames and an overlay video, labels steady over time.
 
-What `clips4 segment` does with a video file. A video is one piece of work: its record is written when all is, and an
-interrupted one begins anew.
+What `clips4 segment` does with a video file. A video is done as a whole: the manifest has its entry when all of it is
+written, and an interrupted one starts again.
 """
 
 import json
@@ -17,157 +17,141 @@ from numpy.typing import NDArray
 from clips4.data.image_folder import JobOutcome, SkippedImage
 from clips4.errors import UserError
 from clips4.inference.classifier import Query
-from clips4.inference.jobs.manifest import (
-    UNFINISHED,
-    ManifestEntry,
-    entry_path,
-    file_stamp,
-    is_done,
-    read_entry,
-    succeeding,
-    write_entry,
-)
-from clips4.inference.segmenter import Segmentation, Segmenter
+from clips4.inference.jobs.folder import Item
+from clips4.inference.jobs.manifest import Output, write_entry
+from clips4.inference.result import Segmentation
+from clips4.inference.segmenter import Segmenter
 from clips4.inference.video.temporal_smoothing import Steadiness, SteadyEmbeddings, flicker
-from clips4.outputs.render import Kind, draw_legend, label_png, legend_entries, overlay
+from clips4.outputs.encode import Kind, label_png
+from clips4.outputs.render import draw_legend, legend_entries, overlay
 from clips4.utils.atomic_io import atomic_text_file, write_atomically
 from clips4.utils.images import RGB
 from clips4.utils.interrupts import deferred_interrupt
+from clips4.utils.output_names import output_stems, refuse_overwriting
 from clips4.utils.progress import ProgressReporter
 from clips4.utils.video import Frames, VideoWriter, open_frames
 
 KINDS: tuple[Kind, ...] = ("png", "overlay", "json")
-_NAMED, _LINES = 8, 2  # classes named below a frame, in so many lines
+_LEGEND_NAMES, _LEGEND_LINES = 8, 2  # below a frame
 
 
 def check_kinds(kinds: Sequence[Kind]) -> None:
-    """See that all kinds are there for videos.
+    """Check that videos can be saved as all of these kinds.
 
     Raises:
-        UserError: one that is for pictures alone.
+        UserError: one is for images only.
     """
     if others := [kind for kind in kinds if kind not in KINDS]:
-        raise UserError(f"--save {others[0]}: not for video files; give {', '.join(KINDS)}, or frames as pictures")
+        raise UserError(f"--save {others[0]}: not for video files; give {', '.join(KINDS)}, or frames as images")
+
+
+def plan_videos(images: Sequence[Path], videos: Sequence[Path], out: Path) -> list[Item]:
+    """The videos to segment, with stems that no image of the same command has.
+
+    Raises:
+        UserError: an output would overwrite one of the videos.
+    """
+    stems = output_stems([*images, *videos])[len(images) :]
+    items = [Item(path, stem) for path, stem in zip(videos, stems, strict=True)]
+    refuse_overwriting(videos, (out / f"{item.stem}.mp4" for item in items))
+    return items
 
 
 def segment_videos(
     segmenter: Segmenter,
     query: Query,
-    videos: Sequence[tuple[Path, str]],
-    out: Path,
-    kinds: Sequence[Kind],
+    items: Sequence[Item],
+    output: Output,
     unknown: bool,
     steadiness: Steadiness,
-    settings_hash: str,
-    force: bool,
     progress: ProgressReporter,
 ) -> JobOutcome:
     """Segment videos one after the other.
 
-    ``STEM/00000.png``, ...: labels of the frames as ``outputs`` writes them; ``STEM.mp4``: the overlay with a legend;
-    ``STEM.jsonl``: a line for each frame, its shares by class and the share of its pixels that changed their label.
-
-    Args:
-        videos: files and the stems of their outputs.
-        settings_hash: key of all settings that answers depend on, ``steadiness`` included.
+    ``STEM/00000.png``, ...: labels of the frames, see ``outputs.encode.label_png``; ``STEM.mp4``: the overlay with a
+    legend; ``STEM.jsonl``: for each frame, its shares by class and the share of pixels that changed their label.
 
     Returns:
-        A video that cannot be read to its end is skipped with the reason; the labels before it stay.
-
-    Raises:
-        UserError: an output would overwrite one of the videos.
+        A video that cannot be read to its end is skipped, with the reason; the labels before that remain.
     """
-    for path, stem in videos:
-        if path.resolve() == (out / f"{stem}.mp4").resolve():
-            raise UserError(f"{path}: this video would be overwritten by an output; give another --out")
     outcome = JobOutcome()
-    for path, stem in videos:
-        before = read_entry(entry_path(out, stem))
-        if is_done(out, before, path, settings_hash, kinds) and not force:
-            outcome.kept.append(path)
+    for item in items:
+        if output.is_done(item.path, item.stem):
+            outcome.kept.append(item.path)
             continue
         try:
-            whole = _segment_one(
-                segmenter, query, open_frames(path), stem, out, kinds, unknown, steadiness, settings_hash, progress
-            )
+            complete = segment_video(segmenter, query, item, output, unknown, steadiness, progress)
         except UserError as error:
-            outcome.skipped.append(SkippedImage(path, str(error)))
+            outcome.skipped.append(SkippedImage(item.path, str(error)))
             continue
-        if not whole:
+        if not complete:
             outcome.interrupted = True
             break
-        outcome.done.append(path)
+        outcome.done.append(item.path)
     return outcome
 
 
-def _segment_one(
+def segment_video(
     segmenter: Segmenter,
     query: Query,
-    frames: Frames,
-    stem: str,
-    out: Path,
-    kinds: Sequence[Kind],
+    item: Item,
+    output: Output,
     unknown: bool,
     steadiness: Steadiness,
-    settings_hash: str,
     progress: ProgressReporter,
 ) -> bool:
-    """Whether it came to the end, rather than to Ctrl-C; then there is neither an overlay nor a list of frames."""
-    path, steady = frames.source, SteadyEmbeddings(steadiness)
-    record = ManifestEntry(
-        settings_hash=settings_hash,
-        source=str(path.resolve()),
-        stamp=file_stamp(path),
-        stem=stem,
-        kinds=list(kinds),
-        files=[],
-        older=[],
-        facts={},
-    )
-    record = succeeding(read_entry(entry_path(out, stem)), record)
-    write_entry(out, {**record, "settings_hash": UNFINISHED})
-    labels: NDArray[np.int16] | None = None
-    progress.stage(path.name, frames.count)
-    with deferred_interrupt() as interrupted, _Outputs(out, stem, kinds, frames) as outputs:
+    """Segment one video.
+
+    Returns:
+        False after Ctrl-C: then there is neither an overlay nor a list of frames.
+
+    Raises:
+        UserError: not a video, or one that cannot be read to its end.
+    """
+    frames, smooth = open_frames(item.path), SteadyEmbeddings(steadiness)
+    entry = output.begin(item.path, item.stem, [], {})
+    before: NDArray[np.int16] | None = None
+    progress.stage(item.path.name, frames.count)
+    with deferred_interrupt() as interrupted, _VideoFiles(item.stem, output, frames) as files:
         for name, image in frames:
-            read = segmenter.read(image)
-            result = segmenter.answer(read._replace(z=steady(read.z)), query, unknown)
-            known = labels is not None and labels.shape == result.labels.shape
-            outputs.write(name, result, flicker(labels, result.labels) if known and labels is not None else None)
-            labels = result.labels
+            encoded = segmenter.encode_image(image)
+            result = segmenter.predict(encoded._replace(z=smooth(encoded.z)), query, unknown)
+            comparable = before is not None and before.shape == result.labels.shape
+            files.write(name, result, flicker(before, result.labels) if comparable and before is not None else None)
+            before = result.labels
             progress.advance({})
             if interrupted():
-                outputs.give_up()
+                files.discard()
                 return False
-    files = dict.fromkeys((*record["files"], *outputs.files))
-    write_entry(out, {**record, "files": list(files)})
+    write_entry(output.folder, {**entry, "files": list(dict.fromkeys((*entry["files"], *files.names)))})
     return True
 
 
-class _Outputs:
-    """The files of one video, each written frame by frame; the overlay and the list of frames appear at the end."""
+class _VideoFiles:
+    """The outputs of one video, written frame by frame; the overlay and the list of frames appear at the end."""
 
-    def __init__(self, out: Path, stem: str, kinds: Sequence[Kind], frames: Frames):
-        self._out, self._stem, self._kinds, self._frames = out, stem, kinds, frames
+    def __init__(self, stem: str, output: Output, frames: Frames):
+        self._stem, self._output, self._frames = stem, output, frames
         self._stack = ExitStack()
         self._video: VideoWriter | None = None
         self._lines: TextIO | None = None
-        self.files: list[str] = []
+        self.names: list[str] = []
 
-    def __enter__(self) -> "_Outputs":
-        if "overlay" in self._kinds:
-            self.files.append(f"{self._stem}.mp4")
-            self._video = self._stack.enter_context(VideoWriter(self._out / self.files[-1], self._frames.rate))
-        if "json" in self._kinds:
-            self.files.append(f"{self._stem}.jsonl")
-            self._lines = self._stack.enter_context(atomic_text_file(self._out / self.files[-1]))
+    def __enter__(self) -> "_VideoFiles":
+        out, kinds = self._output.folder, self._output.kinds
+        if "overlay" in kinds:
+            self.names.append(f"{self._stem}.mp4")
+            self._video = self._stack.enter_context(VideoWriter(out / self.names[-1], self._frames.rate))
+        if "json" in kinds:
+            self.names.append(f"{self._stem}.jsonl")
+            self._lines = self._stack.enter_context(atomic_text_file(out / self.names[-1]))
         return self
 
     def write(self, name: str, result: Segmentation, changed: float | None) -> None:
-        """One more frame."""
-        if "png" in self._kinds:
-            self.files.append(f"{self._stem}/{name}.png")
-            write_atomically(self._out / self.files[-1], label_png(result))
+        """Write the next frame."""
+        if "png" in self._output.kinds:
+            self.names.append(f"{self._stem}/{name}.png")
+            write_atomically(self._output.folder / self.names[-1], label_png(result))
         if self._video is not None:
             self._video.write(with_legend(result))
         if self._lines is not None:
@@ -175,8 +159,8 @@ class _Outputs:
             line = {"frame": name, "flicker": None if changed is None else round(changed, 5), "shares": shares}
             self._lines.write(json.dumps(line) + "\n")
 
-    def give_up(self) -> None:
-        """Leave no half video and no half list."""
+    def discard(self) -> None:
+        """Remove the unfinished overlay and list."""
         self._stack.pop_all().__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
 
     def __exit__(
@@ -186,13 +170,13 @@ class _Outputs:
 
 
 def with_legend(result: Segmentation) -> RGB:
-    """The overlay above a strip with its largest classes and the unknown; as high for every frame of one size."""
+    """The overlay above a strip with its largest classes and unknown; of one height for all frames of one size."""
     shown = overlay(result)
     width = shown.shape[1]
     size = int(np.clip(width / 40, 10, 32))
     *known, last = legend_entries(result)
-    panel = draw_legend([*known[:_NAMED], last], width, beside=False, size=size)
-    strip = np.full((round(1.6 * size) * _LINES + size, width, 3), 255, np.uint8)
+    panel = draw_legend([*known[:_LEGEND_NAMES], last], width, beside=False, size=size)
+    strip = np.full((round(1.6 * size) * _LEGEND_LINES + size, width, 3), 255, np.uint8)
     rows = min(len(strip), len(panel))
     strip[:rows] = panel[:rows, :width]
     return np.concatenate([shown, strip])

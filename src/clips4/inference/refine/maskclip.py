@@ -1,12 +1,12 @@
-"""Refinements for a teacher that answers alone: MaskCLIP's key smoothing and prompt denoising, and PAMR.
+"""Refinements of a teacher without a student: MaskCLIP's key smoothing and prompt denoising, and PAMR.
 
 Zhou et al., "Extract Free Dense Labels from CLIP" (ECCV 2022), section 3.2. With p_j = softmax(100 x_j . T) the class
 probabilities at position j and k_j its key in the teacher's last attention,
 
     key smoothing       p_i <- (1 / N) sum_j cos(k_i, k_j) p_j
-    prompt denoising    a class whose probability reaches t = 0.5 nowhere in the picture is not asked
+    prompt denoising    a class whose probability reaches t = 0.5 nowhere in the image is removed
 
-The paper's sum has no 1 / N; it changes no answer and keeps values in [-1, 1].
+The paper's sum has no 1 / N; it changes no prediction and keeps values in [-1, 1].
 """
 
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ class Refinement:
     """Which refinements are applied, in this order.
 
     Attributes:
-        prompt_denoising: drop classes that are sure of no position.
-        key_smoothing: average answers over positions with like keys.
-        pamr: average answers over like pixels nearby, at the picture's size.
+        prompt_denoising: remove classes that are confident at no position.
+        key_smoothing: average probabilities over positions with similar keys.
+        pamr: average scores over similar pixels nearby, at the image's size.
         threshold: t of prompt denoising.
     """
 
@@ -37,10 +37,10 @@ class Refinement:
 
 
 def confident_classes(cosines: Tensor, threshold: float) -> Tensor:
-    """Indices of the classes whose probability reaches ``threshold`` somewhere; all where none does.
+    """Indices of the classes whose probability reaches ``threshold`` somewhere; all if none does.
 
     Args:
-        cosines: (L, h, w) of one picture.
+        cosines: (L, h, w) of one image.
         threshold: t in [0, 1].
 
     Returns:
@@ -57,7 +57,7 @@ def smooth_by_keys(probabilities: Tensor, keys: Tensor) -> Tensor:
 
 
 def refine_scores(cosines: Tensor, keys: Tensor | None, refinement: Refinement) -> tuple[Tensor, Tensor]:
-    """Prompt denoising and key smoothing of one picture.
+    """Prompt denoising and key smoothing of one image.
 
     Args:
         cosines: (L, h, w) with the class vectors.
@@ -65,21 +65,21 @@ def refine_scores(cosines: Tensor, keys: Tensor | None, refinement: Refinement) 
         refinement: which of the two.
 
     Returns:
-        (L', h, w) scores of the classes still asked (cosines, or smoothed probabilities), and (L',) their indices.
+        (L', h, w) scores of the remaining classes (cosines, or smoothed probabilities), and (L',) their indices.
     """
-    asked = torch.arange(len(cosines), device=cosines.device)
+    kept = torch.arange(len(cosines), device=cosines.device)
     if refinement.prompt_denoising:
-        asked = confident_classes(cosines, refinement.threshold)
-        cosines = cosines[asked]
+        kept = confident_classes(cosines, refinement.threshold)
+        cosines = cosines[kept]
     if not refinement.key_smoothing:
-        return cosines, asked
+        return cosines, kept
     if keys is None:
         raise ValueError("key smoothing needs the keys of the positions")
-    return smooth_by_keys((SHARPNESS * cosines).softmax(0), keys), asked
+    return smooth_by_keys((SHARPNESS * cosines).softmax(0), keys), kept
 
 
 class PamrRefiner:
-    """PAMR by one picture (3, H, W); takes class scores (C, H, W) of any number of classes at a time."""
+    """PAMR by one image (3, H, W); call it on the scores (C, H, W) of any number of classes at a time."""
 
     def __init__(self, image: Tensor):
         self._affinity = pamr_affinity(image)

@@ -1,4 +1,4 @@
-"""Answers snapped to the picture's own edges: the scores of the pixels of a superpixel are averaged."""
+"""Labels aligned with the image's own edges: scores are averaged over each superpixel."""
 
 import torch
 from numpy.typing import NDArray
@@ -9,12 +9,12 @@ from clips4.inference.upsample import upsampled_bands
 from clips4.regions.cache import RegionCache
 from clips4.utils.images import RGB, reduce_to
 
-SIDE = 1024  # long side at which superpixels are made; those of larger pictures are enlarged
+SIDE = 1024  # long side at which superpixels are made; those of larger images are enlarged
 REGIONS = RegionConfig(method="felzenszwalb", count=200)
 
 
 def image_regions(image: RGB, settings: RegionConfig = REGIONS) -> NDArray:  # type: ignore[type-arg]
-    """(h, w) superpixels 0..R-1 of a picture (H, W, 3), reduced to ``SIDE``."""
+    """(h, w) superpixels 0..R-1 of an image (H, W, 3), reduced to ``SIDE``."""
     return RegionCache(settings)(reduce_to(image, SIDE))
 
 
@@ -45,5 +45,5 @@ def region_class(scores: Tensor, image: RGB, settings: RegionConfig = REGIONS) -
     height, width = image.shape[:2]
     rows = torch.arange(height, device=scores.device) * regions.shape[0] // height
     columns = torch.arange(width, device=scores.device) * regions.shape[1] // width
-    at_picture = regions[rows][:, columns]
-    return labels[at_picture], best[at_picture]
+    at_image = regions[rows][:, columns]
+    return labels[at_image], best[at_image]

@@ -1,18 +1,18 @@
-"""Tracking masks through video: the first frame's mask travels by similarity of pixel features to earlier frames.
+"""Label propagation: the first frame's mask moves through video by similarity of pixel features to earlier frames.
 
-The label propagation of Wang et al. (CVPR 2019) and Jabri et al. (NeurIPS 2020), as self-supervised features are
-compared by it on DAVIS. For a pixel p of the new frame, over the pixels q of the context frames within ``radius``:
+The method of Wang et al. (CVPR 2019) and Jabri et al. (NeurIPS 2020), by which self-supervised features are compared on
+DAVIS. For a pixel p of the new frame, over the pixels q of the context frames within ``radius``:
 
-    a(p, q) = exp(z_p . z_q / temperature) over the ``top`` nearest q, normalised;   label(p) = sum_q a(p, q) label(q)
+    a(p, q) = exp(z_p . z_q / temperature) over the ``top`` nearest q, normalized;   label(p) = sum_q a(p, q) label(q)
 
-Labels stay soft from frame to frame; a frame's mask is their upsampling, stretched per object to [0, 1], argmax.
+Labels stay soft from frame to frame; a frame's mask is their argmax after upsampling and min-max scaling per object.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import tee
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,23 +22,24 @@ from torch import Tensor
 
 from clips4.data.masks import guess_rules, read_mask
 from clips4.errors import UserError
+from clips4.inference.encoder import Encoder
 from clips4.inference.features import load_features
 from clips4.utils.images import RGB
 from clips4.utils.tensors import resize_map
 from clips4.utils.video import open_frames
 
 _TILE = 12  # side of the blocks of target pixels that are compared at a time
-_OUTSIDE = -1e4  # cosine with what lies outside the frame
+_OUTSIDE = -1e4  # cosine with positions outside the frame
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How labels travel; the defaults are the field's.
+    """How labels propagate; the defaults are those of the literature.
 
     Attributes:
-        before: context frames before the new one, beside the first.
-        radius: how far from p context pixels may lie, in positions of the feature map (a square window).
-        top: nearest context pixels that give their label, over all context frames together.
+        before: context frames before the new one, besides the first.
+        radius: how far from p context pixels may be, in positions of the feature map (a square window).
+        top: nearest context pixels whose labels are averaged, over all context frames together.
         temperature: of the softmax over them.
     """
 
@@ -49,65 +50,73 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.before < 0 or self.radius < 0 or self.top < 1 or self.temperature <= 0:
-            raise UserError(f"{self}: before and radius are 0 or more, top 1 or more, temperature above 0")
+            raise UserError(f"{self}: give before and radius of 0 or more, top of 1 or more, and a temperature above 0")
+
+
+class FrameMask(NamedTuple):
+    """A frame (H, W, 3) and its mask (H, W) uint8: the object of every pixel, 0 for none."""
+
+    name: str
+    image: RGB
+    mask: NDArray[np.uint8]
 
 
 def propagate_masks(
     frames: str | Path | Iterable[RGB],
     mask: str | Path | NDArray[np.integer],
-    features: str | Path | Callable[[RGB], Tensor],
+    features: str | Path | Encoder,
     recipe: Recipe | None = None,
     device: str = "auto",
-) -> Iterator[tuple[RGB, NDArray[np.uint8]]]:
+) -> Iterator[FrameMask]:
     """Propagate the objects of a first mask through a sequence of frames.
 
     Args:
         frames: a folder of frames, a video file, or (H, W, 3) uint8 arrays, all of one size.
         mask: (H, W) objects 0 (none), 1, ..., N of the first frame, at most 254; or a PNG of them.
-        features: a run, for the student's levels of strides 8 and 16 at long side 854 (as ``clips4 track`` uses); or a
-            function from a frame to (D, h, w) features, unit along D.
-        recipe: how labels travel.
+        features: a run, for the student's levels of strides 8 and 16 at long side 854 (as ``clips4 track`` uses); or an
+            encoder, see ``inference.features.load_features``.
+        recipe: how labels propagate.
         device: "auto", "cpu", "cuda" or "mps"; for the features of a run.
 
     Yields:
-        Each frame and its (H, W) uint8 mask; the first mask is the given one.
+        The name of each frame (its index for arrays), the frame and its (H, W) uint8 mask; the first mask is the given
+        one.
 
     Raises:
         UserError: no such file, an unreadable frame, no object in the mask, or sizes that differ.
 
     Example:
-        >>> for frame, mask in propagate_masks("frames/", "first.png", "runs/pets"):
-        ...     print((mask == 1).mean())
+        >>> for name, image, mask in propagate_masks("frames/", "first.png", "runs/pets"):
+        ...     print(name, (mask == 1).mean())
     """
-    images = (image for _, image in open_frames(Path(frames))) if isinstance(frames, str | Path) else iter(frames)
+    if isinstance(frames, str | Path):
+        named: Iterable[tuple[str, RGB]] = open_frames(Path(frames))
+    else:
+        named = ((str(index), image) for index, image in enumerate(frames))
     first = read_mask(Path(mask), guess_rules(Path(mask))) if isinstance(mask, str | Path) else mask
     if isinstance(features, str | Path):
         features = load_features("student:c3+c4", Path(features), long_side=854, device=device)
-    shown, tracked = tee(images)  # track() takes one frame per mask, so at most one is buffered
-    yield from zip(shown, track(tracked, first, features, recipe), strict=True)
+    return track(named, first, features, recipe)
 
 
 def track(
-    frames: Iterable[RGB],
+    frames: Iterable[tuple[str, RGB]],
     first: NDArray[np.integer],
-    features: Callable[[RGB], Tensor],
+    encoder: Encoder,
     recipe: Recipe | None = None,
     later: Mapping[int, NDArray[np.integer]] | None = None,
-) -> Iterator[NDArray[np.uint8]]:
-    """Masks of all frames, one after the other; the first is the given one.
+) -> Iterator[FrameMask]:
+    """Frames with their masks, one after the other; the first mask is the given one.
 
     Memory holds the features of the first frame, of those where an object appears, and of ``recipe.before`` others.
 
     Args:
-        frames: (H, W, 3) uint8, all of one size.
+        frames: name and image (H, W, 3) uint8 of each, all of one size; ``utils.video.open_frames`` yields them.
         first: (H, W) objects 0 (none), 1, ..., N of the first frame, at most 254.
-        features: a picture -> (D, h, w) unit along D.
-        recipe: how labels travel.
+        encoder: of the features that are compared, see ``inference.features.load_features``.
+        recipe: how labels propagate.
         later: frame's index (from 0 on) -> (H, W) objects that appear there, with numbers of their own, 0 elsewhere.
-            Their pixels are as given; such a frame stays in the context, as the first one does.
-
-    Yields:
-        (H, W) uint8.
+            Their pixels stay as given; such a frame remains in the context, as the first one does.
 
     Raises:
         UserError: no object, a mask of another size, or frames whose size changes.
@@ -115,32 +124,32 @@ def track(
     recipe, later = recipe or Recipe(), later or {}
     count = max(int(mask.max(initial=0)) for mask in (first, *later.values())) if first.any() else 0
     if not 1 <= count <= 254:
-        raise UserError(f"the first mask holds {count} objects; number them 1 to 254")
+        raise UserError(f"the first mask has {count} objects; number them 1 to 254")
     context: deque[tuple[Tensor, Tensor]] = deque(maxlen=recipe.before)
     anchors: list[tuple[Tensor, Tensor]] = []
-    for index, frame in enumerate(frames):
-        if frame.shape[:2] != first.shape:
-            raise UserError(f"frame {index + 1}: {frame.shape[:2]} is not the size {first.shape} of the first mask")
-        z = features(frame)
+    for index, (name, image) in enumerate(frames):
+        if image.shape[:2] != first.shape:
+            raise UserError(f"frame {name}: {image.shape[:2]} is not the size {first.shape} of the first mask")
+        z = encoder.embed(image)
         blocks = source_blocks(z, recipe.radius)
         if not anchors:
             anchors.append((blocks, soften(first, count, z)))
-            yield first.astype(np.uint8)
+            yield FrameMask(name, image, first.astype(np.uint8))
             continue
         sources = [*anchors, *context]
         labels = propagate(z, [each[0] for each in sources], [each[1] for each in sources], recipe)
         if index not in later:
             context.append((blocks, labels))
-            yield harden(labels, first.shape)
+            yield FrameMask(name, image, harden(labels, first.shape))
             continue
         new = later[index]
         if new.shape != first.shape:
-            raise UserError(f"mask of frame {index + 1}: {new.shape} is not the size {first.shape} of the first mask")
+            raise UserError(f"mask of frame {name}: {new.shape} is not the size {first.shape} of the first mask")
         given = soften(new, count, z)
-        labels = labels * given[:1]  # what is left where nothing new is
+        labels = labels * given[:1]  # labels so far remain where no new object is
         labels[1:] += given[1:]
         anchors.append((blocks, labels))
-        yield np.where(new > 0, new, harden(labels, first.shape)).astype(np.uint8)
+        yield FrameMask(name, image, np.where(new > 0, new, harden(labels, first.shape)).astype(np.uint8))
 
 
 def soften(mask: NDArray[np.integer], count: int, z: Tensor) -> Tensor:
@@ -153,8 +162,8 @@ def soften(mask: NDArray[np.integer], count: int, z: Tensor) -> Tensor:
 def source_blocks(z: Tensor, radius: int) -> Tensor:
     """A context frame, padded so that every window lies inside: (rows, columns, D + 1), the channels last.
 
-    The channel more is ``_OUTSIDE`` in the padding and 0 in the frame. Targets have 1 there, so that pixels outside the
-    frame are never near, at the price of one more product and without a mask.
+    The additional channel is ``_OUTSIDE`` in the padding and 0 in the frame. Targets have 1 there, so that pixels
+    outside the frame are never near: one more product instead of a mask.
     """
     height, width = z.shape[1:]
     rows, columns = (-(-side // _TILE) * _TILE + 2 * radius for side in (height, width))
@@ -169,17 +178,17 @@ def source_blocks(z: Tensor, radius: int) -> Tensor:
 def propagate(z: Tensor, sources: list[Tensor], labels: list[Tensor], recipe: Recipe) -> Tensor:
     """Soft labels of a new frame.
 
-    The frame is cut into tiles. A tile is multiplied with the block of a context frame that holds the windows of all
-    its pixels, so that no more than some two times the needed products are made, and no full matrix.
+    The frame is divided into tiles. A tile is multiplied with the block of a context frame that contains the windows of
+    all its pixels: about twice the products needed, and no full matrix.
 
     Args:
         z: (D, h, w) features of the new frame, unit along D.
-        sources: T context frames as ``source_blocks`` gives them.
+        sources: T context frames from ``source_blocks``.
         labels: T of (C, h, w), their soft labels.
         recipe: see ``Recipe``.
 
     Returns:
-        (C, h, w); where the labels of every source sum to 1 at each pixel, so do these.
+        (C, h, w); if the labels of every source sum to 1 at each pixel, so do these.
     """
     height, width = z.shape[1:]
     window, side = 2 * recipe.radius + 1, _TILE + 2 * recipe.radius
@@ -191,7 +200,7 @@ def propagate(z: Tensor, sources: list[Tensor], labels: list[Tensor], recipe: Re
     stack = torch.stack(labels).permute(0, 2, 3, 1)  # (T, h, w, C)
     mixed = z.new_empty(rows, columns, _TILE**2, stack.shape[-1])
     pixel = torch.arange(_TILE**2, device=z.device)[None, :, None]
-    for row in range(rows):  # a strip of tiles at a time bounds memory
+    for row in range(rows):  # one strip of tiles at a time bounds memory
         nearest = [
             _nearest_in_window(targets[row], source[row * _TILE : row * _TILE + side], window, recipe.top)
             for source in sources
@@ -203,7 +212,7 @@ def propagate(z: Tensor, sources: list[Tensor], labels: list[Tensor], recipe: Re
         column = torch.arange(columns, device=z.device)[:, None, None]
         y = row * _TILE + pixel // _TILE + index // window - recipe.radius
         x = column * _TILE + pixel % _TILE + index % window - recipe.radius
-        # places outside weigh nothing, or belong to targets that only fill up the last tiles
+        # positions outside have weight 0, or belong to targets that only fill the last tiles
         given = stack[frame, y.clamp(0, height - 1), x.clamp(0, width - 1)]  # (columns, TILE^2, top, C)
         mixed[row] = ((value / recipe.temperature).softmax(2)[..., None] * given).sum(2)
     whole = mixed.view(rows, columns, _TILE, _TILE, -1).permute(4, 0, 2, 1, 3)
@@ -221,7 +230,7 @@ def _nearest_in_window(targets: Tensor, strip: Tensor, window: int, top: int) ->
     blocks = strip.unfold(1, side, _TILE).permute(1, 0, 3, 2).reshape(len(targets), side * side, -1)
     similarity = torch.bmm(targets, blocks.transpose(1, 2)).view(len(targets), _TILE, _TILE, side, side)
     s0, s1, s2, s3, s4 = similarity.stride()
-    # the window of a target is a view of its block, slid by the target's place in the tile
+    # the window of a target is a view of its block, shifted by the target's place in the tile
     shape, strides = (len(targets), _TILE, _TILE, window, window), (s0, s1 + s3, s2 + s4, s3, s4)
     value, index = (
         similarity.as_strided(shape, strides).reshape(len(targets), _TILE**2, -1).topk(min(top, window**2), dim=2)
@@ -237,13 +246,13 @@ def _tiles(maps: Tensor, side: int) -> Tensor:
 
 
 def harden(labels: Tensor, size: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Soft labels (C, h, w) -> (H, W) objects: upsampled, each stretched to [0, 1] over the frame, argmax.
+    """Soft labels (C, h, w) -> (H, W) objects: upsampled, each scaled to [0, 1] over the frame, argmax.
 
-    The stretching (Jabri et al.) lets small objects, whose labels fade, stand against the background; a label that is
-    the same everywhere stays as it is.
+    The scaling (Jabri et al.) lets small objects, whose labels fade, compete with the background; a constant label is
+    not scaled.
     """
     large = resize_map(labels[None], (size[0], size[1]))[0]
     low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
     spread = high - low
-    stretched = torch.where(spread > 0, (large - low) / spread.clamp(min=1e-12), large)
-    return stretched.argmax(0).to(torch.uint8).cpu().numpy()
+    scaled = torch.where(spread > 0, (large - low) / spread.clamp(min=1e-12), large)
+    return scaled.argmax(0).to(torch.uint8).cpu().numpy()

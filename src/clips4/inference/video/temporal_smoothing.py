@@ -1,13 +1,13 @@
-"""Labels that are steady over the frames of a video: embeddings averaged over time along the way that pixels move.
+"""Labels that are steady over the frames of a video: embeddings averaged over time along the motion of pixels.
 
 Frame by frame, pixels between two classes flicker. Here each frame's embeddings are mixed with those of the frames
-before, which label propagation (``tracking``) carries to where their pixels are now:
+before, which label propagation moves to where their pixels are now:
 
-    y_p = normalise( (1 - g_p) z_p + g_p sum_q a(p, q) y_q )
+    y_p = normalize( (1 - g_p) z_p + g_p sum_q a(p, q) y_q )
     g_p = weight * clamp((m_p . z_p - low) / (1 - low), 0, 1)
 
-with q over the frame before, a(p, q) the affinities of ``tracking`` between z_p and z_q, and m_p the normalised sum of
-a(p, q) z_q: what does not look like what came before, as after a cut, is taken as it is.
+with q over the frame before, a(p, q) the affinities of ``label_propagation`` between z_p and z_q, and m_p the
+normalized sum of a(p, q) z_q: pixels that differ from those before, as after a cut, are not mixed.
 """
 
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ from clips4.inference.video.label_propagation import Recipe, propagate, source_b
 
 @dataclass(frozen=True)
 class Steadiness:
-    """How much of the past is kept.
+    """How strongly earlier frames count.
 
     Attributes:
-        weight: g of pixels that look the same as before, in [0, 1); 0 leaves frames alone.
+        weight: g of pixels that look the same as before, in [0, 1); 0 leaves frames as they are.
         radius: how far pixels move from frame to frame at most, in positions of the embedding map.
-        low: cosine to the past at which nothing of it is kept.
+        low: cosine to the earlier frame at which it no longer counts.
     """
 
     weight: float = 0.8
@@ -42,7 +42,7 @@ class Steadiness:
 
 
 class SteadyEmbeddings:
-    """Mixes the embeddings of frames, given one after the other, with those before."""
+    """Mixes the embeddings of each frame with those of the frames before; call it on one frame after the other."""
 
     def __init__(self, steadiness: Steadiness | None = None):
         self._how = steadiness or Steadiness()
@@ -51,7 +51,7 @@ class SteadyEmbeddings:
 
     @torch.no_grad()
     def __call__(self, z: Tensor) -> Tensor:
-        """(D, h, w) z of the next frame -> y, both unit along D. Where the size changes it begins anew."""
+        """(D, h, w) z of the next frame -> y, both unit along D. It starts again when the size changes."""
         if not self._how.weight:
             return z
         y = z

@@ -1,0 +1,106 @@
+"""From the command line's arguments to a segmenter, its images and videos, and what identifies it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from clips4.config import Config, parse_config
+from clips4.errors import UserError
+from clips4.inference.refine.maskclip import Refinement
+from clips4.inference.segmenter import Segmenter
+from clips4.inference.tta import Edges, InferenceOptions
+from clips4.models.checkpoint import CARD, checkpoints_at
+from clips4.utils.cache import content_key
+from clips4.utils.images import find_images
+from clips4.utils.video import is_video
+
+
+class TeacherOptions(NamedTuple):
+    """The command line's options for a teacher without a student."""
+
+    dense_attention: str | None = None
+    templates: str | None = None
+    key_smoothing: bool = False
+    prompt_denoising: bool = False
+
+    def identity(self) -> dict[str, Any]:
+        """For a settings hash, under the key names of all output folders so far."""
+        values = self._asdict()
+        return {"reading": values.pop("dense_attention"), **values}
+
+    def settings(self) -> tuple[Config, Refinement]:
+        """As configuration and refinement.
+
+        Raises:
+            UserError: an unknown dense attention.
+        """
+        given = {"dense_attention": self.dense_attention, "templates": self.templates}
+        teacher = {key: value for key, value in given.items() if value is not None}
+        return parse_config({"teacher": teacher}, "command line"), Refinement(self.prompt_denoising, self.key_smoothing)
+
+
+def parse_inference_options(
+    scales: str = "1", flip: bool = False, window: int | None = None, overlap: float = 0.5, refine: str | None = None
+) -> InferenceOptions:
+    """How images are encoded, from the command line's options.
+
+    Raises:
+        UserError: not numbers, or out of range.
+    """
+    try:
+        sizes = tuple(float(scale) for scale in scales.split(","))
+    except ValueError:
+        raise UserError(f"--scales {scales!r}: give factors separated by commas, e.g. 1,2")
+    return InferenceOptions(sizes, flip, window, overlap, cast(Edges | None, refine))
+
+
+class Loaded(NamedTuple):
+    """A segmenter, the images and videos to segment, and what identifies the segmenter in a settings hash."""
+
+    segmenter: Segmenter
+    images: list[Path]
+    identity: dict[str, Any]
+    videos: list[Path] = []  # noqa: RUF012  # never changed
+
+
+def load_segmenter(
+    arguments: Sequence[Path],
+    teacher_only: str | None,
+    device: str,
+    teacher: TeacherOptions,
+    options: InferenceOptions | None = None,
+) -> Loaded:
+    """The segmenter and the inputs named by RUN IMAGES..., or by IMAGES... for a teacher without a student.
+
+    Raises:
+        UserError: no such run, teacher or image, or teacher options with a run.
+    """
+    if teacher_only:
+        images, videos = _images_and_videos(arguments)
+        config, refinement = teacher.settings()
+        identity = {"teacher": teacher_only, **teacher.identity()}
+        segmenter = Segmenter.from_teacher(teacher_only, config, device, refinement, options)
+        return Loaded(segmenter, images, identity, videos)
+    if teacher != TeacherOptions():
+        raise UserError("--dense-attention, --templates, --key-smoothing and --prompt-denoising are for --teacher-only")
+    run, *inputs = arguments
+    if not inputs:
+        raise UserError(f"give a run and images: clips4 segment RUN IMAGES... (got only {run})")
+    images, videos = _images_and_videos(inputs)
+    return Loaded(Segmenter.load(run, device, options=options), images, run_identity(run), videos)
+
+
+def _images_and_videos(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Images as ``find_images`` finds them, and the video files among the inputs themselves."""
+    videos = [path for path in inputs if is_video(path)]
+    others = [path for path in inputs if path not in videos]
+    return (find_images(others) if others or not videos else []), videos
+
+
+def run_identity(run: Path) -> dict[str, Any]:
+    """What distinguishes a run's newest checkpoint from any other, wherever it is: its card, which has digests of its
+    files. A hub id or an ONNX file is known by its name."""
+    folders = checkpoints_at(run)
+    if not folders:
+        return {"run": str(run)}
+    return {"checkpoint": content_key((folders[-1] / CARD).read_bytes())}
