@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from clips4.cli.arguments import expand_paths
-from clips4.cli.shell import describe_error, global_flags_first, run
+from clips4.cli.shell import current_options, describe_error, global_flags_first, run
 from clips4.errors import UserError
 from tests.cli.test_app import SETTINGS, clips4
 
@@ -24,6 +24,11 @@ def test_global_flags_first_anywhere_but_after_two_dashes() -> None:
     assert global_flags_first(["train", "a", "-q", "--debug"]) == ["-q", "--debug", "train", "a"]
     assert global_flags_first(["--quiet", "train", "--quiet"]) == ["--quiet", "train"]
     assert global_flags_first(["train", "--", "--quiet"]) == ["train", "--", "--quiet"]
+
+
+def test_current_options_replaces_old_names_before_two_dashes() -> None:
+    old = ["segment", "--reading", "sclip", "--pictures=a", "--", "--labelled"]
+    assert current_options(old) == ["segment", "--dense-attention", "sclip", "--images=a", "--", "--labelled"]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from clips4.errors import UserError
 
 QUIET = "CLIPS4_QUIET"  # an environment variable, so that child processes are quiet too
 _GLOBAL = ("--debug", "--quiet", "-q")
+RENAMED_OPTIONS = {"--reading": "--dense-attention", "--pictures": "--images", "--labelled": "--labeled"}
 
 
 def run(app: Callable[..., Any], arguments: Sequence[str]) -> int:
@@ -27,7 +28,7 @@ def run(app: Callable[..., Any], arguments: Sequence[str]) -> int:
     Returns:
         The exit code. With ``--debug`` errors are raised instead.
     """
-    ordered = global_flags_first(arguments)
+    ordered = global_flags_first(current_options(arguments))
     debug = "--debug" in ordered
     quiet = any(flag in ordered[: len(_GLOBAL)] for flag in ("--quiet", "-q"))
     warnings.formatwarning = lambda message, *_, **__: f"clips4: {message}\n"
@@ -58,6 +59,18 @@ def global_flags_first(arguments: Sequence[str]) -> list[str]:
     before, after = arguments[:end], arguments[end:]
     flags = [each for each in dict.fromkeys(before) if each in _GLOBAL]
     return [*flags, *(each for each in before if each not in _GLOBAL), *after]
+
+
+def current_options(arguments: Sequence[str]) -> list[str]:
+    """Replace options by their current names (``RENAMED_OPTIONS``); old names keep working, but no help shows them.
+
+    Example:
+        >>> current_options(["segment", "--reading=sclip"])
+        ['segment', '--dense-attention=sclip']
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [each.partition("=") for each in arguments[:end]]
+    return [RENAMED_OPTIONS.get(name, name) + equals + value for name, equals, value in options] + list(arguments[end:])
 
 
 def describe_error(error: Exception) -> tuple[str, int]:

@@ -50,7 +50,7 @@ def language(
         str | None, typer.Option("--classes", help="Other words for the set's classes, same names.")
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--pictures", help="Unlabelled pictures to find prototypes of new names in.")
+        Path | None, typer.Option("--images", help="Unlabeled images in which to find prototypes of new names.")
     ] = None,
     json_file: Json = None,
     report: Report = None,
@@ -84,8 +84,8 @@ def unsupervised(
     features: Features = "student",
     tasks: Annotated[str, typer.Option("--tasks", help="Some of clusters,neighbours,probe.")] = "clusters",
     split: Split = None,
-    labelled: Annotated[
-        str, typer.Option("--labelled", help="Split whose labels neighbours and probe learn from.")
+    labeled: Annotated[
+        str, typer.Option("--labeled", help="Split with the labels that neighbours and probe learn from.")
     ] = "train",
     k: Annotated[
         int | None, typer.Option("--k", help="Clusters; the number of classes. More is overclustering.")
@@ -112,7 +112,7 @@ def unsupervised(
             dataset,
             root,
             split,
-            labelled,
+            labeled,
             side,
             ClusterRecipe(k=k, restarts=restarts, seed=seed),
             RetrievalRecipe(),
