@@ -66,8 +66,7 @@ class Segmentation(LabeledImage):
 
     @cached_property
     def segments(self) -> list[Segment]:
-        """The connected parts (8 neighbors, as in COCO) of each class and of each discovered unknown class, largest
-        first."""
+        """Connected parts (8 neighbors, as in COCO) of each class and each discovered unknown class, largest first."""
         values = self.labels.astype(np.int32) + 1  # 0 for unknown, above K for the discovered unknown classes
         if self.unknown_labels is not None:
             values = np.where(self.unknown_labels >= 0, len(self.names) + 1 + self.unknown_labels, values)

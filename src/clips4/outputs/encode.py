@@ -27,8 +27,13 @@ THUMBNAIL = 512  # long side of the gallery's images
 
 
 class Embeddings(NamedTuple):
-    """What labels were predicted from: ``z`` (D, h, w) pixel embeddings; ``vectors`` (L, D) class vectors; ``owner``
-    (L,) the index into the class names of each."""
+    """What labels were predicted from.
+
+    Attributes:
+        z: (D, h, w) pixel embeddings.
+        vectors: (L, D) class vectors.
+        owner: (L,) index into the class names for each vector.
+    """
 
     z: NDArray[np.floating]
     vectors: NDArray[np.floating]
@@ -140,8 +145,11 @@ def label_png(result: LabeledImage) -> bytes:
 
 
 def describe(result: LabeledImage, source: str) -> dict[str, object]:
-    """JSON-ready: size, the source of each class vector, the share of each discovered unknown class, and per class its
-    value in the PNG, color, area and mean cosine."""
+    """A JSON-ready description of the prediction for an image.
+
+    Size, the source of each class vector, the share of each discovered unknown class, and for each class its value in
+    the PNG, color, area and mean cosine.
+    """
     height, width = result.labels.shape
     colors = palette(len(result.names))
     unknown = UNKNOWN_VALUE[_depth(result)]

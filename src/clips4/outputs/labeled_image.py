@@ -72,8 +72,7 @@ class LabeledImage:
 
 
 class Part(NamedTuple):
-    """A connected part: ``number`` in the map of parts, ``label`` of its pixels, mask within the box at ``top``,
-    ``left``."""
+    """A connected part: ``number`` in the map of parts, ``label`` of its pixels, mask in the box at (top, left)."""
 
     number: int
     label: int

@@ -75,10 +75,10 @@ def signed_area(polygon: Polygon) -> float:
 
 
 def joined(outer: Polygon, holes: list[Polygon]) -> Polygon:
-    """One polygon from an outline and its holes: a cut of zero width leads to each hole, which runs in the opposite
-    direction, so that both filling rules leave it empty.
+    """One polygon from an outline and its holes.
 
-    The cut begins at the point of the polygon so far that is nearest to the hole.
+    A cut of zero width leads to each hole, which runs in the opposite direction, so that both filling rules leave it
+    empty. The cut begins at the point of the polygon so far that is nearest to the hole.
     """
     whole = outer
     for hole in sorted(holes, key=lambda ring: float(ring[:, 0].min())):

@@ -9,8 +9,10 @@ from clips4.errors import UserError
 
 
 def output_stems(paths: Sequence[Path]) -> list[str]:
-    """A file name without suffix for each input, all different: the stem, and where stems collide the names of suffix
-    and folder too. Case does not tell names apart."""
+    """A file name without suffix for each input, all different even if case is ignored.
+
+    The stem; where stems collide, with the suffix, and if necessary the name of the folder.
+    """
     stems = [path.stem for path in paths]
     for longer in (lambda p: f"{p.stem}_{p.suffix[1:]}", lambda p: f"{p.parent.name}_{p.stem}_{p.suffix[1:]}"):
         counts = Counter(stem.casefold() for stem in stems)

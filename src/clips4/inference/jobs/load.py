@@ -98,8 +98,10 @@ def _images_and_videos(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def run_identity(run: Path) -> dict[str, Any]:
-    """What distinguishes a run's newest checkpoint from any other, wherever it is: its card, which has digests of its
-    files. A hub id or an ONNX file is known by its name."""
+    """What distinguishes a run's newest checkpoint from any other, wherever it is.
+
+    A folder is known by the card of its checkpoint, which has digests of its files; a hub id or ONNX file by its name.
+    """
     folders = checkpoints_at(run)
     if not folders:
         return {"run": str(run)}
