@@ -9,7 +9,7 @@ from clips4.data.class_names import load_classes
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.errors import UserError
-from clips4.evaluation.callbacks import SAMPLES, LabelledScores, SampleImages, all_of, open_labelled
+from clips4.evaluation.callbacks import SAMPLES, LabeledScores, SampleImages, all_of, open_labeled
 from clips4.models.checkpoint import load_checkpoint
 
 
@@ -45,7 +45,7 @@ def test_scores_on_a_labeled_set(images: Path, tiny_run: Path, tmp_path: Path) -
     table = np.full(256, IGNORE, np.uint8)
     table[:3] = range(3)
     dataset = LabeledFolder(tuple(paths), tuple(masks), load_classes("cat,cup,grass"), table)
-    watch = all_of([LabelledScores(dataset, checkpoint.config), SampleImages(tmp_path, paths, checkpoint.config)])
+    watch = all_of([LabeledScores(dataset, checkpoint.config), SampleImages(tmp_path, paths, checkpoint.config)])
     figures = watch(1, checkpoint.student.eval(), checkpoint.prototypes)
     assert figures["pixel_accuracy"] == pytest.approx(1 - 100 / (72 * 96))
     assert 0 < figures["miou"] < 1
@@ -54,15 +54,15 @@ def test_scores_on_a_labeled_set(images: Path, tiny_run: Path, tmp_path: Path) -
 def test_a_labeled_set_is_opened_by_name_and_path(tmp_path: Path) -> None:
     watched = load_config("cpu", ["train.eval_every=5"])
     with pytest.raises(UserError, match="write NAME=DIR"):
-        open_labelled("coco128", watched)
+        open_labeled("coco128", watched)
     with pytest.raises(UserError, match=r"give one of .*coco128"):
-        open_labelled(f"coco={tmp_path}", watched)
+        open_labeled(f"coco={tmp_path}", watched)
     with pytest.raises(UserError, match="background class"):
-        open_labelled(f"voc21={tmp_path}", watched)
-    with pytest.raises(UserError, match=r"train\.watch_every"):
-        open_labelled(f"coco128={tmp_path}", load_config("cpu"))
+        open_labeled(f"voc21={tmp_path}", watched)
+    with pytest.raises(UserError, match=r"train\.eval_every"):
+        open_labeled(f"coco128={tmp_path}", load_config("cpu"))
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
     Image.new("RGB", (8, 6)).save(tmp_path / "images" / "a.jpg")
     Image.new("L", (8, 6)).save(tmp_path / "masks" / "a.png")
-    assert len(open_labelled(f"coco128={tmp_path}", watched)) == 1
+    assert len(open_labeled(f"coco128={tmp_path}", watched)) == 1

@@ -50,7 +50,7 @@ def test_iou_by_hand(tmp_path: Path) -> None:
 
 def test_an_object_without_names_is_refused(tmp_path: Path) -> None:
     segmenter = Segmenter(encode_colour, TeacherConfig(), 64, torch.device("cpu"))
-    with pytest.raises(UserError, match="dance: nothing says"):
+    with pytest.raises(UserError, match="dance: there are no names"):
         score_named_objects(segmenter, [make_video(tmp_path, "dance", [1, 1])], {}, {"text": torch.eye(3)})
 
 

@@ -95,7 +95,7 @@ def test_reducing_the_zero_label(tmp_path: Path) -> None:
 def test_what_cannot_be_scored_raises(tmp_path: Path) -> None:
     truth = save(tmp_path / "gt", random_maps(0))
     pred = save(tmp_path / "pred", random_maps(1, count=2))
-    with pytest.raises(UserError, match=r"1 of 3 pictures lack a prediction: p2\.png"):
+    with pytest.raises(UserError, match=r"1 of 3 images have no prediction, the first p2\.png"):
         score_semantic(folder_truth(truth, 4), pred)
     save(pred, {"p2": np.zeros((3, 4), np.uint8)})
     with pytest.raises(UserError, match="4 x 3 pixels, the truth has 40 x 30"):

@@ -16,7 +16,7 @@ from clips4.data.class_names import load_classes
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabeledFolder, value_table
 from clips4.evaluation.knn import Index, RetrievalRecipe, score_retrieval, segment_labels
-from clips4.evaluation.linear_probe import LinearProbeRecipe, fit_linear_probe, labelled_pixels, score_linear_probe
+from clips4.evaluation.linear_probe import LinearProbeRecipe, fit_linear_probe, labeled_pixels, score_linear_probe
 from clips4.evaluation.unsupervised import ClusterRecipe, match_clusters, regroup, score_clusters
 from clips4.utils.images import RGB
 from tests.helpers import generator, provable, seeds, unit
@@ -174,7 +174,7 @@ def test_the_probe_bears_channels_that_never_change() -> None:
     rows = torch.cat([torch.randn(50, 2, generator=generator(0)), torch.ones(50, 1)], 1)
     layer = fit_linear_probe(rows, (rows[:, 0] > 0).long(), 2, LinearProbeRecipe())
     assert torch.isfinite(layer(rows)).all()
-    with pytest.raises(ValueError, match="no labelled pixel"):
+    with pytest.raises(ValueError, match="no labeled pixel"):
         fit_linear_probe(rows[:0], torch.zeros(0, dtype=torch.long), 2, LinearProbeRecipe())
 
 
@@ -182,6 +182,6 @@ def test_training_pixels_have_the_label_at_their_center() -> None:
     truth = np.full((8, 8), IGNORE, np.uint8)
     truth[2, 2], truth[6, 6] = 1, 2
     z = torch.arange(4.0).view(1, 2, 2)
-    rows, labels = labelled_pixels(z, truth, 10, generator(0))
+    rows, labels = labeled_pixels(z, truth, 10, generator(0))
     assert sorted(zip(rows.flatten().tolist(), labels.tolist(), strict=True)) == [(0, 1), (3, 2)]
-    assert len(labelled_pixels(z, truth, 1, generator(0))[0]) == 1
+    assert len(labeled_pixels(z, truth, 1, generator(0))[0]) == 1

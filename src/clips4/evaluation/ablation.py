@@ -30,7 +30,7 @@ class Variant:
 
     Attributes:
         name: of its row and folder.
-        overrides: ``section.key=value`` beside those that all share.
+        overrides: ``section.key=value``, in addition to those of all variants.
     """
 
     name: str
@@ -49,18 +49,18 @@ def losses() -> list[Variant]:
     ]
 
 
-def settings(key: str, word: str, values: Sequence[object]) -> list[Variant]:
-    """The same setting with several values."""
-    return [Variant(f"{word} {value}", (f"{key}={value}",)) for value in values]
+def settings(key: str, name: str, values: Sequence[object]) -> list[Variant]:
+    """One variant for each value of a setting."""
+    return [Variant(f"{name} {value}", (f"{key}={value}",)) for value in values]
 
 
 def variants(grid: Sequence[str]) -> list[Variant]:
-    """The variants of the axes asked for, e.g. ``["losses", "unknown=0,20", "regions.method=slic,felzenszwalb"]``.
+    """The variants of a grid, e.g. ``["losses", "unknown=0,20", "regions.method=slic,felzenszwalb"]``.
 
     "vectors" needs no run of its own: every run is scored by text and by prototypes.
 
     Raises:
-        UserError: another axis, or numbers that are none.
+        UserError: an unknown axis, or something other than numbers.
     """
     found: list[Variant] = []
     for axis in grid:
@@ -76,13 +76,13 @@ def variants(grid: Sequence[str]) -> list[Variant]:
                 )
             except ValueError:
                 raise UserError(f"--grid {axis!r}: write numbers, e.g. {name}=1,16,64")
-            words = "unknown prototypes" if name == "unknown" else "m"
-            found += settings(f"prototypes.{name}", words, chosen)
+            title = "unknown prototypes" if name == "unknown" else "m"
+            found += settings(f"prototypes.{name}", title, chosen)
         elif name in known_keys() and values:
             found += settings(name, name, values.split(","))
         elif axis != "vectors":
             raise UserError(
-                f"--grid {axis!r}: give some of losses, unknown, m, vectors (unknown=0,20 sets the numbers), or any "
+                f"--grid {axis!r}: choose from losses, unknown, m, vectors (unknown=0,20 sets the numbers), or any "
                 "setting with its values, e.g. regions.method=slic,felzenszwalb"
             )
     unique = {variant.name: variant for variant in found or [Variant("as it is", ())]}
@@ -103,11 +103,11 @@ def ablate(
     progress: ProgressReporter,
     seeds: Sequence[int] = (),
 ) -> str:
-    """Train and score every variant; an unfinished one is gone on with, a scored one is read.
+    """Train and score every variant; an unfinished one is resumed, the scores of a finished one are read.
 
     Args:
-        images: unlabelled pictures to train on.
-        dataset, root: labelled set to score on, by clips4-v1.
+        images: unlabeled, to train on.
+        dataset, root: labeled set to score on, by protocol clips4-v1.
         out: ``OUT/VARIANT/`` holds a run and its scores, with several seeds ``OUT/VARIANT/seed-N/``; ``OUT/table.md``
             the table.
         fold: of unknown classes, whose names no variant is trained with.
@@ -127,9 +127,9 @@ def ablate(
         for variant in chosen
     }
     trained_with = _classes(dataset, fold, classes)
-    semantic_spec(dataset).load(root)  # a wrong root is told before hours of training
+    semantic_spec(dataset).load(root)  # a wrong root is reported before hours of training
     paths = find_images([str(image) for image in images])
-    pictures = images[0] if len(images) == 1 else None
+    folder = images[0] if len(images) == 1 else None
     rows: dict[str, dict[str, object]] = {}
     columns = _columns(fold)
     for name, all_seeds in runs.items():
@@ -139,7 +139,7 @@ def ablate(
             if record is None:
                 train(paths, trained_with, config, run, bool(checkpoint_folders(run)), device, progress)
                 record = evaluate_by_language(
-                    run, None, dataset, root, None, V1, fold, None, pictures, None, device, progress
+                    run, None, dataset, root, None, V1, fold, None, folder, None, device, progress
                 )
                 write_json(run / SCORES, record)
             records.append(record)
@@ -173,10 +173,10 @@ def _classes(dataset: str, fold: int | None, classes: str | None) -> ClassList:
 
 
 def _scored(run: Path, config: Config) -> Record | None:
-    """The record of a finished variant; None where it is yet to be made.
+    """The record of a finished variant; None if there is none.
 
     Raises:
-        UserError: it was made with other settings.
+        UserError: it was trained with other settings.
     """
     path = run / SCORES
     if not path.is_file():
@@ -185,7 +185,7 @@ def _scored(run: Path, config: Config) -> Record | None:
     saved = parse_config(record["config"], str(path))
     same_teacher = config.model_copy(update={"teacher": pinned(config.teacher, saved.teacher)})
     if saved.decisive() != same_teacher.decisive():
-        raise UserError(f"{run}: was scored with other settings; give another --out, or remove it")
+        raise UserError(f"{run}: was scored with other settings; give another --out, or remove this folder")
     return record
 
 

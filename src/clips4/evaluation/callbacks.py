@@ -1,4 +1,4 @@
-"""What is looked at while a student is trained: sample pictures, and scores on a labelled set."""
+"""Callbacks of training: sample images, and scores on a labeled set."""
 
 import io
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ from clips4.utils.images import RGB, load_rgb
 
 SAMPLES = "samples"
 _SHOWN = 4
-_TILE = 320, 240  # pixels, width and height of one picture on the sheet
+_TILE = 320, 240  # pixels, width and height of one image on the sheet
 
 
-def open_labelled(place: str, config: Config) -> LabeledFolder:
-    """The labelled set of ``NAME=DIR``.
+def open_labeled(place: str, config: Config) -> LabeledFolder:
+    """The labeled set of ``NAME=DIR``.
 
     Raises:
-        UserError: not of this form, no such set, one with a background class, or nothing that would look at it.
+        UserError: not of this form, no such set, one with a background class, or ``eval_every`` is 0.
     """
     name, equals, root = place.partition("=")
     if not equals:
@@ -40,36 +40,36 @@ def open_labelled(place: str, config: Config) -> LabeledFolder:
     if spec.background:
         raise UserError(f"--validate {place!r}: this set has a background class; score it with clips4 evaluate")
     if not config.train.eval_every:
-        raise UserError("--validate: say how often, e.g. --set train.eval_every=100")
+        raise UserError("--validate: set how often, e.g. --set train.eval_every=100")
     return spec.load(Path(root))
 
 
 def make_callback(
-    images: Sequence[Path], config: Config, run: Path, labelled: LabeledFolder | None = None
+    images: Sequence[Path], config: Config, run: Path, labeled: LabeledFolder | None = None
 ) -> Callback | None:
-    """What a run is watched by: sample pictures where it trains on files, scores where a labelled set is given."""
+    """The callback of a run: sample images if it trains on files, scores if a labeled set is given."""
     if not config.train.eval_every:
         return None
-    callbacks: list[Callback] = [LabelledScores(labelled, config)] if labelled else []
+    callbacks: list[Callback] = [LabeledScores(labeled, config)] if labeled else []
     shown = [path for path in images if not is_shard(path)][:_SHOWN]
     return all_of([*callbacks, SampleImages(run, shown, config)] if shown else callbacks)
 
 
 def all_of(callbacks: Sequence[Callback]) -> Callback:
-    """One watcher that is several."""
+    """One callback that calls several."""
 
-    def watch(step: int, student: Embedder, prototypes: Prototypes) -> dict[str, float]:
+    def call_all(step: int, student: Embedder, prototypes: Prototypes) -> dict[str, float]:
         return {name: value for w in callbacks for name, value in w(step, student, prototypes).items()}
 
-    return watch
+    return call_all
 
 
 class SampleImages:
-    """Writes ``RUN/samples/step-XXXXXXXX.jpg``: picture, embedding by its principal components, answer, row by row.
+    """Writes ``RUN/samples/step-XXXXXXXX.jpg``: image, embedding by its principal components, prediction, row by row.
 
     Args:
         run: folder of the run.
-        paths: pictures to show.
+        paths: images to show.
         config: of the run.
     """
 
@@ -79,11 +79,11 @@ class SampleImages:
     def __call__(self, step: int, student: Embedder, prototypes: Prototypes) -> dict[str, float]:
         segmenter = _segmenter(student, prototypes, self._config)
         images = [load_rgb(path) for path in self._paths]
-        answers = [segmenter.segment(picture) for picture in images]
-        components = pca_colors([segmenter.embed(picture).cpu().numpy() for picture in images])
+        results = [segmenter.segment(image) for image in images]
+        components = pca_colors([segmenter.embed(image).cpu().numpy() for image in images])
         rows = [
-            np.concatenate([_tile(image) for image in (answer.image, shown, overlay(answer))], 1)
-            for answer, shown in zip(answers, components, strict=True)
+            np.concatenate([_tile(image) for image in (result.image, shown, overlay(result))], 1)
+            for result, shown in zip(results, components, strict=True)
         ]
         buffer = io.BytesIO()
         Image.fromarray(np.concatenate(rows)).save(buffer, "JPEG", quality=85)
@@ -91,11 +91,11 @@ class SampleImages:
         return {}
 
 
-class LabelledScores:
-    """Scores the student by prototypes on a labelled set, protocol ``clips4-v1``: ``miou`` and ``pixel_accuracy``.
+class LabeledScores:
+    """Scores the student by prototypes on a labeled set, protocol ``clips4-v1``: ``miou`` and ``pixel_accuracy``.
 
     Args:
-        dataset: pictures and truth; its classes are those of the run.
+        dataset: images and truth; its classes are those of the run.
         config: of the run.
     """
 
@@ -115,7 +115,7 @@ def _segmenter(student: Embedder, prototypes: Prototypes, config: Config) -> Seg
 
 
 def _tile(image: RGB) -> RGB:
-    """The picture fitted into a tile, on grey."""
+    """The image fitted into a tile, on gray."""
     picture = Image.fromarray(image)
     factor = min(_TILE[0] / picture.width, _TILE[1] / picture.height)
     size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))

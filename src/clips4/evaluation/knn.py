@@ -29,8 +29,8 @@ class Index:
 
     Args:
         vectors: (N, D) unit rows.
-        use_faiss: None takes faiss (exact inner products) where it is installed; both ways give the same neighbours but
-            for ties.
+        use_faiss: None takes faiss (exact inner products) where it is installed; both ways give the same neighbors
+            except for ties.
     """
 
     def __init__(self, vectors: Tensor, use_faiss: bool | None = None):
@@ -59,8 +59,8 @@ class RetrievalRecipe:
     """k-NN retrieval after SegSort (Hwang et al., ICCV 2019) and HSG (Ke et al., CVPR 2022).
 
     Attributes:
-        segments: per picture, a square grid of k-means clusters.
-        neighbours: labelled segments that vote.
+        segments: per image, a square grid of k-means clusters.
+        neighbors: labeled segments that vote.
         iterations, location_weight: of the segments' k-means.
     """
 
@@ -72,36 +72,36 @@ class RetrievalRecipe:
 
 def score_retrieval(
     features: Features,
-    labelled: LabeledFolder,
+    labeled: LabeledFolder,
     dataset: LabeledFolder,
     recipe: RetrievalRecipe | None = None,
     progress: ProgressReporter | None = None,
 ) -> SetScores:
-    """Name each segment of a set by the vote of its nearest segments in a labelled set.
+    """Classify each segment of a set by the vote of its nearest segments in a labeled set.
 
-    A labelled segment bears the class most of its pixels have; segments that are mostly ignored do not vote. The votes
-    are upsampled to the picture's own size, then argmax.
+    A labeled segment has the class of most of its pixels; segments that are mostly ignored do not vote. The votes
+    are upsampled to the original image size, then argmax.
     """
     recipe, progress = recipe or RetrievalRecipe(), progress or NoProgress()
     classes = len(dataset.classes)
-    vectors, names = [], []
-    progress.stage("reading the labelled set", len(labelled))
-    for _, image, truth in labelled:
+    vectors, labels = [], []
+    progress.stage("encoding the labeled set", len(labeled))
+    for _, image, truth in labeled:
         v, segments = _segments(features(image), recipe)
         label = segment_labels(segments, truth, len(v), classes)
         vectors.append(v[label >= 0])
-        names.append(label[label >= 0])
+        labels.append(label[label >= 0])
         progress.advance({})
-    index, named = Index(torch.cat(vectors)), torch.cat(names)
+    index, votes_of = Index(torch.cat(vectors)), F.one_hot(torch.cat(labels), classes).float()
     progress.stage("scoring", len(dataset))
     counts = Tally(classes)
     for _, image, truth in dataset:
         v, segments = _segments(features(image), recipe)
         found = index.nearest(v, recipe.neighbors)
-        votes = F.one_hot(named[found], classes).float().mean(1)  # (S, K)
+        votes = votes_of[found].mean(1)  # (S, K)
         votes_map = votes[segments].permute(2, 0, 1)  # (K, h, w)
-        labels = resize_map(votes_map[None], truth.shape)[0].argmax(0)
-        counts.add(confusion_matrix(truth, labels.numpy(), classes))
+        predicted = resize_map(votes_map[None], truth.shape)[0].argmax(0)
+        counts.add(confusion_matrix(truth, predicted.numpy(), classes))
         progress.advance({})
     return SetScores.collect(dataset.images, counts)
 

@@ -20,13 +20,13 @@ from clips4.utils.tensors import resize_map
 class LinearProbeRecipe:
     """How the layer is trained.
 
-    Multinomial logistic regression: features standardised per channel on the training pixels, LBFGS from zero (so that
-    there is one optimum and no learning rate), an L2 penalty. Training pixels are drawn evenly from the labelled
-    pictures, at the features' resolution; each has the label of the truth's pixel at its centre.
+    Multinomial logistic regression: features standardized per channel on the training pixels, LBFGS from zero (so that
+    there is one optimum and no learning rate), an L2 penalty. Training pixels are drawn evenly from the labeled
+    images, at the resolution of the features; each has the label of the true pixel at its center.
 
     Attributes:
         budget: training pixels in all.
-        penalty: lambda of lambda / 2 * |W|^2 beside the mean cross-entropy.
+        penalty: lambda of lambda / 2 * |W|^2, added to the mean cross-entropy.
         iterations: of LBFGS at most.
     """
 
@@ -38,21 +38,21 @@ class LinearProbeRecipe:
 
 def score_linear_probe(
     features: Features,
-    labelled: LabeledFolder,
+    labeled: LabeledFolder,
     dataset: LabeledFolder,
     recipe: LinearProbeRecipe | None = None,
     progress: ProgressReporter | None = None,
 ) -> SetScores:
-    """Train on a labelled set and score another; logits are upsampled to the picture's own size, then argmax."""
+    """Train on a labeled set and score another; logits are upsampled to the original image size, then argmax."""
     recipe, progress = recipe or LinearProbeRecipe(), progress or NoProgress()
     classes = len(dataset.classes)
     generator = torch.Generator().manual_seed(recipe.seed)
-    per_picture = max(1, recipe.budget // len(labelled))
+    per_image = max(1, recipe.budget // len(labeled))
     rows, labels = [], []
-    progress.stage("reading the labelled set", len(labelled))
-    for _, image, truth in labelled:
+    progress.stage("encoding the labeled set", len(labeled))
+    for _, image, truth in labeled:
         z = features(image)
-        row, label = labelled_pixels(z.cpu(), truth, per_picture, generator)
+        row, label = labeled_pixels(z.cpu(), truth, per_image, generator)
         rows.append(row)
         labels.append(label)
         progress.advance({})
@@ -68,10 +68,10 @@ def score_linear_probe(
     return SetScores.collect(dataset.images, counts)
 
 
-def labelled_pixels(
+def labeled_pixels(
     z: Tensor, truth: NDArray[np.uint8], count: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Up to ``count`` pixels of a (D, h, w) map with the label at their centre: (P, D), (P,); ignored ones left out."""
+    """Up to ``count`` pixels of a (D, h, w) map with the label at their center: (P, D), (P,); ignored ones left out."""
     height, width = z.shape[1:]
     y = ((np.arange(height) + 0.5) * truth.shape[0] / height).astype(np.int64)
     x = ((np.arange(width) + 0.5) * truth.shape[1] / width).astype(np.int64)
@@ -82,13 +82,13 @@ def labelled_pixels(
 
 
 def fit_linear_probe(rows: Tensor, labels: Tensor, classes: int, recipe: LinearProbeRecipe) -> nn.Linear:
-    """Multinomial logistic regression of (P,) labels on (P, D) rows; the standardisation is folded into the layer.
+    """Multinomial logistic regression of (P,) labels on (P, D) rows; the standardization is folded into the layer.
 
     Raises:
         ValueError: no row.
     """
     if not len(rows):
-        raise ValueError("no labelled pixel to train on")
+        raise ValueError("no labeled pixel to train on")
     mean, std = rows.mean(0), rows.std(0, unbiased=False).clamp(min=1e-6)
     standard = (rows - mean) / std
     layer = nn.Linear(rows.shape[1], classes)

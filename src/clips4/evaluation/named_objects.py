@@ -1,8 +1,8 @@
 """The moving objects of DAVIS by name: language-driven segmentation of video frames, without tracking.
 
-Every frame is asked for all names by protocol clips4-v1; a pixel is the object's where the answer is one of the names
-that the object goes by. IoU is averaged over the frames of a sequence, then over sequences, so that long ones do not
-weigh more. Frames whose truth has no object are left out.
+Every frame is segmented by all names with protocol clips4-v1; a pixel belongs to the object if its class is one of the
+object's names. IoU is averaged over the frames of a sequence, then over sequences, so that long ones do not
+count more. Frames whose truth has no object are left out.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,12 +21,12 @@ from clips4.inference.segmenter import Segmenter
 from clips4.utils.images import load_rgb
 from clips4.utils.progress import NoProgress, ProgressReporter
 
-Answers = Callable[[Path, tuple[int, ...]], Iterable[tuple[str, NDArray[np.integer]]]]
+FramePredictions = Callable[[Path, tuple[int, ...]], Iterable[tuple[str, NDArray[np.integer]]]]
 """A frame and the (H, W) of its truth -> the label map (H, W) of each row."""
 
 
 def object_names(classes: ClassList, table: str = "davis16-objects") -> dict[str, tuple[int, ...]]:
-    """Sequence -> indices of the classes that its object goes by, from ``assets/labels/TABLE.txt``.
+    """Sequence -> indices of the classes that its object has as names, from ``assets/labels/TABLE.txt``.
 
     Raises:
         UserError: a name that is not among the classes.
@@ -36,7 +36,7 @@ def object_names(classes: ClassList, table: str = "davis16-objects") -> dict[str
         sequence, names = line.split(" ", 1)
         own = [name.strip() for name in names.split(",")]
         if missing := [name for name in own if name not in classes.names]:
-            raise UserError(f"labels {table}: {sequence} goes by {missing[0]!r}, which is not among the classes")
+            raise UserError(f"labels {table}: {sequence} is named {missing[0]!r}, which is not among the classes")
         found[sequence] = tuple(classes.names.index(name) for name in own)
     return found
 
@@ -53,21 +53,21 @@ def score_named_objects(
 
     Args:
         segmenter: a student or a teacher alone.
-        vectors: (L, D) class vectors by the name of their row, those of unknown classes, if they are asked, after the
+        vectors: (L, D) class vectors by the name of their row, those of unknown classes, if any, after the
             known ones.
-        videos, objects, every, listener: see ``score_predictions``.
+        videos, objects, every, progress: see ``score_predictions``.
     """
 
-    def answers(frame: Path, size: tuple[int, ...]) -> Iterable[tuple[str, NDArray[np.integer]]]:
-        read = segmenter.encode_image(load_rgb(frame))
+    def predict(frame: Path, size: tuple[int, ...]) -> Iterable[tuple[str, NDArray[np.integer]]]:
+        encoded = segmenter.encode_image(load_rgb(frame))
         for row, matrix in vectors.items():
-            yield row, segmenter.classify(read, matrix)[0].cpu().numpy()
+            yield row, segmenter.classify(encoded, matrix)[0].cpu().numpy()
 
-    return score_predictions(answers, videos, objects, every, progress)
+    return score_predictions(predict, videos, objects, every, progress)
 
 
 def score_predictions(
-    answers: Answers,
+    predict: FramePredictions,
     videos: Sequence[VideoSequence],
     objects: Mapping[str, tuple[int, ...]],
     every: int = 1,
@@ -76,9 +76,9 @@ def score_predictions(
     """Mean IoU of each sequence's object by name.
 
     Args:
-        answers: gives the labels of a frame, by row.
+        predict: gives the label maps of a frame, by row.
         videos: frames and masks; any value but 0 is the object.
-        objects: sequence -> the classes its object goes by, see ``object_names``.
+        objects: sequence -> the classes its object has as names, see ``object_names``.
         every: frames are taken at this step.
 
     Returns:
@@ -89,7 +89,7 @@ def score_predictions(
     """
     progress = progress or NoProgress()
     if nameless := [video.name for video in videos if video.name not in objects]:
-        raise UserError(f"sequence {nameless[0]}: nothing says what its object is called")
+        raise UserError(f"sequence {nameless[0]}: there are no names for its object")
     progress.stage("scoring", sum(len(video.frames[::every]) for video in videos))
     scores: dict[str, dict[str, float]] = {}
     for video in videos:
@@ -97,7 +97,7 @@ def score_predictions(
         for frame, mask in zip(video.frames[::every], video.masks[::every], strict=True):
             truth: NDArray[np.bool_] = read_labels(mask) > 0
             if truth.any():
-                for row, labels in answers(frame, truth.shape):
+                for row, labels in predict(frame, truth.shape):
                     iou = region_similarity(truth, np.isin(labels, objects[video.name]))
                     ious.setdefault(row, []).append(iou)
             progress.advance({})

@@ -153,7 +153,7 @@ def evaluate_language(
     protocol: Protocol,
     progress: ProgressReporter | None = None,
 ) -> dict[str, SetScores]:
-    """Score several queries in one pass over a labelled set.
+    """Score several queries in one pass over a labeled set.
 
     Args:
         segmenter: a student or a teacher alone.
@@ -198,9 +198,9 @@ def score_language(
     confusion = {name: np.zeros((classes, classes + 1), np.int64) for name in vectors}
     progress.stage("scoring", len(dataset))
     for _, image, truth in dataset:
-        read = segmenter.encode_image(image)
+        encoded = segmenter.encode_image(image)
         for name, matrix in vectors.items():
-            labels, _ = segmenter.classify(read, matrix)
+            labels, _ = segmenter.classify(encoded, matrix)
             confusion[name] += confusion_matrix(truth, labels.cpu().numpy().astype(np.uint8), classes)
         progress.advance({})
     return {name: scores(counts) for name, counts in confusion.items()}

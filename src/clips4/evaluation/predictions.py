@@ -1,4 +1,4 @@
-"""`clips4 score`: any system's saved predictions against truth, in several processes, with no model and no torch."""
+"""`clips4 score`: the saved predictions of any system against the truth, in several processes, without torch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,11 +20,11 @@ from clips4.utils.progress import NoProgress, ProgressReporter
 
 @dataclass(frozen=True)
 class Truth:
-    """What a set says about its label maps.
+    """The label maps of a set, and how to read them.
 
     Attributes:
         masks: (N,) label maps.
-        stems: (N,) name of each picture, which its prediction bears too.
+        stems: (N,) name of each image and of its prediction.
         table: value of a label map -> 0..K-1 or ``IGNORE``; None where the values are that already.
         classes: K.
         read: how a label map is read.
@@ -39,7 +39,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """Of one picture: the (K, K + 1) confusion matrix, and the boundary F where asked for."""
+    """Of one image: the (K, K + 1) confusion matrix, and the boundary F if it is computed."""
 
     name: str
     confusion: NDArray[np.int64]
@@ -53,9 +53,9 @@ class SemanticScores:
     Attributes:
         scores: from the one confusion matrix of the set.
         confusion: (K, K + 1) that matrix.
-        boundary_f: mean over the pictures; None where not asked for.
-        names, pictures, outlines: name, score and boundary F of each picture.
-        extra: predictions that no truth asks for.
+        boundary_f: mean over the images; None if it is not computed.
+        names, images, outlines: name, score and boundary F of each image.
+        extra: number of predictions without a truth.
     """
 
     scores: Scores
@@ -79,14 +79,14 @@ def score_semantic(
     The result does not depend on the number of processes.
 
     Raises:
-        UserError: a prediction is missing, unreadable or of another size, or a truth holds values that are no class.
+        UserError: a prediction is missing, unreadable or of another size, or a truth has values that are no class.
     """
     found = {path.stem: path for path in sorted(predictions.rglob("*.png"))} if predictions.is_dir() else {}
     if not found:
         raise UserError(f"{predictions}: no PNG there; give the folder of predicted label maps")
     if missing := [stem for stem in truth.stems if stem not in found]:
         raise UserError(
-            f"{predictions}: {len(missing)} of {len(truth.stems)} pictures lack a prediction: {missing[0]}.png"
+            f"{predictions}: {len(missing)} of {len(truth.stems)} images have no prediction, the first {missing[0]}.png"
         )
     jobs = [(stem, mask, found[stem]) for stem, mask in zip(truth.stems, truth.masks, strict=True)]
     plain = replace(truth, masks=(), stems=())  # small enough to be sent with every job
@@ -174,14 +174,14 @@ def score_tracking(
         sequences: those to score; all of the truth's by default.
 
     Raises:
-        UserError: a sequence or frame is missing, has another size, or holds more objects than the truth.
+        UserError: a sequence or frame is missing, has another size, or has more objects than the truth.
     """
     available = sorted(path.name for path in truth.iterdir() if path.is_dir()) if truth.is_dir() else []
     available = [name for name in available if any((truth / name).glob("*.png"))]
     names = list(sequences) if sequences is not None else available
     if not names or (unknown := [name for name in names if name not in available]):
-        told = f"no sequence {unknown[0]!r} there" if names else "no folder with PNGs there"
-        raise UserError(f"{truth}: {told}; give the folder that holds a folder of masks for each sequence")
+        problem = f"no sequence {unknown[0]!r} there" if names else "no folder with PNGs there"
+        raise UserError(f"{truth}: {problem}; give the folder that holds a folder of masks for each sequence")
     if missing := [name for name in names if not (predictions / name).is_dir()]:
         raise UserError(f"{predictions}: {len(missing)} of {len(names)} sequences are missing, the first {missing[0]}")
     frames = {name: sorted((truth / name).glob("*.png")) for name in names}

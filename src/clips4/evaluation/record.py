@@ -1,4 +1,4 @@
-"""What is stored with every score, so that it can be believed and repeated: JSON, and a Markdown row."""
+"""What is stored with every score, so that it can be checked and repeated; JSON."""
 
 import json
 import subprocess
@@ -67,19 +67,19 @@ def describe_scores(found: Scores, names: Sequence[str], unknown: frozenset[str]
         "classes_in_neither": int((~predicted).sum()),
     }
     if unknown:
-        record |= known_unknown(found, names, unknown)
+        record |= known_and_unknown_miou(found, names, unknown)
     return {**record, "per_class": class_table(found, names, unknown)}
 
 
-def known_unknown(found: Scores, names: Sequence[str], unknown: frozenset[str]) -> dict[str, object]:
-    """mIoU of the known and of the unknown classes, over those in the truth; all names were asked of every pixel."""
+def known_and_unknown_miou(found: Scores, names: Sequence[str], unknown: frozenset[str]) -> dict[str, object]:
+    """mIoU of the known and of the unknown classes, over those in the truth; all names are queried."""
     is_unknown = np.array([name in unknown for name in names])
     parts = {"known": found.present & ~is_unknown, "unknown": found.present & is_unknown}
     return {f"miou_{part}": float(found.iou[chosen].mean()) if chosen.any() else None for part, chosen in parts.items()}
 
 
 def image_records(names: Sequence[str], images: Sequence[ImageScore]) -> list[dict[str, object]]:
-    """A line per picture: mIoU over its own classes and pixel accuracy (None where every pixel is ignored)."""
+    """A line per image: mIoU over its own classes and pixel accuracy (None where every pixel is ignored)."""
     return [
         {
             "name": name,
@@ -137,5 +137,5 @@ def describe_tracking_report(report: TrackingReport) -> dict[str, object]:
 
 
 def write_json(path: Path, record: Mapping[str, object]) -> None:
-    """Write beside and rename."""
+    """Write a record; the file appears whole or not at all."""
     write_atomically(path, (json.dumps(record, indent=2) + "\n").encode())

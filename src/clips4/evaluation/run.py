@@ -184,7 +184,7 @@ def evaluate_unsupervised(
     dataset_name: str,
     root: Path,
     split: str | None,
-    labelled_split: str,
+    labeled_split: str,
     side: int,
     clusters: ClusterRecipe,
     retrieval: RetrievalRecipe,
@@ -202,17 +202,17 @@ def evaluate_unsupervised(
     dataset = spec.load(root, split)
     if unknown := [task for task in tasks if task not in ("clusters", "neighbours", "probe")]:
         raise UserError(f"--tasks {unknown[0]!r}: choose from clusters,neighbours,probe")
-    labelled = spec.load(root, labelled_split) if set(tasks) - {"clusters"} else None
+    labeled = spec.load(root, labeled_split) if set(tasks) - {"clusters"} else None
     rows = []
     for kind in kinds:
         features = load_features(kind, run, side, device).embed
         for task in tasks:
-            if task == "clusters" or labelled is None:
+            if task == "clusters" or labeled is None:
                 found = score_clusters(features, dataset, clusters, progress)
             elif task == "neighbours":
-                found = score_retrieval(features, labelled, dataset, retrieval, progress)
+                found = score_retrieval(features, labeled, dataset, retrieval, progress)
             else:
-                found = score_linear_probe(features, labelled, dataset, probe, progress)
+                found = score_linear_probe(features, labeled, dataset, probe, progress)
             rows.append(set_rows(f"{kind} by {task}", found, dataset.classes.names, frozenset()))
             if report is not None:
                 title = f"{dataset_name}, {kind} by {task}"
@@ -221,7 +221,7 @@ def evaluate_unsupervised(
         "task": "unsupervised",
         "dataset": dataset_name,
         "split": split or spec.default_split,
-        "labelled_split": labelled_split if labelled is not None else None,
+        "labelled_split": labeled_split if labeled is not None else None,
         "images": len(dataset),
         "protocol": {
             "id": "clips4-unsupervised-v1",

@@ -32,7 +32,7 @@ class ClusterRecipe:
     Attributes:
         k: clusters; None takes the number of classes. More is overclustering: the clusters that the matching leaves
             over are then given to the class that most of their pixels belong to.
-        budget: pixels that k-means sees, drawn evenly from all pictures.
+        budget: pixels that k-means sees, drawn evenly from all images.
         restarts, epochs: see ``method.minibatch_kmeans.spherical_kmeans_of_set``.
     """
 
@@ -51,8 +51,8 @@ def score_clusters(
 ) -> SetScores:
     """Cluster all pixels of a set, match clusters to classes once over the whole set (Hungarian), score.
 
-    The matching maximises the number of right pixels over the set's one confusion matrix. Cosines to the centres are
-    upsampled to the picture's own size before the nearest is taken; the truth is never resized.
+    The matching maximizes the number of correct pixels in the one confusion matrix. Cosines to the centers are
+    upsampled to the original image size before the nearest is taken; the truth is never resized.
     """
     recipe, progress = recipe or ClusterRecipe(), progress or NoProgress()
     classes = len(dataset.classes)
@@ -72,7 +72,7 @@ def score_clusters(
     )
     progress.stage("scoring", len(dataset))
     joint = np.zeros((classes, k), np.int64)
-    occurring = []  # of each picture the pairs of class and cluster that occur, and how often
+    occurring = []  # of each image, the pairs of class and cluster that occur, and how often
     for _, image, truth in dataset:
         z = features(image)
         labels, _ = nearest_class(z, centers.to(z), truth.shape)

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from clips4.outputs.render import legend_font
 from clips4.utils.images import RGB, blend, boundaries, color_labels
 
 
@@ -26,8 +27,6 @@ def mean_colors(image: RGB, labels: NDArray[np.integer]) -> RGB:
 
 def painted(image: RGB, labels: NDArray[np.integer], colors: NDArray[np.uint8], numbered_from: int) -> RGB:
     """(H, W, 3) the image in gray under the colors of its labels; those from ``numbered_from`` on bear u1, ..."""
-    from clips4.outputs.render import legend_font
-
     gray = np.array(Image.fromarray(image).convert("L").convert("RGB"))
     canvas = Image.fromarray(blend(gray, color_labels(labels, colors), 0.62, boundaries(labels)))
     draw, font = ImageDraw.Draw(canvas), legend_font(max(10, max(labels.shape) // 24))

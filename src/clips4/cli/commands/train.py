@@ -43,7 +43,7 @@ def train(
     from clips4.config import load_config
     from clips4.data.class_names import load_classes
     from clips4.data.image_source import find_training_images
-    from clips4.evaluation.callbacks import make_callback, open_labelled
+    from clips4.evaluation.callbacks import make_callback, open_labeled
     from clips4.training.loop import Interrupted
     from clips4.training.loop import train as run_training
     from clips4.utils import distributed
@@ -51,7 +51,7 @@ def train(
     chosen = [f"teacher.name={json.dumps(teacher)}"] if teacher else []
     config = load_config(preset, [*chosen, *(overrides or [])])
     paths, names = find_training_images(images), load_classes(classes)
-    callback = make_callback(paths, config, out, open_labelled(validate, config) if validate else None)
+    callback = make_callback(paths, config, out, open_labeled(validate, config) if validate else None)
     try:
         with progress_bars() as progress:
             result = run_training(paths, names, config, out, resume, device, progress, callback)

@@ -1,4 +1,4 @@
-"""Boundary F of semantic segmentation: how well outlines are drawn, apart from how well areas are named."""
+"""Boundary F of semantic segmentation: the quality of outlines, whatever the quality of areas."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,11 @@ BOUND = 0.0075  # tolerance as a share of the diagonal, as in Csurka et al.
 def boundary_f(
     truth: NDArray[np.integer], prediction: NDArray[np.integer], classes: int, bound: float = BOUND
 ) -> float | None:
-    """Mean over the classes of one picture of the F of their outlines.
+    """Mean over the classes of one image of the F of their outlines.
 
     After Csurka et al., "What is a good evaluation measure for semantic segmentation?" (BMVC 2013): for each class that
     occurs in truth or prediction, the boundary of its mask in both, matched within ``bound`` of the diagonal, gives an
-    F; the picture's score is their mean, and a set's the mean over its pictures. The matching is that of DAVIS's F
+    F; the image's score is their mean, and a set's the mean over its images. The matching is that of DAVIS's F
     (``davis.contour_accuracy``). Ignored pixels take the truth's side: they are in no class, of either map.
 
     Args:

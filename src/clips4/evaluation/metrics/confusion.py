@@ -107,7 +107,7 @@ def scores(confusion: NDArray[np.int64]) -> Scores:
 
 
 class ImageScore(NamedTuple):
-    """Of one picture, whose own matrix is not kept.
+    """Of one image; its own matrix is not kept.
 
     Attributes:
         miou: mean IoU over the classes of its truth; NaN where every pixel is ignored.
@@ -121,14 +121,14 @@ class ImageScore(NamedTuple):
 
 
 class Tally:
-    """The counts of a set: their sum, and a line for each picture, so that memory hardly grows with the set.
+    """The counts of a set: their sum, and a line for each image, so that memory hardly grows with the set.
 
     Args:
         classes: K; matrices are (K, K + 1).
 
     Attributes:
         total: sum so far.
-        images: a line for each picture so far.
+        images: a line for each image so far.
     """
 
     def __init__(self, classes: int):
@@ -136,7 +136,7 @@ class Tally:
         self.images: list[ImageScore] = []
 
     def add(self, counts: NDArray[np.int64]) -> None:
-        """One picture more."""
+        """Add the (K, K + 1) confusion matrix of one image."""
         self.total += counts
         if not counts.any():
             self.images.append(ImageScore(float("nan"), float("nan"), 0))
@@ -152,7 +152,7 @@ class SetScores:
     Attributes:
         scores: of the one confusion matrix.
         confusion: (K, K + 1) that matrix.
-        names, pictures: name and score of each picture.
+        names, images: name and score of each image.
         matching: for clusters: (k,) class of each cluster, -1 for none.
     """
 

@@ -62,7 +62,7 @@ def contour_accuracy(truth: Mask, prediction: Mask, bound: float = BOUND) -> flo
 
 
 def boundary_map(mask: Mask) -> Mask:
-    """(H, W) pixels that differ from their right, lower or lower right neighbour (Martin's seg2bmap)."""
+    """(H, W) pixels that differ from their right, lower or lower right neighbor (Martin's seg2bmap)."""
     edge = np.zeros(mask.shape, bool)
     here = mask[:-1, :-1]
     edge[:-1, :-1] = (here != mask[:-1, 1:]) | (here != mask[1:, :-1]) | (here != mask[1:, 1:])
@@ -74,8 +74,8 @@ def boundary_map(mask: Mask) -> Mask:
 def _share_near(pixels: NDArray[np.intp], other: Mask, other_pixels: NDArray[np.intp], radius: int) -> float:
     """Share of ``pixels`` (N, 2) that have a pixel of ``other`` within a disk.
 
-    Only boundary pixels are asked, each for the 2 r + 1 rows of its disk: how many pixels of ``other`` lie in a stretch
-    of a row is a difference of two running sums.
+    Only boundary pixels are tested, each on the 2 r + 1 rows of its disk: the number of pixels of ``other`` in part of
+    a row is the difference of two running sums.
     """
     rows, columns = pixels.T
     top, left = other_pixels.min(0).tolist()

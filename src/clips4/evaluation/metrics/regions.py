@@ -1,6 +1,6 @@
 """How well regions agree with human segmentations: covering, boundaries, undersegmentation.
 
-Protocol ``clips4-regions-v1``. A picture has several human segmentations; sums run over all of them, and scores over a
+Protocol ``clips4-regions-v1``. An image has several human segmentations; sums run over all of them, and scores over a
 set divide summed numerators by summed denominators, as the benchmark code of BSDS500 does.
 """
 
@@ -90,10 +90,10 @@ def within(mask: NDArray[np.bool_], distance: float) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of regions over a set of pictures; see the functions of the same names.
+    """Scores of regions over a set of images; see the functions of the same names.
 
     Attributes:
-        regions: mean number per picture.
+        regions: mean number per image.
         covering, undersegmentation: means over all human segmentations.
         recall, precision: of boundary pixels.
     """
@@ -106,15 +106,15 @@ class Scores:
 
 
 def score(partitions: Sequence[Labels], truths: Sequence[Sequence[Labels]]) -> Scores:
-    """Score the regions (H, W) of each picture against its human segmentations."""
+    """Score the regions (H, W) of each image against its human segmentations."""
     cover, under, weights, matches = [], [], [], []
-    for labels, of_picture in zip(partitions, truths, strict=True):
-        for truth in of_picture:
+    for labels, of_image in zip(partitions, truths, strict=True):
+        for truth in of_image:
             shared = overlaps(labels, truth)
             cover.append(covering(shared))
             under.append(undersegmentation(shared))
             weights.append(labels.size)
-        matches.append(boundary_matches(labels, of_picture))
+        matches.append(boundary_matches(labels, of_image))
     found, there, right, drawn = np.array(matches).sum(0).tolist()
     return Scores(
         regions=float(np.mean([int(labels.max()) + 1 for labels in partitions])),
@@ -129,11 +129,12 @@ def best_scales(per_scale: NDArray[np.floating], weights: NDArray[np.floating]) 
     """Optimal data-set scale and optimal image scale.
 
     Args:
-        per_scale: (N, S) score of each picture at each scale.
-        weights: (N,) what each picture counts: pixels times human segmentations.
+        per_scale: (N, S) score of each image at each scale.
+        weights: (N,) weight of each image: pixels times human segmentations.
 
     Returns:
-        ODS: the score at the one scale that is best for the set; that scale's index; OIS: with each picture's own best.
+        ODS, the score at the scale that is best for the set; the index of that scale; OIS, with the best scale of each
+        image.
     """
     means = np.average(per_scale, axis=0, weights=weights)
     return float(means.max()), int(means.argmax()), float(np.average(per_scale.max(1), weights=weights))

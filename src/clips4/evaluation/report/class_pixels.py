@@ -14,11 +14,11 @@ from clips4.utils.tensors import resize_map
 def pixels_by_class(
     teacher: Segmenter, student: Segmenter, dataset: LabeledFolder, classes: int = 10, each: int = 40, seed: int = 0
 ) -> tuple[Tensor, Tensor, NDArray[np.int64], NDArray[np.int64]]:
-    """Vectors of teacher and student at the same places of the classes that occur in most pictures.
+    """Vectors of teacher and student at the same places of the classes that occur in most images.
 
     Args:
         classes: shown at most.
-        each: places per class, drawn evenly from the first pictures that have the class.
+        each: places per class, drawn evenly from the first images that have the class.
 
     Returns:
         Teacher (N, D), student (N, D), class of each (N,) as an index into the last: the set's numbers of the classes.

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: the confusion matrix, the worst pictures as overlays, the embedding by t-SNE."""
+"""Plots of an evaluation: the confusion matrix, the worst images as overlays, the embedding by t-SNE."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,8 +22,8 @@ _HEAD = 26
 def plot_confusion(confusion: NDArray[np.int64], names: Sequence[str], path: Path, title: str) -> None:
     """Rows are true classes, columns predicted ones, each row a share of its class's pixels; PNG.
 
-    Classes that occur neither in truth nor in prediction are left out. Where predictions are of no class the last
-    column says so.
+    Classes that occur neither in truth nor in prediction are left out. If some pixels
+    are predicted as no class, a last column shows them.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -62,32 +62,33 @@ def plot_worst_images(
     folder: Path,
     count: int = 10,
 ) -> list[Path]:
-    """The pictures with the lowest mIoU over their own classes: picture, truth and answer side by side, with a legend.
+    """The images with the lowest mIoU over their own classes: image, truth and prediction side by side, with a legend.
 
     Args:
-        images: score of each picture of the set.
-        predict: (H, W, 3), (H, W) of the truth -> (H, W) labels; asked again for these pictures alone.
+        images: score of each image of the set.
+        predict: (H, W, 3), (H, W) of the truth -> (H, W) labels; called for these images alone.
     """
     own = [image.miou if image.pixels else np.inf for image in images]
     order = [int(index) for index in np.argsort(own, kind="stable")[:count] if np.isfinite(own[index])]
     written = []
     for rank, index in enumerate(order, 1):
         image, truth = load_rgb(dataset.images[index]), dataset.truth(index)
-        answer = predict(image, truth.shape)
+        prediction = predict(image, truth.shape)
         path = folder / f"worst{rank:02d}_{dataset.images[index].stem}.png"
         head = f"{dataset.images[index].stem}: mIoU {100 * own[index]:.1f} % over its own classes"
-        write_atomically(path, encode_png(side_by_side(image, truth, answer, dataset.classes.names, head)))
+        write_atomically(path, encode_png(side_by_side(image, truth, prediction, dataset.classes.names, head)))
         written.append(path)
     return written
 
 
 def side_by_side(
-    image: RGB, truth: NDArray[np.integer], answer: NDArray[np.integer], names: Sequence[str], head: str
+    image: RGB, truth: NDArray[np.integer], prediction: NDArray[np.integer], names: Sequence[str], head: str
 ) -> RGB:
-    """Picture, truth and answer in a row, a line above and a legend below; ignored pixels are grey in both maps."""
+    """Image, truth and prediction in a row, a title above and a legend below; ignored pixels are gray in both maps."""
     colors = palette(len(names))
     true, shown = (
-        np.where(truth == IGNORE, -1, np.clip(labels.astype(np.int64), -1, len(names))) for labels in (truth, answer)
+        np.where(truth == IGNORE, -1, np.clip(labels.astype(np.int64), -1, len(names)))
+        for labels in (truth, prediction)
     )
     true[true >= len(names)] = shown[shown >= len(names)] = -1
     panels = [image]
@@ -100,7 +101,7 @@ def side_by_side(
     legend = draw_legend([*entries, ("not scored", (150, 150, 150))], row.shape[1], beside=False, size=16)
     width = max(row.shape[1], legend.shape[1])
     canvas = Image.new("RGB", (width, _HEAD + row.shape[0] + legend.shape[0]), "white")
-    ImageDraw.Draw(canvas).text((6, _HEAD / 2), f"{head}  (picture, truth, answer)", "black", legend_font(14), "lm")
+    ImageDraw.Draw(canvas).text((6, _HEAD / 2), f"{head}  (image, truth, prediction)", "black", legend_font(14), "lm")
     canvas.paste(Image.fromarray(row), (0, _HEAD))
     canvas.paste(Image.fromarray(legend), (0, _HEAD + row.shape[0]))
     return np.array(canvas)
