@@ -122,7 +122,7 @@ def test_user_error_prints_one_line(fails: Fails, tmp_path: Path, images: Path, 
     )
     assert "did you mean train.steps?" in fails("train", images, "--classes", "cat", "--set", "train.step=3", *run)
     assert "unknown preset" in fails("train", images, "--classes", "cat", "--preset", "huge", *run)
-    assert "there is a run already" in fails("train", images, "--classes", "cat", "--out", tiny_run)
+    assert "already holds a run" in fails("train", images, "--classes", "cat", "--out", tiny_run)
     assert "device 'cuda:9'" in fails("segment", tiny_run, images, "--device", "cuda:9", "--out", tmp_path / "o")
     assert "--device" in fails("train", images, "--classes", "cat", "--device", "abacus", *run)
     assert not (tmp_path / "run").exists(), "nothing is left behind"

@@ -44,7 +44,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
-HOMES = ("clips4.evaluation.run", "clips4.inference.segmenter", "clips4.training.loop")
+HOMES = ("clips4.evaluation.run", "clips4.inference.segmenter", "clips4.training.setup")
 
 
 @pytest.fixture(autouse=True)

@@ -88,7 +88,7 @@ def test_resuming_with_other_settings_or_classes_is_refused(
     other = load_config("cpu", [*TINY, "train.lr=0.5"])
     with pytest.raises(UserError, match="other settings or classes"):
         train(paths, CLASSES, other, copied_run, resume=True, device="cpu")
-    with pytest.raises(UserError, match="there is a run already"):
+    with pytest.raises(UserError, match="already holds a run"):
         train(paths, CLASSES, tiny_config, copied_run, device="cpu")
 
 

@@ -22,7 +22,7 @@ def learning_rate_factor(step: int, config: TrainConfig) -> float:
     return warm * (1 - step / config.steps) ** config.poly_power
 
 
-def set_rates(optimizer: torch.optim.Optimizer, step: int, config: TrainConfig) -> float:
+def set_learning_rates(optimizer: torch.optim.Optimizer, step: int, config: TrainConfig) -> float:
     """Set the rates of a step; returns their factor."""
     factor = learning_rate_factor(step, config)
     for group in optimizer.param_groups:

@@ -1,0 +1,182 @@
+"""What a run needs before its first step: teacher, student, class prototypes and the stream of batches."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from clips4.config import Config
+from clips4.data.class_names import ClassList
+from clips4.data.image_folder import SkippedImage
+from clips4.data.image_source import Source, open_source
+from clips4.data.loader import Batch, ItemMaker, training_batches
+from clips4.errors import UserError
+from clips4.models.checkpoint import checkpoint_folders, clear_leftovers, load_checkpoint
+from clips4.models.student import build_student
+from clips4.models.teachers.base import load_teacher, pinned
+from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.prompts import load_templates
+from clips4.models.teachers.text_cache import cached_class_vectors
+from clips4.regions.cache import RegionCache
+from clips4.training.optim import build_optimizer
+from clips4.training.precompute import prepare
+from clips4.training.stall_monitor import warn_on_stall
+from clips4.training.state import RunState, check_resumable, run_facts
+from clips4.training.teacher_cache import plan_teacher_maps
+from clips4.utils import distributed
+from clips4.utils.devices import make_fabric
+from clips4.utils.progress import NoProgress, ProgressReporter
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is ready to train.
+
+    Attributes:
+        folder: of the run.
+        config: of the run; ``teacher.name`` is pinned to the weights that were loaded.
+        source: the training images.
+        images: how many of them are usable.
+        skipped: the others, by their numbers in the source.
+        facts: what weights depend on besides the configuration, for the checkpoint's card.
+        fabric: device, precision and ranks.
+        rank, world: this process's rank and the number of ranks.
+        model, optimizer: the student and its optimizer as Fabric wraps them.
+        state: what changes from step to step.
+        known: (K, D) c_0..c_{K-1}, on the device.
+        text: (K, D) text vectors of the known classes, on the device.
+        regions: region maps by image.
+        teacher_maps: the teacher's pixel maps by image.
+        progress: of the first rank; silent on others.
+    """
+
+    folder: Path
+    config: Config
+    source: Source
+    images: int
+    skipped: dict[int, SkippedImage]
+    facts: dict[str, Any]
+    fabric: "Fabric"
+    rank: int
+    world: int
+    model: Any
+    optimizer: Any
+    state: RunState
+    known: Tensor
+    text: Tensor
+    regions: RegionCache
+    teacher_maps: TeacherMaps
+    progress: ProgressReporter
+
+
+def set_up(
+    paths: Sequence[Path],
+    classes: ClassList,
+    config: Config,
+    folder: Path,
+    resume: bool,
+    device: str,
+    progress: ProgressReporter | None,
+) -> Run:
+    """Load or build everything that the loop needs; see ``loop.train`` for arguments and errors."""
+    _check_arguments(folder, config, resume)
+    source = open_source(paths)
+    fabric = make_fabric(device, config.train.precision)
+    rank, world = distributed.rank(), distributed.world_size()
+    progress = progress if progress and rank == 0 else NoProgress()
+    if rank == 0:
+        clear_leftovers(folder)
+
+    torch.manual_seed(config.train.seed)
+    checkpoint = None
+    if resume and checkpoint_folders(folder):
+        checkpoint = load_checkpoint(folder, resuming=True, log=progress.log)
+    settings = pinned(config.teacher, checkpoint.config.teacher) if checkpoint else config.teacher
+    teacher = load_teacher(settings).to(fabric.device)
+    # the run records the exact weights: a commit of the hub, or a folder's absolute path
+    config = config.model_copy(update={"teacher": settings.model_copy(update={"name": teacher.name})})
+    student = checkpoint.student if checkpoint else build_student(config.student, teacher.embed_dim)
+    student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster depthwise convolutions
+
+    text = cached_class_vectors(teacher, classes, load_templates(config.teacher.templates))
+    teacher_maps = plan_teacher_maps(teacher, source, text, config, fabric.device, progress)
+    regions = RegionCache(config.regions)
+    facts = run_facts(source, config, world)
+    if checkpoint:  # before any file of the run is overwritten
+        check_resumable(checkpoint, config, classes, facts, folder)
+    prepared = prepare(source, classes, config, text, regions, teacher_maps, folder, progress)
+
+    averaged = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema)) if config.train.ema else None
+    if averaged:
+        averaged.to(fabric.device)
+    model, optimizer = fabric.setup(student, build_optimizer(student, config.train))
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    unknown = fabric.to_device(prepared.prototypes.unknown)
+    state = RunState(student, optimizer.optimizer, averaged, scaler, prepared.prototypes, unknown)
+    if checkpoint:
+        state.restore(checkpoint)
+    return Run(
+        folder=folder,
+        config=config,
+        source=source,
+        images=prepared.images,
+        skipped=prepared.skipped,
+        facts=facts,
+        fabric=fabric,
+        rank=rank,
+        world=world,
+        model=model,
+        optimizer=optimizer,
+        state=state,
+        known=fabric.to_device(state.prototypes.known),
+        text=fabric.to_device(text),
+        regions=regions,
+        teacher_maps=teacher_maps,
+        progress=progress,
+    )
+
+
+def _check_arguments(folder: Path, config: Config, resume: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; give a folder for the run")
+    if checkpoint_folders(folder) and not resume:
+        raise UserError(f"{folder}: already holds a run; continue it with --resume, or give another --out")
+    if config.data.crop % config.student.stride:
+        raise UserError(f"data.crop = {config.data.crop} is not a multiple of student.stride = {config.student.stride}")
+
+
+def open_batches(run: Run) -> Iterator[Batch]:
+    """The batches of this rank from the next step on, with a warning while one takes too long."""
+    config, maps = run.config, run.teacher_maps
+    contrast_pixels = -(-config.objective.contrast_pixels // (config.train.batch * run.world))  # of each image
+    make_item = ItemMaker(
+        run.regions,
+        maps if maps.keep else None,
+        config.data,
+        config.student.stride,
+        config.train.seed,
+        contrast_pixels,
+    )
+    batches = training_batches(
+        run.source,
+        run.skipped,
+        make_item,
+        config,
+        run.state.step,
+        run.rank,
+        run.world,
+        pin=run.fabric.device.type == "cuda",
+        read=None if maps.keep else maps.compute,
+    )
+    return warn_on_stall(
+        batches,
+        config.train.stall_timeout,
+        lambda seconds: run.progress.log(f"step {run.state.step + 1}: waiting for images for {seconds:.0f} s"),
+    )
