@@ -99,7 +99,7 @@ def test_without_network_what_is_cached_is_used(server: HubServer) -> None:
 
 
 def test_what_the_hub_refuses_is_one_line(server: HubServer, tmp_path: Path) -> None:
-    assert "neither a folder here nor a model of the hub" in fails("owner/nothing")
+    assert "neither a local folder nor a model on the hub" in fails("owner/nothing")
     server.gated.add(REPOSITORY)
     assert "access is granted on request" in fails(REPOSITORY)
     (tmp_path / "clip").mkdir()

@@ -20,7 +20,7 @@ from clips4.errors import UserError
 from clips4.models.checkpoint import CARD, STATE, WEIGHTS, load_checkpoint
 from clips4.models.model_card import write_model_card
 from clips4.utils.atomic_io import atomic_folder
-from clips4.utils.hub import NoSuchFileError, Repository, is_connection_error, is_hub_id
+from clips4.utils.hub import NoSuchFileError, fetch_files, is_connection_error, is_hub_id
 
 SCORES = "scores"
 
@@ -41,21 +41,15 @@ def fetch_run(name: str | Path, revision: str | None = None) -> Path:
     # runs/pets beside a folder runs is a path that was mistyped, and no business of the hub's
     if path.exists() or not is_hub_id(given) or Path(given.partition("/")[0]).is_dir():
         return path
-    repository_name, at, pinned = given.partition("@")
-    if at and revision is not None:
-        raise UserError(f"run {given}: give the revision after @ or as revision={revision!r}, not both")
-    otherwise = "run it once with a network, or give the path of a run's folder"
-    repository = Repository(repository_name, "run", otherwise)
+    if revision is not None:
+        if "@" in given:
+            raise UserError(f"run {given}: give the revision after @ or as revision={revision!r}, not both")
+        given = f"{given}@{revision}"
+    advice = "run it once with a network, or give the path of a run's folder"
     try:
-        commit = repository.commit(pinned or revision or "main", CARD)
-    except NoSuchFileError:
-        raise UserError(f"run {repository_name}: has no {CARD}, so it is no run that clips4 published")
-    files = {file: repository.fetch(commit, file) for file in (CARD, WEIGHTS)}
-    if missing := [file for file, found in files.items() if found is None]:
-        raise UserError(f"run {repository_name}@{commit}: has no {missing[0]}, so it is no run that clips4 published")
-    card = files[CARD]
-    assert card is not None
-    return card.parent
+        return fetch_files(given, "run", advice, (CARD, WEIGHTS)).folder
+    except NoSuchFileError as error:
+        raise UserError(f"{error}, so it is no run that clips4 published")
 
 
 def save_pretrained(run: str | Path, folder: str | Path, repository: str | None = None) -> Path:

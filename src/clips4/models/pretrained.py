@@ -1,8 +1,7 @@
 """Weights of backbones, from a package, local files or a hub; every key accounted for, no pickle."""
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from importlib.util import find_spec
@@ -25,6 +24,7 @@ from clips4.models.backbones.dino_vit import (
 )
 from clips4.models.backbones.efficientnet import EfficientNetLite0Classifier
 from clips4.models.backbones.registry import CONVOLUTIONAL, DINO
+from clips4.utils.hub import HubFiles, NoSuchFileError, fetch_files, is_hub_id
 
 BUILTIN, RANDOM = "builtin", "random"
 
@@ -33,7 +33,6 @@ _LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 _LITE0_CLASSIFIER_KEYS = ("head.", "head_norm.", "classifier.")
 _RESNET_CLASSIFIER_KEYS = ("fc.",)
 _HUB_FILE = "model.safetensors"
-_HUB_FOLDER = ["config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json"]
 _WEIGHT_SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin"})
 
 # Blocks of the package are numbered through; ours are counted within their stage.
@@ -114,53 +113,39 @@ def load_lite0_classifier(output_stride: int = 32) -> EfficientNetLite0Classifie
     return model.eval()
 
 
-def _hub_id(weights: str) -> tuple[str, str | None] | None:
-    """Repository and revision of ``owner/name`` or ``owner/name@revision``; None for what is no hub id."""
-    match = re.fullmatch(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?", weights)
-    if not match or Path(match[1]).suffix in _WEIGHT_SUFFIXES:
-        return None
-    return match[1], match[2]
+def _is_hub_id(weights: str) -> bool:
+    return is_hub_id(weights) and Path(weights.partition("@")[0]).suffix not in _WEIGHT_SUFFIXES
 
 
 def _locate(weights: str) -> Path:
-    """A local file as it is, else the safetensors file of a hub repository."""
+    """A local file, or the safetensors file of a hub repository."""
     path = Path(weights).expanduser()
     if path.is_file():
         return path
-    hub_id = _hub_id(weights)
-    if hub_id is None:
+    if not _is_hub_id(weights):
         raise UserError(f"backbone weights {weights!r}: no such file; give a file, a hub id, 'builtin' or 'random'")
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(hub_id[0], _HUB_FILE, revision=hub_id[1]))
-    except Exception as error:
-        raise UserError(
-            f"backbone weights {weights!r}: cannot be had from the hub ({type(error).__name__}); "
-            "download them elsewhere and give the file"
-        )
+    return _fetch(weights, (_HUB_FILE,), "file").folder / _HUB_FILE
 
 
 def _locate_folder(weights: str) -> Path:
-    """A local folder as it is, else a hub repository's configuration and safetensors, fetched to the hub's cache."""
+    """A local folder, or the cached folder of a hub repository."""
     path = Path(weights).expanduser()
     if weights and path.is_dir():
         return path
-    hub_id = _hub_id(weights)
-    if path.is_file() or hub_id is None:
+    if path.is_file() or not _is_hub_id(weights):
         raise UserError(
             f"backbone weights {weights!r}: no such folder; give the folder of a DINOv2 or DINOv3 model "
             "(config.json, model.safetensors), a hub id such as facebook/dinov2-small, or 'random'"
         )
-    from huggingface_hub import snapshot_download
+    return _fetch(weights, ("config.json", _HUB_FILE), "folder", ("preprocessor_config.json",)).folder
 
+
+def _fetch(weights: str, files: Sequence[str], local: str, optional: Sequence[str] = ()) -> HubFiles:
+    advice = f"run it once with a network, or download the weights elsewhere and give the {local}"
     try:
-        return Path(snapshot_download(hub_id[0], revision=hub_id[1], allow_patterns=_HUB_FOLDER))
-    except Exception as error:
-        raise UserError(
-            f"backbone weights {weights!r}: cannot be had from the hub ({type(error).__name__}); "
-            "download them elsewhere and give the folder"
-        )
+        return fetch_files(weights, "backbone weights", advice, files, optional)
+    except NoSuchFileError as error:
+        raise UserError(f"{error}; other formats of weights are not read")
 
 
 @contextmanager

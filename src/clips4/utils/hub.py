@@ -1,11 +1,12 @@
-"""Single files of the hub's repositories: pinned to a commit, from its cache where they are there, errors in one line.
+"""Files of a model repository on the hub: pinned to a commit, cache first, errors in one line.
 
-What is fetched goes to the hub library's own cache (``HF_HOME``), where a second use finds it, offline too.
+Files are stored in the hub library's own cache (``HF_HOME``), so that a second use needs no network.
 """
 
+import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,43 +16,92 @@ from clips4.errors import UserError
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w][\w./-]*)?")
 
 
-def is_hub_id(name: str) -> bool:
-    """Whether this is written as ``owner/name`` or ``owner/name@revision``."""
-    return _HUB_ID.fullmatch(name) is not None
-
-
 class NoSuchFileError(Exception):
-    """The repository is there, but holds no such file."""
+    """The repository exists but has no file of this name.
+
+    Attributes:
+        file: the name.
+    """
+
+    def __init__(self, message: str, file: str):
+        super().__init__(message)
+        self.file = file
 
 
 class _Unreachable(Exception):
-    """The hub does not answer, or no longer."""
+    """The hub does not respond, or no longer."""
 
 
 @dataclass(frozen=True)
-class Repository:
-    """A model repository of the hub.
+class HubFiles:
+    """Files of one commit of a repository.
 
     Attributes:
-        name: ``owner/name``.
-        kind: what it is to be, as errors say it: "teacher", "run".
-        otherwise: what to do where the hub cannot be reached.
+        name: ``owner/name@commit``.
+        commit: its 40 hexadecimal digits.
+        folder: the local folder that holds the files.
     """
 
     name: str
+    commit: str
+    folder: Path
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether ``name`` has the form ``owner/name`` or ``owner/name@revision``."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
+def fetch_files(hub_id: str, kind: str, advice: str, files: Sequence[str], optional: Sequence[str] = ()) -> HubFiles:
+    """Download files of a repository that are not in the cache yet.
+
+    Args:
+        hub_id: ``owner/name``, or ``owner/name@revision`` with a branch, a tag or a commit; ``main`` by default.
+        kind: what the repository should hold, for error messages: "teacher", "run".
+        advice: what to do when the hub cannot be reached.
+        files: required; weights may also be there as shards, which ``FILE.index.json`` lists.
+        optional: fetched where the repository has them.
+
+    Raises:
+        NoSuchFileError: the repository lacks a required file.
+        UserError: no such repository or revision, access not granted, or the hub is unreachable and the cache
+            incomplete.
+    """
+    name, _, revision = hub_id.partition("@")
+    repository = _Repository(name, kind, advice)
+    commit = repository.commit(revision or "main", files[0])
+    found = [repository.fetch(commit, file) or repository.fetch_shards(commit, file) for file in files]
+    for file in optional:
+        repository.fetch(commit, file)
+    return HubFiles(f"{name}@{commit}", commit, found[0].parent)
+
+
+def shard_names(index: Path) -> list[str]:
+    """The weight files that a ``*.safetensors.index.json`` lists.
+
+    Raises:
+        UserError: it lists none, or is not readable.
+    """
+    try:
+        return sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{index}: lists no weights; copy or download it again")
+
+
+@dataclass(frozen=True)
+class _Repository:
+    """A model repository; for ``kind`` and ``advice`` see ``fetch_files``."""
+
+    name: str
     kind: str
-    otherwise: str
+    advice: str
 
     def commit(self, revision: str, file: str) -> str:
-        """The commit that a revision is: as the hub says now or, where it cannot be reached, as it was when last asked.
+        """The commit of a revision: the hub's current one or, where the hub is unreachable, the last one seen.
 
         Args:
             revision: a branch, a tag, or a commit.
-            file: one that the repository has to have.
-
-        Raises:
-            NoSuchFileError: it has not.
-            UserError: no such repository or revision, access not granted, or out of reach and nothing cached.
+            file: one that the repository must have.
         """
         from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
@@ -61,7 +111,7 @@ class Repository:
             return last  # a commit never changes
         try:
             with self._errors(revision, file):
-                # asked once: the library's own way waits and tries again, for half a minute where there is no network
+                # one request first: without a network the download function would retry for half a minute
                 get_hf_file_metadata(hf_hub_url(self.name, file, revision=revision))
                 with _bars_on_terminals_only():
                     return Path(hf_hub_download(self.name, file, revision=revision)).parent.name
@@ -71,18 +121,15 @@ class Repository:
             raise self._unreachable(f"nothing of it is cached ({error})")
 
     def fetch(self, commit: str, file: str) -> Path | None:
-        """A file at a commit, from the cache or the hub; None where the repository has none of that name.
+        """A file at a commit, from the cache or the hub; None where the repository has no such file.
 
-        The hub's library takes up a broken connection where it broke, some five times; then this file begins anew.
-
-        Raises:
-            UserError: see ``commit``.
+        The hub's library resumes a broken download some five times; after that the file starts again.
         """
         from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
         cached = try_to_load_from_cache(self.name, file, revision=commit)
         if cached is not None:
-            return Path(cached) if isinstance(cached, str) else None  # the library remembers what is not there, too
+            return Path(cached) if isinstance(cached, str) else None  # the cache also records missing files
         try:
             with self._errors(commit, file), _bars_on_terminals_only():
                 return Path(hf_hub_download(self.name, file, revision=commit))
@@ -91,9 +138,19 @@ class Repository:
         except _Unreachable as error:
             raise self._unreachable(f"{file} is not whole in its cache ({error})")
 
+    def fetch_shards(self, commit: str, file: str) -> Path:
+        """The index of a sharded weights file, once all its shards are there."""
+        index = self.fetch(commit, f"{file}.index.json")
+        if index is None:
+            raise NoSuchFileError(f"{self.kind} {self.name}: has no {file}", file)
+        for shard in shard_names(index):
+            if self.fetch(commit, shard) is None:
+                raise UserError(f"{self.kind} {self.name}@{commit}: has no {shard}, though its index lists it")
+        return index
+
     @contextmanager
     def _errors(self, revision: str, file: str) -> Iterator[None]:
-        """The hub's errors as one line each."""
+        """Turn the hub's errors into one line each."""
         from huggingface_hub.errors import (
             EntryNotFoundError,
             GatedRepoError,
@@ -108,24 +165,24 @@ class Repository:
         except GatedRepoError:
             raise UserError(f"{of}: access is granted on request; accept its terms on the hub, then 'hf auth login'")
         except RevisionNotFoundError:
-            raise UserError(f"{of}: no revision {revision!r} of it (any more); give another after @, or none")
+            raise UserError(f"{of}: has no revision {revision!r} (any more); give another after @, or none")
         except RepositoryNotFoundError:
-            raise UserError(f"{of}: neither a folder here nor a model of the hub; look at its name again")
+            raise UserError(f"{of}: neither a local folder nor a model on the hub; check its name")
         except LocalEntryNotFoundError as error:
             raise _Unreachable(_reason(error))
         except EntryNotFoundError:
-            raise NoSuchFileError(f"{of}: has no {file}")
+            raise NoSuchFileError(f"{of}: has no {file}", file)
         except Exception as error:
             if not is_connection_error(error):
                 raise
             raise _Unreachable(_reason(error))
 
     def _unreachable(self, what: str) -> UserError:
-        return UserError(f"{self.kind} {self.name}: the hub cannot be reached and {what}; {self.otherwise}")
+        return UserError(f"{self.kind} {self.name}: the hub cannot be reached and {what}; {self.advice}")
 
 
 def is_connection_error(error: Exception) -> bool:
-    """Whether a connection broke: what is raised depends on the HTTP library that the hub's own is built on."""
+    """Whether a connection failed; the exception depends on the HTTP library below the hub's."""
     of_http = type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3", "huggingface_hub"))
     return of_http or isinstance(error, ConnectionError)
 

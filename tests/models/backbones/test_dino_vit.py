@@ -31,6 +31,7 @@ from clips4.models.pretrained import load_backbone, load_dino
 from clips4.models.student import Embedder, build_student
 from clips4.training.loop import train
 from tests.helpers import generator
+from tests.models.teachers.hub_server import HubServer, ask_here
 from tests.models.test_checkpoint import DIMENSIONS, make_prototypes
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 6, "num_attention_heads": 2}
@@ -327,7 +328,7 @@ def test_a_checkpoint_needs_neither_the_folder_nor_a_network(
     save_checkpoint(tmp_path / "run", 3, config, student, make_prototypes(), {}, 1)
     shutil.rmtree(folder)
     monkeypatch.setattr(AutoModel, "from_pretrained", None)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", None)
     loaded, images = load_checkpoint(tmp_path / "run").student, noise(1, 50, 70)
     assert loaded.frozen == frozen
     assert loaded.backbone.architecture == student.backbone.architecture
@@ -534,7 +535,7 @@ def test_what_is_neither_folder_nor_hub_id_does_not_ask_the_hub(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", None)
     with pytest.raises(UserError, match=r"no such folder; give the folder of a DINOv2 or DINOv3 model"):
         load_dino(name)
 
@@ -544,28 +545,21 @@ def test_a_file_is_no_folder(folders: dict[str, Path]) -> None:
         load_dino(str(folders["dinov2"] / "model.safetensors"))
 
 
-@pytest.mark.parametrize(("given", "revision"), [("some/dinov2", None), ("some/dinov2@v1", "v1")])
-def test_a_hub_id_is_fetched_without_pickled_weights(
-    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, given: str, revision: str | None
+@pytest.mark.parametrize(("given", "revision"), [("some/dinov2", "main"), ("some/dinov2@v1", "v1")])
+def test_load_dino_hub_id_fetches_no_pickled_weights(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, revision: str
 ) -> None:
-    asked = []
-
-    def fetch(repo_id: str, revision: str | None, allow_patterns: list[str]) -> str:
-        asked.append((repo_id, revision))
-        assert "config.json" in allow_patterns
-        assert not any("bin" in pattern or pattern == "*" for pattern in allow_patterns)
-        return str(folders["dinov2"])
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    assert isinstance(load_dino(given), DinoViT)
-    assert asked == [("some/dinov2", revision)]
+    with HubServer() as server:
+        commit = server.add("some/dinov2", folders["dinov2"], revision)
+        server.files["some/dinov2"][commit]["pytorch_model.bin"] = b"pickled"
+        ask_here(server, tmp_path, monkeypatch)
+        assert isinstance(load_dino(given), DinoViT)
+        assert server.asked("GET", "pytorch_model.bin") == 0
 
 
-def test_a_hub_that_cannot_be_reached_is_one_line_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> str:
-        raise ConnectionError("a long story\nof many lines")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(UserError, match=r"'some/dinov2': cannot be had from the hub .*give the folder") as caught:
+def test_load_dino_unreachable_hub_raises_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with HubServer() as server:
+        ask_here(server, tmp_path, monkeypatch)
+    with pytest.raises(UserError, match=r"some/dinov2: the hub cannot be reached .*give the folder") as caught:
         load_dino("some/dinov2")
     assert "\n" not in str(caught.value)

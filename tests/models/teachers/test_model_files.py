@@ -142,9 +142,9 @@ def test_other_branches(server: HubServer, tmp_path: Path) -> None:
 
 
 def test_what_the_hub_does_not_have_raises(server: HubServer, folder: Path, tmp_path: Path) -> None:
-    assert "neither a folder here nor a model of the hub" in fails("owner/nothing")
-    assert "no revision 'gone' of it (any more)" in fails(f"{REPOSITORY}@gone")
-    assert f"no revision '{'1' * 40}' of it" in fails(f"{REPOSITORY}@{'1' * 40}")
+    assert "neither a local folder nor a model on the hub" in fails("owner/nothing")
+    assert "has no revision 'gone' (any more)" in fails(f"{REPOSITORY}@gone")
+    assert f"has no revision '{'1' * 40}'" in fails(f"{REPOSITORY}@{'1' * 40}")
     server.gated.add(REPOSITORY)
     assert "access is granted on request" in fails()
     files = dict(next(iter(server.files[REPOSITORY].values())))
@@ -154,7 +154,7 @@ def test_what_the_hub_does_not_have_raises(server: HubServer, folder: Path, tmp_
     for name, changes, words in [
         ("owner/pickled", pickled, "pickled weights (.bin, .pt) are never loaded"),
         ("owner/bare", {"config.json": None}, "has no config.json"),
-        ("owner/shards", shards, "the hub has no b.safetensors, though"),
+        ("owner/shards", shards, "has no b.safetensors, though its index lists it"),
     ]:
         changed: dict[str, Any] = {**files, **changes}
         server.files[name] = {"2" * 40: {file: data for file, data in changed.items() if data is not None}}

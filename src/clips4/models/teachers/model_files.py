@@ -1,9 +1,7 @@
-"""Where a teacher's files are: a local folder, or a model of the hub, downloaded once and pinned to a commit.
+"""The files of a teacher: a local folder, or a model on the hub, downloaded once and pinned to a commit.
 
-A hub id is ``owner/name``, or ``owner/name@revision`` with a branch, a tag or a commit. What is loaded is always a
-commit: its 40 digits are part of the teacher's name afterwards, so that a run finds the same weights again. Only
-safetensors are fetched. Files go to the hub library's own cache (``HF_HOME``), where a second use finds them, offline
-too.
+The 40 digits of the commit become part of the teacher's name, so that a run finds the same weights again. Weights are
+only read from safetensors.
 """
 
 import hashlib
@@ -13,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from clips4.errors import UserError
-from clips4.utils.hub import NoSuchFileError, Repository, is_hub_id
+from clips4.utils.hub import NoSuchFileError, fetch_files, is_hub_id, shard_names
 
-CONFIG, WEIGHTS, WEIGHT_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PREPROCESSING = "preprocessor_config.json"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
+_NO_SAFETENSORS = (
+    f"no {WEIGHTS} there, and pickled weights (.bin, .pt) are never loaded; take a revision or a model that has "
+    "safetensors, or convert it"
+)
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,14 @@ def find_model(name: str) -> ModelFiles:
         return _local(name, folder)
     if _looks_local(name):
         raise UserError(f"teacher {name}: no such folder; give a saved model's folder or a hub id owner/name")
-    repository, _, revision = name.partition("@")
-    return _from_hub(repository, revision or "main")
+    advice = "run it once with a network, or give the path of a folder that save_pretrained wrote"
+    try:
+        files = fetch_files(name, "teacher", advice, (CONFIG, WEIGHTS), (*_TOKENIZER_FILES, PREPROCESSING))
+    except NoSuchFileError as error:
+        if error.file == CONFIG:
+            raise UserError(f"{error}, so it is no model that transformers saved")
+        raise UserError(f"teacher {name}: {_NO_SAFETENSORS}")
+    return ModelFiles(files.name, files.folder, files.commit, _read_json(files.folder / CONFIG))
 
 
 def _looks_local(name: str) -> bool:
@@ -72,7 +80,10 @@ def _looks_local(name: str) -> bool:
 def _local(name: str, folder: Path) -> ModelFiles:
     if not (folder / CONFIG).is_file():
         raise UserError(f"teacher {name}: no {CONFIG} there; give the folder that save_pretrained wrote, or a hub id")
-    weights = [WEIGHTS] if (folder / WEIGHTS).is_file() else _shards(folder / WEIGHT_INDEX, name)
+    index = folder / f"{WEIGHTS}.index.json"
+    if not (folder / WEIGHTS).is_file() and not index.is_file():
+        raise UserError(f"teacher {name}: {_NO_SAFETENSORS}")
+    weights = [WEIGHTS] if (folder / WEIGHTS).is_file() else shard_names(index)
     if missing := [file for file in weights if not (folder / file).is_file()]:
         raise UserError(f"teacher {name}: {missing[0]} is missing; copy the whole folder again")
     digest = hashlib.sha256()
@@ -83,23 +94,6 @@ def _local(name: str, folder: Path) -> ModelFiles:
     return ModelFiles(str(folder.resolve()), folder, digest.hexdigest()[:40], _read_json(folder / CONFIG))
 
 
-def _shards(index: Path, name: str) -> list[str]:
-    """Weight files that an index lists."""
-    if not index.is_file():
-        raise UserError(f"teacher {name}: {_no_safetensors()}")
-    try:
-        return sorted(set(_read_json(index)["weight_map"].values()))
-    except (KeyError, AttributeError):
-        raise UserError(f"{index}: lists no weights; copy or download it again")
-
-
-def _no_safetensors() -> str:
-    return (
-        f"no {WEIGHTS} there, and pickled weights (.bin, .pt) are never loaded; take a revision or a model that has "
-        "safetensors, or convert it"
-    )
-
-
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text("utf-8"))
@@ -108,29 +102,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no settings; copy or download it again")
     return values
-
-
-# ------------------------------------------------------------------------------------------------------------ hub
-
-
-def _from_hub(name: str, revision: str) -> ModelFiles:
-    otherwise = "run it once with a network, or give the path of a folder that save_pretrained wrote"
-    repository = Repository(name, "teacher", otherwise)
-    try:
-        commit = repository.commit(revision, CONFIG)
-    except NoSuchFileError:
-        raise UserError(f"teacher {name}: has no {CONFIG}, so it is no model that transformers saved")
-    pinned = f"{name}@{commit}"
-    config = repository.fetch(commit, CONFIG)
-    if config is None:
-        raise UserError(f"teacher {name}: has no {CONFIG}, so it is no model that transformers saved")
-    if repository.fetch(commit, WEIGHTS) is None:
-        index = repository.fetch(commit, WEIGHT_INDEX)
-        if index is None:
-            raise UserError(f"teacher {name}: {_no_safetensors()}")
-        for shard in _shards(index, pinned):
-            if repository.fetch(commit, shard) is None:
-                raise UserError(f"teacher {pinned}: the hub has no {shard}, though the model's index lists it")
-    for file in (*_TOKENIZER_FILES, PREPROCESSING):
-        repository.fetch(commit, file)
-    return ModelFiles(pinned, config.parent, commit, _read_json(config))
