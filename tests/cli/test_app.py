@@ -136,7 +136,7 @@ def test_user_error_prints_one_line(fails: Fails, tmp_path: Path, images: Path, 
     )
 
     out = ("--out", tmp_path / "out")
-    assert "no checkpoint there" in fails("segment", images, images, *out)
+    assert "holds no checkpoint" in fails("segment", images, images, *out)
     assert "got only" in fails("segment", tiny_run, *out)
     assert "--save 'jpeg'" in fails("segment", tiny_run, images, "--save", "jpeg", *out)
     assert "would be overwritten" in fails("segment", tiny_run, images, "--out", images)

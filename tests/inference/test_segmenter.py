@@ -65,7 +65,7 @@ def test_segment_pixel_nearest_unknown_prototype_is_unknown(segmenter: Segmenter
     assert segmenter.prototypes is not None
     image = photograph()
     z = segmenter.embed(image)
-    everything = segmenter.prototypes.asked()
+    everything = segmenter.prototypes.queries()
     labels = nearest_class(z, everything, (72, 96))[0].numpy()
     result = segmenter.segment(image)
     np.testing.assert_array_equal(result.labels == UNKNOWN_LABEL, labels >= 3)
@@ -100,7 +100,7 @@ def test_segment_tiny_and_elongated_images_keep_their_size(segmenter: Segmenter)
 def test_load_damaged_checkpoint_is_refused(copied_run: Path) -> None:
     newest = sorted((copied_run / "checkpoints").iterdir())[-1] / "student.safetensors"
     newest.write_bytes(newest.read_bytes()[:1000])
-    with pytest.warns(UserWarning, match="damaged checkpoint.*the checkpoint before is taken"):
+    with pytest.warns(UserWarning, match="damaged checkpoint.*using the previous checkpoint"):
         Segmenter.load(copied_run, device="cpu")
     shutil.rmtree(sorted((copied_run / "checkpoints").iterdir())[0])
     with pytest.raises(UserError, match="damaged checkpoint"):
@@ -208,7 +208,7 @@ def test_segment_from_many_threads_equals_one_thread(segmenter: Segmenter, tiny_
 def test_segment_unknown_pixel_has_its_discovered_class(segmenter: Segmenter) -> None:
     assert segmenter.prototypes is not None
     image = photograph()
-    everything = segmenter.prototypes.asked()
+    everything = segmenter.prototypes.queries()
     labels = nearest_class(segmenter.embed(image), everything, (72, 96))[0].numpy()
     result = segmenter.segment(image)
     assert result.unknown_labels is not None

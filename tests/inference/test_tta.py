@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clips4.errors import UserError
 from clips4.inference.tta import InferenceOptions, embed_with_options
-from clips4.models.sliding_window import at_inference_size, hann, read_in_windows, window_starts
+from clips4.models.sliding_window import at_inference_size, hann, encode_in_windows, window_starts
 from clips4.utils.images import reduce_to
 from clips4.utils.tensors import to_tensor
 from tests.helpers import noise_image
@@ -77,8 +77,8 @@ def test_hann_is_positive_symmetric_and_largest_inside() -> None:
 
 def test_windows_without_weights_are_averaged() -> None:
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    even = read_in_windows(images, Context(), STRIDE, 32, 0.5, lambda rows, columns: torch.ones(rows, columns))
-    torch.testing.assert_close(even, read_in_windows(images, Context(), STRIDE, 32, 0.5))
+    even = encode_in_windows(images, Context(), STRIDE, 32, 0.5, lambda rows, columns: torch.ones(rows, columns))
+    torch.testing.assert_close(even, encode_in_windows(images, Context(), STRIDE, 32, 0.5))
 
 
 def test_embed_with_options_flip_averages_the_mirrored_image() -> None:

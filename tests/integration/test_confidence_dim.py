@@ -1,4 +1,4 @@
-"""A run with teacher.confidence_dim: one more dimension, from training to predictions."""
+"""A run whose teacher adds a dimension for its confidence, from training to predictions."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow  # trains on real photographs
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("doubt")
+    folder = tmp_path_factory.mktemp("confidence")
     (folder / "photos").mkdir()
     for name, image in (("cat", data.chelsea()), ("cup", data.coffee()), ("rocket", data.rocket())):
         Image.fromarray(image).save(folder / "photos" / f"{name}.png")
@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_only_unknown_prototypes_know_doubt(run: Path) -> None:
+def test_confidence_dim_only_unknown_prototypes_use_it(run: Path) -> None:
     prototypes = load_checkpoint(run).prototypes
     assert prototypes.text.shape == (3, 385)
     assert text_dimensions(prototypes.text).tolist() == [True] * 384 + [False]
@@ -46,18 +46,18 @@ def test_only_unknown_prototypes_know_doubt(run: Path) -> None:
         assert not names[:, -1].any()
         torch.testing.assert_close(names.norm(dim=1), torch.ones(3))
     assert prototypes.bank is not None
-    assert (prototypes.bank[:, -1] > 0.1).any(), "the case is too tame: the teacher doubts nothing"
+    assert (prototypes.bank[:, -1] > 0.1).any(), "the case is too easy: full confidence everywhere"
     everything = torch.cat([prototypes.unknown, prototypes.bank.float()])
     torch.testing.assert_close(everything.norm(dim=1), torch.ones(len(everything)), rtol=0, atol=1e-3)
 
 
-def test_unknown_prototypes_that_do_not_move_stay_as_they_were_drawn(run: Path) -> None:
+def test_unknown_step_zero_keeps_unknown_prototypes(run: Path) -> None:
     drawn = load_file(run / "prepared" / "prototypes.safetensors")["unknown"]
     assert len(drawn) > 0
     torch.testing.assert_close(load_checkpoint(run).prototypes.unknown, drawn)
 
 
-def test_such_a_run_predicts_its_own_classes_and_new_ones(run: Path) -> None:
+def test_confidence_dim_run_segments_known_and_new_classes(run: Path) -> None:
     segmenter = Segmenter.load(run, device="cpu")
     image = photograph(seed=0)
     for classes in (None, ["cat", "violin"]):

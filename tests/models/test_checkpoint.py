@@ -203,7 +203,7 @@ def test_parts_left_by_a_killed_run_are_not_taken_for_checkpoints(run: Run) -> N
 def test_no_checkpoint_raises_with_advice(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     assert checkpoint_folders(tmp_path / name) == []
-    with pytest.raises(UserError, match=f"{name}: no checkpoint there; give the folder"):
+    with pytest.raises(UserError, match=f"{name}: holds no checkpoint; give the folder"):
         load_checkpoint(tmp_path / name)
 
 

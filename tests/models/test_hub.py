@@ -122,7 +122,7 @@ def test_a_mistyped_path_is_none_of_the_hubs_business(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
-    assert "no checkpoint there" in fails("runs/pats")
+    assert "holds no checkpoint" in fails("runs/pats")
     assert not server.requests
 
 
@@ -169,7 +169,7 @@ def test_other_peoples_folders_are_left_alone(tiny_run: Path, tmp_path: Path) ->
         save_pretrained(tiny_run, tmp_path)
     with pytest.raises(UserError, match="is the run itself"):
         save_pretrained(tiny_run, tiny_run)
-    with pytest.raises(UserError, match="no checkpoint there"):
+    with pytest.raises(UserError, match="holds no checkpoint"):
         save_pretrained(tmp_path, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
     save_pretrained(tiny_run, tmp_path / "out")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clips4.models.sliding_window import read_in_windows, to_patches, window_starts
+from clips4.models.sliding_window import encode_in_windows, to_patches, window_starts
 from tests.helpers import generator, provable
 
 PATCH = 4
@@ -30,7 +30,7 @@ def test_windows_cover_a_side_and_stay_inside(size: int, window: int, stride: in
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 40), st.floats(0, 0.99))
 def test_an_attention_of_patches_is_the_same_in_windows(height: int, width: int, window: int, overlap: float) -> None:
     images = torch.rand(2, 3, height * PATCH, width * PATCH, generator=generator(0), dtype=torch.float64)
-    ours = read_in_windows(images, patch_means, PATCH, window, overlap)
+    ours = encode_in_windows(images, patch_means, PATCH, window, overlap)
     torch.testing.assert_close(ours, patch_means(images), rtol=0, atol=1e-12)
 
 
@@ -41,7 +41,7 @@ def test_overlaps_are_averaged() -> None:
     def read(pixels: Tensor) -> Tensor:
         return torch.full((1, 1, 1, pixels.shape[-1] // PATCH), next(said))
 
-    out = read_in_windows(torch.zeros(1, 3, PATCH, 8 * PATCH), read, PATCH, 4 * PATCH, 0.5)
+    out = encode_in_windows(torch.zeros(1, 3, PATCH, 8 * PATCH), read, PATCH, 4 * PATCH, 0.5)
     assert out.flatten().tolist() == [1, 1, 1.5, 1.5, 3, 3, 4, 4]
 
 
@@ -53,7 +53,7 @@ def test_an_image_no_larger_than_the_window_is_read_once_and_whole(window: int) 
         shapes.append(tuple(pixels.shape))
         return patch_means(pixels)
 
-    read_in_windows(torch.zeros(2, 3, 40, 20), read, PATCH, window, 0.5)
+    encode_in_windows(torch.zeros(2, 3, 40, 20), read, PATCH, window, 0.5)
     assert shapes == [(2, 3, 40, 20)]
 
 
@@ -64,7 +64,7 @@ def test_no_window_is_larger_than_requested() -> None:
         shapes.add(tuple(pixels.shape[-2:]))
         return patch_means(pixels)
 
-    read_in_windows(torch.zeros(1, 3, 100, 8), read, PATCH, 32, 0.25)
+    encode_in_windows(torch.zeros(1, 3, 100, 8), read, PATCH, 32, 0.25)
     assert shapes == {(32, 8)}
 
 

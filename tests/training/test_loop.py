@@ -226,7 +226,7 @@ def test_a_watcher_sees_the_student_as_it_is_used(images: Path, tmp_path: Path) 
 
 
 def test_resuming_with_other_images_is_refused(images: Path, copied_run: Path, tiny_config: Config) -> None:
-    with pytest.raises(UserError, match="other pictures"):
+    with pytest.raises(UserError, match="other images"):
         train(sorted(images.iterdir())[:2], CLASSES, tiny_config, copied_run, resume=True, device="cpu")
 
 
@@ -235,7 +235,7 @@ def test_what_does_not_matter_may_change_when_resuming(images: Path, copied_run:
     result = train(sorted(images.iterdir()), CLASSES, config, copied_run, resume=True, device="cpu")
     assert result.steps == 2
     other = load_config("cpu", [*TINY, "train.batch=3"])
-    with pytest.raises(UserError, match=r"2 pictures per step .*now it is 3"):
+    with pytest.raises(UserError, match=r"2 images per step .*now it is 3"):
         train(sorted(images.iterdir()), CLASSES, other, copied_run, resume=True, device="cpu")
 
 
@@ -288,7 +288,7 @@ def test_a_run_on_shards_resumes_like_an_unbroken_one(images: Path, tmp_path: Pa
     train(shards, CLASSES, config, tmp_path / "broken", resume=True, device="cpu")
     assert_same_bits(tmp_path / "whole", tmp_path / "broken")
     other = load_config("cpu", [*TINY, "train.steps=3", "data.workers=2"])
-    with pytest.raises(UserError, match=r"begun with 1 readers of shards .*now they are 2"):
+    with pytest.raises(UserError, match=r"started with 1 readers of shards .*now it is 2"):
         train(shards, CLASSES, other, tmp_path / "broken", resume=True, device="cpu")
 
 

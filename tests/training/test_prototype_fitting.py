@@ -163,10 +163,10 @@ def test_a_run_is_queried_with_what_was_fitted(tiny_run: Path) -> None:
 def test_prototypes_of_earlier_runs_are_the_teachers() -> None:
     rows = F.normalize(torch.eye(3), dim=1)
     old = Prototypes(ClassList(("a", "b"), (("a",), ("b",))), rows[:2], rows[:2], rows[2:])
-    assert torch.equal(old.asked(), old.all())
+    assert torch.equal(old.queries(), old.all())
     fitted = mixture_prototypes(rows, rows, torch.zeros(3, dtype=torch.int64), 1, 0.1, 1)
     new = Prototypes(old.classes, old.text, old.known, old.unknown, fitted=fitted.flip(1))
-    assert torch.equal(new.asked(), fitted.flip(1))
+    assert torch.equal(new.queries(), fitted.flip(1))
 
 
 def test_no_more_images_are_held_than_the_limit(

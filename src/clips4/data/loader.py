@@ -1,6 +1,6 @@
 """The stream of training batches, a pure function of seed and position.
 
-Position p of the stream is picture p mod N of epoch p div N, in the epoch's own random order, with augmentations drawn
+Position p of the stream is image p mod N of epoch p div N, in the epoch's own random order, with augmentations drawn
 from a generator seeded by (seed, p). So neither the number of loader processes, nor that of ranks, nor an interruption
 changes what is trained on.
 """
@@ -21,12 +21,12 @@ from clips4.data.image_source import ImageFiles, ImageShards, Source, decode_sam
 from clips4.data.label_maps import IGNORED
 from clips4.data.rng import ORDER, PIXELS, VIEW, seeded
 from clips4.data.shard_stream import read_forever
-from clips4.data.views import UnreadViews, Views, make_unread_views, make_views, warp_map
+from clips4.data.views import UnencodedViews, Views, make_unencoded_views, make_views, warp_map
 from clips4.errors import UserError
 from clips4.utils.images import RGB
 from clips4.utils.tensors import to_tensor
 
-_HOPELESS = 1000  # pictures in a row that cannot be read
+_HOPELESS = 1000  # images in a row that cannot be read
 
 
 class Batch(NamedTuple):
@@ -37,7 +37,7 @@ class Batch(NamedTuple):
         regions: (B * V, h, w) numbered through over the images, so that two images never share a number.
         pixel_map: (B * V, D, h, w) unit along D.
         drawn: (N,) indices of the batch's B * V * h * w pixels that L_t is averaged over.
-        names: (B,) the pictures.
+        names: (B,) the images.
     """
 
     images: Tensor
@@ -48,26 +48,26 @@ class Batch(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One picture's part of a batch: its views, the pixels drawn for L_t (indices into V * h * w), its name.
+    """One image's part of a batch: its views, the pixels drawn for L_t (indices into V * h * w), its name.
 
-    Where the teacher reads pictures on the fly, their views come without its map: loader processes have no teacher.
+    Where teacher maps are computed on the fly, views come without one: loader processes have no teacher.
     """
 
-    views: Views | UnreadViews
+    views: Views | UnencodedViews
     drawn: Tensor
     name: str
 
 
 class ItemMaker:
-    """Turns a picture into its part of a batch.
+    """Turns an image into its part of a batch.
 
     Args:
-        regions: gives the region map (H, W) of a picture and its file.
-        teacher_maps: gives the teacher's map (D, h, w) of a picture; None leaves it to be read later.
+        regions: the region map (H, W) of an image, given with its file.
+        teacher_maps: the teacher's map (D, h, w) of an image; None leaves it to be computed later.
         config: how views are drawn.
         stride: the student's stride.
         seed: of all randomness.
-        draw: pixels of each picture's views that L_t is averaged over; 0 takes all.
+        draw: pixels of each image's views that L_t is averaged over; 0 takes all.
     """
 
     def __init__(
@@ -83,12 +83,12 @@ class ItemMaker:
         self.config, self._stride, self.seed = config, stride, seed
 
     def __call__(self, image: RGB, name: str, place: int) -> Item:
-        """The item of a picture (H, W, 3) at a place of the stream, which alone decides what is drawn."""
+        """The item of an image (H, W, 3) at a position of the stream, which alone decides the random numbers."""
         pixels, regions = to_tensor(image), torch.from_numpy(self._regions(image, Path(name)))
         random = seeded(self.seed, VIEW, place)
-        views: Views | UnreadViews
+        views: Views | UnencodedViews
         if self._teacher_maps is None:
-            views = make_unread_views(pixels, regions, self.config, self._stride, random)
+            views = make_unencoded_views(pixels, regions, self.config, self._stride, random)
         else:
             views = make_views(pixels, regions, self._teacher_maps(image), self.config, self._stride, random)
         return Item(views, draw_pixels(views.regions.numel(), self._draw, seeded(self.seed, PIXELS, place)), name)
@@ -98,16 +98,16 @@ class ViewStream(Dataset[Item]):
     """Maps positions of the stream to items.
 
     Args:
-        paths: usable pictures.
-        make_item: what is made of each.
+        paths: usable images.
+        make_item: turns an image into its part of a batch.
     """
 
     def __init__(self, paths: Sequence[Path], make_item: ItemMaker):
         self._paths, self._make_item = paths, make_item
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)  # drawn once per epoch, not per picture
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)  # drawn once per epoch, not per image
 
     def image(self, position: int) -> Path:
-        """The picture at a position."""
+        """The image at a position."""
         epoch, index = divmod(position, len(self._paths))
         if epoch != self._epoch:
             order = torch.randperm(len(self._paths), generator=seeded(self._make_item.seed, ORDER, epoch))
@@ -124,13 +124,13 @@ class ShardStream(IterableDataset[Item]):
     """The items of one rank from tar shards, from a batch of the run on.
 
     Loader process w of W reads lane ``rank * W + w`` of ``world * W``; loaders take turns batch by batch. So the stream
-    is a function of seed, ranks and loader processes, and goes on anywhere without reading what went before.
+    is a function of seed, ranks and loader processes, and resumes anywhere without reading earlier samples.
 
     Args:
-        shards: see ``data.shards``.
-        make_item: what is made of each picture.
-        batch: pictures per batch.
-        first_batch: batches that this rank has had before.
+        shards: see ``data.shard_stream``.
+        make_item: turns an image into its part of a batch.
+        batch: images per batch.
+        first_batch: number of batches that this rank has consumed.
         rank, world: this rank's place among how many.
     """
 
@@ -143,7 +143,7 @@ class ShardStream(IterableDataset[Item]):
     def __iter__(self) -> Iterator[Item]:
         worker = get_worker_info()
         workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
-        # the loader asks process 0 first, also when the run goes on where it was another's turn
+        # the loader starts with process 0, also in a resumed run where it was another's turn
         turn = (number + self._first_batch) % workers
         lane, lanes = self._rank * workers + turn, self._world * workers
         had = len(range(turn, self._first_batch, workers)) * self._batch
@@ -153,7 +153,7 @@ class ShardStream(IterableDataset[Item]):
             waiting.append(index * lanes + lane)
             try:
                 image = decode_sample(sample, self._make_item.config.long_side)
-            except UserError:  # told when prototypes were searched for; the next picture stands in for it
+            except UserError:  # reported during the prototype search; the next image takes its place
                 if len(waiting) > _HOPELESS:
                     raise
                 continue
@@ -169,18 +169,18 @@ def draw_pixels(pixels: int, limit: int, generator: torch.Generator) -> Tensor:
     return torch.randperm(pixels, generator=generator)[:limit]
 
 
-class MapReader(Protocol):
-    """Reads a picture with the teacher now: (3, H, W) in [0, 1] -> (D, h, w), on the teacher's device."""
+class MapEncoder(Protocol):
+    """Computes the teacher's map now: (3, H, W) in [0, 1] -> (D, h, w), on the teacher's device."""
 
     def __call__(self, image: Tensor) -> Tensor: ...
 
 
-def read_views(item: Item, read: MapReader) -> Item:
-    """The item with the teacher's map in its views, read now."""
+def encode_views(item: Item, encode: MapEncoder) -> Item:
+    """The item with the teacher's map added to its views."""
     if isinstance(item.views, Views):
         return item
     images, regions, image, crops = item.views
-    pixel_map = read(image)
+    pixel_map = encode(image)
     warped = [warp_map(pixel_map, crop, regions.shape[-1]) for crop in crops.to(pixel_map.device)]
     return item._replace(views=Views(images, regions, torch.stack(warped)))
 
@@ -189,7 +189,7 @@ def collate(items: Sequence[Item]) -> Batch:
     """Join the views of B images; regions and pixels are numbered through."""
     regions, drawn, first_region, first_pixel = [], [], 0, 0
     for views, chosen, _ in items:
-        assert isinstance(views, Views), "read_views comes first"
+        assert isinstance(views, Views), "encode_views comes first"
         regions.append(torch.where(views.regions == IGNORED, IGNORED, views.regions + first_region))
         drawn.append(chosen + first_pixel)
         first_region += int(views.regions.max()) + 1
@@ -206,13 +206,13 @@ def collate(items: Sequence[Item]) -> Batch:
 class Positions(Sampler[int]):
     """Positions of the stream that a rank trains on, in order.
 
-    A step takes ``parts`` batches (gradient accumulation) one after the other; each batch of ``world * batch`` pictures
+    A step takes ``parts`` batches (gradient accumulation) one after the other; each batch of ``world * batch`` images
     is split among the ranks as one process with that batch would have them in a row.
 
     Args:
         steps: the steps, e.g. from the one resumed to the last.
         parts: batches per step.
-        batch: pictures per batch and rank.
+        batch: images per batch and rank.
         rank, world: this rank's place among how many.
     """
 
@@ -235,28 +235,28 @@ def batches(
     batch: int,
     workers: int = 0,
     pin: bool = False,
-    read: MapReader | None = None,
+    encode: MapEncoder | None = None,
 ) -> Iterator[Batch]:
-    """Batches of ``batch`` pictures.
+    """Batches of ``batch`` images.
 
     Args:
-        stream: of pictures.
+        stream: of images.
         places: positions of a ``ViewStream``; None for a ``ShardStream``, which knows its own.
-        batch: pictures per batch.
+        batch: images per batch.
         workers: loader processes; 0 loads in this one.
-        pin: put them into page-locked memory, from which CUDA copies them while it computes.
-        read: where the items come without the teacher's maps: reads them now, in this process.
+        pin: use page-locked memory, from which CUDA copies while it computes.
+        encode: computes teacher maps in this process, for items without them.
     """
     loader = DataLoader(
         stream,
         batch_size=batch,
         sampler=places,
         num_workers=workers,
-        collate_fn=list if read else collate,
+        collate_fn=list if encode else collate,
         pin_memory=pin,
     )
     for loaded in loader:
-        yield collate([read_views(Item(*item), read) for item in loaded]) if read else loaded
+        yield collate([encode_views(Item(*item), encode) for item in loaded]) if encode else loaded
 
 
 def training_batches(
@@ -268,24 +268,24 @@ def training_batches(
     rank: int,
     world: int,
     pin: bool,
-    read: MapReader | None = None,
+    encode: MapEncoder | None = None,
 ) -> Iterator[Batch]:
     """The batches of a rank from a step on: ``train.accumulate`` for each step.
 
     Args:
-        source: of the pictures.
+        source: the training images.
         skipped: numbers of those that cannot be used.
-        make_item: what is made of each.
+        make_item: turns an image into its part of a batch.
         config: of the run.
-        first_step: the step begun or gone on with.
+        first_step: the step to start from.
         rank, world: this rank's place among how many.
-        pin, read: see ``batches``.
+        pin, encode: see ``batches``.
     """
     batch, parts, workers = config.train.batch, config.train.accumulate, config.data.workers
     if isinstance(source, ImageShards):
         shards = ShardStream(source.shards, make_item, batch, first_step * parts, rank, world)
-        return batches(shards, None, batch, workers, pin, read)
+        return batches(shards, None, batch, workers, pin, encode)
     assert isinstance(source, ImageFiles)
     usable = [path for number, path in enumerate(source.paths) if number not in skipped]
     places = Positions(range(first_step, config.train.steps), parts, batch, rank, world)
-    return batches(ViewStream(usable, make_item), places, batch, workers, pin, read)
+    return batches(ViewStream(usable, make_item), places, batch, workers, pin, encode)

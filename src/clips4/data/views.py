@@ -1,7 +1,7 @@
-"""Two views of an image: one sampling grid per view carries picture, regions and the teacher's map to the same frame.
+"""Two views of an image: one sampling grid per view carries image, regions and the teacher's map to the same frame.
 
-CLIP-S4 section 3.2: the teacher sees the un-augmented picture once; its embedding map is augmented geometrically, never
-its input. Photometric augmentation touches the student's picture alone.
+CLIP-S4 section 3.2: the teacher sees the un-augmented image once; its embedding map is augmented geometrically, never
+its input. Photometric augmentation touches the student's image alone.
 """
 
 import math
@@ -30,13 +30,13 @@ class Views(NamedTuple):
     pixel_map: Tensor
 
 
-class UnreadViews(NamedTuple):
-    """V views of one image that the teacher has yet to read.
+class UnencodedViews(NamedTuple):
+    """V views of one image whose teacher map is not computed yet.
 
     Attributes:
         images, regions: see ``Views``.
-        image: (3, H, W) in [0, 1], what the teacher is to see.
-        crops: (V, 2, 3) by which its map is to be warped.
+        image: (3, H, W) in [0, 1], for the teacher.
+        crops: (V, 2, 3) affine maps to warp its teacher map with.
     """
 
     images: Tensor
@@ -46,10 +46,10 @@ class UnreadViews(NamedTuple):
 
 
 def sample_crop(height: int, width: int, config: DataConfig, generator: torch.Generator) -> Tensor:
-    """A random resized crop with flip, as the (2, 3) affine map from the view's to the picture's coordinates.
+    """A random resized crop with flip, as the (2, 3) affine map from the view's to the image's coordinates.
 
     Coordinates are (x, y) in [-1, 1] as in ``torch.nn.functional.affine_grid``. The crop covers a uniform share of the
-    picture's area (``config.scale``) at a log-uniform aspect (``config.aspect``), lies inside it, and is flipped with
+    image's area (``config.scale``) at a log-uniform aspect (``config.aspect``), lies inside it, and is flipped with
     probability ``config.flip_prob``.
     """
     share, log_aspect, x, y, flip = torch.rand(5, generator=generator).tolist()
@@ -68,9 +68,9 @@ def _grid(crop: Tensor, height: int, width: int) -> Tensor:
 
 
 def warp_image(image: Tensor, crop: Tensor, size: int) -> Tensor:
-    """(3, H, W) -> (3, size, size), bilinear; a picture that the view makes smaller is first reduced with a filter.
+    """(3, H, W) -> (3, size, size), bilinear; an image that the view makes smaller is first reduced with a filter.
 
-    The grid's coordinates are relative, so that the reduced picture is sampled by the same crop.
+    The grid's coordinates are relative, so that the reduced image is sampled by the same crop.
     """
     shrink = max(image.shape[1] * crop[1, 1].abs().item(), image.shape[2] * crop[0, 0].abs().item()) / size
     if shrink > 1:
@@ -88,20 +88,20 @@ def warp_regions(regions: Tensor, crop: Tensor, size: int) -> Tensor:
 
 
 def warp_map(pixel_map: Tensor, crop: Tensor, size: int) -> Tensor:
-    """(D, h, w) -> (D, size, size), bilinear, normalised along D."""
+    """(D, h, w) -> (D, size, size), bilinear, normalized along D."""
     warped = F.grid_sample(pixel_map[None].float(), _grid(crop, size, size), padding_mode="border", align_corners=False)
     return F.normalize(warped[0], dim=0)
 
 
 def photometric(images: Tensor, config: DataConfig, generator: torch.Generator) -> Tensor:
-    """Colour jitter and grey by kornia, each view on its own: (V, 3, H, W) in [0, 1] -> the same."""
+    """Color jitter and gray by kornia, each view on its own: (V, 3, H, W) in [0, 1] -> the same."""
     from kornia.augmentation import AugmentationSequential, ColorJitter, RandomGrayscale
 
     augment = AugmentationSequential(
         ColorJitter(*config.jitter, p=config.jitter_prob), RandomGrayscale(p=config.grayscale_prob), data_keys=["input"]
     )
     seed = int(torch.randint(2**62, (1,), generator=generator))
-    # kornia draws from the global generator: lend it one seeded for this picture
+    # kornia draws from the global generator: seed it for this image alone
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return augment(images).clamp(0, 1)
@@ -115,26 +115,26 @@ def make_views(
     Args:
         image: (3, H, W) in [0, 1].
         regions: (H, W) region map.
-        pixel_map: (D, h, w) the teacher's map of the same picture, at any resolution.
+        pixel_map: (D, h, w) the teacher's map of the same image, at any resolution.
         config: how views are drawn.
         stride: the student's stride; regions and map are carried to ``config.crop / stride``.
         generator: source of all randomness.
     """
-    views = make_unread_views(image, regions, config, stride, generator)
+    views = make_unencoded_views(image, regions, config, stride, generator)
     size = config.crop // stride
     return Views(views.images, views.regions, torch.stack([warp_map(pixel_map, crop, size) for crop in views.crops]))
 
 
-def make_unread_views(
+def make_unencoded_views(
     image: Tensor, regions: Tensor, config: DataConfig, stride: int, generator: torch.Generator
-) -> UnreadViews:
-    """The same views as ``make_views``, but for the teacher's map."""
+) -> UnencodedViews:
+    """The views of ``make_views`` without the teacher's map."""
     if config.crop % stride:
         raise ValueError(f"crop {config.crop} is not a multiple of the student's stride {stride}")
     size = config.crop // stride
     crops = [sample_crop(image.shape[1], image.shape[2], config, generator) for _ in range(VIEWS)]
     images = torch.stack([warp_image(image, crop, config.crop) for crop in crops])
-    return UnreadViews(
+    return UnencodedViews(
         images=photometric(images, config, generator),
         regions=torch.stack([warp_regions(regions, crop, size) for crop in crops]),
         image=image,

@@ -17,7 +17,7 @@ from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import SetScores, Tally
 from clips4.inference.upsample import nearest_class
-from clips4.method.minibatch_kmeans import sample_rows, spherical_kmeans_of_set
+from clips4.method.minibatch_kmeans import sample_rows, fit_minibatch_kmeans
 from clips4.utils.images import RGB, load_rgb
 from clips4.utils.progress import NoProgress, ProgressReporter
 
@@ -33,7 +33,7 @@ class ClusterRecipe:
         k: clusters; None takes the number of classes. More is overclustering: the clusters that the matching leaves
             over are then given to the class that most of their pixels belong to.
         budget: pixels that k-means sees, drawn evenly from all images.
-        restarts, epochs: see ``method.minibatch_kmeans.spherical_kmeans_of_set``.
+        restarts, epochs: see ``method.minibatch_kmeans.fit_minibatch_kmeans``.
     """
 
     k: int | None = None
@@ -67,7 +67,7 @@ def score_clusters(
 
     rows = sample_rows(maps(), len(dataset), recipe.budget, generator)
     progress.stage("k-means", recipe.restarts)
-    centers = spherical_kmeans_of_set(
+    centers = fit_minibatch_kmeans(
         rows, k, generator, recipe.restarts, recipe.epochs, advance=lambda: progress.advance({})
     )
     progress.stage("scoring", len(dataset))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from clips4.errors import UserError
 from clips4.inference.classifier import Query
-from clips4.method.minibatch_kmeans import sample_rows, spherical_kmeans_of_set
+from clips4.method.minibatch_kmeans import fit_minibatch_kmeans, sample_rows
 
 BUDGET = 2**17  # pixel embeddings that k-means sees, sampled evenly from all images
 
@@ -22,7 +22,7 @@ def cluster_centers(maps: Sequence[Tensor], k: int, seed: int = 0) -> Tensor:
     rows = sample_rows(maps, len(maps), BUDGET, generator)
     if not 1 <= k <= len(rows):
         raise UserError(f"k = {k}: give a number of clusters from 1 to {len(rows)}, the pixel embeddings there are")
-    return spherical_kmeans_of_set(rows, k, generator)
+    return fit_minibatch_kmeans(rows, k, generator)
 
 
 def cluster_query(centers: Tensor) -> Query:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from clips4.errors import UserError
-from clips4.models.sliding_window import MIN_SIDE, at_inference_size, hann, read_in_windows, to_patches
+from clips4.models.sliding_window import MIN_SIDE, at_inference_size, encode_in_windows, hann, to_patches
 from clips4.utils.images import RGB
 from clips4.utils.tensors import resize_map
 
@@ -112,4 +112,4 @@ def embed_with_options(
 
 
 def _embed(encode: Callable[[Tensor], Tensor], resized: Tensor, stride: int, options: InferenceOptions) -> Tensor:
-    return read_in_windows(resized, encode, stride, options.window or 0, options.overlap, hann)
+    return encode_in_windows(resized, encode, stride, options.window or 0, options.overlap, hann)

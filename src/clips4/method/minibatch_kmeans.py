@@ -6,19 +6,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_CHUNK = 2**14  # rows compared with all centres at a time
+_CHUNK = 2**14  # rows compared with all centers at a time
 
 
 def sample_rows(maps: Iterable[Tensor], count: int, budget: int, generator: torch.Generator) -> Tensor:
-    """Pixels drawn at random from every map of a set, so many from each that all fit in a budget.
+    """Draw pixels at random from every map of a set, equally many from each, within a budget.
 
     Args:
-        maps: (D, h, w) each; read once, one after the other.
+        maps: (D, h, w) each; iterated once.
         count: number of maps.
-        budget: rows in all.
+        budget: rows in total.
+        generator: source of randomness.
 
     Returns:
-        (P, D) float32, P <= budget.
+        (P, D) float32 on the CPU, P <= budget unless there are more maps than that.
+
+    Raises:
+        ValueError: there is no map.
     """
     per_map = max(1, budget // max(1, count))
     parts = []
@@ -31,7 +35,7 @@ def sample_rows(maps: Iterable[Tensor], count: int, budget: int, generator: torc
     return torch.cat(parts)
 
 
-def spherical_kmeans_of_set(
+def fit_minibatch_kmeans(
     rows: Tensor,
     k: int,
     generator: torch.Generator,
@@ -41,22 +45,22 @@ def spherical_kmeans_of_set(
     refine: int = 10,
     advance: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """Centres of k-means by cosine; of ``restarts`` runs the one with the largest mean cosine to its centres.
+    """Centers of k-means by cosine; of ``restarts`` runs the one with the largest mean cosine to its centers.
 
     Each run starts by k-means++ on a batch (Arthur & Vassilvitskii, SODA 2007), passes ``epochs`` times over the
-    shuffled rows by mini-batches, every centre with a rate of one over the rows it has seen (Sculley, WWW 2010), and
-    ends with ``refine`` passes of Lloyd's over all rows. A centre without rows is put on the row farthest from its own.
+    shuffled rows by mini-batches, each center with step size one over its rows so far (Sculley, WWW 2010), and
+    ends with ``refine`` passes of Lloyd's over all rows. An empty center moves to the row farthest from its center.
 
     Args:
-        rows: (P, D) vectors; their length does not count.
-        k: centres; at most P.
+        rows: (P, D) vectors; they are normalized.
+        k: centers; at most P.
         advance: called after each run.
 
     Returns:
         (k, D) unit rows.
 
     Raises:
-        ValueError: fewer rows than centres.
+        ValueError: fewer rows than centers.
     """
     if len(rows) < k or k < 1:
         raise ValueError(f"{len(rows)} pixels cannot make {k} clusters")
@@ -64,34 +68,34 @@ def spherical_kmeans_of_set(
     best, best_score = rows[:k], -torch.inf
     for _ in range(restarts):
         order = torch.randperm(len(rows), generator=generator)
-        centers = plus_plus(rows[order[: max(batch, k)]], k, generator)
+        centers = kmeans_plus_plus(rows[order[: max(batch, k)]], k, generator)
         seen = torch.zeros(k)
         for epoch in range(epochs):
             for part in (order if epoch == 0 else torch.randperm(len(rows), generator=generator)).split(batch):
                 centers = _step(rows[part], centers, seen)
         for _ in range(refine):
             centers = _lloyd(rows, centers)
-        score = float(torch.cat([cosine for cosine, _ in nearest(rows, centers)]).mean())
+        score = float(torch.cat([cosine for cosine, _ in nearest_center(rows, centers)]).mean())
         if score > best_score:
             best, best_score = centers, score
         advance()
     return best
 
 
-def nearest(rows: Tensor, centers: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Cosine of and index to each row's nearest centre, some rows at a time."""
+def nearest_center(rows: Tensor, centers: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Cosine and index of each row's nearest center, in chunks of rows."""
     for part in rows.split(_CHUNK):
         cosine, index = (part @ centers.T).max(1)
         yield cosine, index
 
 
-def plus_plus(rows: Tensor, k: int, generator: torch.Generator) -> Tensor:
-    """k rows drawn one by one, each with a chance proportional to 1 - cosine to the nearest drawn so far."""
+def kmeans_plus_plus(rows: Tensor, k: int, generator: torch.Generator) -> Tensor:
+    """Draw k rows one by one, each with probability proportional to 1 - cosine to the nearest one drawn so far."""
     chosen = [int(torch.randint(len(rows), (1,), generator=generator))]
     distance = 1 - rows @ rows[chosen[0]]
     for _ in range(k - 1):
         chance = distance.clamp(min=0)
-        if chance.sum() <= 0:  # all rows are alike
+        if chance.sum() <= 0:  # all rows are equal
             chance = torch.ones_like(chance)
         chosen.append(int(torch.multinomial(chance, 1, generator=generator)))
         distance = torch.minimum(distance, 1 - rows @ rows[chosen[-1]])
@@ -99,7 +103,7 @@ def plus_plus(rows: Tensor, k: int, generator: torch.Generator) -> Tensor:
 
 
 def _step(rows: Tensor, centers: Tensor, seen: Tensor) -> Tensor:
-    """One mini-batch; ``seen`` counts the rows of each centre and is changed in place."""
+    """One mini-batch; ``seen`` counts the rows of each center and is changed in place."""
     index = (rows @ centers.T).argmax(1)
     counts = torch.bincount(index, minlength=len(centers)).float()
     sums = torch.zeros_like(centers).index_add_(0, index, rows)
@@ -111,7 +115,7 @@ def _step(rows: Tensor, centers: Tensor, seen: Tensor) -> Tensor:
 def _lloyd(rows: Tensor, centers: Tensor) -> Tensor:
     sums, counts = torch.zeros_like(centers), torch.zeros(len(centers))
     cosines = []
-    for part, (cosine, index) in zip(rows.split(_CHUNK), nearest(rows, centers), strict=True):
+    for part, (cosine, index) in zip(rows.split(_CHUNK), nearest_center(rows, centers), strict=True):
         sums.index_add_(0, index, part)
         counts += torch.bincount(index, minlength=len(centers))
         cosines.append(cosine)

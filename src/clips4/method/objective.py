@@ -23,7 +23,7 @@ class Terms(NamedTuple):
     """The objective and its parts for one batch.
 
     Attributes:
-        total: the weighted sum that is minimised. With several ranks it is this rank's share of it, times their number:
+        total: the weighted sum that is minimized. With several ranks it is this rank's share of it, times their number:
             data-parallel training averages the ranks' gradients, which so becomes the gradient of the whole.
         contrast, embedding, semantic: L_t, L_e, L_s before weighting, shares likewise; 0 where switched off.
         guidance: (S, D) i_s of this rank's segments, what unknown prototypes are moved by.
@@ -60,12 +60,15 @@ def objective(
         settings: weights of the terms, kappa and tau; a weight of 0 switches its term off.
         segment_settings: how segments are made.
         drawn: indices (N,) of the pixels of z, flattened, that L_t is averaged over; None takes all.
-        progress: part of the schedule that is done, in [0, 1]; MaskCLIP+ goes over to self-training by it.
+        progress: the part of the schedule that is done, in [0, 1]; it switches MaskCLIP+ to self-training.
         text: (K, D) text vectors of the known classes; needed for ``extensions.text_weight`` and ``unknown_apart``.
         extensions: what goes beyond the paper.
 
+    Returns:
+        The weighted sum, its parts and the guidance i_s.
+
     Raises:
-        ValueError: L_s is to count text vectors, and there are none.
+        ValueError: ``text`` is needed and missing.
     """
     if settings.mode == "maskclip-plus":
         loss = maskclip_plus(
@@ -110,11 +113,11 @@ def objective(
 
 
 class _Classes(NamedTuple):
-    """What the teacher calls each segment.
+    """The teacher's class of each segment.
 
     Attributes:
         y: (S,) y_s, known or unknown.
-        known: (S,) k_s, the known class it is or would be; None where unknown classes do not stand apart.
+        known: (S,) k_s, its nearest known class; None without ``unknown_apart``.
     """
 
     y: Tensor
@@ -130,7 +133,7 @@ def _assign_classes(
     settings: ObjectiveConfig,
     extensions: ExtensionConfig,
 ) -> _Classes:
-    """y_s; where unknown classes stand apart, whether a segment is unknown is not for its picture to say.
+    """y_s; with ``unknown_apart``, context decides among known classes only, not whether a segment is unknown.
 
     y_s = k_s, the class in context among the known, or the unknown class l where i_s . c_l is largest of all.
     """
@@ -154,12 +157,12 @@ def _semantic(
     settings: ObjectiveConfig,
     extensions: ExtensionConfig,
 ) -> Tensor:
-    """L_s, summed over segments: by prototypes, and by the words that the student will be asked with besides.
+    """L_s, summed over segments, against prototypes and, with ``text_weight``, against text vectors as well.
 
-    Text finds a class badly, and a class's prototype well. So what prototypes say is the target of both.
+    Prototypes assign classes better than text does, so their y_s is the target of both.
 
-    Where unknown classes stand apart, a segment of one learns its nearest known class as well: a user may ask with no
-    unknown among the answers.
+    With ``unknown_apart``, a segment of an unknown class also learns its nearest known class, for queries without
+    unknown classes.
 
         L_s(s) = CE(y_s, softmax(v_s . C / tau)) + [y_s is unknown] CE(k_s, softmax(v_s . C_known / tau))
     """
@@ -178,7 +181,7 @@ def _semantic(
 
 def _sizes(segment_region: Tensor) -> list[list[int]]:
     """Segments and regions of each rank."""
-    if distributed.world_size() == 1:  # nothing has to be numbered on, and the device is not waited for
+    if distributed.world_size() == 1:  # nothing to renumber, and no wait for the device
         return [[len(segment_region), 0]]
     regions = int(segment_region.max()) + 1 if len(segment_region) else 0
     return distributed.counts(len(segment_region), regions, device=segment_region.device).tolist()
@@ -197,7 +200,7 @@ def _contrast(
     """L_t of this rank's pixels against the segments of all ranks, as its share of the mean over all pixels."""
     ignored = labels == IGNORED
     if distributed.world_size() > 1:
-        # regions and segments are numbered on over the ranks, so that no two ranks share a number
+        # number regions and segments through over ranks, so that no two ranks share a number
         first_segment, first_region = (sum(before) for before in zip((0, 0), *sizes[: distributed.rank()], strict=True))
         segment_counts = [segment_count for segment_count, _ in sizes]
         labels = torch.where(ignored, IGNORED, labels + first_segment)

@@ -2,7 +2,7 @@
 
 CLIP-S4 section 3.3. A class's text vector lies far from its pixels' vectors, so text is only used to find pixels:
 
-    c_l = normalise( sum of the m teacher segments nearest to text_l )      for the K known classes
+    c_l = normalize( sum of the m teacher segments nearest to text_l )      for the K known classes
     c_l = a randomly drawn teacher segment, then moved to its segments      for the U unknown classes
 """
 
@@ -18,10 +18,10 @@ _PIXELS = 2**16  # rows of z that are compared with all classes at a time
 
 @torch.no_grad()
 def text_dimensions(text: Tensor) -> Tensor:
-    """(D,) bool: the dimensions in which a name has anything.
+    """(D,) bool: the dimensions in which any name is not zero.
 
-    A teacher may have others, which tell how sure it is and not of what (``teachers.conse``). Which class a segment is
-    of is a matter of the spoken ones alone.
+    A teacher may have others that hold its confidence and no class (``teachers.conse``); classes are assigned in the
+    text dimensions alone.
     """
     return (text != 0).any(0)
 
@@ -38,7 +38,7 @@ def nearest_segments(text: Tensor, segments: Tensor, m: int) -> Tensor:
 
 @torch.no_grad()
 def known_prototypes(text: Tensor, segments: Tensor, m: int, seen: Tensor | None = None) -> Tensor:
-    """The normalised mean of the m segments nearest to each class's text vector.
+    """The normalized mean of the m segments nearest to each class's text vector.
 
     Args:
         text: (K, D) unit rows.
@@ -77,7 +77,7 @@ def sample_unknown(
         count: U; all candidates where there are fewer.
         known: (K, D) unit rows, needed for a share below 1.
         share: the part of the segments, farthest from every known prototype first, that is drawn from. 1 draws from all
-            as the paper does; less keeps unknown prototypes off what the known classes cover already.
+            as the paper does; less keeps unknown prototypes away from the known classes.
 
     Returns:
         (U, D) unit rows.
@@ -105,21 +105,21 @@ def assign(guidance: Tensor, prototypes: Tensor) -> Tensor:
 def assign_in_context(
     guidance: Tensor, prototypes: Tensor, image: Tensor, images: int, temperature: float, context: float
 ) -> Tensor:
-    """y_s where classes that the rest of the picture speaks for are the likelier ones (not in the paper).
+    """y_s with a prior from the rest of the image: its likely classes become more likely (not in the paper).
 
-        y_s = argmax_l  log p(l | i_s) + context * log mean_{s' of the same picture} p(l | i_s'),
+        y_s = argmax_l  log p(l | i_s) + context * log mean_{s' of the same image} p(l | i_s'),
         p(l | i_s) = softmax_l(i_s . c_l / tau)
 
-    The teacher's mistakes are scattered over many classes, each in few places of a picture; its right answers agree.
-    ``context`` = 1 is one step of a mixture whose class weights are each picture's own; 0 is ``assign``.
+    The teacher's mistakes scatter over many classes, each in few places of an image; its correct classes agree.
+    ``context`` = 1 is one step of a mixture whose class weights are each image's own; 0 is ``assign``.
 
     Args:
         guidance: (S, D) i_s, unit rows.
         prototypes: (L, D) unit rows.
-        image: (S,) picture of each segment, 0..pictures - 1; the views of a picture share it.
+        image: (S,) image of each segment, 0..images - 1; the views of an image share it.
         images: their number.
         temperature: tau.
-        context: weight of the rest of the picture.
+        context: weight of the rest of the image.
 
     Returns:
         (S,) int64.
@@ -138,37 +138,37 @@ def mixture_prototypes(
     image: Tensor,
     images: int,
     temperature: float,
-    rounds: int,
+    iterations: int,
     prior: Tensor | None = None,
     dimensions: Tensor | None = None,
 ) -> Tensor:
     """Class prototypes moved into the student's space: a mixture of von Mises-Fisher densities fitted to its pixels.
 
-    Each class is a density of one common concentration 1 / tau around its prototype; each picture has class weights
-    of its own, since a picture shows few of the classes. One round of expectation maximisation over unlabelled pixels:
+    Each class is a density of one common concentration 1 / tau around its prototype; each image has class weights
+    of its own, since an image shows few of the classes. One iteration of EM over unlabeled pixels:
 
-        q_pl = softmax_l( z_p . c_l / tau + log w_il )    i the picture of p, and w_il the mean over its pixels of
+        q_pl = softmax_l( z_p . c_l / tau + log w_il )    i the image of p, and w_il the mean over its pixels of
                                                           softmax_l( z_p . c_l / tau )
-        c_l <- normalise( normalise( sum_p q_pl z_p ) + prior_l )
+        c_l <- normalize( normalize( sum_p q_pl z_p ) + prior_l )
 
-    The prior keeps a class that few pixels speak for from wandering off to a more frequent one. The pixels are those of
+    The prior keeps a class with few pixels from drifting to a more frequent one. The pixels are those of
     all ranks together. Not in the paper, whose prototypes stay in the teacher's space.
 
     Args:
         start: (K, D) unit rows.
         z: (P, D) pixel embeddings of the student, unit rows; any real type.
-        image: (P,) picture of each, 0..pictures - 1; ranks number their own.
+        image: (P,) image of each, 0..images - 1; ranks number their own.
         images: their number on this rank.
         temperature: tau.
-        rounds: of expectation maximisation; 0 gives ``start``.
+        iterations: of EM; 0 returns ``start``.
         prior: (K, D) rows; one of length 1 counts as much as all pixels of its class. None for none.
-        dimensions: (K, D) bool, those that each class has; in the others its pixels count for nothing. None for all.
+        dimensions: (K, D) bool, those that each class has; its pixels are ignored in the others. None for all.
 
     Returns:
-        (K, D) unit rows; a class that no pixel speaks for stays.
+        (K, D) unit rows; a class without pixels keeps its prototype.
     """
     prototypes = start
-    for _ in range(rounds):
+    for _ in range(iterations):
         weights = torch.zeros(images, len(start), dtype=start.dtype, device=start.device)
         sums = torch.zeros_like(start)
         for rows, where in zip(z.split(_PIXELS), image.split(_PIXELS), strict=True):
@@ -193,7 +193,7 @@ def _log_probability(rows: Tensor, prototypes: Tensor, temperature: float) -> Te
 
 
 def _class_weights(log_p: Tensor, image: Tensor, images: int) -> Tensor:
-    """(pictures, L) the mean probability of each class over a picture's rows, kept off zero."""
+    """(images, L) mean probability of each class over an image's rows, clamped above zero."""
     sums = log_p.new_zeros(images, log_p.shape[1]).index_add(0, image, log_p.exp())
     counts = log_p.new_zeros(images).index_add(0, image, log_p.new_ones(len(image)))
     return (sums / counts.clamp(min=1)[:, None]).clamp(min=_TINY)
@@ -203,8 +203,8 @@ def _class_weights(log_p: Tensor, image: Tensor, images: int) -> Tensor:
 def update_unknown(unknown: Tensor, known: Tensor, guidance: Tensor, step: float) -> Tensor:
     """Move each unknown prototype towards the segments assigned to it, so that its distance to them shrinks.
 
-    c_l <- normalise( (1 - step) c_l + step * mean of i_s over the segments s with y_s = l ); one that has no segment in
-    the batch stays. Spherical k-means by mini-batches, with the known prototypes as fixed centres. The batch is that of
+    c_l <- normalize( (1 - step) c_l + step * mean of i_s over the segments s with y_s = l ); one that has no segment in
+    the batch stays. Spherical k-means by mini-batches, with the known prototypes as fixed centers. The batch is that of
     all ranks together.
 
     Args:
@@ -219,7 +219,7 @@ def update_unknown(unknown: Tensor, known: Tensor, guidance: Tensor, step: float
     if not len(unknown):
         return unknown
     labels = assign(guidance, torch.cat([known, unknown])) - len(known)
-    # what belongs to a known class is added to a row more, which is cut off again
+    # segments of known classes are summed into an extra row, which is dropped
     labels = torch.where(labels < 0, len(unknown), labels)
     sums = guidance.new_zeros(len(unknown) + 1, guidance.shape[1]).index_add(0, labels, guidance)[:-1]
     counts = guidance.new_zeros(len(unknown) + 1).index_add(0, labels, guidance.new_ones(len(labels)))[:-1, None]

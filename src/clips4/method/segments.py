@@ -2,7 +2,7 @@
 
 CLIP-S4 section 3.1, after SegSort (Hwang et al., ICCV 2019): pixels of one view are clustered on the unit sphere
 (von Mises-Fisher mixture with hard assignments), each cluster is cut by the visually coherent regions, and a segment
-is represented by the normalised sum of its pixel embeddings, v_s.
+is represented by the normalized sum of its pixel embeddings, v_s.
 """
 
 from typing import NamedTuple
@@ -29,7 +29,7 @@ class Segments(NamedTuple):
 
 
 def grid_shape(clusters: int | tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of the k-means grid: as given, or the factorisation of ``clusters`` nearest to a square."""
+    """Rows and columns of the k-means grid: as given, or the factorization of ``clusters`` nearest to a square."""
     if not isinstance(clusters, int):
         rows, columns = clusters
     else:
@@ -41,14 +41,14 @@ def grid_shape(clusters: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def grid_labels(height: int, width: int, rows: int, columns: int, device: torch.device | None = None) -> Tensor:
-    """(h, w) labels 0..rows * columns - 1 of a regular grid, row by row: the k-means initialisation."""
+    """(h, w) labels 0..rows * columns - 1 of a regular grid, row by row: the k-means initialization."""
     y = torch.arange(height, device=device) * rows // height
     x = torch.arange(width, device=device) * columns // width
     return y[:, None] * columns + x[None, :]
 
 
 def locations(height: int, width: int, like: Tensor) -> Tensor:
-    """(2, h, w) centre of each pixel as (y, x) in [-1, 1], of the type and device of ``like``."""
+    """(2, h, w) center of each pixel as (y, x) in [-1, 1], of the type and device of ``like``."""
     y = (torch.arange(height, device=like.device, dtype=like.dtype) + 0.5) * 2 / height - 1
     x = (torch.arange(width, device=like.device, dtype=like.dtype) + 0.5) * 2 / width - 1
     return torch.stack(torch.meshgrid(y, x, indexing="ij"))
@@ -58,15 +58,15 @@ def locations(height: int, width: int, like: Tensor) -> Tensor:
 def spherical_kmeans(z: Tensor, clusters: int | tuple[int, int], iterations: int, location_weight: float) -> Tensor:
     """Cluster the pixels of each map on the unit sphere, without gradient.
 
-    The features are [z, location_weight * (y, x)], normalised, with (y, x) in [-1, 1]. Clusters start as a regular
-    grid; each iteration sets the centres to the normalised sums of their pixels, then gives each pixel to the centre
+    The features are [z, location_weight * (y, x)], normalized, with (y, x) in [-1, 1]. Clusters start as a regular
+    grid; each iteration sets the centers to the normalized sums of their pixels, then gives each pixel to the center
     of largest cosine (the lowest index where equal). A cluster that loses all its pixels stays empty.
 
     Args:
         z: (B, D, h, w) pixel embeddings, unit along D.
         clusters: their number at the start, or (rows, columns) of the grid.
-        iterations: how often centres and labels are updated; 0 keeps the grid.
-        location_weight: 0 ignores where pixels lie.
+        iterations: updates of centers and labels; 0 keeps the grid.
+        location_weight: weight of pixel positions; 0 ignores them.
 
     Returns:
         (B, h, w) labels, int64, 0..clusters - 1.
@@ -81,13 +81,13 @@ def spherical_kmeans(z: Tensor, clusters: int | tuple[int, int], iterations: int
     count = rows * columns
     pixels = pixel_rows(z)  # (B, P, D)
     places = (location_weight * locations(height, width, z)).flatten(1).T  # (P, 2)
-    # |[z, place]| depends on the pixel alone: it weighs the pixel in its centre's sum, and never changes the argmax
+    # |[z, place]| depends on the pixel alone: it weighs the pixel in its center's sum, and never changes the argmax
     weights = (1 + places.square().sum(1)).rsqrt()  # (P,)
     labels = grid_labels(height, width, rows, columns, z.device).flatten().expand(batch, -1)
     members, weights = z.new_empty(batch, count, height * width), weights.expand(batch, 1, -1)
     for _ in range(iterations):
         members.zero_().scatter_(1, labels[:, None], weights)  # (B, K, P) the weight of each pixel in its cluster
-        sums, place_sums = members @ pixels, members @ places  # (B, K, D), (B, K, 2): a centre in its two parts
+        sums, place_sums = members @ pixels, members @ places  # (B, K, D), (B, K, 2): a center in its two parts
         lengths = torch.linalg.vector_norm(torch.cat([sums, place_sums], 2), dim=2, keepdim=True).clamp_min(1e-12)
         cosine = pixels @ (sums / lengths).transpose(1, 2) + places @ (place_sums / lengths).transpose(1, 2)
         empty = members.amax(2) == 0  # (B, K)
@@ -109,8 +109,8 @@ def cut_by_regions(clusters: Tensor, regions: Tensor) -> Segments:
     cluster_count, region_count = clusters.max() + 1, regions.max().clamp(min=0) + 1
     key = (view * cluster_count + clusters) * region_count + regions
     key = torch.where(regions == IGNORED, -1, key).flatten()
-    # the number of segments is data: this is the one place where the host waits for the device. A key of -1 more, in
-    # front, makes it certain that the first of the keys is that of ignored pixels, whose label so becomes -1, IGNORED
+    # the number of segments depends on the data: the only place where the host waits for the device. A key of -1 put
+    # in front makes sure that the first key is that of ignored pixels, whose label becomes -1, IGNORED
     keys, inverse = torch.cat([key.new_full((1,), -1), key]).unique(return_inverse=True)
     keys = keys[1:]
     labels = (inverse[1:] - 1).view_as(regions)
@@ -118,7 +118,7 @@ def cut_by_regions(clusters: Tensor, regions: Tensor) -> Segments:
 
 
 def pool(z: Tensor, labels: Tensor, count: int) -> Tensor:
-    """v_s: the normalised sum of each segment's vectors; the gradient flows to z.
+    """v_s: the normalized sum of each segment's vectors; the gradient flows to z.
 
     Args:
         z: (P, D) vectors.
@@ -129,11 +129,11 @@ def pool(z: Tensor, labels: Tensor, count: int) -> Tensor:
         (S, D) unit rows; zero for a segment without pixels.
 
     Raises:
-        ValueError: the shapes do not fit each other.
+        ValueError: the shapes do not match.
     """
     if z.ndim != 2 or labels.shape != z.shape[:1]:
         raise ValueError(f"expected z (P, D) and labels (P,), got {tuple(z.shape)} and {tuple(labels.shape)}")
-    # ignored pixels are summed into one row more, which is cut off again
+    # ignored pixels are summed into an extra row, which is dropped
     target = torch.where(labels == IGNORED, count, labels)
     sums = z.new_zeros(count + 1, z.shape[1]).index_add(0, target, z)
     return F.normalize(sums[:count], dim=1)

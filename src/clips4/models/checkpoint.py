@@ -1,12 +1,12 @@
-"""Checkpoints of a run: weights and prototypes as safetensors, a JSON card, the optimiser's state beside them.
+"""Checkpoints of a run: weights and prototypes as safetensors, a JSON card, the optimizer's state beside them.
 
     RUN/checkpoints/step-00000500/
         student.safetensors   weights of the student, prototypes and text vectors
-        state.pt              what --resume needs besides: the optimiser and its like; read with weights_only
+        state.pt              what --resume also needs, e.g. the optimizer's state; read with weights_only
         card.json             what made them: configuration, class names, teacher, versions, step; digests of the files
 
-A checkpoint is written as a folder beside and renamed. One that was damaged later is known by the digests, and the one
-before is taken.
+A checkpoint is written to a temporary folder and renamed. Digests reveal one that was damaged later; the previous one
+is used instead.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from clips4.utils.atomic_io import atomic_folder, remove_folder
 
 FOLDER, WEIGHTS, CARD, STATE = "checkpoints", "student.safetensors", "card.json", "state.pt"
 FORMAT = 2
-_READABLE = (1, 2)  # format 1 had no digests and another file for the optimiser; its student is the same
+_READABLE = (1, 2)  # format 1 had no digests and another file for the optimizer; its student is the same
 _STUDENT = "student."
 _OPTIONAL = ("bank", "fitted", "student_bank")  # of prototypes; earlier versions kept none
 
@@ -45,8 +45,8 @@ class Prototypes:
         text: (K, D) prompt-ensembled text vectors.
         known: (K, D) fixed prototypes.
         unknown: (U, D) prototypes of the unknown classes.
-        bank: (S, D) float16, the teacher's vectors i_s of training segments drawn at random, by which names that the
-            run was not trained with are answered; None for runs that kept none.
+        bank: (S, D) float16, the teacher's vectors i_s of training segments drawn at random, to find
+            prototypes of names that the run was not trained with; None for older runs.
         fitted: (K + U, D) known, then unknown prototypes fitted to the trained student. None before the end of
             training and where ``extensions.em_iterations`` is 0: the student then uses the teacher's.
         student_bank: (S, D) float16, the student's vectors of the segments of ``bank``; None likewise.
@@ -75,8 +75,8 @@ class Prototypes:
         """(U, D) the same for the unknown ones."""
         return self.unknown if self.fitted is None else self.fitted[len(self.known) :]
 
-    def asked(self) -> Tensor:
-        """(K + U, D) known, then unknown, as the student is asked with them."""
+    def queries(self) -> Tensor:
+        """(K + U, D) what a student's pixels are compared with: known, then unknown."""
         return torch.cat([self.query_known, self.query_unknown])
 
     def all(self) -> Tensor:
@@ -86,7 +86,7 @@ class Prototypes:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds, but for what only resuming needs; see ``load_state``."""
+    """The content of a checkpoint, except what only resuming needs; see ``load_state``."""
 
     path: Path
     step: int
@@ -169,32 +169,32 @@ def _digest(path: Path) -> str:
 
 
 def clear_leftovers(run: Path) -> None:
-    """Remove what a process that was killed while saving left behind."""
+    """Remove unfinished checkpoints of a process that was killed while saving."""
     for leftover in (run / FOLDER).glob(".step-*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def load_checkpoint(run: Path, resuming: bool = False, log: Callable[[str], None] = warnings.warn) -> Checkpoint:
-    """The newest whole checkpoint of a run (or the one that ``run`` itself is).
+    """The newest undamaged checkpoint of a run, or the checkpoint that ``run`` itself is.
 
     Args:
         run: folder of a run, or of one checkpoint.
-        resuming: it has to hold what ``load_state`` reads, too.
-        log: is told of each damaged checkpoint that was passed over.
+        resuming: whether the file of ``load_state`` must be undamaged too.
+        log: called with a message for each damaged checkpoint that was skipped.
 
     Raises:
-        UserError: there is none, or none is whole.
+        UserError: there is none, or all are damaged.
     """
     folders = checkpoints_at(run)
     if not folders:
-        raise UserError(f"{run}: no checkpoint there; give the folder that 'clips4 train --out' wrote")
+        raise UserError(f"{run}: holds no checkpoint; give the folder that 'clips4 train --out' wrote")
     for path in reversed(folders):
         try:
             return _read(path, (WEIGHTS, STATE) if resuming else (WEIGHTS,))
         except UserError as error:
             if path == folders[0]:
                 raise
-            log(f"{error}; the checkpoint before is taken")
+            log(f"{error}; using the previous checkpoint")
     raise AssertionError("the loop returns or raises")
 
 
@@ -205,7 +205,7 @@ def _read(path: Path, files: Sequence[str]) -> Checkpoint:
             raise UserError(f"{path}: format {card['format']} of another version of clips4; this one reads {FORMAT}")
         for name in files if "files" in card else ():
             if _digest(path / name) != card["files"][name]:
-                raise ValueError(f"{name} was changed after it was written")
+                raise ValueError(f"{name} changed after it was written")
         step = int(card["step"])
         tensors = load_file(path / WEIGHTS)
         config = parse_config(card["config"], str(path / CARD))
@@ -243,10 +243,10 @@ def load_state(checkpoint: Checkpoint) -> dict[str, Any]:
     """What ``save_checkpoint`` was given as ``state``.
 
     Raises:
-        UserError: it is not there or not readable.
+        UserError: the file is missing or not readable.
     """
     path = checkpoint.path / STATE
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
-        raise UserError(f"{path}: cannot be resumed from ({type(error).__name__}); start anew with another --out")
+        raise UserError(f"{path}: cannot be resumed ({type(error).__name__}); start a new run with another --out")

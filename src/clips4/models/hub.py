@@ -1,4 +1,4 @@
-"""Runs on the hub and off it: ``save_pretrained``, ``push_to_hub``, and the folder of a hub id.
+"""Runs on the hub: ``save_pretrained``, ``push_to_hub``, and the local folder of a hub id.
 
 A published run is one checkpoint without what only resuming needs:
 
@@ -7,7 +7,7 @@ A published run is one checkpoint without what only resuming needs:
     README.md             the model card
     scores/*.json         records of ``clips4 evaluate``, where some lay in the run's folder
 
-Nothing else is ever fetched, and nothing that is fetched can run code.
+Nothing else is ever fetched, and no fetched file can run code.
 """
 
 import json
@@ -33,12 +33,12 @@ def fetch_run(name: str | Path, revision: str | None = None) -> Path:
         revision: branch, tag or commit; not together with ``@``.
 
     Raises:
-        UserError: the hub has no such run or no such revision of it, access is not granted, or it is out of reach and
-            the run is not in its cache. A path that does not exist is given back as it is.
+        UserError: the hub has no such run or no such revision of it, access is not granted, or it is unreachable and
+            the run is not in its cache. A path that does not exist is returned unchanged.
     """
     path = Path(name).expanduser()
     given = str(name)
-    # runs/pets beside a folder runs is a path that was mistyped, and no business of the hub's
+    # where a folder runs exists, runs/pets is a mistyped path and no hub id
     if path.exists() or not is_hub_id(given) or Path(given.partition("/")[0]).is_dir():
         return path
     if revision is not None:
@@ -115,12 +115,12 @@ def push_to_hub(run: str | Path, repository: str, private: bool = True, token: s
             api.create_repo(repository, private=private, exist_ok=True)
             done = api.upload_folder(repo_id=repository, folder_path=whole, commit_message="Publish a run of clips4")
         except (LocalTokenNotFoundError, HFValidationError) as error:
-            raise UserError(f"{repository}: {_first_line(error)}; log in by 'hf auth login', and look at the name")
+            raise UserError(f"{repository}: {_first_line(error)}; log in with 'hf auth login' and check the name")
         except HfHubHTTPError as error:
             status = getattr(error.response, "status_code", None)
             raise UserError(
-                f"{repository}: the hub refused ({status or type(error).__name__}); log in by 'hf auth login' as one "
-                "who may write there"
+                f"{repository}: the hub refused ({status or type(error).__name__}); log in with 'hf auth login' as a "
+                "user with write access"
             )
         except Exception as error:
             if not is_connection_error(error):
@@ -152,7 +152,7 @@ def _without_folder(name: str | None) -> str | None:
 
 
 def _images(run: Path) -> int | None:
-    """How many pictures the run was trained on, where it still says so."""
+    """Number of training images, where the run's folder still has it."""
     try:
         return int(json.loads((run / "prepared" / "pictures.json").read_text("utf-8"))["pictures"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""The model card of a published run: what it is, by whom it was taught, how it scored, and what it cannot do."""
+"""The model card of a published run: its student, its teacher, its scores and its limits."""
 
 from collections.abc import Mapping
 from importlib import resources
@@ -21,10 +21,10 @@ _COLUMNS = {
     "j_and_f": "J&F",
 }
 _STAND_IN_LIMIT = (
-    "- **The teacher is a stand-in**, an ImageNet classifier read densely and translated by sentence embeddings "
-    "(ConSE). Scores must not be put beside published CLIP scores. It knows objects far better than stuff."
+    "- **The teacher is a stand-in**, an ImageNet classifier applied densely, its classes as sentence embeddings "
+    "(ConSE). Do not compare its scores with published CLIP scores. It knows objects far better than stuff."
 )
-_CLIP_LIMIT = "- The student knows what its teacher knew of words and pictures, with the teacher's mistakes and biases."
+_CLIP_LIMIT = "- The student inherits its teacher's knowledge of words and images, and its mistakes and biases."
 
 
 def write_model_card(
@@ -41,7 +41,7 @@ def write_model_card(
         card: a checkpoint's card, without private paths.
         scores: records of ``clips4 evaluate`` by file name.
         repository: ``owner/name``, where it is known.
-        images: number of training pictures, where it is known.
+        images: number of training images, where it is known.
     """
     from huggingface_hub import ModelCard, ModelCardData
 
@@ -70,7 +70,7 @@ def _facts(
     names = list(card["classes"])
     shown = ", ".join(names[:_NAMES_SHOWN])
     teacher = config.teacher.name
-    reading = f", read as `{config.teacher.dense_attention}`" if config.teacher.dense_attention else ""
+    attention = f", dense attention `{config.teacher.dense_attention}`" if config.teacher.dense_attention else ""
     return {
         "name": repository.partition("/")[2] if repository else "A run of clips4",
         "repository": repository or "owner/name",
@@ -79,7 +79,7 @@ def _facts(
         "parameters": f"{sum(p.numel() for p in student.parameters()) / 1e6:.1f}",
         "stride": config.student.stride,
         "dimensions": card["embed_dim"],
-        "teacher": f"`{teacher}`{reading}" + (" (the built-in stand-in)" if teacher == STAND_IN else ""),
+        "teacher": f"`{teacher}`{attention}" + (" (the built-in stand-in)" if teacher == STAND_IN else ""),
         "templates": config.teacher.templates,
         "pictures": images if images is not None else "an unrecorded number",
         "digest": card.get("pictures", "not recorded"),

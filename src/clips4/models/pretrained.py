@@ -63,7 +63,7 @@ def _lite0_key(key: str) -> str:
             return ".".join(["backbone.stages", str(stage), str(block), _LITE0_BLOCK_PARTS[parts[2]], *parts[3:]])
         return ".".join([_LITE0_PARTS[parts[0]], *parts[1:]])
     except (KeyError, IndexError, ValueError):
-        return key  # not one of the package's; load_exactly will name it
+        return key  # unknown; load_exactly reports it
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -150,7 +150,7 @@ def _fetch(weights: str, files: Sequence[str], local: str, optional: Sequence[st
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """No progress bars and reports while loading: what is wrong is told by UserError."""
+    """Silence progress bars and reports while loading; problems are raised as UserError."""
     from transformers.utils import logging
 
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -177,7 +177,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _statistics(folder: Path, key: str, usual: tuple[float, float, float]) -> tuple[float, float, float]:
-    """``image_mean`` or ``image_std`` of a model's training pictures; DINOv3's satellite models have their own."""
+    """``image_mean`` or ``image_std`` of a model's training images; DINOv3's satellite models have their own."""
     path = folder / "preprocessor_config.json"
     values = _read_json(path).get(key, usual) if path.is_file() else usual
     try:
@@ -233,7 +233,7 @@ def load_backbone(name: str, weights: str = BUILTIN, output_stride: int = 32) ->
         weights: ``builtin`` (EfficientNet-Lite0 only), ``random``, a local .safetensors or .pth file, or a hub id
             such as ``timm/resnet50.tv_in1k``, with or without ``@revision``. ResNets' files carry torchvision's names,
             with or without ``fc``. Of ``DINO``: see ``load_dino``; ``random`` is a ViT-S/14.
-        output_stride: 8, 16 or 32; a ViT has its patch for a stride.
+        output_stride: 8, 16 or 32; a ViT's stride is its patch.
 
     Raises:
         UserError: unknown name, or weights that are not there or do not fit.

@@ -54,27 +54,27 @@ def window_starts(size: int, window: int, stride: int) -> list[int]:
     return [*range(0, size - window, stride), size - window]
 
 
-def read_in_windows(
+def encode_in_windows(
     images: Tensor,
-    read: Callable[[Tensor], Tensor],
+    encode: Callable[[Tensor], Tensor],
     patch: int,
     window: int,
     overlap: float,
     weigh: Callable[[int, int], Tensor] | None = None,
 ) -> Tensor:
-    """Read pictures whole, or in overlapping windows where a side is longer than ``window``.
+    """Encode images whole, or in overlapping windows where a side is longer than ``window``.
 
-    What is averaged is what ``read`` gives: for unit vectors, inner products with class vectors are averaged too, as
-    averaging logits over sliding windows does.
+    The outputs of ``encode`` are averaged: for unit vectors this averages inner products with class vectors too, like
+    averaging logits over sliding windows.
 
     Args:
         images: (B, 3, H, W), sides multiples of the patch.
-        read: (B, 3, H', W') -> (B, C, H' / patch, W' / patch).
+        encode: (B, 3, H', W') -> (B, C, H' / patch, W' / patch).
         patch: side of a patch in pixels.
-        window: side of a window in pixels, rounded to whole patches; 0 reads every picture whole.
-        overlap: share of a window that the next one covers again, in [0, 1).
-        weigh: positive weights (rows, columns) of the positions of a window of that size, see ``hann``; all weigh the
-            same without.
+        window: side of a window in pixels, rounded to whole patches; 0 encodes every image whole.
+        overlap: share of a window that the next one also covers, in [0, 1).
+        weigh: positive weights (rows, columns) of the positions of a window of that size, see ``hann``; equal
+            without.
 
     Returns:
         (B, C, H / patch, W / patch).
@@ -82,14 +82,14 @@ def read_in_windows(
     height, width = (side // patch for side in images.shape[-2:])
     side = max(1, round(window / patch)) if window else max(height, width)
     if side >= max(height, width):
-        return read(images)
+        return encode(images)
     stride = max(1, round(side * (1 - overlap)))
     total: Tensor | None = None
     for top in window_starts(height, side, stride):
         for left in window_starts(width, side, stride):
             rows, columns = slice(top, min(top + side, height)), slice(left, min(left + side, width))
             pixels = images[..., rows.start * patch : rows.stop * patch, columns.start * patch : columns.stop * patch]
-            part = read(pixels)
+            part = encode(pixels)
             if total is None:
                 total = part.new_zeros(part.shape[0], part.shape[1], height, width)
                 count = part.new_zeros(height, width)

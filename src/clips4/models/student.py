@@ -1,4 +1,4 @@
-"""The student f: pictures to unit pixel embeddings z_p (CLIP-S4 section 3.1)."""
+"""The student f: images to unit pixel embeddings z_p (CLIP-S4 section 3.1)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from clips4.utils.tensors import resize_map
 
 EMBEDDING = "z"
 LEVELS = ("c2", "c3", "c4", "c5")  # of a backbone, fine to coarse; strides 4, 8, 16, 32 where it is not dilated
-_GROUPS = 8  # of GroupNorm; it makes a picture's embedding independent of its batch
+_GROUPS = 8  # of GroupNorm; it makes an image's embedding independent of its batch
 
 
 def _conv_norm(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
@@ -41,7 +41,7 @@ class MultiScaleHead(nn.Module):
         self.project = nn.Conv2d(width, embed_dim, 1)
 
     def forward(self, levels: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
-        """Levels (B, channels[i], h_i, w_i) -> (B, D, *size), not normalised."""
+        """Levels (B, channels[i], h_i, w_i) -> (B, D, *size), not normalized."""
         merged = torch.stack(
             [
                 F.interpolate(lateral(level), size, mode="bilinear", align_corners=False)
@@ -55,11 +55,11 @@ class Embedder(nn.Module):
     """The pixel embedding network: a backbone and a multi-scale head.
 
     Args:
-        backbone: see ``student.backbones``.
+        backbone: see ``models.backbones``.
         embed_dim: D, the teacher's joint dimension.
-        stride: pixels of the picture per pixel embedding, 4 or 8.
+        stride: pixels of the image per pixel embedding, 4 or 8.
         width: channels of the head.
-        frozen: the backbone stays as it is: no gradients, eval mode always.
+        frozen: no gradients for the backbone, and always eval mode.
     """
 
     _mean: Tensor
@@ -71,7 +71,7 @@ class Embedder(nn.Module):
         if frozen:
             backbone.requires_grad_(False).eval()
         self.stride, self.embed_dim = stride, embed_dim
-        # levels finer than the output are left out, unless nothing else is so fine
+        # skip levels finer than the output, unless all are coarser
         coarse = [index for index, s in enumerate(backbone.strides) if s >= stride]
         self._levels = coarse or list(range(len(backbone.strides)))
         self.head = MultiScaleHead(tuple(backbone.channels[index] for index in self._levels), width, embed_dim)
@@ -104,8 +104,7 @@ class Embedder(nn.Module):
     def hypercolumn(self, images: Tensor, parts: Sequence[str] = (EMBEDDING, "c4")) -> Tensor:
         """z and levels of the backbone side by side, see ``hypercolumn``.
 
-        z is smooth, and means the same on both sides of an outline within an object; the backbone's levels keep what it
-        looks like.
+        z is smooth and the same across outlines within an object; the backbone's levels keep its appearance.
 
         Args:
             images: (B, 3, H, W) in [0, 1].
@@ -141,7 +140,7 @@ class Embedder(nn.Module):
 
 
 def hypercolumn(maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    """Feature maps side by side, each with the same say in a cosine (after Hariharan et al., CVPR 2015).
+    """Feature maps side by side, with equal weight in a cosine (after Hariharan et al., CVPR 2015).
 
     Args:
         maps: (B, channels_i, h_i, w_i) each, brought to ``size`` bilinearly and to unit length along the channels.

@@ -1,4 +1,4 @@
-"""The log of a run: one line of JSON per step, and TensorBoard's where it is installed."""
+"""The log of a run: one JSON line per step, and TensorBoard where it is installed."""
 
 import json
 import math
@@ -15,11 +15,11 @@ Line = dict[str, float]
 
 
 class RunLog:
-    """The log, cut off after ``first_step``: lines of steps that will be repeated are dropped.
+    """The log, truncated after ``first_step``: lines of steps that will be repeated are dropped.
 
     Args:
         path: the JSONL file.
-        first_step: the step that the run goes on from, 0 at its start.
+        first_step: the step to continue from, 0 at the start.
         enabled: False writes nothing (ranks other than the first).
     """
 
@@ -40,7 +40,7 @@ class RunLog:
         return self._write
 
     def _write(self, values: Mapping[str, float]) -> None:
-        # JSON has no word for what is not finite
+        # JSON cannot express NaN and infinity
         line = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()

@@ -1,9 +1,9 @@
-"""What a run computes once, before its first step: each picture read by the teacher, and the class prototypes.
+"""What a run computes once, before its first step: teacher maps, regions and class prototypes.
 
-    RUN/prepared/pictures.json            how many pictures are trained on, and which were left out
-    RUN/prepared/prototypes.safetensors   text vectors, known and unknown prototypes as they start, bank of segments
+    RUN/prepared/pictures.json            number of training images, and those that were skipped
+    RUN/prepared/prototypes.safetensors   text vectors, initial known and unknown prototypes, bank of segments
 
-A resumed run takes both from there, so that it never depends on a second reading.
+A resumed run loads both, so that it does not depend on a second pass.
 """
 
 import json
@@ -31,17 +31,17 @@ from clips4.utils.atomic_io import atomic_folder
 from clips4.utils.cache import settings_key
 from clips4.utils.progress import ProgressReporter
 
-BANK_SEGMENTS = 4096  # kept with the run at most, of the ``prototypes.sample`` segments drawn at random
+BANK_SEGMENTS = 4096  # kept with the run, of the ``prototypes.sample`` segments drawn at random
 FOLDER, IMAGES, VECTORS = "prepared", "pictures.json", "prototypes.safetensors"
 
 
 class Prepared(NamedTuple):
-    """What the loop needs that is computed once.
+    """The stored result of the pass.
 
     Attributes:
-        images: how many are trained on.
-        skipped: those left out, with the reason, by their numbers in the source.
-        prototypes: as they start.
+        images: number of usable images.
+        skipped: the others with the reason, by their numbers in the source.
+        prototypes: their initial values.
     """
 
     images: int
@@ -59,16 +59,16 @@ def prepare(
     run: Path,
     progress: ProgressReporter,
 ) -> Prepared:
-    """Read each usable picture once, or take what a run that stands there already has found.
+    """One pass over the images, or the stored result of an earlier one in the same folder.
 
-    Regions and teacher maps go to their caches, segments to the search for prototypes, in one pass whose memory does
-    not grow with the number of pictures. Ranks share the pictures among themselves. MaskCLIP+ has no prototypes: its
-    classifier is the text, and nothing is unknown to it.
+    Regions and teacher maps go to their caches, segments to the prototype search; memory does not grow with the number
+    of images. Ranks split the images among themselves. MaskCLIP+ has no prototypes: its classifier is the text, and it
+    has no unknown classes.
 
     Raises:
-        UserError: no picture is usable.
+        UserError: no image is usable.
     """
-    # what the result depends on; a run of other settings in the same folder is not mistaken for this one
+    # what the result depends on, so that a run with other settings in the same folder is not reused
     decisive = config.decisive()
     settings = {section: decisive[section] for section in ("regions", "teacher", "segments", "prototypes")}
     settings |= {"long_side": config.data.long_side, "mode": config.objective.mode, "seed": config.train.seed}
@@ -81,7 +81,7 @@ def prepare(
     skipped: list[tuple[int, str, str]] = []
     with_prototypes = config.objective.mode == "clips4"
     usable, rank, world = 0, distributed.rank(), distributed.world_size()
-    progress.stage("reading pictures", source.count(rank, world))
+    progress.stage("encoding images", source.count(rank, world))
     for number, path, image in source.iterate(config.data.long_side, rank, world):
         if isinstance(image, str):
             skipped.append((number, str(path), image))
@@ -94,7 +94,7 @@ def prepare(
     usable = sum(distributed.gather_objects(usable))
     left_out = sorted(part for share in distributed.gather_objects(skipped) for part in share)
     if not usable:
-        raise UserError(f"none of {len(left_out)} pictures can be used; the first: {left_out[0][2]}")
+        raise UserError(f"none of {len(left_out)} images can be used; the first: {left_out[0][2]}")
     known, unknown, bank = text.clone(), text[:0], None
     if with_prototypes:
         known, drawn = search.result()

@@ -1,11 +1,11 @@
-"""What a trained student is asked with: class prototypes and a bank of segments as the student itself sees them.
+"""The prototypes a trained student is queried with: class prototypes and a bank of segments in the student's own space.
 
-Training leads the student's embedding to the teacher's, but not all the way, and where the two differ it is the
-student that has learnt from every picture. The prototypes of training stay in the teacher's space. Here they are found
-once more: the same text finds the same teacher segments, but their mean is taken of the student's embedding of these
-pixels, and is then fitted to the student's unlabelled pixels (``prototypes.mixture_prototypes``), held back by the
-teacher's prototype. The teacher's own prototypes gain nothing from such a fit (docs/journal.md). Not in the paper;
-``extensions.em_iterations`` = 0 leaves it out.
+Training draws the student's embedding to the teacher's without making them equal, and where the two differ, the student
+has learned from all images. The prototypes of training stay in the teacher's space. Here they are computed again: the
+same text finds the same teacher segments, but the mean is that of the student's embedding of these pixels. It is then
+fitted to the student's unlabeled pixels (``prototypes.mixture_prototypes``) with the teacher's prototype as a prior.
+The teacher's own prototypes gain nothing from such a fit (docs/journal.md). Not in the paper; 0
+``extensions.em_iterations`` turn it off.
 """
 
 from dataclasses import replace
@@ -31,7 +31,7 @@ from clips4.utils import distributed
 from clips4.utils.images import RGB
 from clips4.utils.progress import ProgressReporter
 
-IMAGES = 512  # looked at, spread over the set; what is held of them takes some 200 MB
+IMAGES = 512  # sampled evenly from the set; their vectors take some 200 MB
 
 
 @torch.no_grad()
@@ -45,19 +45,19 @@ def fit_to_student(
     device: torch.device,
     progress: ProgressReporter,
 ) -> Prototypes:
-    """The prototypes of a run with those the student is to be asked with, and a bank of segments as both see them.
+    """Add the prototypes that the student is queried with, and a bank of segments in both spaces.
 
     Args:
         prototypes: of the run, as training left them.
         student: trained, on its device.
-        source: the pictures of the run; ``IMAGES`` of them are read, shared out over ranks.
+        source: the images of the run; ``IMAGES`` of them are used, split among ranks.
         config: of the run.
         regions, teacher_maps: of the run; mostly from their caches.
         device: where the student is.
-        progress: is told of the stage and of each picture.
+        progress: reports the stage and each image.
 
     Returns:
-        The same with ``fitted``, ``bank`` and ``student_bank``; as they came where the run wants no fit.
+        The same with ``fitted``, ``bank`` and ``student_bank``; unchanged where the run has no fit.
     """
     if not config.extensions.em_iterations or config.objective.mode != "clips4":
         return prototypes
@@ -69,10 +69,10 @@ def fit_to_student(
     for number, (path, image) in enumerate(source.sample(IMAGES, config.data.long_side)):
         if number % world == rank:
             z = student(at_inference_size(image, config.data.inference_side).to(device))
-            seen = _segments_of_both(image, path, z, config, regions, teacher_maps)
-            teacher_side.append(seen[0].half())
-            student_side.append(seen[1].half())
-            halved = F.avg_pool2d(z, 2, ceil_mode=True, count_include_pad=False)  # neighbours are all but equal
+            both = _segments_of_both(image, path, z, config, regions, teacher_maps)
+            teacher_side.append(both[0].half())
+            student_side.append(both[1].half())
+            halved = F.avg_pool2d(z, 2, ceil_mode=True, count_include_pad=False)  # neighbors are nearly equal
             pixels.append(F.normalize(flatten_pixels(halved), dim=1).half().cpu())
             progress.advance({})
     student.train(training)
@@ -82,8 +82,8 @@ def fit_to_student(
     counts = distributed.counts(len(by_teacher), device=by_teacher.device)[:, 0].tolist()
     by_teacher, by_student = distributed.gather_rows(by_teacher, counts), distributed.gather_rows(by_student, counts)
     start = known_prototypes(prototypes.text, by_teacher.float(), config.prototypes.m, by_student.float())
-    picture = torch.repeat_interleave(torch.arange(len(pixels)), torch.tensor([len(each) for each in pixels]))
-    fitted = _fitted(start, prototypes, torch.cat([nothing, *pixels]), picture, len(pixels), config.extensions)
+    image_of = torch.repeat_interleave(torch.arange(len(pixels)), torch.tensor([len(each) for each in pixels]))
+    fitted = _fitted(start, prototypes, torch.cat([nothing, *pixels]), image_of, len(pixels), config.extensions)
     random = seeded(config.train.seed, SAMPLE)
     drawn = torch.randperm(len(by_teacher), generator=random)[:BANK_SEGMENTS]
     return replace(
@@ -97,9 +97,9 @@ def fit_to_student(
 def _fitted(
     start: Tensor, prototypes: Prototypes, pixels: Tensor, image: Tensor, images: int, settings: ExtensionConfig
 ) -> Tensor:
-    """(K + U, D) the prototypes as the student's pixels (P, D) have them; the known begin at ``start`` (K, D)."""
+    """(K + U, D) prototypes fitted to the student's pixels (P, D); the known ones start from ``start`` (K, D)."""
     known, unknown = prototypes.known.to(start), prototypes.unknown.to(start)
-    # prototypes of names stay where names are; what the student is less sure of counts less in their sums
+    # known prototypes keep to the text dimensions; pixels of low confidence weigh less in their sums
     dimensions = text_dimensions(prototypes.text).to(start.device).expand(len(known), -1)
     prior, tau = settings.prior_weight * known, settings.em_temperature
     if settings.unknown_in_fit:
@@ -108,7 +108,7 @@ def _fitted(
         dimensions = torch.cat([dimensions, torch.ones_like(unknown, dtype=torch.bool)])
         return mixture_prototypes(begin, pixels, image, images, tau, settings.em_iterations, prior, dimensions)
     known = mixture_prototypes(start, pixels, image, images, tau, settings.em_iterations, prior, dimensions)
-    # the unknown compete with the known for the pixels, and are moved once by what they win
+    # unknown prototypes compete with the known for pixels and move once to those they win
     moved = mixture_prototypes(torch.cat([known, unknown]), pixels, image, images, tau, 1)
     return torch.cat([known, moved[len(known) :]])
 
@@ -116,7 +116,7 @@ def _fitted(
 def _segments_of_both(
     image: RGB, path: Path, z: Tensor, config: Config, regions: RegionCache, teacher_maps: TeacherMaps
 ) -> tuple[Tensor, Tensor]:
-    """(S, D) the teacher's segments of a picture, and (S, D) the student's embedding of the same pixels."""
+    """(S, D) the teacher's segments of an image, and (S, D) the student's embedding of the same pixels."""
     pixel_map = teacher_maps(image)
     vectors, labels = teacher_segments(pixel_map, torch.from_numpy(regions(image, path)), config.segments)
     at_map = F.interpolate(z, pixel_map.shape[1:], mode="bilinear", antialias=True, align_corners=False).cpu()

@@ -173,7 +173,7 @@ def open_batches(run: Run) -> Iterator[Batch]:
         run.rank,
         run.world,
         pin=run.fabric.device.type == "cuda",
-        read=None if maps.keep else maps.compute,
+        encode=None if maps.keep else maps.compute,
     )
     return warn_on_stall(
         batches,

@@ -1,4 +1,4 @@
-"""A wait that takes too long is told of while it lasts."""
+"""Warnings while the next item takes too long."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -7,30 +7,33 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def warn_on_stall(items: Iterator[T], seconds: float, tell: Callable[[float], None]) -> Iterator[T]:
-    """Pass items on; while the next one is waited for, call ``tell`` after every ``seconds`` with the time waited.
+def warn_on_stall(items: Iterator[T], seconds: float, warn: Callable[[float], None]) -> Iterator[T]:
+    """Pass items on; during each wait, call ``warn`` every ``seconds`` with the time waited so far.
 
     Args:
-        items: what is waited for.
-        seconds: how long a wait may take in silence.
-        tell: called from another thread.
+        items: any iterator.
+        seconds: interval of the warnings.
+        warn: called from another thread.
+
+    Yields:
+        The items, unchanged.
     """
     while True:
         arrived = threading.Event()
-        watch = threading.Thread(target=_run_callback, args=(arrived, seconds, tell), daemon=True)
-        watch.start()
+        watcher = threading.Thread(target=_watch, args=(arrived, seconds, warn), daemon=True)
+        watcher.start()
         try:
             item = next(items)
         except StopIteration:
             return
         finally:
             arrived.set()
-            watch.join()
+            watcher.join()
         yield item
 
 
-def _run_callback(arrived: threading.Event, seconds: float, tell: Callable[[float], None]) -> None:
+def _watch(arrived: threading.Event, seconds: float, warn: Callable[[float], None]) -> None:
     waited = 0.0
     while not arrived.wait(seconds):
         waited += seconds
-        tell(waited)
+        warn(waited)

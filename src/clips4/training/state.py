@@ -1,4 +1,4 @@
-"""What training changes from step to step, saved so that a run that goes on ends like an unbroken one."""
+"""What training changes from step to step, saved so that a resumed run ends exactly like an uninterrupted one."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,18 +20,18 @@ from clips4.models.student import Embedder
 class RunState:
     """Everything that differs between two steps of a run.
 
-    Pictures, views and random numbers are functions of seed and step, and need not be kept.
+    Images, views and random numbers are functions of seed and step, and are not kept.
 
     Attributes:
-        student: what is trained.
-        optimiser: its optimiser.
+        student: the network that is trained.
+        optimizer: of the student.
         averaged: the moving average of its weights, where one is kept.
         scaler: the loss scale of 16-mixed, where it is used.
-        prototypes: of the run, as they started.
-        unknown: (U, D) unknown prototypes, as they stand.
+        prototypes: of the run; unknown ones at their initial values.
+        unknown: (U, D) unknown prototypes, as they are now.
         step: steps done.
-        failures: steps in a row, up to now, that were left out.
-        left_out: steps left out in all.
+        failures: steps in a row, up to now, without an update.
+        left_out: steps without an update in total.
     """
 
     student: Embedder
@@ -46,14 +46,14 @@ class RunState:
 
     @property
     def result(self) -> Embedder:
-        """The student as it is to be used: the average where one is kept."""
+        """The student to be used: the average where one is kept."""
         if self.averaged is None:
             return self.student
         assert isinstance(self.averaged.module, Embedder)
         return self.averaged.module
 
     def current_prototypes(self) -> Prototypes:
-        """Known and unknown prototypes as they stand."""
+        """Known and unknown prototypes as they are now."""
         return replace(self.prototypes, unknown=self.unknown.cpu())
 
     def save(self, run: Path, config: Config, facts: dict[str, Any]) -> None:
@@ -70,9 +70,9 @@ class RunState:
         save_checkpoint(run, self.step, config, self.result, now, state, config.train.keep_checkpoints, facts)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go back to where a checkpoint was written."""
+        """Load the state of a checkpoint."""
         state = load_state(checkpoint)
-        # where an average is kept, it is what the checkpoint's own weights are
+        # with an average, the checkpoint's own weights are the average's
         self.student.load_state_dict(state["student"] or checkpoint.student.state_dict())
         self.optimizer.load_state_dict(state["optimiser"])
         if self.averaged:
@@ -89,7 +89,7 @@ def run_facts(source: Source, config: Config, world: int) -> dict[str, Any]:
     return {
         "pictures": source.digest,
         "pictures_per_step": config.train.batch * config.train.accumulate * world,
-        # shards are dealt to their readers, so that their number decides the order
+        # shards are distributed over readers, so their number decides the order
         "readers": world * max(1, config.data.workers) if streams else None,
     }
 
@@ -97,24 +97,24 @@ def run_facts(source: Source, config: Config, world: int) -> dict[str, Any]:
 def check_resumable(
     checkpoint: Checkpoint, config: Config, classes: ClassList, facts: dict[str, Any], run: Path
 ) -> None:
-    """Refuse to go on with what would end as neither the run that was begun nor the one that is asked for.
+    """Refuse to resume a run whose result would differ from that of an uninterrupted one.
 
     Raises:
-        UserError: other settings, classes, pictures, pictures per step, or readers of shards.
+        UserError: other settings, classes, images, images per step, or readers of shards.
     """
     then = checkpoint.card
     if checkpoint.config.decisive() != config.decisive() or checkpoint.prototypes.classes != classes:
-        raise UserError(f"{run}: was begun with other settings or classes; give the same, or another --out")
+        raise UserError(f"{run}: was started with other settings or classes; give the same, or another --out")
     if then.get("pictures") != facts["pictures"]:
-        raise UserError(f"{run}: was begun with other pictures; give the same, or another --out")
+        raise UserError(f"{run}: was started with other images; give the same, or another --out")
     if then.get("pictures_per_step") != facts["pictures_per_step"]:
         raise UserError(
-            f"{run}: was begun with {then.get('pictures_per_step')} pictures per step (train.batch times "
+            f"{run}: was started with {then.get('pictures_per_step')} images per step (train.batch times "
             f"train.accumulate times processes), now it is {facts['pictures_per_step']}; set train.batch so that it is "
             "the same"
         )
     if then.get("readers") != facts["readers"]:
         raise UserError(
-            f"{run}: was begun with {then.get('readers')} readers of shards (processes times data.workers), now they "
-            f"are {facts['readers']}; set data.workers so that they are the same"
+            f"{run}: was started with {then.get('readers')} readers of shards (processes times data.workers), now it "
+            f"is {facts['readers']}; set data.workers so that it is the same"
         )

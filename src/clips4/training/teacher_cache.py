@@ -1,4 +1,4 @@
-"""Whether the teacher's maps are kept on disk or computed on the fly, decided by their size and said aloud."""
+"""Whether the teacher's maps are kept on disk or computed on the fly; their size decides."""
 
 from collections.abc import Sequence
 
@@ -15,12 +15,12 @@ from clips4.models.teachers.projection import fit_basis
 from clips4.utils.progress import ProgressReporter
 from clips4.utils.tensors import to_tensor
 
-_SAMPLED, _POSITIONS = 32, 512  # pictures read for a basis; positions of each
+_SAMPLED, _POSITIONS = 32, 512  # images read for a basis; positions of each
 _BYTES = 2  # half precision
 
 
 def estimate_bytes(count: int, sizes: Sequence[tuple[int, int]], long_side: int, stride: int, dims: int) -> int:
-    """Bytes of the maps of ``count`` pictures, by the (width, height) of some."""
+    """Bytes of the maps of ``count`` images, estimated from the (width, height) of some."""
     if not sizes:
         return 0
     positions = [
@@ -38,14 +38,14 @@ def plan_teacher_maps(
 
     Args:
         teacher: on its device.
-        source: the pictures of the run.
-        text: (K, D) class vectors; with ``teacher.cache_dims`` they are kept exactly.
+        source: the images of the run.
+        text: (K, D) class vectors; ``teacher.cache_dims`` keeps their span exactly.
         config: of the run.
         device: where the teacher is.
-        progress: is told what was decided.
+        progress: logs the decision.
 
     Raises:
-        UserError: ``teacher.cache_dims`` is too few for the classes, or more than D.
+        UserError: ``teacher.cache_dims`` is smaller than the number of classes, or larger than D.
     """
     dims = config.teacher.cache_dims or teacher.embed_dim
     if not len(text) <= dims <= teacher.embed_dim and config.teacher.cache_dims:
@@ -55,7 +55,7 @@ def plan_teacher_maps(
         )
     count, sizes = source.sizes()
     gib = estimate_bytes(count, sizes, config.data.long_side, teacher.patch_stride, dims) / 2**30
-    needs = f"teacher's maps of {count} pictures need some {gib:.2g} GiB"
+    needs = f"teacher maps of {count} images need about {gib:.2g} GiB"
     if gib > config.teacher.cache_gib:
         progress.log(f"{needs}, more than teacher.cache_gib = {config.teacher.cache_gib:g}: computed in every step")
         return TeacherMaps(teacher, device, keep=False)
@@ -69,7 +69,7 @@ def plan_teacher_maps(
 
 
 def _sample(teacher: Teacher, source: Source, long_side: int, device: torch.device) -> Tensor:
-    """(P, D) unit vectors from some positions of some pictures, the same in every run."""
+    """(P, D) unit vectors from some positions of some images, the same in every run."""
     found = [torch.zeros(0, teacher.embed_dim)]
     for _, image in source.sample(_SAMPLED, long_side):
         vectors = teacher.encode_pixels(to_tensor(image)[None].to(device))[0].flatten(1).T.float().cpu()

@@ -71,7 +71,7 @@ def test_cluster_command_prints_outcome_and_errors(tiny_run: Path, images: Path,
     assert done.stdout == f"Clustered 3 images (0 skipped) into {tmp_path / 'out'}.\n"
     assert (tmp_path / "out/gallery.html").is_file()
     wrong = ("--out", tmp_path / "none")
-    assert "no checkpoint there" in fails("cluster", images, images, "--k", "2", *wrong)
+    assert "holds no checkpoint" in fails("cluster", images, images, "--k", "2", *wrong)
     assert "no such file or folder" in fails("cluster", tiny_run, tmp_path / "nowhere", "--k", "2", *wrong)
     assert "--save 'gif'" in fails("cluster", tiny_run, images, "--k", "2", "--save", "gif", *wrong)
     assert "is a file" in fails("cluster", tiny_run, images, "--k", "2", "--out", images / "photo0.png")

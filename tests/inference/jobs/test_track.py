@@ -226,6 +226,6 @@ def test_track_command_prints_outcome_and_errors(tiny_run: Path, folder: Path, t
     track = ("--mask", mask, "--out", tmp_path / "none")
     assert "not a readable video" in fails("track", tiny_run, letter, *track)
     assert "no such file or folder" in fails("track", tiny_run, tmp_path / "nowhere", *track)
-    assert "no checkpoint there" in fails("track", folder, folder, *track)
+    assert "holds no checkpoint" in fails("track", folder, folder, *track)
     assert "features 'hog'" in fails("track", tiny_run, folder, *track, "--features", "hog")
     assert not (tmp_path / "none").exists()

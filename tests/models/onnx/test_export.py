@@ -184,7 +184,7 @@ def test_int8_reports_its_cost(tiny_run: Path, exported: Path, images: Path, tmp
     exact, small = (Segmenter.load(path, device="cpu") for path in (exported, tmp_path / "m.onnx"))
     a, b = exact.embed(more[0]), small.embed(more[0])
     assert exact.prototypes is not None
-    vectors = exact.prototypes.asked()
+    vectors = exact.prototypes.queries()
     same = [torch.einsum("dhw,ld->lhw", z, vectors).argmax(0) for z in (a, b)]
     assert (a * b).sum(0).mean().item() == pytest.approx(agreement.cosine, abs=1e-4)
     assert (same[0] == same[1]).float().mean().item() == pytest.approx(agreement.same_label, abs=1e-6)
@@ -219,7 +219,7 @@ def test_what_is_no_exported_run_raises(tmp_path: Path, exported: Path, tiny_run
     with pytest.raises(UserError, match="is a folder; give a file"):
         export_onnx(load_checkpoint(tiny_run), tmp_path)
     (tmp_path / "a.png").write_text("no picture")
-    with pytest.raises(UserError, match="none of 1 calibration pictures can be read"):
+    with pytest.raises(UserError, match="none of 1 calibration images can be read"):
         export_onnx(load_checkpoint(tiny_run), tmp_path / "m.onnx", [tmp_path / "a.png"])
     assert not (tmp_path / "m.onnx").exists()
 

@@ -281,7 +281,7 @@ def no_json(folder: Path) -> None:
         (without_tensors("text_model."), r"has no text tower \(text_model"),
         (without_tensors("visual_projection"), "has not all of its weights"),
         (change_config(projection_dim=7), "its weights cannot be loaded"),
-        (remove("vocab.json"), "no tokenizer there"),
+        (remove("vocab.json"), "has no tokenizer"),
     ],
 )
 def test_a_wrong_folder_raises_in_one_line(copy: Path, damage: Callable[[Path], None], words: str) -> None:

@@ -187,24 +187,24 @@ def test_pixels_of_a_photograph_lie_nearest_the_words_for_it(teacher: ConseTeach
         assert share > 0.5, f"{name}: {share:.2f} of the pixels"
 
 
-# ----------------------------------------------------------------------------------------------------------- doubt
+# ----------------------------------------------------------------------------------------------------------- confidence
 
 
 @pytest.fixture(scope="module")
-def doubting() -> ConseTeacher:
-    return ConseTeacher(doubt=True)
+def with_confidence() -> ConseTeacher:
+    return ConseTeacher(confidence_dim=True)
 
 
-def test_no_name_has_doubt(teacher: ConseTeacher, doubting: ConseTeacher) -> None:
+def test_confidence_dim_is_zero_in_names(teacher: ConseTeacher, with_confidence: ConseTeacher) -> None:
     prompts = ["a photo of a cat.", "sky"]
-    assert doubting.embed_dim == teacher.embed_dim + 1 == 385
-    torch.testing.assert_close(doubting.encode_text(prompts), F.pad(teacher.encode_text(prompts), (0, 1)))
+    assert with_confidence.embed_dim == teacher.embed_dim + 1 == 385
+    torch.testing.assert_close(with_confidence.encode_text(prompts), F.pad(teacher.encode_text(prompts), (0, 1)))
 
 
-def test_doubt_is_the_length_of_the_mean_name(teacher: ConseTeacher, doubting: ConseTeacher) -> None:
+def test_confidence_dim_is_the_length_of_the_mean_name(teacher: ConseTeacher, with_confidence: ConseTeacher) -> None:
     """(c f / |f|, sqrt(1 - c^2)) with c = min(1, 2 |f|), f summed name by name."""
     images = photograph("cat")
-    found, plain = doubting.encode_pixels(images)[0], teacher.encode_pixels(images)[0]
+    found, plain = with_confidence.encode_pixels(images)[0], teacher.encode_pixels(images)[0]
     torch.testing.assert_close(found.norm(dim=0), torch.ones(found.shape[1:]))
     probabilities = teacher.class_probabilities(images)[0]
     lengths = []
@@ -220,20 +220,20 @@ def test_doubt_is_the_length_of_the_mean_name(teacher: ConseTeacher, doubting: C
     torch.testing.assert_close(found[:-1], sure * plain, rtol=0, atol=1e-4)
 
 
-def test_names_are_predicted_as_without_confidence_dim(teacher: ConseTeacher, doubting: ConseTeacher) -> None:
+def test_confidence_dim_keeps_the_order_of_names(teacher: ConseTeacher, with_confidence: ConseTeacher) -> None:
     names, images = ["cat", "sky", "cup of coffee", "motorcycle"], photograph("motorcycle")
     answers = [
         torch.einsum("dhw,kd->khw", each.encode_pixels(images)[0], each.encode_text(names)).argmax(0)
-        for each in (teacher, doubting)
+        for each in (teacher, with_confidence)
     ]
     assert torch.equal(*answers)
 
 
-def test_an_image_of_nothing_is_uncertain_more_than_a_cat(doubting: ConseTeacher) -> None:
-    nothing = doubting.encode_pixels(torch.full((1, 3, 256, 256), 0.5))[0, -1]
-    assert nothing.mean() > doubting.encode_pixels(photograph("cat"))[0, -1].mean() + 0.1
+def test_confidence_dim_blank_image_is_less_certain_than_a_cat(with_confidence: ConseTeacher) -> None:
+    nothing = with_confidence.encode_pixels(torch.full((1, 3, 256, 256), 0.5))[0, -1]
+    assert nothing.mean() > with_confidence.encode_pixels(photograph("cat"))[0, -1].mean() + 0.1
 
 
-def test_doubt_has_caches_of_its_own(teacher: ConseTeacher, doubting: ConseTeacher) -> None:
+def test_confidence_dim_has_its_own_cache_key(teacher: ConseTeacher, with_confidence: ConseTeacher) -> None:
     assert "doubt" not in teacher.settings
-    assert {**teacher.settings, "doubt": 0.5} == doubting.settings
+    assert {**teacher.settings, "doubt": 0.5} == with_confidence.settings

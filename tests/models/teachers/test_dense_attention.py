@@ -11,10 +11,10 @@ from clips4.config import TeacherConfig
 from clips4.models.teachers.clip import MEAN, STD, ClipTeacher
 from clips4.models.teachers.dense_attention import (
     DENSE_ATTENTIONS,
+    apply_last_block,
     block,
     last_keys,
     neighborhood,
-    read_last_block,
     tokens_before_last,
 )
 from clips4.models.teachers.vlm import Origin
@@ -57,7 +57,7 @@ def test_each_attention_equals_its_literal_equation(shape: dict[str, Any], readi
     layer, activation = model.vision_model.encoder.layers[-1], model.config.vision_config.hidden_act
     with torch.no_grad():
         x = tokens_before_last(model.vision_model, images)
-        ours = read_last_block(layer, x, reading, grid_of(model, images))
+        ours = apply_last_block(layer, x, reading, grid_of(model, images))
         for image, tokens in enumerate(x):
             theirs = reference.read(layer, tokens, reading, grid_of(model, images), activation)
             torch.testing.assert_close(ours[image], theirs, rtol=0, atol=1e-10)
@@ -69,7 +69,7 @@ def test_dense_attentions_differ() -> None:
     with torch.no_grad():
         x = tokens_before_last(model.vision_model, images)
         answers = [
-            read_last_block(model.vision_model.encoder.layers[-1], x, r, grid_of(model, images))
+            apply_last_block(model.vision_model.encoder.layers[-1], x, r, grid_of(model, images))
             for r in DENSE_ATTENTIONS
         ]
     for i, one in enumerate(answers):
@@ -85,7 +85,7 @@ def test_maskclip_looks_at_one_patch_alone() -> None:
     other[:, 4] += 1
     with torch.no_grad():
         change = (
-            read_last_block(layer, x, "maskclip", (3, 3)) - read_last_block(layer, other, "maskclip", (3, 3))
+            apply_last_block(layer, x, "maskclip", (3, 3)) - apply_last_block(layer, other, "maskclip", (3, 3))
         ).abs()
     assert change[0, 3].max() > 0.1
     assert change[0, torch.arange(9) != 3].max() == 0
@@ -98,7 +98,7 @@ def test_but_for_naclip_the_order_of_patches_plays_no_part(reading: Any) -> None
     order = torch.randperm(9, generator=generator(1))
     shuffled = torch.cat([x[:, :1], x[:, 1:][:, order]], 1)
     with torch.no_grad():
-        ours, theirs = (read_last_block(layer, each, reading, (3, 3)) for each in (shuffled, x))
+        ours, theirs = (apply_last_block(layer, each, reading, (3, 3)) for each in (shuffled, x))
     torch.testing.assert_close(ours, theirs[:, order], rtol=0, atol=1e-10)
 
 
@@ -117,7 +117,7 @@ def test_neighborhood_is_a_gaussian_of_places() -> None:
 def test_an_unknown_attention_is_named() -> None:
     layer = random_clip().vision_model.encoder.layers[-1]
     with pytest.raises(ValueError, match="unknown dense attention 'best'; choose one of maskclip"):
-        read_last_block(layer, torch.zeros(1, 5, 32), "best", (2, 2))  # type: ignore[arg-type]
+        apply_last_block(layer, torch.zeros(1, 5, 32), "best", (2, 2))  # type: ignore[arg-type]
 
 
 # ------------------------------------------------------------------------------------------- against transformers

@@ -130,7 +130,7 @@ def damage_nothing_there(folder: Path) -> None:
         (damage_no_merges, "its tokenizer says"),
         (damage_text, "cannot be read"),
         (damage_json, "its tokenizer"),
-        (damage_nothing_there, "no tokenizer there"),
+        (damage_nothing_there, "has no tokenizer"),
     ],
 )
 def test_a_tokenizer_that_is_not_clips_is_refused_in_one_line(tmp_path: Path, damage: Any, words: str) -> None:

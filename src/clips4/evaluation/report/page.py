@@ -173,7 +173,7 @@ def view_marks(report: RunReport) -> list[charts.Mark]:
         ("known", prototypes.known, known),
         ("unknown", prototypes.all()[found], found),
         ("teacher", by_teacher, (by_teacher @ prototypes.text.T).argmax(1).tolist()),
-        ("student", by_student, (by_student @ prototypes.asked().T).argmax(1).tolist()),
+        ("student", by_student, (by_student @ prototypes.queries().T).argmax(1).tolist()),
     ]
     kinds = [(kind, index) for kind, _, labels in groups for index in labels]
     places = charts.tsne(torch.cat([vectors for _, vectors, _ in groups]).numpy(), seed).tolist()

@@ -21,7 +21,7 @@ from clips4.inference.jobs.load import Loaded
 from clips4.inference.jobs.manifest import Output, file_stamp
 from clips4.inference.jobs.segment import segment_images
 from clips4.inference.segmenter import Segmenter
-from clips4.method.minibatch_kmeans import nearest, sample_rows, spherical_kmeans_of_set
+from clips4.method.minibatch_kmeans import nearest_center, sample_rows, fit_minibatch_kmeans
 from clips4.outputs.encode import parse_kinds
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import content_key, settings_key
@@ -93,8 +93,8 @@ def find_centers(
             f"--k {k}: the images have {len(rows)} pixel embeddings in all; give more images, or fewer clusters"
         )
     progress.stage("k-means", restarts)
-    centers = spherical_kmeans_of_set(rows, k, generator, restarts, advance=lambda: progress.advance({}))
-    sizes = torch.bincount(torch.cat([index for _, index in nearest(rows, centers)]), minlength=k)
+    centers = fit_minibatch_kmeans(rows, k, generator, restarts, advance=lambda: progress.advance({}))
+    sizes = torch.bincount(torch.cat([index for _, index in nearest_center(rows, centers)]), minlength=k)
     return centers[sizes.argsort(descending=True, stable=True)]
 
 

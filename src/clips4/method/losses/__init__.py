@@ -1,1 +1,1 @@
-"""One loss a file, as pure functions of tensors."""
+"""The losses, one per file, as pure functions of tensors; nothing that weighs or combines them."""

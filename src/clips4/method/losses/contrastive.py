@@ -39,18 +39,17 @@ def pixel_segment_contrast(
         exclude_own: the variant of SegSort and HSG: where S+ has another segment, p's own one leaves numerator and
             denominator.
         reduction: "mean" or "sum" over pixels (0 where none counts), or "none".
-        budget: bytes that the pixel-by-segment matrices may take at a time; they are worked off in blocks of pixels,
-            and the gradients are summed up along with the loss, so that nothing of size P x S is kept for the backward
-            pass. At least one pixel is taken at a time.
-        segment_class: (S,) class y_s of each segment. Where it is given, segments of other regions that are of the
-            class of p's own segment leave S-: regions know no classes, and would hold apart what is alike. None is the
-            paper's.
+        budget: bytes that the pixel-by-segment matrices may take at a time. They are computed in blocks of pixels, at
+            least one, and gradients are accumulated along with the loss, so that nothing of size P x S is kept for the
+            backward pass.
+        segment_class: (S,) class y_s of each segment. With it, segments of other regions that have the class of p's own
+            segment leave S-, since two regions may show the same class. None is the paper's loss.
 
     Returns:
         A scalar, or with "none" one loss per pixel that counts.
 
     Raises:
-        ValueError: shapes that do not fit each other.
+        ValueError: shapes do not match.
     """
     if z.ndim != 2 or v.ndim != 2 or z.shape[1] != v.shape[1]:
         raise ValueError(f"expected z (P, D) and v (S, D), got {tuple(z.shape)} and {tuple(v.shape)}")
@@ -78,7 +77,7 @@ def pixel_segment_contrast(
             segment_class,
         )
         return logits.logsumexp(1) - positive.logsumexp(1)
-    with torch.autocast(z.device.type, enabled=False):  # the types that were given are kept, and sums made in float32
+    with torch.autocast(z.device.type, enabled=False):  # keeps the given types and sums in float32
         total = _ContrastSum.apply(
             z,
             v,
@@ -104,11 +103,11 @@ def _logits(
     exclude_own: bool,
     segment_class: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """(P, S) kappa z_p . v_s over S+ u S-, and the same over S+ alone; -inf where a segment is not of the set."""
+    """(P, S) kappa z_p . v_s over S+ u S-, and the same over S+ alone; -inf for segments outside the set."""
     # float32 at least: exp(kappa) leaves the range of float16 from kappa = 11 on
     logits = (z @ v.T).to(torch.promote_types(z.dtype, torch.float32)).mul_(concentration)
     elsewhere = pixel_region[:, None] != segment_region
-    own = pixel_segment.clamp(min=0)[:, None]  # ignored pixels are not counted, whatever stands here
+    own = pixel_segment.clamp(min=0)[:, None]  # ignored pixels are not counted, so any index will do
     if segment_class is not None and len(segment_class):
         logits.masked_fill_(elsewhere & (segment_class[own] == segment_class), -torch.inf)
     if exclude_own:
@@ -151,7 +150,7 @@ class _ContrastSum(torch.autograd.Function):
             )
             every, similar = (x.logsumexp(1, keepdim=True) for x in (logits, positive))
             total += torch.where(counts, every - similar, 0).sum()
-            every, similar = (x.masked_fill(~counts, torch.inf) for x in (every, similar))  # no slope where none counts
+            every, similar = (x.masked_fill(~counts, torch.inf) for x in (every, similar))  # no gradient there
             slope = logits.sub_(every).exp_().sub_(positive.sub_(similar).exp_())  # P - P+
             out.copy_(slope @ wide_v)
             v_gradient.addmm_(slope.T, block_z.to(wide))

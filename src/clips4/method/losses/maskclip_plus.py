@@ -1,10 +1,10 @@
 """The loss of MaskCLIP+ (Zhou et al., "Extract Free Dense Labels from CLIP", ECCV 2022, section 3.3).
 
-The teacher's answers are the labels of a segmentation network whose classifier, the class vectors t_l, is frozen:
+The teacher's predictions are the labels of a segmentation network whose classifier, the class vectors t_l, is frozen:
 
     y_p = argmax_l x_p . t_l,        L = - mean_p log softmax_l(z_p . t_l / tau)[y_p]
 
-with x_p the teacher's pixel vector; after a part of the schedule the network labels for itself, x_p = z_p.
+with x_p the teacher's pixel vector; after part of the schedule the network trains on its own labels, x_p = z_p.
 """
 
 import torch
@@ -42,7 +42,7 @@ def pseudo_labels(
 
 
 def pseudo_label_loss(z: Tensor, labels: Tensor, classifier: Tensor, temperature: float) -> Tensor:
-    """Cross entropy of the frozen classifier, mean over labelled pixels; 0 where there is none.
+    """Cross entropy of the frozen classifier, mean over labeled pixels; 0 where there is none.
 
     Args:
         z: (B, D, h, w) pixel embeddings, unit along D.
@@ -67,7 +67,7 @@ def maskclip_plus(
     denoise: bool,
     self_training: bool,
 ) -> Tensor:
-    """The loss of one batch, by the teacher's labels or, once self-training, by the student's own.
+    """The loss of one batch with the teacher's labels or, once self-training, the student's own.
 
     Args:
         z: (B, D, h, w) pixel embeddings.
@@ -75,7 +75,10 @@ def maskclip_plus(
         classifier: (K, D) text vectors.
         temperature: tau, of the student; the teacher's confidence is measured at CLIP's own temperature.
         confidence, denoise: see ``pseudo_labels``.
-        self_training: whose labels.
+        self_training: whether labels are the student's own.
+
+    Returns:
+        Scalar.
     """
     if self_training:
         labels = pseudo_labels(z.detach(), classifier, temperature, confidence, denoise)

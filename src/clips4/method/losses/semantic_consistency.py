@@ -16,23 +16,26 @@ def semantic_consistency(
     reduction: Reduction = "mean",
     labels: Tensor | None = None,
 ) -> Tensor:
-    """Segments are to be classified as the teacher classifies them.
+    """Draws the class probabilities of each segment to the class that the teacher assigns.
 
         y_s = argmax_l i_s . c_l,        L_s(s) = CE(y_s, softmax(v_s . C / tau))
 
     Args:
         v: (S, D) segment embeddings of the student, unit rows.
-        guidance: (S, D) i_s, unit rows; takes no gradient.
-        prototypes: (L, D) C, known and unknown class prototypes, unit rows; take no gradient.
+        guidance: (S, D) i_s, unit rows; no gradient flows to it.
+        prototypes: (L, D) C, known and unknown class prototypes, unit rows; no gradient flows to them.
         temperature: tau.
         reduction: "mean" or "sum" over segments, or "none".
-        labels: (S,) y_s where they are chosen otherwise, e.g. by ``prototypes.assign_in_context``.
+        labels: (S,) y_s, where they come from elsewhere, e.g. ``prototypes.assign_in_context``.
+
+    Returns:
+        A scalar; (S,) for "none".
 
     Raises:
-        ValueError: shapes that do not fit each other, or no prototype.
+        ValueError: shapes do not match, or there is no prototype.
     """
     if v.ndim != 2 or v.shape != guidance.shape:
-        raise ValueError(f"expected v and guidance (S, D) alike, got {tuple(v.shape)} and {tuple(guidance.shape)}")
+        raise ValueError(f"expected v and guidance both (S, D), got {tuple(v.shape)} and {tuple(guidance.shape)}")
     if prototypes.ndim != 2 or prototypes.shape[1] != v.shape[1] or not len(prototypes):
         raise ValueError(f"expected prototypes (L, {v.shape[1]}), got {tuple(prototypes.shape)}")
     prototypes = prototypes.detach()

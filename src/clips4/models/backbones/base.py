@@ -9,7 +9,7 @@ OUTPUT_STRIDES = (8, 16, 32)
 
 
 class Backbone(nn.Module):
-    """Pictures to feature maps at four levels; the attributes are explained in the package's text."""
+    """Images to feature maps at four levels; the attributes are explained in the package's text."""
 
     channels: tuple[int, int, int, int]
     strides: tuple[int, int, int, int]
@@ -18,7 +18,7 @@ class Backbone(nn.Module):
 
     @property
     def architecture(self) -> dict[str, Any] | None:
-        """What must be known, beside the configuration, to build the network anew; plain JSON values."""
+        """What is needed besides the configuration to build the network again; plain JSON values."""
         return None
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

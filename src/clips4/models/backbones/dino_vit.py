@@ -39,13 +39,13 @@ _NOT_SHAPE = frozenset(
 class DinoViT(Backbone):
     """A DINOv2 (with registers or without) or DINOv3 ViT.
 
-    A picture whose sides are no multiples of the patch is resized to the nearest that are, so that the maps cover the
-    whole picture and nothing else. Dropout, stochastic depth and DINOv3's random scaling of positions are off in
-    training too: the two views of a picture must be read alike, and a pixel's position be true.
+    An image whose sides are no multiples of the patch is resized to the nearest that are, so that the maps cover the
+    whole image and nothing else. Dropout, stochastic depth and DINOv3's random scaling of positions are off in
+    training too: both views of an image must be encoded the same way, with true positions.
 
     Args:
         model: of one of the ``MODEL_TYPES``.
-        mean, std: statistics by which its training pictures were normalised.
+        mean, std: statistics by which its training images were normalized.
 
     Raises:
         UserError: a model whose patches are not square, or which does not read RGB.
@@ -74,7 +74,7 @@ class DinoViT(Backbone):
         return {"config": config, "mean": list(self.mean), "std": list(self.std)}
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(B, 3, H, W) normalised -> four maps (B, width, round(H / patch), round(W / patch)), at least 1 x 1."""
+        """(B, 3, H, W) normalized -> four maps (B, width, round(H / patch), round(W / patch)), at least 1 x 1."""
         rows, columns = (_patches(side, self._patch) for side in images.shape[-2:])
         size = rows * self._patch, columns * self._patch
         images = resize_map(images, size)

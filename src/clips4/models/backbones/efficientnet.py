@@ -95,7 +95,7 @@ class EfficientNetLite0(Backbone):
                 if stride * reached > output_stride:
                     dilation, stride = dilation * stride, 1
                 reached *= stride
-                # the block that would have stepped still looks at its neighbours at the old distance
+                # the block whose stride was replaced keeps the old dilation
                 block_dilation = entry_dilation if index == 0 else dilation
                 blocks.append(
                     InvertedResidual(width, stage.width, stage.kernel, stride, block_dilation, stage.expansion)
@@ -116,7 +116,7 @@ class EfficientNetLite0(Backbone):
 
 
 class EfficientNetLite0Classifier(nn.Module):
-    """EfficientNet-Lite0 with its ImageNet classifier, read over the whole picture or at every position.
+    """EfficientNet-Lite0 with its ImageNet classifier, applied to the whole image or at every position.
 
     Args:
         output_stride: see ``EfficientNetLite0``.
@@ -130,14 +130,14 @@ class EfficientNetLite0Classifier(nn.Module):
         self.classifier = nn.Linear(1280, classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised -> (B, 1280, h, w), the maps that the classifier averages."""
+        """(B, 3, H, W) normalized -> (B, 1280, h, w), the maps that the classifier averages."""
         return F.relu6(self.head_norm(self.head(self.backbone(images)[-1])))
 
     def dense_logits(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised -> (B, classes, h, w): the linear classifier applied at each position."""
+        """(B, 3, H, W) normalized -> (B, classes, h, w): the linear classifier applied at each position."""
         weight = self.classifier.weight[:, :, None, None]
         return F.conv2d(self.features(images), weight, self.classifier.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised -> (B, classes)."""
+        """(B, 3, H, W) normalized -> (B, classes)."""
         return self.classifier(self.features(images).mean((2, 3)))

@@ -12,4 +12,4 @@ CONVOLUTIONAL: dict[str, Callable[[int], Backbone]] = {
     "resnet50": ResNet50,
     "resnet101": ResNet101,
 }
-DINO = "dino"  # any DINOv2 or DINOv3 ViT; which one, its weights say
+DINO = "dino"  # any DINOv2 or DINOv3 ViT; the weights decide which

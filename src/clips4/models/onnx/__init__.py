@@ -1,1 +1,1 @@
-"""The student as an ONNX file: writing, reading back, running, quantizing."""
+"""The student as an ONNX file: export, metadata, runtime, quantization; nothing that training needs."""

@@ -47,7 +47,7 @@ class Agreement:
     """How far an int8 student agrees with the float32 one.
 
     Attributes:
-        images: number of pictures compared.
+        images: number of images compared.
         held_out: whether none of them was used to calibrate.
         same_label: share of pixel embeddings whose nearest class is the same, in [0, 1].
         cosine: mean cosine between the two embeddings of a pixel.
@@ -68,7 +68,7 @@ class ExportReport:
         bytes: its size.
         opset: version of ONNX's operators.
         precision: "float32" or "int8".
-        sizes: (B, H, W) on which the float32 graph was held against torch.
+        sizes: (B, H, W) on which the float32 graph was compared with torch.
         difference: the largest difference found there, of z and of cosines.
         agreement: of int8 with float32; None for float32.
         versions: of the packages that made it.
@@ -94,7 +94,7 @@ def export_onnx(run: str | Path | Checkpoint, out: str | Path, calibration: list
 
     Raises:
         UserError: packages of the extra ``onnx`` are missing, the graph cannot be exported or differs from torch by
-            more than ``TOLERANCE``, ``out`` cannot be written to, or no calibration picture can be read.
+            more than ``TOLERANCE``, ``out`` cannot be written to, or no calibration image can be read.
     """
     out = Path(out)
     checkpoint = run if isinstance(run, Checkpoint) else load_checkpoint(Path(run))
@@ -144,9 +144,9 @@ def to_proto(model: StudentWithClassifier, embed_dim: int) -> Any:
     except ImportError as error:
         raise UserError(f"export needs the package {error.name}; pip install 'clips4[onnx]'")
     device = next(model.parameters()).device
-    # two of everything: a size of one would be taken for a constant
+    # sizes of two: a size of one would become a constant
     example = torch.rand(2, 3, 160, 224, device=device), torch.rand(2, embed_dim, device=device)
-    # not named here: named sizes are checked against every guard, found wanting, and the network is traced again
+    # not named here: the exporter rejects named sizes over its guards and traces the network again
     open_sizes = tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in _OPEN.values())
     try:
         with _quiet(), torch.no_grad():
@@ -168,7 +168,7 @@ def to_proto(model: StudentWithClassifier, embed_dim: int) -> Any:
 
 
 def _name_sizes(proto: Any) -> Any:
-    """The exporter's names of open sizes (s34, ...) replaced by ours, wherever they stand."""
+    """The exporter's names of open sizes (s34, ...) replaced by ours everywhere."""
     names = {
         given.type.tensor_type.shape.dim[axis].dim_param: name
         for given in proto.graph.input
@@ -183,7 +183,7 @@ def _name_sizes(proto: Any) -> Any:
 
 
 def compare(model: StudentWithClassifier, graph: bytes, embed_dim: int, seed: int = 0) -> float:
-    """The largest difference between torch and ONNX Runtime, of z and of cosines, on random pictures of ``_SIZES``."""
+    """The largest difference between torch and ONNX Runtime, of z and of cosines, on random images of ``_SIZES``."""
     ort = import_onnxruntime()
     session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     random = torch.Generator().manual_seed(seed)
@@ -217,7 +217,7 @@ def _onnx_versions() -> dict[str, str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter speaks of packages that nobody asked for."""
+    """Silence the exporter's messages about optional packages."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,6 +1,6 @@
-"""ONNX files of students: what is in them beside the graph, and how it is read back.
+"""ONNX files of students: what they hold besides the graph, and how to open them.
 
-A file answers without the run it came from. The graph:
+A file needs nothing of the run it came from. The graph:
 
     images  (batch, 3, height, width) float32 in [0, 1]     z        (batch, D, h, w) unit along D
     vectors (classes, D) float32 unit rows                  cosines  (batch, classes, h, w)
@@ -9,8 +9,8 @@ A file answers without the run it came from. The graph:
 
     clips4.card        the checkpoint's card.json
     clips4.tensors     base64 of a safetensors file: prototypes.text (K, D), prototypes.known, prototypes.unknown, ...
-    clips4.models.onnx.export      how it was made and checked: an ``ExportReport``
-    class_names, long_side   for programs without clips4: JSON list of names, pixels to which pictures are reduced
+    clips4.export      how it was made and checked: an ``ExportReport``
+    class_names, long_side   for programs without clips4: JSON list of names, pixels to which images are reduced
 """
 
 import base64
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".onnx"
 FORMAT = 1
-_CARD, _TENSORS, _EXPORT = "clips4.card", "clips4.tensors", "clips4.models.onnx.export"
+_CARD, _TENSORS, _EXPORT = "clips4.card", "clips4.tensors", "clips4.export"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""int8 students: static quantisation by ONNX Runtime, calibrated on pictures, with the loss of agreement it costs."""
+"""int8 students: static quantization by ONNX Runtime, calibrated on images, with the loss of agreement it costs."""
 
 import tempfile
 from collections.abc import Sequence
@@ -16,34 +16,34 @@ from clips4.models.onnx.metadata import import_onnxruntime
 from clips4.utils.images import load_rgb, reduce_to
 from clips4.utils.tensors import to_tensor
 
-MAX_IMAGES = 64  # read at most; ranges settle after a few dozen
-_HELD_OUT = 4  # every fourth picture is kept for measuring the agreement
+MAX_IMAGES = 64  # at most; ranges settle after a few dozen
+_HELD_OUT = 4  # every fourth image is kept for measuring the agreement
 
 
 def quantize(proto: Any, images: Sequence[Path], long_side: int, prototypes: Prototypes) -> tuple[Any, Agreement]:
     """An int8 version of a student's graph, and how far it agrees with the float one.
 
     Convolutions get int8 weights by channel and uint8 activations, whose ranges are those seen on the calibration
-    pictures. What follows the head's last convolution stays in float32.
+    images. What follows the head's last convolution stays in float32.
 
     Args:
         proto: float32 ``ModelProto``, as ``export.to_proto`` makes it.
-        images: some dozens, like those to come; evenly taken, at most ``MAX_IMAGES``. Every fourth is held out and
-            used for the agreement (with fewer than four, all are used for both, and the agreement says so).
+        images: a few dozen typical ones; evenly sampled, at most ``MAX_IMAGES``. Every fourth is held out and
+            used for the agreement (with fewer than four, all are used for both, and ``held_out`` is False).
         long_side: they are reduced to this.
         prototypes: of the run; the agreement compares nearest classes.
 
     Raises:
-        UserError: none of the pictures can be read.
+        UserError: none of the images can be read.
     """
     ort = import_onnxruntime()
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    read = _read(images, long_side)
-    held_out = read[_HELD_OUT - 1 :: _HELD_OUT]
-    calibrating = [each for number, each in enumerate(read) if number % _HELD_OUT != _HELD_OUT - 1] or read
+    loaded = _load(images, long_side)
+    held_out = loaded[_HELD_OUT - 1 :: _HELD_OUT]
+    calibrating = [each for number, each in enumerate(loaded) if number % _HELD_OUT != _HELD_OUT - 1] or loaded
     embed_dim = prototypes.known.shape[1]
     with tempfile.TemporaryDirectory() as folder:
         whole, folded, small = (Path(folder) / name for name in ("float.onnx", "folded.onnx", "int8.onnx"))
@@ -61,15 +61,15 @@ def quantize(proto: Any, images: Sequence[Path], long_side: int, prototypes: Pro
             weight_type=QuantType.QInt8,
         )
         result = onnx.load(small)
-        exact, quantised = (ort.InferenceSession(path, providers=["CPUExecutionProvider"]) for path in (whole, small))
-        return result, measure_agreement(exact, quantised, held_out or read, prototypes, bool(held_out))
+        exact, quantized = (ort.InferenceSession(path, providers=["CPUExecutionProvider"]) for path in (whole, small))
+        return result, measure_agreement(exact, quantized, held_out or loaded, prototypes, bool(held_out))
 
 
 def measure_agreement(
     exact: Any, small: Any, images: Sequence[NDArray[np.float32]], prototypes: Prototypes, held_out: bool
 ) -> Agreement:
-    """Both sessions on pictures (1, 3, H, W): shares of same nearest classes (known and unknown), mean cosine."""
-    vectors = prototypes.asked().float().numpy()
+    """Compare sessions on images (1, 3, H, W): share of equal nearest classes, known and unknown, and mean cosine."""
+    vectors = prototypes.queries().float().numpy()
     same = total = 0
     cosine = 0.0
     for image in images:
@@ -81,7 +81,7 @@ def measure_agreement(
 
 
 class _Calibration:
-    """What ``quantize_static`` reads its pictures from (a ``CalibrationDataReader``, which is only a protocol)."""
+    """What ``quantize_static`` reads its images from (a ``CalibrationDataReader``, which is only a protocol)."""
 
     def __init__(self, images: Sequence[NDArray[np.float32]], embed_dim: int):
         self._images = iter(images)
@@ -92,18 +92,18 @@ class _Calibration:
         return None if image is None else {"images": image, "vectors": self._vectors}
 
     def set_range(self, start_index: int, end_index: int) -> None:
-        raise NotImplementedError("pictures are read in one go")
+        raise NotImplementedError("calibration reads all images at once")
 
 
-def _read(images: Sequence[Path], long_side: int) -> list[NDArray[np.float32]]:
+def _load(images: Sequence[Path], long_side: int) -> list[NDArray[np.float32]]:
     """(1, 3, H, W) each, of those that can be read."""
     chosen = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, MAX_IMAGES).round().astype(int))]
-    read, reasons = [], []
+    loaded, reasons = [], []
     for path in chosen:
         try:
-            read.append(to_tensor(reduce_to(load_rgb(path), long_side))[None].to(torch.float32).numpy())
+            loaded.append(to_tensor(reduce_to(load_rgb(path), long_side))[None].to(torch.float32).numpy())
         except UserError as error:
             reasons.append(str(error))
-    if not read:
-        raise UserError(f"none of {len(chosen)} calibration pictures can be read; the first: {reasons[0]}")
-    return read
+    if not loaded:
+        raise UserError(f"none of {len(chosen)} calibration images can be read; the first: {reasons[0]}")
+    return loaded

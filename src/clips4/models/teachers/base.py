@@ -47,8 +47,8 @@ def _conse(settings: TeacherConfig) -> Teacher:
     from clips4.models.teachers.conse import ConseTeacher
 
     if settings.dense_attention is not None:
-        raise UserError(f"teacher.dense_attention = {settings.dense_attention}: conse has none; readings are CLIP's")
-    return ConseTeacher(doubt=settings.confidence_dim)
+        raise UserError(f"teacher.dense_attention = {settings.dense_attention}: conse has none; use a CLIP teacher")
+    return ConseTeacher(confidence_dim=settings.confidence_dim)
 
 
 def _clip(files: ModelFiles, settings: TeacherConfig) -> Teacher:
@@ -68,13 +68,13 @@ _MODEL_TYPES: dict[str, Callable[[ModelFiles, TeacherConfig], Teacher]] = {"clip
 _REFUSED = {
     "clip_text_model": "has no vision tower; take the whole CLIP model",
     "clip_vision_model": "has no text tower; take the whole CLIP model",
-    "siglip2": "is a NaFlex SigLIP 2, which takes pictures cut into patches; take one of fixed resolution",
+    "siglip2": "is a NaFlex SigLIP 2, which takes images cut into patches; take one of fixed resolution",
     "metaclip_2": "is a MetaCLIP 2, whose tokenizer is not CLIP's; take a MetaCLIP of the first kind",
 }
 
 
 def teacher_names() -> list[str]:
-    """Names of the built-in teachers; ``load_teacher`` takes folders and hub ids besides."""
+    """Names of the built-in teachers; ``load_teacher`` also takes folders and hub ids."""
     return sorted(_TEACHERS)
 
 
@@ -83,7 +83,7 @@ def load_teacher(teacher: str | TeacherConfig) -> Teacher:
 
     Args:
         teacher: a built-in name, a folder that ``save_pretrained`` wrote, or a hub id ``owner/name[@revision]``; or the
-            settings that hold one of these and how to read it. CLIP and SigLIP 2 models are known.
+            settings that hold one of these. CLIP and SigLIP 2 models are supported.
 
     Raises:
         UserError: no such teacher, or its weights or tokenizer are not there, or not what they should be.
@@ -104,10 +104,10 @@ def load_teacher(teacher: str | TeacherConfig) -> Teacher:
 
 
 def pinned(given: TeacherConfig, saved: TeacherConfig) -> TeacherConfig:
-    """The given settings with the saved name where that is the given one pinned: a run goes on with its own weights.
+    """The given settings with the saved name where that is the given name pinned: a run resumes with its own weights.
 
-    A hub id is pinned to the commit that it meant when the run began, even where it means another now; a folder to its
-    whole path.
+    A hub id is pinned to the commit it referred to when the run started, even if it has moved on since; a folder to its
+    absolute path.
     """
     repository, _, commit = saved.name.partition("@")
     same = (commit and given.name == repository) or str(Path(given.name).resolve()) == saved.name

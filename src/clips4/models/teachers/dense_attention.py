@@ -1,4 +1,4 @@
-"""Dense readings of a CLIP vision transformer: every block as it was trained but the last, which is read another way.
+"""Dense attention for a CLIP vision transformer: every block as trained except the last, whose attention is replaced.
 
 With x the tokens before the last block (a class token, then the patches), h = LN_1 x its norm, q, k, v = W_q h, W_k h,
 W_v h, A(a, b) = softmax(a b^T / sqrt(d)) per head, and O the output projection, the patches become
@@ -30,7 +30,7 @@ def tokens_before_last(vision: Any, pixels: Tensor) -> Tensor:
 
     Args:
         vision: a ``CLIPVisionModel`` (in older transformers, ``CLIPVisionTransformer``).
-        pixels: (B, 3, H, W) normalised, sides multiples of the patch; positions are interpolated bicubically.
+        pixels: (B, 3, H, W) normalized, sides multiples of the patch; positions are interpolated bicubically.
     """
     x = vision.pre_layrnorm(vision.embeddings(pixels, interpolate_pos_encoding=True))
     for layer in vision.encoder.layers[:-1]:
@@ -44,14 +44,14 @@ def block(layer: Any, x: Tensor) -> Tensor:
     return _feed_forward(layer, x + layer.self_attn.out_proj(_attend(q, k, v)))
 
 
-def read_last_block(layer: Any, x: Tensor, kind: DenseAttention, grid: tuple[int, int]) -> Tensor:
-    """The patches after the last block, by the equation of a reading.
+def apply_last_block(layer: Any, x: Tensor, kind: DenseAttention, grid: tuple[int, int]) -> Tensor:
+    """The patches after the last block, by the equation of a dense attention.
 
     Args:
         layer: the last ``CLIPEncoderLayer``.
         x: (B, 1 + N, W) from ``tokens_before_last``.
-        reading: whose equation.
-        grid: (h, w) with h w = N; naclip needs to know which patches are neighbours.
+        kind: the dense attention.
+        grid: (h, w) with h w = N; naclip needs to know which patches are neighbors.
 
     Returns:
         (B, N, W).
@@ -85,7 +85,7 @@ def last_keys(layer: Any, x: Tensor) -> Tensor:
 def neighborhood(grid: tuple[int, int], like: Tensor, sigma: float = NEIGHBORHOOD) -> Tensor:
     """omega of NACLIP: (N, 1 + N), a Gaussian around each patch, 0 for the class token.
 
-    A product of two small Gaussians, so cheap that it is not kept from one picture to the next.
+    A product of two small Gaussians, cheap enough to compute for every image.
     """
     exact = torch.promote_types(like.dtype, torch.float32)
     places = [torch.arange(n, device=like.device, dtype=exact) for n in grid]

@@ -1,6 +1,6 @@
-"""The teacher's pixel maps: each picture is read once, un-augmented, and kept on disk in half precision.
+"""The teacher's pixel maps: each image is encoded once, without augmentation, and kept on disk in half precision.
 
-Where the maps of all pictures would be too large, a picture is read again whenever its map is asked for.
+Where all maps together would be too large, an image is encoded whenever its map is needed.
 """
 
 from pathlib import Path
@@ -21,10 +21,10 @@ class TeacherMaps:
     """Pixel maps of a teacher.
 
     Args:
-        teacher: what reads the pictures; its name and settings name the cache.
+        teacher: its name and settings identify the cache.
         device: where it computes.
-        root: cache folder; ``caching.cache_root()`` by default.
-        basis: (d, D) orthonormal rows; what is kept on disk is the d coordinates, what is given is D-dimensional again.
+        root: cache folder; ``utils.cache.cache_root()`` by default.
+        basis: (d, D) orthonormal rows; maps are stored as d coordinates and returned with D dimensions.
         keep: whether maps are kept on disk.
     """
 
@@ -43,11 +43,11 @@ class TeacherMaps:
         self.folder = (root or cache_root()) / "teacher" / settings_key(settings)
 
     def path(self, image: RGB) -> Path:
-        """The file that holds this picture's map, there or not."""
+        """The file for this image's map, whether it exists or not."""
         return self.folder / f"{image_key(image)}.safetensors"
 
     def __call__(self, image: RGB) -> Tensor:
-        """(H, W, 3) uint8 -> (D, h, w) float16, unit vectors but for rounding and what a basis drops."""
+        """(H, W, 3) uint8 -> (D, h, w) float16, unit vectors up to rounding and what a basis drops."""
         if not self.keep:
             return self.compute(to_tensor(image)).cpu()
         path = self.path(image)
@@ -58,7 +58,7 @@ class TeacherMaps:
         return self._restore(kept)
 
     def compute(self, image: Tensor) -> Tensor:
-        """Read a picture now: (3, H, W) in [0, 1] -> (D, h, w) float16 on the teacher's device."""
+        """Encode an image now: (3, H, W) in [0, 1] -> (D, h, w) float16 on the teacher's device."""
         return self._teacher.encode_pixels(image[None].to(self._device))[0].half().contiguous()
 
     def _project(self, pixel_map: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class TeacherMaps:
         return torch.einsum("dhw,dD->Dhw", kept.float(), self._basis).half().contiguous()
 
     def _read(self, path: Path) -> Tensor | None:
-        """What the file holds; None where it is missing or damaged, so that it is made anew."""
+        """What the file holds; None where it is missing or damaged and has to be computed again."""
         if not path.is_file():
             return None
         try:

@@ -13,7 +13,7 @@ def fit_basis(text: Tensor, samples: Tensor, dims: int) -> Tensor:
 
     Args:
         text: (K, D) class vectors.
-        samples: (P, D) unit vectors of the teacher's maps; uncentred principal directions of what text does not span.
+        samples: (P, D) unit vectors of the teacher's maps; uncentered principal directions of what text does not span.
         dims: d, K <= d <= D.
 
     Returns:

@@ -29,13 +29,13 @@ def load_templates(name: str) -> list[str]:
 
 
 def class_vectors(teacher: TextEncoder, classes: ClassList, templates: Sequence[str]) -> Tensor:
-    """Prompt-ensembled text vector of each class: normalise each prompt's vector, mean, normalise.
+    """Prompt-ensembled text vector of each class: normalize each prompt's vector, mean, normalize.
 
     Radford et al., ICML 2021, section 3.1.4.
 
     Args:
-        teacher: what encodes prompts to unit rows.
-        classes: K classes; every word of a class is put in every template, all weigh the same.
+        teacher: encodes prompts to unit rows.
+        classes: K classes; every alias of a class is put in every template, with equal weight.
         templates: strings with one ``{}``.
 
     Returns:
@@ -50,7 +50,7 @@ def class_vectors(teacher: TextEncoder, classes: ClassList, templates: Sequence[
 
 
 def _at_most(limit: int, groups: Sequence[list[str]]) -> Iterator[list[list[str]]]:
-    """Groups in runs of some ``limit`` members together, so that a long list of classes needs bounded memory."""
+    """Join groups up to ``limit`` members, so that a long class list needs bounded memory."""
     run: list[list[str]] = []
     for group in groups:
         if run and sum(map(len, run)) + len(group) > limit:

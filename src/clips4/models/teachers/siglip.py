@@ -1,13 +1,13 @@
 """SigLIP 2 as a dense teacher.
 
 Tschannen et al., "SigLIP 2" (2025). SigLIP has no class token: a head pools the patches by attention from a learned
-probe, and only what leaves that head lies in the space of the texts. The one dense reading that keeps every trained
+probe, and only what leaves that head lies in the space of the texts. The one dense attention that keeps every trained
 part on the way into that space is MaskCLIP's idea, applied to the head instead of the last block: the head's attention
 output is replaced by its own value path at each patch, residual and MLP kept,
 
     y = O W_v h,        z = y + MLP(LN y)        with h the patches after the tower's final norm,
 
-which is what the head would answer if the probe looked at that patch alone. sclip, clearclip and naclip change the self
+which is the head's output if the probe attended to that patch alone. sclip, clearclip and naclip change the self
 attention that feeds CLIP's class token, and vanilla tokens never pass the head: for SigLIP they are refused.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from clips4.config import TeacherConfig
 from clips4.errors import UserError
 from clips4.models.teachers.model_files import ModelFiles
-from clips4.models.teachers.vlm import Origin, VisionLanguageTeacher, load_whole
+from clips4.models.teachers.vlm import Origin, VisionLanguageTeacher, load_complete
 
 MEAN = STD = (0.5, 0.5, 0.5)
 _SIGLIP_1_VOCABULARY = 32000
@@ -32,7 +32,7 @@ class SiglipTeacher(VisionLanguageTeacher):
     Args:
         model: a ``SiglipModel`` with a pooling head.
         tokenizer: its tokenizer.
-        settings: precision and windows; the reading is maskclip.
+        settings: precision and windows; dense attention is maskclip.
         origin: where the model comes from.
     """
 
@@ -46,7 +46,7 @@ class SiglipTeacher(VisionLanguageTeacher):
         h = vision(pixels, interpolate_pos_encoding=True).last_hidden_state
         return read_head(vision.head, h), _part(vision.head.attention, h, 1) if with_keys else None
 
-    def _tokenise(self, prompts: Sequence[str]) -> list[list[int]]:
+    def _tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
         length = self.model.config.text_config.max_position_embeddings
         return self._tokenizer(
             [prompt.lower() for prompt in prompts], padding="max_length", truncation=True, max_length=length
@@ -60,7 +60,7 @@ def load_siglip(files: ModelFiles, settings: TeacherConfig) -> SiglipTeacher:
     """The teacher in a SigLIP 2 model's folder.
 
     Raises:
-        UserError: another reading than maskclip, a SigLIP 1, no pooling head, or a tokenizer that is not the model's.
+        UserError: dense attention other than maskclip, a SigLIP 1, no pooling head, or another model's tokenizer.
     """
     from transformers import SiglipModel
 
@@ -69,7 +69,7 @@ def load_siglip(files: ModelFiles, settings: TeacherConfig) -> SiglipTeacher:
             f"teacher.dense_attention = {settings.dense_attention}: SigLIP has no class token, so "
             "only maskclip applies to it"
         )
-    model = load_whole(SiglipModel, files)
+    model = load_complete(SiglipModel, files)
     if model.config.text_config.vocab_size == _SIGLIP_1_VOCABULARY:
         raise UserError(f"teacher {files.name}: is a SigLIP 1, whose tokenizer is not read here; take a SigLIP 2")
     if not hasattr(model.vision_model, "head"):
@@ -93,15 +93,15 @@ def _part(attention: Any, h: Tensor, part: int) -> Tensor:
 def _load_tokenizer(files: ModelFiles, vocabulary: int) -> Any:
     from transformers import AutoTokenizer
 
-    mend = "copy or download the folder again"
+    fix = "copy or download the folder again"
     if not (files.folder / "tokenizer.json").is_file():
-        raise UserError(f"teacher {files.name}: no tokenizer.json there; {mend}")
+        raise UserError(f"teacher {files.name}: has no tokenizer.json; {fix}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(files.folder), local_files_only=True)
     except Exception as error:  # the tokenizers library raises bare Exceptions
-        raise UserError(f"teacher {files.name}: its tokenizer cannot be read ({type(error).__name__}); {mend}")
+        raise UserError(f"teacher {files.name}: its tokenizer cannot be read ({type(error).__name__}); {fix}")
     if len(tokenizer) != vocabulary:
         raise UserError(
-            f"teacher {files.name}: its tokenizer knows {len(tokenizer)} tokens, its text tower {vocabulary}; {mend}"
+            f"teacher {files.name}: its tokenizer knows {len(tokenizer)} tokens, its text tower {vocabulary}; {fix}"
         )
     return tokenizer

@@ -1,4 +1,4 @@
-"""Class vectors on disk: a list of classes is put into words and encoded once per teacher."""
+"""Class vectors on disk: the prompts of a class list are encoded once per teacher."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,16 +17,16 @@ from clips4.utils.cache import cache_root, settings_key
 def cached_class_vectors(
     teacher: Teacher, classes: ClassList, templates: Sequence[str], root: Path | None = None
 ) -> Tensor:
-    """``vocabulary.class_vectors``, kept in a file named by what it depends on.
+    """``prompts.class_vectors``, kept in a file that is named by what it depends on.
 
     That is the teacher's weights, the words of all classes in their order, and the templates; not the classes' names,
-    and not how pictures are read. A damaged file is made anew.
+    and not how images are encoded. A damaged file is replaced.
 
     Args:
-        teacher: encodes what is not there yet.
+        teacher: encodes what is not cached yet.
         classes: K classes.
         templates: strings with one ``{}``.
-        root: cache folder; ``caching.cache_root()`` by default.
+        root: cache folder; ``utils.cache.cache_root()`` by default.
 
     Returns:
         (K, D) float32 unit rows on the CPU.

@@ -1,4 +1,4 @@
-"""CLIP's tokenizer, checked: a wrong one gives vectors all the same, of something that nobody said."""
+"""CLIP's tokenizer, checked: a wrong one silently gives vectors of other text."""
 
 import html
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _PROBE, _PROBE_TOKENS = "a photo of a cat", [49406, 320, 1125, 539, 320, 2368, 4
 
 
 def clean(text: str) -> str:
-    """What CLIP does to a text before the byte pairs: mend encodings, undo HTML twice, join spaces, lower case."""
+    """CLIP's text cleaning before the byte pairs: fix encodings, undo HTML twice, join spaces, lower case."""
     import ftfy
 
     return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
@@ -22,27 +22,27 @@ def clean(text: str) -> str:
 def load_clip_tokenizer(folder: Path, name: str) -> Any:
     """The tokenizer of a folder, as CLIP published it.
 
-    Made from a folder without vocabulary, transformers' tokenizer silently knows two words; it is refused here, as is
-    any other than CLIP's.
+    From a folder without a vocabulary, transformers silently makes a tokenizer of two tokens; it is refused here, like
+    any tokenizer other than CLIP's.
 
     Raises:
         UserError: not CLIP's tokenizer.
     """
     from transformers import CLIPTokenizer
 
-    mend = "a CLIP folder holds tokenizer.json, or vocab.json and merges.txt; copy or download them again"
+    fix = "a CLIP folder holds tokenizer.json, or vocab.json and merges.txt; copy or download them again"
     if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json")):
-        raise UserError(f"teacher {name}: no tokenizer there; {mend}")
+        raise UserError(f"teacher {name}: has no tokenizer; {fix}")
     try:
         tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
         known, tokens = len(tokenizer), tokenizer(_PROBE)["input_ids"]
     except Exception as error:  # the tokenizers library raises bare Exceptions
         reason = next(iter(str(error).splitlines()), "")
-        raise UserError(f"teacher {name}: its tokenizer cannot be read ({type(error).__name__}: {reason}); {mend}")
+        raise UserError(f"teacher {name}: its tokenizer cannot be read ({type(error).__name__}: {reason}); {fix}")
     if known != VOCABULARY:
-        raise UserError(f"teacher {name}: its tokenizer knows {known} tokens, CLIP's {VOCABULARY}; {mend}")
+        raise UserError(f"teacher {name}: its tokenizer knows {known} tokens, CLIP's {VOCABULARY}; {fix}")
     if tokens != _PROBE_TOKENS:
-        raise UserError(f"teacher {name}: its tokenizer says {tokens} for {_PROBE!r}, CLIP's {_PROBE_TOKENS}; {mend}")
+        raise UserError(f"teacher {name}: its tokenizer gives {tokens} for {_PROBE!r}, CLIP's {_PROBE_TOKENS}; {fix}")
     return tokenizer
 
 

@@ -1,4 +1,4 @@
-"""What the CLIP and SigLIP teachers share: normalised pictures in windows, texts in batches."""
+"""What the CLIP and SigLIP teachers share: normalized images in windows, text in batches."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from clips4.config import TeacherConfig
 from clips4.errors import UserError
-from clips4.models.sliding_window import read_in_windows, to_patches
+from clips4.models.sliding_window import encode_in_windows, to_patches
 from clips4.models.teachers.model_files import PREPROCESSING, ModelFiles
 
 _TEXT_BATCH = 256
@@ -20,12 +20,12 @@ _DTYPES = {"32-true": torch.float32, "bf16-true": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model comes from, and how it wants pictures.
+    """Where a model comes from, and how it normalizes images.
 
     Attributes:
         name: what ``load_teacher`` takes to get it again.
-        fingerprint: of its weights, see ``hub.ModelFiles``.
-        mean, std: of the pictures' channels.
+        fingerprint: of its weights, see ``model_files.ModelFiles``.
+        mean, std: of the images' channels.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Origin:
 
     @classmethod
     def of(cls, files: ModelFiles, mean: Sequence[float], std: Sequence[float]) -> "Origin":
-        """Of a folder; ``mean`` and ``std`` are the architecture's own, for where the folder does not say."""
+        """From a folder; ``mean`` and ``std`` are the architecture's own, used where the folder has none."""
         preprocessing = files.read_json(PREPROCESSING)
         mean, std = preprocessing.get("image_mean", mean), preprocessing.get("image_std", std)
         return cls(files.name, files.fingerprint, tuple(mean), tuple(std))
@@ -48,7 +48,7 @@ class VisionLanguageTeacher(nn.Module):
         model: transformers' model, weights loaded.
         settings: ``precision``, ``window`` and ``overlap`` are used here.
         origin: where the model comes from.
-        reading: name of the dense reading.
+        dense_attention: name of the last block's dense attention.
         patch_size: pixels per patch side.
         embed_dim: D.
 
@@ -60,7 +60,7 @@ class VisionLanguageTeacher(nn.Module):
     _std: Tensor
 
     def __init__(
-        self, model: Any, settings: TeacherConfig, origin: Origin, reading: str, patch_size: int, embed_dim: int
+        self, model: Any, settings: TeacherConfig, origin: Origin, dense_attention: str, patch_size: int, embed_dim: int
     ):
         super().__init__()
         self.name, self.embed_dim, self.patch_stride = origin.name, embed_dim, patch_size
@@ -72,7 +72,7 @@ class VisionLanguageTeacher(nn.Module):
         self.text_settings: dict[str, object] = {"model": origin.fingerprint, "precision": settings.precision}
         self.settings: dict[str, object] = {
             **self.text_settings,
-            "reading": reading,
+            "reading": dense_attention,  # the key of earlier versions, for their caches
             "window": settings.window,
             "overlap": settings.overlap,
             "mean": list(origin.mean),
@@ -86,28 +86,28 @@ class VisionLanguageTeacher(nn.Module):
     def encode_pixels(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, D, h, w) float32, unit vectors along D.
 
-        Sides are resized to the nearest multiple of the patch; h and w are how many patches that are. Pictures with a
-        side longer than ``window`` are read in overlapping windows, whose unit vectors are averaged.
+        Sides are resized to the nearest multiple of the patch; h and w are how many patches that are. Images with a
+        side longer than ``window`` are encoded in overlapping windows, whose unit vectors are averaged.
         """
-        return F.normalize(self._in_windows(images, self._read), dim=1)
+        return F.normalize(self._in_windows(images, self._encode), dim=1)
 
     @torch.no_grad()
     def encode_pixels_and_keys(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """``encode_pixels``, and the unit keys (B, W, h, w) of the same positions, for key smoothing."""
-        both = self._in_windows(images, self._read_with_keys)
+        both = self._in_windows(images, self._encode_with_keys)
         pixel_map, keys = both.split([self.embed_dim, both.shape[1] - self.embed_dim], dim=1)
         return F.normalize(pixel_map, dim=1), F.normalize(keys, dim=1)
 
-    def _in_windows(self, images: Tensor, read: Any) -> Tensor:
+    def _in_windows(self, images: Tensor, encode: Any) -> Tensor:
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"expected images (B, 3, H, W), got {tuple(images.shape)}")
         pixels = ((to_patches(images.float(), self.patch_stride) - self._mean) / self._std).to(self._dtype)
-        return read_in_windows(pixels, read, self.patch_stride, self._window, self._overlap)
+        return encode_in_windows(pixels, encode, self.patch_stride, self._window, self._overlap)
 
-    def _read(self, pixels: Tensor) -> Tensor:
+    def _encode(self, pixels: Tensor) -> Tensor:
         return self._as_map(pixels, F.normalize(self._tokens(pixels)[0].float(), dim=-1))
 
-    def _read_with_keys(self, pixels: Tensor) -> Tensor:
+    def _encode_with_keys(self, pixels: Tensor) -> Tensor:
         tokens, keys = self._tokens(pixels, with_keys=True)
         assert keys is not None
         return self._as_map(pixels, torch.cat([F.normalize(part.float(), dim=-1) for part in (tokens, keys)], dim=-1))
@@ -122,7 +122,7 @@ class VisionLanguageTeacher(nn.Module):
 
     @abstractmethod
     def _tokens(self, pixels: Tensor, with_keys: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Normalised pixels (B, 3, H, W) -> patch tokens in the joint space (B, N, D), and keys (B, N, W) if wanted."""
+        """Normalized pixels (B, 3, H, W) -> patch tokens in the joint space (B, N, D), and keys (B, N, W) if wanted."""
 
     # --------------------------------------------------------------------------------------------------------- text
 
@@ -131,7 +131,7 @@ class VisionLanguageTeacher(nn.Module):
         """K prompts -> (K, D) float32 unit rows; encoded in batches of like length."""
         if not len(prompts):
             return self._mean.new_zeros(0, self.embed_dim)
-        tokens = self._tokenise(prompts)
+        tokens = self._tokenize(prompts)
         order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
         rows: Tensor = self._mean.new_empty(len(tokens), self.embed_dim)
         for start in range(0, len(order), _TEXT_BATCH):
@@ -143,7 +143,7 @@ class VisionLanguageTeacher(nn.Module):
         return rows
 
     @abstractmethod
-    def _tokenise(self, prompts: Sequence[str]) -> list[list[int]]:
+    def _tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids of each prompt; shorter ones are padded by their last."""
 
     @abstractmethod
@@ -151,7 +151,7 @@ class VisionLanguageTeacher(nn.Module):
         """(B, T) token ids -> (B, D)."""
 
 
-def load_whole(model_class: Any, files: ModelFiles) -> Any:
+def load_complete(model_class: Any, files: ModelFiles) -> Any:
     """transformers' model with every weight from the folder's safetensors.
 
     Raises:
