@@ -180,7 +180,7 @@ def test_regions_bad_options_print_one_line(fails: Fails, tmp_path: Path, images
 def test_only_broken_images_fails(fails: Fails, tmp_path: Path, tiny_run: Path) -> None:
     write_broken_images(tmp_path / "broken")
     line = fails("train", tmp_path / "broken", "--classes", "cat", "--out", tmp_path / "run")
-    assert "none of 3 pictures can be used" in line
+    assert "none of 3 images can be used" in line
     line = fails("segment", tiny_run, tmp_path / "broken", "--out", tmp_path / "out")
     assert "none of 3 images could be read" in line
 
