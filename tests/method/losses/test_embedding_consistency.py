@@ -89,5 +89,5 @@ def test_keeps_its_type(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize(("v", "guidance"), [((3, 4), (3, 5)), ((3, 4), (2, 4)), ((4,), (4,)), ((1, 3, 4), (1, 3, 4))])
 def test_shapes_that_do_not_fit_are_refused(v: tuple[int, ...], guidance: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"expected v and guidance \(S, D\)"):
+    with pytest.raises(ValueError, match=r"expected v and guidance both \(S, D\)"):
         embedding_consistency(torch.ones(v), torch.ones(guidance))
