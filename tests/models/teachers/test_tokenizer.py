@@ -126,8 +126,8 @@ def damage_nothing_there(folder: Path) -> None:
     ("damage", "words"),
     [
         (damage_two_tokens, r"knows \d tokens, CLIP's 49408"),
-        (damage_order, "its tokenizer says"),
-        (damage_no_merges, "its tokenizer says"),
+        (damage_order, "its tokenizer gives"),
+        (damage_no_merges, "its tokenizer gives"),
         (damage_text, "cannot be read"),
         (damage_json, "its tokenizer"),
         (damage_nothing_there, "has no tokenizer"),
