@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clips4.errors import UserError
 from clips4.inference.tta import InferenceOptions, embed_with_options
-from clips4.models.sliding_window import at_inference_size, hann, encode_in_windows, window_starts
+from clips4.models.sliding_window import at_inference_size, encode_in_windows, hann, window_starts
 from clips4.utils.images import reduce_to
 from clips4.utils.tensors import to_tensor
 from tests.helpers import noise_image

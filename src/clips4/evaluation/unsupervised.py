@@ -17,7 +17,7 @@ from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import SetScores, Tally
 from clips4.inference.upsample import nearest_class
-from clips4.method.minibatch_kmeans import sample_rows, fit_minibatch_kmeans
+from clips4.method.minibatch_kmeans import fit_minibatch_kmeans, sample_rows
 from clips4.utils.images import RGB, load_rgb
 from clips4.utils.progress import NoProgress, ProgressReporter
 

@@ -21,7 +21,7 @@ from clips4.inference.jobs.load import Loaded
 from clips4.inference.jobs.manifest import Output, file_stamp
 from clips4.inference.jobs.segment import segment_images
 from clips4.inference.segmenter import Segmenter
-from clips4.method.minibatch_kmeans import nearest_center, sample_rows, fit_minibatch_kmeans
+from clips4.method.minibatch_kmeans import fit_minibatch_kmeans, nearest_center, sample_rows
 from clips4.outputs.encode import parse_kinds
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import content_key, settings_key
