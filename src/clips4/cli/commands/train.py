@@ -28,7 +28,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
     teacher: Annotated[
         str | None,
-        typer.Option("--teacher", help="conse, a saved CLIP folder, or a hub id owner/name[@revision]."),
+        typer.Option("--teacher", help="conse, a saved CLIP folder, or a hub id: owner/name, owner/name@revision."),
     ] = None,
     preset: Annotated[str, typer.Option("--preset", help="A shipped preset, or a YAML file.")] = "cpu",
     overrides: Overrides = None,
