@@ -116,7 +116,7 @@ def test_user_error_prints_one_line(fails: Fails, tmp_path: Path, images: Path, 
     run = ("--out", tmp_path / "run")
     assert "no image found" in fails("train", empty, "--classes", "cat", *run)
     assert "no such file or folder" in fails("train", tmp_path / "nowhere", "--classes", "cat", *run)
-    assert "'cat' is there twice" in fails("train", images, "--classes", "cat,dog,Cat", *run)
+    assert "'cat' is listed twice" in fails("train", images, "--classes", "cat,dog,Cat", *run)
     assert "unknown teacher 'clop'; there is conse" in fails(
         "train", images, "--classes", "cat", "--teacher", "clop", *run
     )

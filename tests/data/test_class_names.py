@@ -35,7 +35,7 @@ def test_empty_names_are_refused_with_their_line(line: str) -> None:
 
 @pytest.mark.parametrize("lines", [["cat", "dog", "cat"], ["Cat", "cAT"], ["cat", "cat: kitty"], ["Straße", "STRASSE"]])
 def test_a_name_given_twice_is_refused_in_any_case(lines: list[str]) -> None:
-    with pytest.raises(UserError, match="is there twice"):
+    with pytest.raises(UserError, match="is listed twice"):
         parse_classes(lines)
 
 
@@ -44,8 +44,8 @@ def test_classes_may_share_an_alias() -> None:
 
 
 @pytest.mark.parametrize("name", [UNKNOWN, "Unknown", "UNKNOWN: thing"])
-def test_unknown_is_kept_for_unknown(name: str) -> None:
-    with pytest.raises(UserError, match="kept for what none of the classes fits"):
+def test_parse_classes_name_unknown_raises(name: str) -> None:
+    with pytest.raises(UserError, match="reserved for pixels of no class"):
         parse_classes(["cat", name])
 
 
@@ -109,7 +109,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_errors_name_the_file(tmp_path: Path) -> None:
     path = tmp_path / "twice.txt"
     path.write_text("a\na\n")
-    with pytest.raises(UserError, match=r"twice\.txt: 'a' is there twice"):
+    with pytest.raises(UserError, match=r"twice\.txt: 'a' is listed twice"):
         load_classes(path)
 
 

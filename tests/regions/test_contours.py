@@ -49,10 +49,10 @@ def test_an_edge_map_of_another_scale_is_resized(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("a.png", np.zeros((64, 48), np.uint8), "does not fit its image's"),
+        ("a.png", np.zeros((64, 48), np.uint8), "has another aspect than its image"),
         ("a.png", np.zeros((48, 64, 3), np.uint8), "an edge map is gray"),
-        ("a.npy", np.full((48, 64), 3.0), "floats lie in"),
-        ("a.npy", np.full((48, 64), np.nan), "floats lie in"),
+        ("a.npy", np.full((48, 64), 3.0), "give floats in"),
+        ("a.npy", np.full((48, 64), np.nan), "give floats in"),
         ("a.npy", np.zeros((48, 64), complex), "an edge map is gray"),
     ],
 )

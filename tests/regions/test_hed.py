@@ -83,7 +83,7 @@ def test_a_missing_package_raises_with_advice(monkeypatch: pytest.MonkeyPatch) -
 
 def test_missing_h5py_raises_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(UserError, match="need h5py"):
+    with pytest.raises(UserError, match="needs h5py"):
         load_hed()
 
 

@@ -130,7 +130,7 @@ def test_settings_are_those_of_the_options() -> None:
         (("watershed", 48, None, None, []), "regions.method = 'watershed'"),
         (("slic", 0, None, None, []), "regions.count = 0"),
         (("hed-ucm", 48, 1.5, None, []), "regions.threshold = 1.5"),
-        (("slic", 48, None, None, ["train.steps=3"]), "give a key of regions"),
+        (("slic", 48, None, None, ["train.steps=3"]), "give a key of section regions"),
         (("slic", 48, None, None, ["regions.cuont=3"]), "did you mean regions.count"),
     ],
 )

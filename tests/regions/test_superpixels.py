@@ -99,7 +99,7 @@ def test_opencv_is_taken_where_it_is_there_and_faster(monkeypatch: pytest.Monkey
     assert choose_implementation("felzenszwalb", "auto") == "opencv"
     assert choose_implementation("felzenszwalb", "scikit-image") == "scikit-image"
     assert choose_implementation("slic", "auto") == "scikit-image"
-    with pytest.raises(UserError, match="makes felzenszwalb only"):
+    with pytest.raises(UserError, match="has felzenszwalb only"):
         choose_implementation("slic", "opencv")
     monkeypatch.setitem(sys.modules, "cv2", None)
     assert choose_implementation("felzenszwalb", "auto") == "scikit-image"

@@ -1,7 +1,7 @@
 """Class lists and their files.
 
-A class file holds one class per line: ``name`` or ``name: alias, alias``; ``#`` begins a comment. Where aliases are
-given they replace the name in the prompts (write the name among them to keep it).
+A class file holds one class per line: ``name`` or ``name: alias, alias``; ``#`` starts a comment. Aliases replace the
+name in the prompts (list the name among them to keep it).
 """
 
 from collections import Counter
@@ -14,12 +14,12 @@ from clips4.errors import UserError
 from clips4.utils.images import UNKNOWN_NAME
 
 ASSETS = resources.files("clips4").joinpath("assets")
-UNKNOWN = UNKNOWN_NAME  # the answer for pixels nearest an unknown prototype; no class may bear it
+UNKNOWN = UNKNOWN_NAME  # the prediction for pixels nearest an unknown prototype; no class may have this name
 
 
 @dataclass(frozen=True)
 class ClassList:
-    """Class names in order, with the words that stand for each in prompts.
+    """Class names in order, with the words for each in prompts.
 
     Attributes:
         names: (K,) distinct names.
@@ -55,9 +55,9 @@ def parse_classes(lines: Sequence[str], source: str = "class list") -> ClassList
         raise UserError(f"{source}: no class names; write one per line")
     twice = [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]
     if twice:
-        raise UserError(f"{source}: {twice[0]!r} is there twice; give each class once")
+        raise UserError(f"{source}: {twice[0]!r} is listed twice; give each class once")
     if UNKNOWN in (name.casefold() for name in names):
-        raise UserError(f"{source}: the name {UNKNOWN!r} is kept for what none of the classes fits; choose another")
+        raise UserError(f"{source}: the name {UNKNOWN!r} is reserved for pixels of no class; choose another")
     return ClassList(tuple(names), tuple(words))
 
 

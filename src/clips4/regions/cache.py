@@ -16,21 +16,21 @@ from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import cache_root, content_key, image_key, settings_key
 from clips4.utils.images import RGB
 
-REVISION = 3  # raised whenever the same settings come to give other regions
+REVISION = 3  # increased when the same settings give other regions than before
 
 
 class RegionCache:
     """Region maps, computed once per image and settings.
 
-    Of the ``*-ucm`` methods the whole hierarchy is kept: another count or threshold only cuts it elsewhere.
+    Of the ``*-ucm`` methods the whole hierarchy is stored, so that it serves every count and threshold.
 
     Args:
-        settings: how regions are made; another setting reads and writes other files.
-        root: cache folder; ``caching.cache_root()`` by default.
+        settings: how regions are made; other settings use other files.
+        root: cache folder; ``cache_root()`` by default.
         device: where HED runs.
 
     Raises:
-        UserError: the method's weights or folder are not there.
+        UserError: the method's weights or folder are missing.
     """
 
     def __init__(self, settings: RegionConfig, root: Path | None = None, device: str = "cpu"):
@@ -41,15 +41,15 @@ class RegionCache:
             raise UserError(f"{self._edges}: no such folder of edge maps")
 
     def path(self, image: RGB, source: Path | None = None) -> Path:
-        """The file that holds this image's regions, there or not."""
+        """The file for this image's regions, which may not exist yet."""
         return self._path(image, self._edge_file(source))
 
     def __call__(self, image: RGB, source: Path | None = None) -> NDArray[np.int32]:
-        """The regions of an image, from the cache where a whole file of the right size is there.
+        """The regions of an image, from the cache if it has a valid file of the right size.
 
         Args:
             image: (H, W, 3) uint8.
-            source: its file, by whose name ``edges-ucm`` finds the edge map; of no other use.
+            source: its file, by whose name ``edges-ucm`` finds the edge map; not used otherwise.
 
         Returns:
             (H, W) labels 0..R-1.
@@ -85,11 +85,11 @@ class RegionCache:
         if self._edges is None:
             return None
         if source is None:
-            raise UserError("edges-ucm finds the edge map by the image's file name, and there is none here")
+            raise UserError("edges-ucm finds the edge map by the image's file name; give images as files")
         return find_edge_file(self._edges, source)
 
     def _path(self, image: RGB, edge_file: Path | None) -> Path:
-        # an edge map that was made anew is another image's, as far as regions go
+        # the regions depend on the edge map's content, too
         key = (
             image_key(image)
             if edge_file is None
@@ -99,7 +99,7 @@ class RegionCache:
 
 
 def makes_hierarchy(settings: RegionConfig) -> bool:
-    """Whether the method gives nested regions, of which a count or threshold is only a cut."""
+    """Whether the method makes a hierarchy, which a count or threshold cuts."""
     return settings.method.endswith("-ucm")
 
 
@@ -126,7 +126,7 @@ def cache_settings(settings: RegionConfig) -> dict[str, object]:
 
 
 def _read(path: Path, size: tuple[int, ...], nested: bool) -> NDArray[np.int32] | Hierarchy | None:
-    """What the file holds; None where it is missing, damaged or of another kind, so that it is made anew."""
+    """The content of the file; None if it is missing, damaged or of another kind, so that it is written again."""
     try:
         found = decode_regions(path.read_bytes())
     except (FileNotFoundError, IsADirectoryError):

@@ -1,4 +1,4 @@
-"""What a contour detector says of an image: how strong a contour is, across every direction."""
+"""The result of a contour detector: the strength of contours across every direction."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ class ContourMap(NamedTuple):
     """Strength of contours.
 
     Attributes:
-        strength: (H, W) in [0, 1]: that across the direction in which it is greatest.
+        strength: (H, W) in [0, 1], the maximum over directions.
         tensor: (3, H, W) T_xx, T_xy, T_yy: the strength across the unit normal n is sqrt(n' T n).
     """
 
@@ -21,14 +21,14 @@ class ContourMap(NamedTuple):
 
 
 def max_strength(tensor: Map) -> Map:
-    """(3, H, W) -> (H, W) sqrt(n' T n) across the direction n in which it is greatest."""
+    """(3, H, W) -> (H, W) sqrt(n' T n) across the direction n that maximizes it."""
     xx, xy, yy = tensor
     spread = np.sqrt((xx - yy) ** 2 + 4 * xy * xy)
     result: Map = np.sqrt(np.maximum((xx + yy + spread) / 2, 0))
     return result
 
 
-ISOTROPY = 0.1  # part of a contour's squared strength that is felt across any direction
+ISOTROPY = 0.1  # share of a contour's squared strength that counts across any direction
 
 
 def from_strength(strength: NDArray[np.floating], smoothing: float = 2.0, isotropy: float = ISOTROPY) -> ContourMap:
@@ -37,7 +37,7 @@ def from_strength(strength: NDArray[np.floating], smoothing: float = 2.0, isotro
     Args:
         strength: (H, W) in [0, 1].
         smoothing: pixels (sigma) over which the curvature is taken.
-        isotropy: part of the squared strength that is felt across any direction; 1 makes orientation count nothing.
+        isotropy: share of the squared strength that counts across any direction; 1 ignores orientation.
     """
     from scipy.ndimage import gaussian_filter
 

@@ -1,4 +1,4 @@
-"""Contours of an image, by whichever detector the settings name."""
+"""Contours of an image, by the detector that the settings name."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from clips4.regions.gradient import gradient_contours
 from clips4.utils.images import RGB, reduce_to
 
 EDGE_SUFFIXES = (".png", ".npy")
-_MAX_STRETCH = 0.02  # by which the shape of an edge map may differ from its image's
+_MAX_STRETCH = 0.02  # relative difference of aspect that an edge map may have from its image
 
 
 def find_contours(image: RGB, settings: RegionConfig, edge_file: Path | None = None, device: str = "cpu") -> ContourMap:
-    """The contours of an image, at its own size, or at ``settings.max_side`` where its long side exceeds that.
+    """The contours of an image, which is first scaled down to ``settings.max_side`` if it is larger.
 
     Args:
         image: (H, W, 3) uint8.
@@ -55,24 +55,24 @@ def find_edge_file(folder: Path, image: Path) -> Path:
         image: its file; PARENT is the name of the folder it lies in.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no edge map.
     """
     for base in (folder / image.parent.name, folder):
         for suffix in EDGE_SUFFIXES:
             if (path := base / f"{image.stem}{suffix}").is_file():
                 return path
-    raise UserError(f"{image}: no edge map {folder / image.stem}.png or .npy; make one with your detector")
+    raise UserError(f"{image}: no edge map {folder / image.stem}.png or .npy; create it with your detector")
 
 
 def read_edge_map(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:
-    """An edge map in [0, 1], bright on contours, brought to the image's size.
+    """Read an edge map in [0, 1], bright on contours, and resize it to the image.
 
     Args:
         path: an 8- or 16-bit gray PNG, or a .npy array (h, w): floats in [0, 1], or unsigned integers.
-        size: (H, W) of the image; the map's shape has to be the same but for its scale.
+        size: (H, W) of the image; the map must have the same aspect.
 
     Raises:
-        UserError: unreadable, not gray, of another shape, or with values outside the range.
+        UserError: the map is unreadable, not gray, of another aspect, or has values out of range.
     """
     try:
         if path.suffix == ".npy":
@@ -83,16 +83,16 @@ def read_edge_map(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:
                 if image.mode == "P":
                     raise UserError(f"{path}: a palette image; an edge map is gray, bright on contours")
     except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{path}: not a readable edge map ({error})")
+        raise UserError(f"{path}: not a readable edge map ({error}); create it again")
     if values.ndim != 2 or values.dtype.kind not in "ufib":
         raise UserError(f"{path}: {values.shape} of {values.dtype}; an edge map is gray: (h, w), bright on contours")
     if abs(np.log(values.shape[0] * size[1] / (values.shape[1] * size[0]))) > _MAX_STRETCH + 1 / min(size):
-        raise UserError(f"{path}: shape {values.shape} does not fit its image's {tuple(size)}")
+        raise UserError(f"{path}: {values.shape} has another aspect than its image {tuple(size)}; create it again")
     if values.dtype.kind == "f":
         strength = values.astype(np.float32)
     else:  # Pillow reads 16-bit gray as int32 in some versions
         deep = values.dtype.itemsize > 1
         strength = values.astype(np.float32) / (65535 if deep else 1 if values.dtype.kind == "b" else 255)
     if not np.isfinite(strength).all() or strength.min() < 0 or strength.max() > 1:
-        raise UserError(f"{path}: values from {values.min()} to {values.max()}; floats lie in [0, 1]")
+        raise UserError(f"{path}: values from {values.min()} to {values.max()}; give floats in [0, 1]")
     return strength if strength.shape == tuple(size) else np.clip(_resize(strength, size), 0, 1)

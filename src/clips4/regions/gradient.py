@@ -2,9 +2,9 @@
 
 In the spirit of Pb (Martin, Fowlkes, Malik, TPAMI 2004) and its multi-scale form in gPb (Arbelaez et al., TPAMI 2011):
 brightness, color and texture are compared across a pixel's neighborhood, and a logistic function of the differences
-says how likely a person would draw a contour there. Half discs and chi-square distances are replaced by what is smooth
-and fast: histograms are averaged by a Gaussian, and the derivative of their square roots (Hellinger's distance, close
-kin of chi-square) gives a structure tensor, which knows the difference across every direction at once.
+estimates the probability that a person would draw a contour there. Half discs and chi-square distances are replaced by
+smooth and fast operations: histograms are averaged by a Gaussian, and the derivative of their square roots (Hellinger's
+distance, a relative of chi-square) gives a structure tensor, which has the difference across every direction.
 """
 
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from clips4.regions.contour_map import ContourMap, Map, max_strength
 from clips4.utils.images import RGB
 
-FLOOR = 0.05  # of a cue, in its standard deviations: differences well below it are all alike
+FLOOR = 0.05  # of a cue, in its standard deviations: differences well below it count alike
 TEXTONS = 16
-_TEXTON_SAMPLE, _TEXTON_ROUNDS = 3000, 6
+_TEXTON_SAMPLE, _TEXTON_ITERATIONS = 3000, 6
 _ROOT_FLOOR = 1e-3  # added to histogram shares, so that the root's slope stays finite
 
 
 class Cue(NamedTuple):
-    """One kind of difference at one scale, and what it counts in the logistic function.
+    """One kind of difference at one scale, and its weight in the logistic function.
 
     Attributes:
         spread: standard deviation of its strength over photographs.
@@ -67,13 +67,13 @@ def gradient_contours(image: RGB) -> ContourMap:
     assert activation is not None
     assert tensor is not None
     probability = 1 / (1 + np.exp(-(activation + np.float32(BIAS))))
-    # the tensor says which way, the probability how much
+    # the tensor gives the direction, the probability the strength
     tensor *= (probability / np.maximum(max_strength(tensor), 1e-9)) ** 2
     return ContourMap(probability.astype(np.float32), tensor.astype(np.float32))
 
 
 def cue_strengths(image: RGB) -> dict[str, Map]:
-    """(H, W) strength of each cue at the image's size; what the weights are fitted to."""
+    """(H, W) strength of each cue at the image's size; the input of the fit of the weights."""
     result = {}
     for cues in _coarse_to_fine(image):
         for name, part in cues.items():
@@ -136,7 +136,7 @@ def _bins(values: Map, low: float, high: float, count: int) -> Map:
 
 
 def _texton_shares(brightness: Map) -> Map:
-    """(H, W) -> (TEXTONS, H, W) which of the image's own kinds of texture is at each pixel, 0 or 1.
+    """(H, W) -> (TEXTONS, H, W) one-hot kind of texture of each pixel, among the image's own kinds.
 
     Kinds are clusters of the first and second derivatives at two scales, their length compressed by a logarithm.
     """
@@ -151,12 +151,12 @@ def _texton_shares(brightness: Map) -> Map:
 
 
 def _k_means(vectors: Map) -> Map:
-    """(N, D) -> (TEXTONS, D) centers by Lloyd's rounds on a fixed sample; they begin spread from flat to rough."""
+    """(N, D) -> (TEXTONS, D) centers by Lloyd's algorithm on a fixed sample, initialized from flat to rough."""
     draw = np.random.default_rng(0).integers(0, len(vectors), _TEXTON_SAMPLE)
     sample = vectors[draw]
     by_length = np.argsort((sample**2).sum(1), kind="stable")
     centers = sample[by_length[np.linspace(0, len(sample) - 1, TEXTONS).astype(int)]]
-    for _ in range(_TEXTON_ROUNDS):
+    for _ in range(_TEXTON_ITERATIONS):
         nearest = _nearest(centers, sample)
         members = np.bincount(nearest, minlength=TEXTONS)[:, None]
         sums = np.stack([np.bincount(nearest, column, TEXTONS) for column in sample.T], 1)

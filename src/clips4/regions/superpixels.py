@@ -16,8 +16,8 @@ Method = Literal["slic", "felzenszwalb"]
 Implementation = Literal["auto", "scikit-image", "opencv"]
 
 _SCALES = 8  # bisection steps to reach a count with Felzenszwalb, whose parameter is a scale
-_ATTEMPTS = 3  # to reach a count with SLIC, which loses small regions
-_SMALLEST = 0.2  # of the mean size: what Felzenszwalb joins to a neighbor
+_ATTEMPTS = 3  # to reach a count with SLIC, which merges small regions
+_SMALLEST = 0.2  # of the mean size; Felzenszwalb merges smaller regions with a neighbor
 
 
 def superpixels(
@@ -27,9 +27,9 @@ def superpixels(
 
     Args:
         image: (H, W, 3) uint8.
-        method: ``slic`` gives about ``count`` regions of like size; ``felzenszwalb`` follows strong edges, with its
-            scale searched so that there are at most ``count`` regions, and nearly so many.
-        count: regions wanted.
+        method: ``slic`` gives about ``count`` regions of similar size; ``felzenszwalb`` follows strong edges, and its
+            scale is searched to give at most ``count`` regions, and nearly as many.
+        count: number of regions.
         implementation: see ``choose_implementation``.
 
     Returns:
@@ -47,46 +47,46 @@ def superpixels(
     raise ValueError(f"method is 'slic' or 'felzenszwalb', got {method!r}")
 
 
-def choose_implementation(method: str, wanted: Implementation) -> Literal["scikit-image", "opencv"]:
+def choose_implementation(method: str, requested: Implementation) -> Literal["scikit-image", "opencv"]:
     """Choose the library that computes superpixels.
 
     ``auto`` is OpenCV for Felzenszwalb if it is installed (three times as fast), otherwise scikit-image. SLIC is always
     scikit-image's, which is as fast as OpenCV's.
 
     Raises:
-        UserError: OpenCV is asked for, and not there, or for SLIC.
+        UserError: OpenCV is requested but not installed, or requested for SLIC.
     """
     if method == "slic":
-        if wanted == "opencv":
-            raise UserError("regions.implementation=opencv makes felzenszwalb only; slic is scikit-image's")
+        if requested == "opencv":
+            raise UserError("regions.implementation=opencv has felzenszwalb only; give auto for slic")
         return "scikit-image"
-    there = _opencv_there()
-    if wanted == "opencv" and not there:
+    installed = _has_opencv()
+    if requested == "opencv" and not installed:
         raise UserError("regions.implementation=opencv: cv2.ximgproc is missing; pip install 'clips4[opencv]'")
-    return "opencv" if there and wanted != "scikit-image" else "scikit-image"
+    return "opencv" if installed and requested != "scikit-image" else "scikit-image"
 
 
-def _opencv_there() -> bool:
+def _has_opencv() -> bool:
     try:
         import cv2
     except ImportError:
         return False
-    return hasattr(cv2, "ximgproc")  # the plain package is without it
+    return hasattr(cv2, "ximgproc")  # the plain package lacks it
 
 
 def _slic(image: RGB, count: int) -> NDArray[np.int32]:
     from skimage.segmentation import slic
 
-    wanted, nearest = float(count), None
+    requested, nearest = float(count), None
     for _ in range(_ATTEMPTS):
-        labels = slic(image, max(1, round(wanted)), compactness=10, sigma=1, start_label=0, channel_axis=-1)
+        labels = slic(image, max(1, round(requested)), compactness=10, sigma=1, start_label=0, channel_axis=-1)
         regions = _consecutive(labels)
         made = int(regions.max()) + 1
         if nearest is None or abs(made - count) < abs(int(nearest.max()) + 1 - count):
             nearest = regions
-        if abs(made - count) <= 0.1 * count or wanted >= labels.size:
+        if abs(made - count) <= 0.1 * count or requested >= labels.size:
             break
-        wanted = min(wanted * count / made, labels.size)
+        requested = min(requested * count / made, labels.size)
     assert nearest is not None
     return nearest
 

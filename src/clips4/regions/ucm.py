@@ -1,7 +1,7 @@
 """Ultrametric contour maps: regions merged one pair at a time, by the mean strength of the boundary they share.
 
 Arbelaez, Maire, Fowlkes, Malik, "Contour Detection and Hierarchical Image Segmentation", TPAMI 2011, section 4.2.
-The whole hierarchy is kept as a tree over the leaves; any level of it is a table look-up away.
+The whole hierarchy is stored as a tree over the leaves; a table look-up gives any of its levels.
 """
 
 import heapq
@@ -21,7 +21,7 @@ class Hierarchy:
     Attributes:
         leaves: (H, W) int32 regions 0..L-1, each 4-connected.
         merges: (L - 1, 2) int32 the two nodes that each merge joins.
-        heights: (L - 1,) float32, never falling: the mean strength of the boundary that vanishes.
+        heights: (L - 1,) float32, ascending: the mean strength of the boundary that is removed.
     """
 
     leaves: NDArray[np.int32]
@@ -34,28 +34,28 @@ class Hierarchy:
         return len(self.merges) + 1
 
     def at_threshold(self, threshold: float) -> NDArray[np.int32]:
-        """(H, W) regions 0..R-1 once every boundary of mean strength ``threshold`` or less is gone."""
+        """(H, W) regions 0..R-1 after removing every boundary of mean strength ``threshold`` or less."""
         return self.table(self.merges_up_to(threshold))[self.leaves]
 
     def at_count(self, count: int) -> NDArray[np.int32]:
-        """(H, W) ``count`` regions, or all leaves where there are fewer."""
+        """(H, W) ``count`` regions, or all leaves if there are fewer."""
         if count < 1:
             raise ValueError(f"count is a positive number of regions, got {count}")
         return self.table(max(self.count - count, 0))[self.leaves]
 
     def at_most(self, count: int, threshold: float = 0.0) -> NDArray[np.int32]:
-        """(H, W) regions at ``threshold``, or at ``count`` where those would be more."""
+        """(H, W) regions at ``threshold``, or ``count`` regions if there would be more."""
         if count < 1:
             raise ValueError(f"count is a positive number of regions, got {count}")
         return self.table(max(self.count - count, self.merges_up_to(threshold)))[self.leaves]
 
     def coarsened(self, count: int) -> "Hierarchy":
-        """The same hierarchy without what lies below ``count`` regions: those are its leaves."""
+        """The same hierarchy with at most ``count`` leaves: the regions at that count."""
         done = max(self.count - count, 0)
         if not done:
             return self
         table = self.table(done)
-        # a node's new number: its leaves' region where it is whole by then, else moved down by the leaves that are gone
+        # a node's new number: its region if it is complete by then, else less by the number of removed leaves
         number = np.full(2 * self.count - 1, -1, np.int64)
         parents = self._parents(done)
         top = parents
@@ -68,7 +68,7 @@ class Hierarchy:
         return Hierarchy(table[self.leaves], number[self.merges[done:]].astype(np.int32), self.heights[done:])
 
     def enlarged(self, size: tuple[int, ...]) -> "Hierarchy":
-        """The same hierarchy on (H, W), at least as large: rows and columns are repeated, so regions stay connected."""
+        """The same hierarchy on (H, W), at least as large: repeated rows and columns keep regions connected."""
         if self.leaves.shape == tuple(size):
             return self
         rows, columns = (np.arange(new) * old // new for new, old in zip(size, self.leaves.shape, strict=True))
@@ -90,13 +90,13 @@ class Hierarchy:
         return number
 
     def _parents(self, merges: int) -> Ints:
-        """(2 L - 1,) the node that each node is joined into by the first ``merges`` merges; itself where by none."""
+        """(2 L - 1,) the node that each node is merged into by the first ``merges`` merges; itself if by none."""
         nodes = np.arange(2 * self.count - 1)
         nodes[self.merges[:merges].ravel()] = self.count + np.repeat(np.arange(merges), 2)
         return nodes
 
     def merge_heights(self, pairs: NDArray[np.integer]) -> NDArray[np.float32]:
-        """(E, 2) pairs of leaves -> (E,) height at which they come to be one region; 0 for a leaf and itself."""
+        """(E, 2) pairs of leaves -> (E,) height at which they become one region; 0 for a leaf and itself."""
         parents = self._parents(len(self.merges))
         one, other = pairs[:, 0].astype(np.int64), pairs[:, 1].astype(np.int64)
         while True:  # the younger node climbs: parents are numbered above their children
@@ -111,8 +111,8 @@ class Hierarchy:
     def to_ucm2(self) -> NDArray[np.float32]:
         """(2 H + 1, 2 W + 1) the ultrametric contour map on the doubled grid, as published with BSDS500.
 
-        Pixel (y, x) lies at (2 y + 1, 2 x + 1); between two pixels stands the height at which they come together, at a
-        corner the greatest height of the contours that meet there, and along the image's border 0.
+        Pixel (y, x) lies at (2 y + 1, 2 x + 1); between two pixels is the height at which they become one region, at a
+        corner the maximum height of the contours that meet there, and along the image's border 0.
         """
         height, width = self.leaves.shape
         ucm2 = np.zeros((2 * height + 1, 2 * width + 1), np.float32)
@@ -132,19 +132,19 @@ def owt_ucm(contours: ContourMap, small_share: float = 0.0) -> Hierarchy:
 
     Args:
         contours: of an image.
-        small_share: share of the image below which a region is merged the sooner the smaller it is; 0 merges by mean
-            strength alone.
+        small_share: share of the image; a smaller region is merged earlier the smaller it is. 0 merges by mean strength
+            alone.
     """
     return merge_regions(oriented_watershed(contours), small_share * contours.strength.size)
 
 
 def merge_regions(arcs: Arcs, small: float = 0.0) -> Hierarchy:
-    """Join the two regions whose shared boundary is weakest, until one is left.
+    """Merge the two regions whose shared boundary is weakest, until one is left.
 
-    A boundary's strength is its mean strength; where the lesser region has fewer than ``small`` pixels, it is
-    lowered by the root of that share, so that specks do not outlive objects. A new boundary's mean is that of its
-    parts, weighed by their lengths, and regions only grow: no boundary is weaker than the one just removed. So heights
-    never fall, and the map is ultrametric by construction.
+    A boundary's strength is its mean strength; if the smaller region has fewer than ``small`` pixels, it is
+    multiplied by the root of that share, so that specks do not outlast objects. A new boundary's mean is that of its
+    parts, weighted by their lengths, and regions only grow: no boundary is weaker than the one just removed. So heights
+    never decrease, and the map is ultrametric by construction.
     """
     areas = np.bincount(arcs.leaves.ravel()).tolist()
     count = len(areas)
@@ -173,9 +173,9 @@ def merge_regions(arcs: Arcs, small: float = 0.0) -> Hierarchy:
         weakest, a, b = heapq.heappop(heap)
         found = neighbors[a].get(b)
         if found is None or found[2] != weakest:
-            continue  # out of date
+            continue  # outdated
         if len(neighbors[a]) < len(neighbors[b]):
-            a, b = b, a  # the one with more neighbors keeps its name, so that few arcs change
+            a, b = b, a  # the one with more neighbors keeps its number, so that few arcs change
         height = max(height, weakest)  # rounding only
         merges.append((node[a], node[b]))
         heights.append(height)

@@ -2,8 +2,8 @@
 
 Arbelaez, Maire, Fowlkes, Malik, "Contour Detection and Hierarchical Image Segmentation", TPAMI 2011, section 4.1.
 Arcs run on the cracks between pixels, so that every pixel belongs to a region. An arc is divided into straight pieces,
-and each of its cracks is weighed by the strength of the contour *across its piece*: where a strong contour only passes
-by at another angle (the "oriented" in the name), the arc stays weak.
+and each of its cracks is weighted by the strength of the contour *across its piece*: if a strong contour passes only at
+another angle (the "oriented" in the name), the arc stays weak.
 """
 
 from typing import NamedTuple
@@ -16,9 +16,9 @@ from clips4.regions.contour_map import ContourMap
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-TOLERANCE = 1.5  # pixels between an arc and the straight pieces that stand for it
-SMOOTHING = 1.0  # pixels (sigma) before flooding, so that grain makes no regions of its own
-_LEVELS = 255  # of the strength that the watershed floods; lesser dips make no region
+TOLERANCE = 1.5  # pixels between an arc and the straight pieces that approximate it
+SMOOTHING = 1.0  # pixels (sigma) before flooding, so that noise makes no regions
+_LEVELS = 255  # of the strength that the watershed floods; smaller dips make no region
 
 
 class Arcs(NamedTuple):
@@ -74,7 +74,7 @@ def basins(strength: NDArray[np.floating]) -> NDArray[np.int32]:
 
     levels = np.round(np.clip(strength, 0, 1) * _LEVELS).astype(np.uint8)
     if levels.min() == levels.max():
-        return np.zeros(levels.shape, np.int32)  # a plain has no minima for the watershed to begin at
+        return np.zeros(levels.shape, np.int32)  # a constant map has no minima where the watershed could start
     labels: NDArray[np.int32] = watershed(levels, connectivity=1).astype(np.int32) - 1
     return labels
 
@@ -111,7 +111,7 @@ def strength_across(contours: ContourMap, pixels: Ints, along: Floats) -> Floats
 
 
 def arc_directions(cracks: Cracks, corners_across: int, tolerance: float = TOLERANCE) -> tuple[Floats, Floats]:
-    """Direction of the arc at each crack, and the length that it stands for.
+    """Direction of the arc at each crack, and the length that it represents.
 
     Args:
         cracks: N of them.
@@ -119,7 +119,7 @@ def arc_directions(cracks: Cracks, corners_across: int, tolerance: float = TOLER
         tolerance: pixels between an arc and its straight pieces.
 
     Returns:
-        (N, 2) unit vectors (y, x) along the straight piece; (N,) the piece's length shared among its cracks.
+        (N, 2) unit vectors (y, x) along the straight piece; (N,) the piece's length divided among its cracks.
     """
     if not len(cracks.vertices):
         return np.zeros((0, 2)), np.zeros(0)
@@ -130,7 +130,7 @@ def arc_directions(cracks: Cracks, corners_across: int, tolerance: float = TOLER
     last = np.r_[first[1:], len(piece)] - 1
     chord = points[last, 1] - points[first, 0]
     length = np.hypot(chord[:, 0], chord[:, 1])
-    # a ring that is one piece has no direction of its own: that of each crack
+    # a ring that is one piece has no direction; each crack keeps its own
     crack = points[:, 1] - points[:, 0]
     whole = length[piece] > 0
     unit = np.where(whole[:, None], (chord / np.maximum(length, 1e-9)[:, None])[piece], crack)
@@ -141,22 +141,22 @@ def arc_directions(cracks: Cracks, corners_across: int, tolerance: float = TOLER
 
 
 def trace_arcs(vertices: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-    """Cracks strung into arcs: from junction to junction, from border to border, or round.
+    """Trace cracks along arcs: from junction to junction, from border to border, or around a ring.
 
-    Where just two cracks meet at a corner, they follow one another; at any other corner arcs end.
+    At a corner where exactly two cracks meet, one follows the other; at any other corner arcs end.
 
     Args:
         vertices: (N, 2) corners at the ends of each crack.
 
     Returns:
         ``order`` (N,) the cracks, arc after arc and each arc from end to end; in that order their arc (N,) 0..C-1, and
-        the corners (N,), (N,) where each crack begins and ends when so walked.
+        the corners (N,), (N,) where each crack begins and ends in walking direction.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     count = len(vertices)
-    # half-edge 2c + e is crack c walked towards its end e
+    # half-edge 2c + e is crack c walked toward its end e
     corner = vertices.ravel()
     by_corner = np.argsort(corner, kind="stable")
     same = corner[by_corner][1:] == corner[by_corner][:-1]
@@ -169,16 +169,16 @@ def trace_arcs(vertices: Ints) -> tuple[Ints, Ints, Ints, Ints]:
     _open_rings(follow, chain, chains)
 
     end, steps = follow, (follow != np.arange(2 * count)).astype(np.int64)
-    while True:  # pointer doubling: each round looks twice as far ahead
+    while True:  # pointer doubling: each round reaches twice as far
         further = end[end]
         if np.array_equal(further, end):
             break
         steps, end = steps + steps[end], further
-    towards = (end[1::2] > end[::2]).astype(np.int64)
-    left = steps.reshape(count, 2)[np.arange(count), towards]
+    toward = (end[1::2] > end[::2]).astype(np.int64)
+    left = steps.reshape(count, 2)[np.arange(count), toward]
     order = np.lexsort((-left, chain))
-    finish = vertices[order, towards[order]]
-    return order, chain[order].astype(np.int64), vertices[order, 1 - towards[order]], finish
+    finish = vertices[order, toward[order]]
+    return order, chain[order].astype(np.int64), vertices[order, 1 - toward[order]], finish
 
 
 def _open_rings(follow: Ints, chain: NDArray[np.integer], chains: int) -> None:
@@ -188,12 +188,12 @@ def _open_rings(follow: Ints, chain: NDArray[np.integer], chains: int) -> None:
     first = np.full(chains, len(chain))
     np.minimum.at(first, chain, np.arange(len(chain)))
     cut = 2 * first[rings]
-    back = follow[cut] ^ 1  # the half-edge that came to the same corner from the other side
+    back = follow[cut] ^ 1  # the half-edge that reached the same corner from the other side
     follow[cut], follow[back] = cut, back
 
 
 def straight_pieces(points: Floats, chain: Ints, tolerance: float) -> Ints:
-    """Ramer-Douglas-Peucker on all arcs at once: pieces are halved at their farthest corner until all are straight.
+    """Ramer-Douglas-Peucker on all arcs at once: pieces are split at their farthest corner until all are straight.
 
     Args:
         points: (N, 2, 2) begin and end (y, x) of each crack, in walking order.
