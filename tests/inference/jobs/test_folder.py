@@ -218,6 +218,14 @@ def test_segment_images_repeated_redoes_only_what_changed(images: list[Path], tm
     assert run(images, out, ("png",), settings_hash="two")[1] == ["c.png"]
 
 
+def test_segment_images_folder_of_an_earlier_version_is_kept(images: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(images, out, ("png",))
+    for path in (out / FOLDER).iterdir():
+        path.write_text(path.read_text().replace('"settings_hash"', '"made_by"'))
+    assert run(images, out, ("png",))[0].kept == images
+
+
 def test_segment_images_in_several_commands_gives_one_document(images: list[Path], tmp_path: Path) -> None:
     out, whole = tmp_path / "out", tmp_path / "whole"
     for path in images:

@@ -106,6 +106,8 @@ def read_entry(path: Path) -> ManifestEntry | None:
         values = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
+    if isinstance(values, dict) and "made_by" in values:  # the key in folders of earlier versions
+        values["settings_hash"] = values.pop("made_by")
     return values if isinstance(values, dict) and values.keys() >= ManifestEntry.__annotations__.keys() else None  # type: ignore[return-value]
 
 
