@@ -23,6 +23,8 @@ from tests.cli.test_app import SETTINGS, clips4
 from tests.helpers import TINY, FakeTeacher, photograph, unit
 from tests.models.teachers.models import write_clip
 
+pytestmark = pytest.mark.slow
+
 CLASSES = load_classes(["cat", "cup: cup, mug", "grass"])
 
 

@@ -30,6 +30,8 @@ import clips4.models.checkpoint, clips4.training.precompute, clips4.training.loo
 from clips4.config import load_config
 from clips4.data.class_names import load_classes
 
+pytestmark = pytest.mark.slow
+
 folder, run, moment, *settings = sys.argv[1:]
 module, name, when = moment.split(":")
 module = {"checkpoints": clips4.models.checkpoint, "preparation": clips4.training.precompute,
