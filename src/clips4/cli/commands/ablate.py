@@ -1,4 +1,4 @@
-"""`clips4 ablate`: one command, one table."""
+"""`clips4 ablate`: train and score a run for every setting of a grid."""
 
 import json
 import re
@@ -15,13 +15,13 @@ def ablate(
     images: Annotated[
         list[Path],
         typer.Argument(
-            help="Unlabelled pictures, or folders of them, to train on; - for a list on the standard input.",
+            help="Unlabeled images, or folders of them, to train on; - for a list on the standard input.",
             callback=expand_paths,
         ),
     ],
-    dataset: Annotated[str, typer.Option("--dataset", help="Labelled set to score on.")],
-    root: Annotated[Path, typer.Option("--root", help="Its root.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the runs and the table; the same goes on.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="Labeled set to score on.")],
+    root: Annotated[Path, typer.Option("--root", help="Root folder of the labeled set.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the runs and the table; the same folder resumes.")],
     grid: Annotated[
         list[str] | None,
         typer.Option(
@@ -33,7 +33,7 @@ def ablate(
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value for every run.")] = None,
     teacher: Annotated[str | None, typer.Option("--teacher", help="Name of the teacher.")] = None,
     seeds: Annotated[
-        str, typer.Option("--seeds", help="Seeds parted by commas, e.g. 0,1,2: mean and standard deviation.")
+        str, typer.Option("--seeds", help="Seeds separated by commas, e.g. 0,1,2: mean and standard deviation.")
     ] = "",
     fold: Annotated[int | None, typer.Option("--fold", help="Fold of unknown classes.")] = None,
     classes: Annotated[str | None, typer.Option("--classes", help="Names to train with; the set's by default.")] = None,
@@ -47,7 +47,7 @@ def ablate(
 
     chosen = [*(overrides or []), *([f"teacher.name={json.dumps(teacher)}"] if teacher else [])]
     if not re.fullmatch(r"(\d+(,\d+)*)?", seeds):
-        raise UserError(f"--seeds {seeds!r}: give numbers parted by commas, e.g. 0,1,2")
+        raise UserError(f"--seeds {seeds!r}: give numbers separated by commas, e.g. 0,1,2")
     each_seed = sorted({int(seed) for seed in seeds.split(",") if seed})
     axes = grid or ["losses", "unknown", "m", "vectors"]
     try:
@@ -56,7 +56,7 @@ def ablate(
                 images, dataset, root, out, axes, preset, chosen, fold, classes, device, progress, each_seed
             )
     except Interrupted as interrupted:
-        print_note(f"Stopped at step {interrupted.step} and saved; the same command goes on.")
+        print_note(f"Stopped at step {interrupted.step} and saved; the same command resumes.")
         raise typer.Exit(130)
     typer.echo(table)
     print_note(f"written to {out / 'table.md'}")

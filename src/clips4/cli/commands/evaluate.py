@@ -7,26 +7,27 @@ import typer
 
 app = typer.Typer(
     name="evaluate",
-    help="Score a run on a labelled set, by a protocol that is stored with the score.",
+    help="Score a run on a labeled set by a protocol, which is stored with the score.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
 Run = Annotated[
-    Path | None, typer.Argument(help="Folder of a run; without one a teacher alone, or untrained features.")
+    Path | None, typer.Argument(help="Folder of a run; without one, a teacher alone or untrained features.")
 ]
 Dataset = Annotated[str, typer.Option("--dataset", help="Name of the set, e.g. voc21; see clips4 doctor --dataset.")]
 Root = Annotated[Path, typer.Option("--root", help="Folder that the set's archives unpack to.")]
-Split = Annotated[str | None, typer.Option("--split", help="Split to score; the set's validation part.")]
+Split = Annotated[str | None, typer.Option("--split", help="Split to score; by default the validation split.")]
 Json = Annotated[Path | None, typer.Option("--json", help="File for the full record: per class, per image, protocol.")]
 Report = Annotated[
-    Path | None, typer.Option("--report", help="Folder for pictures: confusion matrix, worst ten, t-SNE.")
+    Path | None, typer.Option("--report", help="Folder for plots: confusion matrix, ten worst images, t-SNE.")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Features = Annotated[
     str,
     typer.Option(
-        "--features", help="Rows: some of student,backbone,colour; student:z+c4 and the like, see docs/evaluation.md."
+        "--features",
+        help="One row each: student, backbone, colour, or parts such as student:z+c4 (docs/evaluation.md).",
     ),
 ]
 
@@ -39,7 +40,7 @@ def language(
     root: Root,
     run: Run = None,
     teacher: Annotated[
-        str | None, typer.Option("--teacher", help="Rows of a teacher too: its name, or 'run' for the run's.")
+        str | None, typer.Option("--teacher", help="Score a teacher alone too: its name, or 'run' for that of the run.")
     ] = None,
     split: Split = None,
     protocol: Annotated[str, typer.Option("--protocol", help="clips4-v1, sclip or tcl.")] = "clips4-v1",
@@ -47,7 +48,7 @@ def language(
         int | None, typer.Option("--fold", help="Fold of unknown classes; adds known and unknown mIoU.")
     ] = None,
     classes: Annotated[
-        str | None, typer.Option("--classes", help="Other words for the set's classes, same names.")
+        str | None, typer.Option("--classes", help="Class list with the same names and other synonyms.")
     ] = None,
     images: Annotated[
         Path | None, typer.Option("--images", help="Unlabeled images in which to find prototypes of new names.")
@@ -56,7 +57,7 @@ def language(
     report: Report = None,
     device: Device = "auto",
 ) -> None:
-    """Name every pixel by words; mIoU of known, unknown and all classes."""
+    """Segment by class names; mIoU of known, unknown and all classes."""
     from clips4.cli.console import progress_bars
     from clips4.evaluation.run import evaluate_by_language
 
@@ -88,16 +89,17 @@ def unsupervised(
         str, typer.Option("--labeled", help="Split with the labels that neighbours and probe learn from.")
     ] = "train",
     k: Annotated[
-        int | None, typer.Option("--k", help="Clusters; the number of classes. More is overclustering.")
+        int | None,
+        typer.Option("--k", help="Number of clusters; by default the number of classes. More is overclustering."),
     ] = None,
-    side: Annotated[int, typer.Option("--side", help="Long side at which pictures are read.")] = 480,
-    restarts: Annotated[int, typer.Option("--restarts", help="Of k-means.")] = 5,
+    side: Annotated[int, typer.Option("--side", help="Long side to which images are reduced, in pixels.")] = 480,
+    restarts: Annotated[int, typer.Option("--restarts", help="Restarts of k-means.")] = 5,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     json_file: Json = None,
     report: Report = None,
     device: Device = "auto",
 ) -> None:
-    """Clusters matched to the truth, nearest labelled neighbours, or a linear probe: three different numbers."""
+    """Clusters matched to the truth, nearest labeled neighbors, or a linear probe: three different numbers."""
     from clips4.cli.console import progress_bars
     from clips4.evaluation.knn import RetrievalRecipe
     from clips4.evaluation.linear_probe import LinearProbeRecipe
@@ -133,17 +135,22 @@ def tracking(
     run: Run = None,
     features: Annotated[
         str,
-        typer.Option("--features", help="Rows: some of still,student,backbone,colour; student:z+c3+c4 and the like."),
+        typer.Option(
+            "--features",
+            help="One row each: still (baseline), student, backbone, colour, or parts such as student:z+c3+c4.",
+        ),
     ] = "student",
     split: Split = None,
     side: Annotated[
-        int, typer.Option("--side", help="Long side at which frames are read (854: short side 480).")
+        int, typer.Option("--side", help="Long side to which frames are reduced, in pixels (854: short side 480).")
     ] = 854,
-    radius: Annotated[int, typer.Option("--radius", help="How far labels may travel, in positions of the map.")] = 12,
+    radius: Annotated[
+        int, typer.Option("--radius", help="Largest motion between frames, in positions of the feature map.")
+    ] = 12,
     json_file: Json = None,
     device: Device = "auto",
 ) -> None:
-    """The first mask travels by similarity of features; J and F by the rules of DAVIS."""
+    """Propagate the first mask by similarity of features; J and F by the rules of DAVIS."""
     from clips4.cli.console import progress_bars
     from clips4.evaluation.run import evaluate_tracking
     from clips4.inference.video.label_propagation import Recipe

@@ -9,15 +9,15 @@ from clips4.errors import UserError
 
 app = typer.Typer(
     name="score",
-    help="Score any system's saved predictions against truth; no model is needed.",
+    help="Score the saved predictions of any system against the truth; no model is needed.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
 Predictions = Annotated[Path, typer.Option("--pred", help="Folder of predictions.")]
-Truth = Annotated[Path, typer.Option("--gt", help="Folder of the truth; with --dataset the set's own root.")]
+Truth = Annotated[Path, typer.Option("--gt", help="Folder of the truth; with --dataset the root of the set.")]
 Json = Annotated[Path | None, typer.Option("--json", help="File for the full record.")]
-Workers = Annotated[int, typer.Option("--workers", help="Processes; the digits do not depend on it.")]
+Workers = Annotated[int, typer.Option("--workers", help="Number of processes; the scores do not depend on it.")]
 
 
 @app.command(
@@ -30,7 +30,9 @@ def semantic(
         str | None, typer.Option("--classes", help="Class names (file, shipped list or a,b,c) in label order.")
     ] = None,
     dataset: Annotated[str | None, typer.Option("--dataset", help="Name of a set; then --gt is its root.")] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Split of the set; its validation part.")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Split of the set; by default the validation split.")
+    ] = None,
     reduce_zero: Annotated[
         bool, typer.Option("--reduce-zero-label", help="Truth 0 is ignored and 1..K are classes 0..K-1.")
     ] = False,
@@ -38,7 +40,7 @@ def semantic(
     json_file: Json = None,
     workers: Workers = 1,
 ) -> None:
-    """mIoU, pixel accuracy, mean accuracy and boundary F of label PNGs (0..K-1, named as the pictures)."""
+    """mIoU, pixel accuracy, mean accuracy and boundary F of label PNGs (0..K-1, named like the images)."""
     from clips4.cli.console import progress_bars
     from clips4.data.class_names import load_classes
     from clips4.evaluation.predictions import folder_truth, score_semantic
@@ -74,7 +76,9 @@ def semantic(
 def tracking(
     pred: Predictions,
     gt: Truth,
-    rules: Annotated[str | None, typer.Option("--rules", help="davis16 or davis17; by the truth's values.")] = None,
+    rules: Annotated[
+        str | None, typer.Option("--rules", help="davis16 or davis17; by default guessed from the first true mask.")
+    ] = None,
     sequences: Annotated[
         Path | None, typer.Option("--sequences", help="A file with one sequence a line, e.g. ImageSets/2017/val.txt.")
     ] = None,
