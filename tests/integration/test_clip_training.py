@@ -67,7 +67,7 @@ def test_some_dozen_steps_by_the_command_line(images: Path, clip: Path, tmp_path
     out, given = tmp_path / "run", ("--classes", "cat,cup,grass", "--device", "cpu")
     done = clips4("train", images, *given, "--out", out, *SETTINGS, *arguments, *steps)
     assert done.returncode == 0, done.stderr
-    assert "Trained on 3 pictures (0 skipped), 24 steps" in done.stdout
+    assert "Trained on 3 images (0 skipped), 24 steps" in done.stdout
     assert "teacher maps of 3 images need about" in done.stderr
     assert "computed once and kept in" in done.stderr
     log = read_log(out / LOG)
