@@ -76,7 +76,7 @@ def test_some_dozen_steps_by_the_command_line(images: Path, clip: Path, tmp_path
     card = json.loads((load_checkpoint(out).path / "card.json").read_text())
     assert card["embed_dim"] == 24
     assert card["config"]["teacher"]["name"] == str(clip.resolve())
-    assert card["config"]["teacher"]["reading"] == "naclip"
+    assert card["config"]["teacher"]["dense_attention"] == "naclip"
     answers = tmp_path / "answers"
     done = clips4("segment", out, images, "--out", answers, "--device", "cpu", "--classes", "cat,a new thing")
     assert done.returncode == 0, done.stderr
