@@ -110,7 +110,9 @@ class StudentConfig(_Section):
     weights: str = Field("builtin", description="builtin, random, a file (dino: a folder), or a hub id[@revision]")
     frozen: bool = Field(False, description="whether the backbone keeps its weights")
     output_stride: Literal[8, 16, 32] = Field(32, description="stride of a convolutional backbone's coarsest level")
-    stride: Literal[4, 8] = Field(8, description="image pixels per pixel embedding, along each axis")
+    stride: Literal[4, 8, 16, 32] = Field(
+        8, description="image pixels per pixel embedding, along each axis; 16 or 32 for a residual student"
+    )
     width: int = Field(256, ge=16, multiple_of=8, description="channels of the head")
 
 
@@ -183,9 +185,17 @@ class ExtensionConfig(_Section):
     exclude_same_class: bool = Field(
         False, description="L_t: S- excludes segments whose class y_s is that of the pixel's segment"
     )
-    em_iterations: int = Field(
-        0, ge=0, description="EM iterations that fit prototypes to the trained student; 0: keep the teacher's"
+    residual: bool = Field(
+        False, description="the student is its teacher's map plus what a small head learns, in one pass of its network"
     )
+    affinity_temperature: float = Field(
+        0.2, ge=0, description="residual: tau of the upsampling along outlines in the trunk's features; 0: bilinear"
+    )
+    affinity_radius: float = Field(2.0, gt=0, description="residual: reach of that upsampling, in positions of the map")
+    student_prototypes: bool = Field(
+        False, description="prototypes are the student's own mean over the teacher's nearest segments"
+    )
+    em_iterations: int = Field(0, ge=0, description="EM iterations that fit prototypes to the trained student; 0: none")
     em_temperature: float = Field(0.03, gt=0, description="tau of the prototype fit")
     prior_weight: float = Field(
         1.0, ge=0, description="weight of the teacher's prototype in the fit; 1: equal to all pixels of the class"
@@ -235,6 +245,16 @@ class Config(_Section):
     objective: ObjectiveConfig = ObjectiveConfig()
     extensions: ExtensionConfig = ExtensionConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _check_stride(self) -> "Config":
+        if self.extensions.residual and self.student.stride < 16:
+            raise ValueError(
+                f"extensions.residual: student.stride = {self.student.stride} is finer than the teacher's; set it to 16"
+            )
+        if not self.extensions.residual and self.student.stride > 8:
+            raise ValueError(f"student.stride = {self.student.stride} needs extensions.residual; set it to 4 or 8")
+        return self
 
     def decisive(self) -> dict[str, Any]:
         """Return the settings that the weights depend on, given the same number of images per step."""

@@ -178,3 +178,25 @@ def test_no_more_images_are_held_than_the_limit(
     assert whole.bank is not None
     assert part.bank is not None
     assert 0 < len(part.bank) < len(whole.bank)
+
+
+def test_without_em_prototypes_are_the_students_mean_over_the_teachers_segments(
+    teacher: torch.nn.Module, images: Path, prototypes: Prototypes
+) -> None:
+    turn = torch.linalg.qr(unit(384, 384).float())[0]
+    fitted = fit(teacher, images, prototypes, turn, 0, "extensions.student_prototypes=true")
+    assert fitted.bank is not None
+    assert fitted.student_bank is not None
+    own = known_prototypes(prototypes.text, fitted.bank.float(), 2, fitted.student_bank.float())
+    torch.testing.assert_close(fitted.query_known, own, rtol=0, atol=1e-3)
+    labels = (fitted.bank.float() @ prototypes.all().T).argmax(1)
+    for index, vector in enumerate(fitted.query_unknown, 2):
+        members = fitted.student_bank.float()[labels == index]
+        expected = F.normalize(members.sum(0), dim=0) if len(members) else prototypes.unknown[index - 2]
+        torch.testing.assert_close(vector, expected, rtol=0, atol=1e-3)
+
+
+def test_without_em_and_prototypes_of_its_own_nothing_is_computed(
+    teacher: torch.nn.Module, images: Path, prototypes: Prototypes
+) -> None:
+    assert fit(teacher, images, prototypes, torch.eye(384), 0) is prototypes

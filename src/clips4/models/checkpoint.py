@@ -26,7 +26,8 @@ from torch import Tensor
 from clips4.config import Config, parse_config
 from clips4.data.class_names import ClassList
 from clips4.errors import UserError
-from clips4.models.student import Embedder, empty_student
+from clips4.models.residual_student import empty_student_of
+from clips4.models.student import Embedder
 from clips4.utils.atomic_io import atomic_folder, remove_folder
 
 FOLDER, WEIGHTS, CARD, STATE = "checkpoints", "student.safetensors", "card.json", "state.pt"
@@ -209,7 +210,7 @@ def _read(path: Path, files: Sequence[str]) -> Checkpoint:
         step = int(card["step"])
         tensors = load_file(path / WEIGHTS)
         config = parse_config(card["config"], str(path / CARD))
-        student = empty_student(config.student, card["embed_dim"], card.get("backbone"))
+        student = empty_student_of(config, card["embed_dim"], card.get("backbone"))
         student.load_state_dict(
             {key.removeprefix(_STUDENT): value for key, value in tensors.items() if key.startswith(_STUDENT)}
         )

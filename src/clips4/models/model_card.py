@@ -63,10 +63,10 @@ def _facts(
     card: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]], repository: str | None, images: int | None
 ) -> dict[str, Any]:
     from clips4.config import parse_config
-    from clips4.models.student import empty_student
+    from clips4.models.residual_student import empty_student_of
 
     config = parse_config(card["config"], "card")
-    student = empty_student(config.student, card["embed_dim"], card.get("backbone"))
+    student = empty_student_of(config, card["embed_dim"], card.get("backbone"))
     names = list(card["classes"])
     shown = ", ".join(names[:_NAMES_SHOWN])
     teacher = config.teacher.name
@@ -75,7 +75,7 @@ def _facts(
         "name": repository.partition("/")[2] if repository else "A run of clips4",
         "repository": repository or "owner/name",
         "examples": ", ".join(f'"{name}"' for name in names[:3]),
-        "backbone": config.student.backbone,
+        "backbone": "its teacher's network, residual" if config.extensions.residual else config.student.backbone,
         "parameters": f"{sum(p.numel() for p in student.parameters()) / 1e6:.1f}",
         "stride": config.student.stride,
         "dimensions": card["embed_dim"],

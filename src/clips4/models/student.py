@@ -57,15 +57,24 @@ class Embedder(nn.Module):
     Args:
         backbone: see ``models.backbones``.
         embed_dim: D, the teacher's joint dimension.
-        stride: pixels of the image per pixel embedding, 4 or 8.
+        stride: pixels of the image per pixel embedding.
         width: channels of the head.
         frozen: no gradients for the backbone, and always eval mode.
+        head: instead of a ``MultiScaleHead``, for a subclass with an ``embed`` of its own.
     """
 
     _mean: Tensor
     _std: Tensor
 
-    def __init__(self, backbone: Backbone, embed_dim: int, stride: int = 8, width: int = 256, frozen: bool = False):
+    def __init__(
+        self,
+        backbone: Backbone,
+        embed_dim: int,
+        stride: int = 8,
+        width: int = 256,
+        frozen: bool = False,
+        head: nn.Module | None = None,
+    ):
         super().__init__()
         self.backbone, self.frozen = backbone, frozen
         if frozen:
@@ -74,7 +83,8 @@ class Embedder(nn.Module):
         # skip levels finer than the output, unless all are coarser
         coarse = [index for index, s in enumerate(backbone.strides) if s >= stride]
         self._levels = coarse or list(range(len(backbone.strides)))
-        self.head = MultiScaleHead(tuple(backbone.channels[index] for index in self._levels), width, embed_dim)
+        channels = tuple(backbone.channels[index] for index in self._levels)
+        self.head = MultiScaleHead(channels, width, embed_dim) if head is None else head
         self.register_buffer("_mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
 

@@ -2,10 +2,10 @@
 
 Training draws the student's embedding to the teacher's without making them equal, and where the two differ, the student
 has learned from all images. The prototypes of training stay in the teacher's space. Here they are computed again: the
-same text finds the same teacher segments, but the mean is that of the student's embedding of these pixels. It is then
-fitted to the student's unlabeled pixels (``prototypes.mixture_prototypes``) with the teacher's prototype as a prior.
-The teacher's own prototypes gain nothing from such a fit (docs/journal.md). Not in the paper; 0
-``extensions.em_iterations`` turn it off.
+same text finds the same teacher segments, but the mean is that of the student's embedding of these pixels
+(``extensions.student_prototypes``). It may then be fitted to the student's unlabeled pixels
+(``prototypes.mixture_prototypes``) with the teacher's prototype as a prior (``extensions.em_iterations``). The
+teacher's own prototypes gain nothing from such a fit (docs/journal.md). Not in the paper.
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ from clips4.config import Config, ExtensionConfig
 from clips4.data.image_source import Source
 from clips4.data.rng import SAMPLE, seeded
 from clips4.method.prototype_search import teacher_segments
-from clips4.method.prototypes import known_prototypes, mixture_prototypes, text_dimensions
+from clips4.method.prototypes import assign, known_prototypes, mixture_prototypes, text_dimensions
 from clips4.method.segments import flatten_pixels, pool
 from clips4.models.checkpoint import Prototypes
 from clips4.models.sliding_window import at_inference_size
@@ -59,7 +59,8 @@ def fit_to_student(
     Returns:
         The same with ``fitted``, ``bank`` and ``student_bank``; unchanged where the run has no fit.
     """
-    if not config.extensions.em_iterations or config.objective.mode != "clips4":
+    extensions = config.extensions
+    if not (extensions.student_prototypes or extensions.em_iterations) or config.objective.mode != "clips4":
         return prototypes
     training = student.training
     student.eval()
@@ -83,7 +84,10 @@ def fit_to_student(
     by_teacher, by_student = distributed.gather_rows(by_teacher, counts), distributed.gather_rows(by_student, counts)
     start = known_prototypes(prototypes.text, by_teacher.float(), config.prototypes.m, by_student.float())
     image_of = torch.repeat_interleave(torch.arange(len(pixels)), torch.tensor([len(each) for each in pixels]))
-    fitted = _fitted(start, prototypes, torch.cat([nothing, *pixels]), image_of, len(pixels), config.extensions)
+    if extensions.em_iterations:
+        fitted = _fitted(start, prototypes, torch.cat([nothing, *pixels]), image_of, len(pixels), extensions)
+    else:
+        fitted = torch.cat([start, _unknown_means(prototypes, by_teacher.float(), by_student.float())])
     random = seeded(config.train.seed, SAMPLE)
     drawn = torch.randperm(len(by_teacher), generator=random)[:BANK_SEGMENTS]
     return replace(
@@ -111,6 +115,14 @@ def _fitted(
     # unknown prototypes compete with the known for pixels and move once to those they win
     moved = mixture_prototypes(torch.cat([known, unknown]), pixels, image, images, tau, 1)
     return torch.cat([known, moved[len(known) :]])
+
+
+def _unknown_means(prototypes: Prototypes, by_teacher: Tensor, by_student: Tensor) -> Tensor:
+    """(U, D) the student's mean over the teacher's segments of each unknown class; one without segments stays."""
+    labels = assign(by_teacher, prototypes.all().to(by_teacher))
+    sums = torch.zeros_like(prototypes.all()).index_add(0, labels, by_student)[len(prototypes.known) :]
+    found = torch.bincount(labels, minlength=len(prototypes.all()))[len(prototypes.known) :, None] > 0
+    return torch.where(found, F.normalize(sums, dim=1), prototypes.unknown)
 
 
 def _segments_of_both(

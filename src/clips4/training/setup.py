@@ -16,8 +16,9 @@ from clips4.data.image_source import Source, open_source
 from clips4.data.loader import Batch, ItemMaker, training_batches
 from clips4.errors import UserError
 from clips4.models.checkpoint import checkpoint_folders, clear_leftovers, load_checkpoint
-from clips4.models.student import build_student
-from clips4.models.teachers.base import load_teacher, pinned
+from clips4.models.residual_student import build_residual_student
+from clips4.models.student import Embedder, build_student
+from clips4.models.teachers.base import Teacher, load_teacher, pinned
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.models.teachers.prompts import load_templates
 from clips4.models.teachers.text_cache import cached_class_vectors
@@ -102,7 +103,7 @@ def set_up(
     teacher = load_teacher(settings).to(fabric.device)
     # the run records the exact weights: a commit of the hub, or a folder's absolute path
     config = config.model_copy(update={"teacher": settings.model_copy(update={"name": teacher.name})})
-    student = checkpoint.student if checkpoint else build_student(config.student, teacher.embed_dim)
+    student = checkpoint.student if checkpoint else _new_student(config, teacher)
     student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster depthwise convolutions
 
     text = cached_class_vectors(teacher, classes, load_templates(config.teacher.templates))
@@ -141,6 +142,12 @@ def set_up(
         teacher_maps=teacher_maps,
         progress=progress,
     )
+
+
+def _new_student(config: Config, teacher: Teacher) -> Embedder:
+    if config.extensions.residual:
+        return build_residual_student(config, teacher)
+    return build_student(config.student, teacher.embed_dim)
 
 
 def _check_arguments(folder: Path, config: Config, resume: bool) -> None:

@@ -72,7 +72,7 @@ def test_words_of_like_meaning_are_near(teacher: ConseTeacher) -> None:
 def test_text_space_is_centerd_on_the_class_names(teacher: ConseTeacher) -> None:
     """The sum of the centred class vectors vanishes, and encode_text is the centred vector made unit."""
     some = [0, 281, 500, 967]
-    vectors = teacher._class_vectors
+    vectors = teacher.trunk.class_vectors
     assert vectors.shape == (1000, 384)
     assert vectors.mean(0).abs().max() < 1e-6
     text = teacher.encode_text([imagenet_classes()[index] for index in some])
@@ -114,22 +114,23 @@ def test_pixel_map_equals_the_paper_read_literally(
     teacher: ConseTeacher, monkeypatch: pytest.MonkeyPatch, top: int, upsample: float, temperature: float
 ) -> None:
     """f(p) = sum_{t=1..T} P(y_t | p) s(y_t) / sum_{t=1..T} P(y_t | p), over the T most probable classes, made unit."""
-    for name, value in (("_top_k", top), ("_upsample", upsample), ("_temperature", temperature)):
-        monkeypatch.setattr(teacher, name, value)
+    monkeypatch.setattr(teacher, "_upsample", upsample)
+    monkeypatch.setattr(teacher.trunk, "top_k", top)
+    monkeypatch.setattr(teacher.trunk, "temperature", temperature)
     images = random_image(96, 128, seed=3)
     pixel_map = teacher.encode_pixels(images)
 
     size = [round(side * upsample / 32) * 32 for side in (96, 128)]
     larger = F.interpolate(images, size, mode="bilinear", antialias=True)
-    features = teacher.classifier.features((larger - 0.498) / 0.502)[0].detach()
+    features = teacher.trunk.classifier.features((larger - 0.498) / 0.502)[0].detach()
     for y, x in [(0, 0), (1, 3), (features.shape[1] - 1, features.shape[2] - 1)]:
-        logits = teacher.classifier.classifier(features[:, y, x]).tolist()
+        logits = teacher.trunk.classifier.classifier(features[:, y, x]).tolist()
         total = math.fsum(math.exp(value / temperature) for value in logits)
         probability = [math.exp(value / temperature) / total for value in logits]
         best = sorted(range(1000), key=lambda index: -probability[index])[:top]
         vector = torch.zeros(384)
         for index in best:
-            vector += probability[index] * teacher._class_vectors[index]
+            vector += probability[index] * teacher.trunk.class_vectors[index]
         vector /= sum(probability[index] for index in best)
         torch.testing.assert_close(pixel_map[0, :, y, x], vector / vector.norm(), rtol=0, atol=1e-4)
 
@@ -211,7 +212,7 @@ def test_confidence_dim_is_the_length_of_the_mean_name(teacher: ConseTeacher, wi
     for y in range(found.shape[1]):
         for x in range(found.shape[2]):
             values, classes = probabilities[:, y, x].topk(30)
-            mean = sum(v * teacher._class_vectors[c] for v, c in zip(values / values.sum(), classes, strict=True))
+            mean = sum(v * teacher.trunk.class_vectors[c] for v, c in zip(values / values.sum(), classes, strict=True))
             lengths.append(float(torch.as_tensor(mean).norm()))
     sure = (2 * torch.tensor(lengths)).clamp(max=1).view(found.shape[1:])
     assert 0.2 < sure.min() < 0.7

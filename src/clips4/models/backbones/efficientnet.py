@@ -131,12 +131,19 @@ class EfficientNetLite0Classifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalized -> (B, 1280, h, w), the maps that the classifier averages."""
-        return F.relu6(self.head_norm(self.head(self.backbone(images)[-1])))
+        return self.head_features(self.backbone(images)[-1])
+
+    def head_features(self, c5: Tensor) -> Tensor:
+        """The backbone's last level (B, 320, h, w) -> (B, 1280, h, w), the maps that the classifier averages."""
+        return F.relu6(self.head_norm(self.head(c5)))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """(B, 1280, h, w) -> (B, classes, h, w): the linear classifier applied at each position."""
+        return F.conv2d(features, self.classifier.weight[:, :, None, None], self.classifier.bias)
 
     def dense_logits(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalized -> (B, classes, h, w): the linear classifier applied at each position."""
-        weight = self.classifier.weight[:, :, None, None]
-        return F.conv2d(self.features(images), weight, self.classifier.bias)
+        """(B, 3, H, W) normalized -> (B, classes, h, w), see ``classify``."""
+        return self.classify(self.features(images))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalized -> (B, classes)."""

