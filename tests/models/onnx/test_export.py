@@ -210,7 +210,7 @@ def test_what_is_no_exported_run_raises(tmp_path: Path, exported: Path, tiny_run
         with pytest.raises(UserError, match=words) as caught:
             Segmenter.load(tmp_path / name, device="cpu")
         assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="there are torch and onnx"):
+    with pytest.raises(UserError, match="choose one of torch, onnx"):
         Segmenter.load(tiny_run, backend="tensorrt")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="no provider for it"):
         open_exported(exported, "cuda:0")
