@@ -349,7 +349,7 @@ def test_segmenter_invalid_arguments_fail_in_one_line(segmenter: Segmenter, tiny
         (lambda: segmenter.segment([photograph(), np.zeros((2, 2, 7))]), "image 2: an array image"),
         (lambda: segmenter.segment("ftp://a.org/b.png"), "not fetched"),
         (lambda: segmenter.segment(photograph(), []), "no class names"),
-        (lambda: segmenter.segment(photograph(), ["cat", "Cat"]), "there twice"),
+        (lambda: segmenter.segment(photograph(), ["cat", "Cat"]), "listed twice"),
         (lambda: segmenter.segment(photograph(), ["unknown"]), "is reserved for"),
         (lambda: segmenter.segment(photograph(), tmp_path / "names.txt"), "no such class file"),
         (lambda: segmenter.segment(photograph(), vectors="pictures"), "vectors 'pictures'"),  # type: ignore[call-overload]

@@ -20,6 +20,8 @@ from tests.helpers import TINY
 
 SETTINGS = [*TINY, "train.steps=5", "train.save_every=1", "train.ema=0.5"]
 
+pytestmark = pytest.mark.slow
+
 # the child that is killed: it calls itself off at the given call of a function
 CHILD = """
 import os, signal, sys
@@ -29,8 +31,6 @@ torch.set_num_threads(1)
 import clips4.models.checkpoint, clips4.training.precompute, clips4.training.loop
 from clips4.config import load_config
 from clips4.data.class_names import load_classes
-
-pytestmark = pytest.mark.slow
 
 folder, run, moment, *settings = sys.argv[1:]
 module, name, when = moment.split(":")
