@@ -19,12 +19,12 @@ from clips4.errors import UserError
 def test_names_aliases_comments_and_blank_lines() -> None:
     classes = parse_classes(["# heading", "cat", "", "  dining table  # of wood", "person: person, man , woman"])
     assert classes.names == ("cat", "dining table", "person")
-    assert classes.words == (("cat",), ("dining table",), ("person", "man", "woman"))
+    assert classes.aliases == (("cat",), ("dining table",), ("person", "man", "woman"))
     assert len(classes) == 3
 
 
 def test_aliases_replace_the_name_in_prompts() -> None:
-    assert parse_classes(["tv: television, screen"]).words == (("television", "screen"),)
+    assert parse_classes(["tv: television, screen"]).aliases == (("television", "screen"),)
 
 
 @pytest.mark.parametrize("line", [": alias", "name:", "name: a,,b", "name: a,", "name: ,a"])

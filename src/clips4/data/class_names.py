@@ -19,15 +19,15 @@ UNKNOWN = UNKNOWN_NAME  # the prediction for pixels nearest an unknown prototype
 
 @dataclass(frozen=True)
 class ClassList:
-    """Class names in order, with the words for each in prompts.
+    """Class names in order, with the aliases that stand for each in prompts.
 
     Attributes:
         names: (K,) distinct names.
-        words: (K,) for each class its words, at least one.
+        aliases: (K,) for each class its aliases, at least one.
     """
 
     names: tuple[str, ...]
-    words: tuple[tuple[str, ...], ...]
+    aliases: tuple[tuple[str, ...], ...]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -40,7 +40,7 @@ def parse_classes(lines: Sequence[str], source: str = "class list") -> ClassList
         UserError: no class, an empty name or alias, a name given twice, or the reserved name "unknown".
     """
     names: list[str] = []
-    words: list[tuple[str, ...]] = []
+    groups: list[tuple[str, ...]] = []
     for number, raw in enumerate(lines, 1):
         line = raw.split("#", 1)[0].strip()
         if not line:
@@ -50,7 +50,7 @@ def parse_classes(lines: Sequence[str], source: str = "class list") -> ClassList
         if not name or not all(listed):
             raise UserError(f"{source}, line {number}: empty name in {line!r}; write 'name' or 'name: alias, alias'")
         names.append(name)
-        words.append(listed)
+        groups.append(listed)
     if not names:
         raise UserError(f"{source}: no class names; write one per line")
     twice = [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]
@@ -58,7 +58,7 @@ def parse_classes(lines: Sequence[str], source: str = "class list") -> ClassList
         raise UserError(f"{source}: {twice[0]!r} is listed twice; give each class once")
     if UNKNOWN in (name.casefold() for name in names):
         raise UserError(f"{source}: the name {UNKNOWN!r} is reserved for pixels of no class; choose another")
-    return ClassList(tuple(names), tuple(words))
+    return ClassList(tuple(names), tuple(groups))
 
 
 def builtin_class_files() -> list[str]:

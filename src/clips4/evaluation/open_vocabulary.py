@@ -35,7 +35,7 @@ def text_query(teacher: Teacher, classes: ClassList, protocol: Protocol) -> Quer
     if protocol.aliases == "mean":
         query = Query.one_per_class(cached_class_vectors(teacher, classes, templates))
     else:
-        words = [(index, word) for index, group in enumerate(classes.words) for word in group]
+        words = [(index, word) for index, group in enumerate(classes.aliases) for word in group]
         single = ClassList(tuple(str(n) for n in range(len(words))), tuple((word,) for _, word in words))
         vectors = cached_class_vectors(teacher, single, templates)
         query = Query(vectors, torch.tensor([index for index, _ in words]))
@@ -271,7 +271,7 @@ def prototype_query(
     matrix = torch.zeros(len(classes), run.prototypes.known.shape[1])
     matrix[known] = run.prototypes.known[[own[classes.names[index]] for index in known]].to(matrix)
     if new:
-        other = ClassList(tuple(classes.names[i] for i in new), tuple(classes.words[i] for i in new))
+        other = ClassList(tuple(classes.names[i] for i in new), tuple(classes.aliases[i] for i in new))
         text = cached_class_vectors(teacher, other, load_templates(config.teacher.templates))
         matrix[new] = find_prototypes(teacher, text, images, config, device, progress)
     return foreground(Query.one_per_class(matrix), protocol)

@@ -108,7 +108,7 @@ def language_protocol(name: str, dataset: str, templates: str) -> Protocol:
 
 def class_file_hash(classes: ClassList) -> str:
     """A short hash of the class names and their synonyms, which is stored with every score."""
-    text = "\n".join(f"{name}: {', '.join(words)}" for name, words in zip(classes.names, classes.words, strict=True))
+    text = "\n".join(f"{name}: {', '.join(words)}" for name, words in zip(classes.names, classes.aliases, strict=True))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -133,7 +133,7 @@ def known_classes(dataset: str, fold: int) -> ClassList:
     """The class list to train a run of a fold with: all classes but the unknown ones."""
     unknown, own = unknown_classes(dataset, fold), load_classes(semantic_spec(dataset).class_file)
     kept = [index for index, name in enumerate(own.names) if name not in unknown]
-    return ClassList(tuple(own.names[i] for i in kept), tuple(own.words[i] for i in kept))
+    return ClassList(tuple(own.names[i] for i in kept), tuple(own.aliases[i] for i in kept))
 
 
 def set_truth(dataset: str, root: Path, split: str | None) -> tuple[Truth, ClassList]:

@@ -186,13 +186,13 @@ class ZeroShotClassifier:
         with self._lock:
             if len(self._rows) + len(classes) > _CACHED_NAMES:
                 self._rows.clear()
-            new = list(dict.fromkeys(aliases for aliases in classes.words if aliases not in self._rows))
+            new = list(dict.fromkeys(aliases for aliases in classes.aliases if aliases not in self._rows))
             if new:
                 self._teacher = self._teacher or load_teacher(self._settings)
                 fresh = ClassList(tuple(aliases[0] for aliases in new), tuple(new))
                 rows = cached_class_vectors(self._teacher, fresh, load_templates(self._settings.templates))
                 self._rows |= dict(zip(new, rows.float().cpu(), strict=True))
-            return torch.stack([self._rows[aliases] for aliases in classes.words])
+            return torch.stack([self._rows[aliases] for aliases in classes.aliases])
 
     def _queried(self, classes: Classes | None) -> ClassList:
         if classes is not None:
@@ -212,7 +212,7 @@ class ZeroShotClassifier:
             rows = [None if index is None else own[index] for index in known]
         new = [place for place, row in enumerate(rows) if row is None]
         if new:
-            found = self.text(ClassList(tuple(queried.names[i] for i in new), tuple(queried.words[i] for i in new)))
+            found = self.text(ClassList(tuple(queried.names[i] for i in new), tuple(queried.aliases[i] for i in new)))
             source: Source = "text"
             run = self._prototypes
             if vectors == "prototypes" and run is not None and run.bank is not None and len(run.bank):
@@ -229,9 +229,9 @@ class ZeroShotClassifier:
         own = self._prototypes.classes
         place = {name.casefold(): index for index, name in enumerate(own.names)}
         found = []
-        for name, aliases in zip(queried.names, queried.words, strict=True):
+        for name, aliases in zip(queried.names, queried.aliases, strict=True):
             index = place.get(name.casefold())
-            same = index is not None and (aliases == (name,) or _folded(aliases) == _folded(own.words[index]))
+            same = index is not None and (aliases == (name,) or _folded(aliases) == _folded(own.aliases[index]))
             found.append(index if same else None)
         return found
 

@@ -64,7 +64,7 @@ def suggest_names(
     Returns:
         (U,) lists of at most ``count``.
     """
-    known = {alias.casefold() for aliases in prototypes.classes.words for alias in aliases}
+    known = {alias.casefold() for aliases in prototypes.classes.aliases for alias in aliases}
     known |= {name.casefold() for name in prototypes.names}
     candidates = list(nouns() if vocabulary is None else dict.fromkeys(vocabulary))
     text = classifier.text(ClassList(tuple(candidates), tuple((noun,) for noun in candidates)))

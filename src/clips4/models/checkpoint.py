@@ -149,7 +149,7 @@ def save_checkpoint(
         card = {
             "format": FORMAT,
             "step": step,
-            "classes": dict(zip(prototypes.names, map(list, prototypes.classes.words), strict=True)),
+            "classes": dict(zip(prototypes.names, map(list, prototypes.classes.aliases), strict=True)),
             "embed_dim": prototypes.known.shape[1],
             "bank": 0 if prototypes.bank is None else len(prototypes.bank),
             "backbone": student.backbone.architecture,

@@ -124,7 +124,7 @@ def test_what_is_missing_raises(tmp_path: Path) -> None:
 
 def test_other_words_for_the_same_classes(tmp_path: Path) -> None:
     dataset = semantic_spec("voc21").load(miniatures.voc(tmp_path), classes=load_classes("voc21-sclip"))
-    assert len(dataset.classes.words[0]) == 26
+    assert len(dataset.classes.aliases[0]) == 26
 
 
 def test_the_real_sets() -> None:

@@ -57,7 +57,7 @@ TEMPLATES = ["a {}.", "the {} in the picture", "{}"]
 
 def test_class_vectors_equal_the_ensemble_by_loops() -> None:
     encoder, rows = FakeEncoder(), []
-    for words in THREE.words:
+    for words in THREE.aliases:
         total, prompts = torch.zeros(6, dtype=torch.float64), 0
         for word in words:
             for template in TEMPLATES:
@@ -72,7 +72,7 @@ def test_class_vectors_equal_the_ensemble_by_loops() -> None:
 def test_class_vectors_encode_every_alias_in_every_template_once() -> None:
     encoder = FakeEncoder()
     class_vectors(encoder, THREE, TEMPLATES)
-    words = [word for group in THREE.words for word in group]
+    words = [word for group in THREE.aliases for word in group]
     assert sorted(encoder.prompts) == sorted(t.replace("{}", word) for word in words for t in TEMPLATES)
 
 
@@ -96,7 +96,7 @@ def test_class_vectors_are_unit_rows_in_the_order_of_the_classes() -> None:
     vectors = class_vectors(FakeEncoder(), THREE, TEMPLATES)
     assert vectors.shape == (3, 6)
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3, dtype=torch.float64))
-    backwards = ClassList(THREE.names[::-1], THREE.words[::-1])
+    backwards = ClassList(THREE.names[::-1], THREE.aliases[::-1])
     torch.testing.assert_close(class_vectors(FakeEncoder(), backwards, TEMPLATES), vectors.flip(0))
 
 

@@ -38,7 +38,7 @@ def test_a_list_is_encoded_once(tmp_path: Path) -> None:
 
 def test_other_words_templates_or_teachers_are_encoded_again(tmp_path: Path) -> None:
     cached_class_vectors(Speaker(), CLASSES, TEMPLATES, tmp_path)
-    backwards = ClassList(CLASSES.names[::-1], CLASSES.words[::-1])
+    backwards = ClassList(CLASSES.names[::-1], CLASSES.aliases[::-1])
     for teacher, classes, templates in (
         (Speaker(), load_classes(["cat", "person: woman"]), TEMPLATES),
         (Speaker(), backwards, TEMPLATES),
@@ -58,7 +58,7 @@ def test_names_and_attentions_play_no_part(tmp_path: Path) -> None:
     for teacher in teachers:
         teacher.text_settings = {"model": 1}
     cached_class_vectors(teachers[0], CLASSES, TEMPLATES, tmp_path)
-    renamed = ClassList(("Katze", "Mensch"), CLASSES.words)
+    renamed = ClassList(("Katze", "Mensch"), CLASSES.aliases)
     cached_class_vectors(teachers[1], renamed, TEMPLATES, tmp_path)
     assert not teachers[1].asked
 

@@ -72,7 +72,7 @@ def language(
     }
     if fold is not None:
         columns |= {"miou_known": "known", "miou_unknown": "unknown"}
-    _say(record, columns, json_file)
+    _report(record, columns, json_file)
 
 
 @app.command(
@@ -109,8 +109,8 @@ def unsupervised(
     with progress_bars() as progress:
         record = evaluate_unsupervised(
             run,
-            _words(features),
-            _words(tasks),
+            _word_columns(features),
+            _word_columns(tasks),
             dataset,
             root,
             split,
@@ -123,7 +123,9 @@ def unsupervised(
             device,
             progress,
         )
-    _say(record, {"miou": "mIoU", "miou_present": "mIoU, classes present", "pixel_accuracy": "pixel acc."}, json_file)
+    _report(
+        record, {"miou": "mIoU", "miou_present": "mIoU, classes present", "pixel_accuracy": "pixel acc."}, json_file
+    )
 
 
 @app.command(
@@ -157,18 +159,18 @@ def tracking(
 
     with progress_bars() as progress:
         record = evaluate_tracking(
-            run, _words(features), dataset, root, split, side, Recipe(radius=radius), device, progress
+            run, _word_columns(features), dataset, root, split, side, Recipe(radius=radius), device, progress
         )
     for row in record["rows"]:
         row |= {"j_mean": row["j"]["mean"], "f_mean": row["f"]["mean"]}
-    _say(record, {"j_and_f": "J&F", "j_mean": "J mean", "f_mean": "F mean"}, json_file)
+    _report(record, {"j_and_f": "J&F", "j_mean": "J mean", "f_mean": "F mean"}, json_file)
 
 
-def _words(text: str) -> list[str]:
+def _word_columns(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _say(record: dict[str, Any], columns: dict[str, str], json_file: Path | None) -> None:
+def _report(record: dict[str, Any], columns: dict[str, str], json_file: Path | None) -> None:
     from clips4.evaluation.record import write_json
     from clips4.outputs.tables import markdown
 

@@ -77,7 +77,7 @@ def render(report: RunReport) -> str:
         classes=[
             {"color": css_color(color), "name": name, "words": words, "teacher": share, "student": own}
             for color, name, words, share, own in zip(
-                report.colors, names.names, names.words, by_teacher, report.shares, strict=False
+                report.colors, names.names, names.aliases, by_teacher, report.shares, strict=False
             )
         ],
         unknown_color=css_color(UNKNOWN_COLOR),

@@ -41,7 +41,7 @@ def class_vectors(teacher: TextEncoder, classes: ClassList, templates: Sequence[
     Returns:
         (K, D) unit rows.
     """
-    prompts = [[template.format(word) for word in words for template in templates] for words in classes.words]
+    prompts = [[template.format(word) for word in words for template in templates] for words in classes.aliases]
     means: list[Tensor] = []
     for some in _at_most(_PROMPTS_AT_ONCE, prompts):
         vectors = F.normalize(teacher.encode_text([prompt for group in some for prompt in group]), dim=1)

@@ -33,7 +33,7 @@ def cached_class_vectors(
     """
     settings = getattr(teacher, "text_settings", teacher.settings)
     key = settings_key(
-        {"name": teacher.name, **settings, "words": classes.words, "templates": list(templates), "format": 1}
+        {"name": teacher.name, **settings, "words": classes.aliases, "templates": list(templates), "format": 1}
     )
     path = (root or cache_root()) / "text" / f"{key}.safetensors"
     shape = (len(classes), teacher.embed_dim)
