@@ -8,16 +8,68 @@ import clips4
 from clips4.config import known_keys
 
 SRC = Path(clips4.__file__).parent
-WORDS = (
-    "word words picture pictures answer answers answered asker ask asked asking question questions say said tell tells told listener "
-    "listening reading readings speaking spoken findings naming watcher watching neighbour neighbours neighbouring "
-    "colour colours grey centre centres optimiser optimise quantise quantisation normalise labelled mend doubt"
-).split()
-PHRASES = (
-    "made_by set_kmeans backbone_rate watch_every matrix_mib goes_on held_against stands_in told_of reading_side "
-    "mixture_temperature jitter_probability spare_same_class"
-).split()
-OLD_KEYS = "rate power clip keep patience stall rounds prior".split()
+WORDS = [
+    "word",
+    "words",
+    "picture",
+    "pictures",
+    "answer",
+    "answers",
+    "answered",
+    "asker",
+    "ask",
+    "asked",
+    "asking",
+    "question",
+    "questions",
+    "say",
+    "said",
+    "tell",
+    "tells",
+    "told",
+    "listener",
+    "listening",
+    "reading",
+    "readings",
+    "speaking",
+    "spoken",
+    "findings",
+    "naming",
+    "watcher",
+    "watching",
+    "neighbour",
+    "neighbours",
+    "neighbouring",
+    "colour",
+    "colours",
+    "grey",
+    "centre",
+    "centres",
+    "optimiser",
+    "optimise",
+    "quantise",
+    "quantisation",
+    "normalise",
+    "labelled",
+    "mend",
+    "doubt",
+]
+PHRASES = [
+    "made_by",
+    "set_kmeans",
+    "backbone_rate",
+    "watch_every",
+    "matrix_mib",
+    "goes_on",
+    "held_against",
+    "stands_in",
+    "told_of",
+    "reading_side",
+    "mixture_temperature",
+    "jitter_probability",
+    "spare_same_class",
+]
+OLD_KEYS = ["rate", "power", "clip", "keep", "patience", "stall", "rounds", "prior"]
 # "asked" is a key in the JSON of a protocol, fixed since its first version
 EXCEPTIONS = {"asked"}
 

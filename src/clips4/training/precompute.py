@@ -72,6 +72,7 @@ def prepare(
     decisive = config.decisive()
     settings = {section: decisive[section] for section in ("regions", "teacher", "segments", "prototypes")}
     settings |= {"long_side": config.data.long_side, "mode": config.objective.mode, "seed": config.train.seed}
+    settings |= {"unknown_share": config.extensions.unknown_share}
     key = settings_key({"pictures": source.digest, "words": classes.aliases, **settings})
     if (found := _read(run / FOLDER, key, classes)) is not None:
         return found

@@ -109,8 +109,8 @@ def unsupervised(
     with progress_bars() as progress:
         record = evaluate_unsupervised(
             run,
-            _word_columns(features),
-            _word_columns(tasks),
+            _split(features),
+            _split(tasks),
             dataset,
             root,
             split,
@@ -159,14 +159,14 @@ def tracking(
 
     with progress_bars() as progress:
         record = evaluate_tracking(
-            run, _word_columns(features), dataset, root, split, side, Recipe(radius=radius), device, progress
+            run, _split(features), dataset, root, split, side, Recipe(radius=radius), device, progress
         )
     for row in record["rows"]:
         row |= {"j_mean": row["j"]["mean"], "f_mean": row["f"]["mean"]}
     _report(record, {"j_and_f": "J&F", "j_mean": "J mean", "f_mean": "F mean"}, json_file)
 
 
-def _word_columns(text: str) -> list[str]:
+def _split(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
