@@ -97,9 +97,6 @@ class TeacherConfig(_Section):
         512, ge=0, description="CLIP: images with a longer side are encoded in windows of this side; 0: never"
     )
     overlap: float = Field(0.5, ge=0, lt=1, description="CLIP: overlap of windows, as a share of their side")
-    calibrate: bool = Field(
-        False, description="remove the common offset of pixel vectors and of text vectors (method/calibration.py)"
-    )
     cache_gib: float = Field(
         20.0, ge=0, description="disk space for teacher maps; if all maps need more, they are computed on the fly"
     )

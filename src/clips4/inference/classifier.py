@@ -26,7 +26,6 @@ from clips4.errors import UserError
 from clips4.method.prototypes import known_prototypes
 from clips4.models.checkpoint import Prototypes
 from clips4.models.teachers.base import Teacher, load_teacher
-from clips4.models.teachers.calibrated import CalibratedTeacher
 from clips4.models.teachers.prompts import load_templates
 from clips4.models.teachers.text_cache import cached_class_vectors
 
@@ -189,15 +188,11 @@ class ZeroShotClassifier:
                 self._rows.clear()
             new = list(dict.fromkeys(aliases for aliases in classes.aliases if aliases not in self._rows))
             if new:
-                self._teacher = self._teacher or self._load_teacher()
+                self._teacher = self._teacher or load_teacher(self._settings)
                 fresh = ClassList(tuple(aliases[0] for aliases in new), tuple(new))
                 rows = cached_class_vectors(self._teacher, fresh, load_templates(self._settings.templates))
                 self._rows |= dict(zip(new, rows.float().cpu(), strict=True))
             return torch.stack([self._rows[aliases] for aliases in classes.aliases])
-
-    def _load_teacher(self) -> Teacher:
-        teacher, space = load_teacher(self._settings), self._prototypes and self._prototypes.space
-        return CalibratedTeacher(teacher, space) if space else teacher
 
     def _queried(self, classes: Classes | None) -> ClassList:
         if classes is not None:

@@ -26,7 +26,6 @@ from torch import Tensor
 from clips4.config import Config, parse_config
 from clips4.data.class_names import ClassList
 from clips4.errors import UserError
-from clips4.method.calibration import SpaceCalibration
 from clips4.models.residual_student import empty_student_of
 from clips4.models.student import Embedder
 from clips4.utils.atomic_io import atomic_folder, remove_folder
@@ -35,13 +34,7 @@ FOLDER, WEIGHTS, CARD, STATE = "checkpoints", "student.safetensors", "card.json"
 FORMAT = 2
 _READABLE = (1, 2)  # format 1 had no digests and another file for the optimizer; its student is the same
 _STUDENT = "student."
-_OPTIONAL = (
-    "bank",
-    "fitted",
-    "student_bank",
-    "pixel_offset",
-    "text_offset",
-)  # not in every version
+_OPTIONAL = ("bank", "fitted", "student_bank")  # of prototypes; earlier versions kept none
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,6 @@ class Prototypes:
         fitted: (K + U, D) known, then unknown prototypes fitted to the trained student. None before the end of
             training and where ``extensions.em_iterations`` is 0: the student then uses the teacher's.
         student_bank: (S, D) float16, the student's vectors of the segments of ``bank``; None likewise.
-        pixel_offset, text_offset: (D,) of the calibrated space; None where it is not calibrated.
     """
 
     classes: ClassList
@@ -68,20 +60,11 @@ class Prototypes:
     bank: Tensor | None = None
     fitted: Tensor | None = None
     student_bank: Tensor | None = None
-    pixel_offset: Tensor | None = None
-    text_offset: Tensor | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """(K,) names of the known classes."""
         return self.classes.names
-
-    @property
-    def space(self) -> SpaceCalibration | None:
-        """The calibration of the teacher's space; None where it is as the teacher gives it."""
-        if self.pixel_offset is None or self.text_offset is None:
-            return None
-        return SpaceCalibration(self.pixel_offset, self.text_offset)
 
     @property
     def query_known(self) -> Tensor:

@@ -1,6 +1,5 @@
 """A teacher's own image network as the trunk of a student: feature levels and the teacher's pixel map in one pass."""
 
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -30,10 +29,6 @@ class TeacherTrunk(Backbone):
 
     def pixel_map(self, levels: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Levels -> the teacher's pixel map (B, D, h, w), unit along D, and global features (B, G)."""
-        raise NotImplementedError
-
-    def calibrated(self, pixel_offset: Tensor) -> "TeacherTrunk":
-        """A copy whose map is of the calibrated space: normalize(map - pixel_offset), (D,)."""
         raise NotImplementedError
 
 
@@ -70,7 +65,6 @@ class ConseTrunk(TeacherTrunk):
     """
 
     class_vectors: Tensor
-    pixel_offset: Tensor
 
     def __init__(
         self,
@@ -93,7 +87,6 @@ class ConseTrunk(TeacherTrunk):
         self.embed_dim, self.cell = class_vectors.shape[1] + confidence_dim, backbone.strides[-1]
         self.context_dim = self.classifier.head.out_channels
         self.register_buffer("class_vectors", class_vectors)
-        self.register_buffer("pixel_offset", torch.zeros(self.embed_dim))  # of a calibrated space
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -115,13 +108,7 @@ class ConseTrunk(TeacherTrunk):
     def pixel_map(self, levels: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         features = self.classifier.head_features(levels[-1])
         probabilities = self.probabilities(features)
-        raw = conse_map(probabilities, self.class_vectors, self.top_k, self.confidence_dim)
-        return F.normalize(raw - self.pixel_offset[:, None, None], dim=1), features.mean((2, 3))
-
-    def calibrated(self, pixel_offset: Tensor) -> "ConseTrunk":
-        trunk = deepcopy(self)
-        trunk.pixel_offset = pixel_offset.to(self.pixel_offset)
-        return trunk
+        return conse_map(probabilities, self.class_vectors, self.top_k, self.confidence_dim), features.mean((2, 3))
 
 
 def trunk_of(teacher: object) -> TeacherTrunk:

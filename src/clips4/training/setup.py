@@ -1,7 +1,7 @@
 """What a run needs before its first step: teacher, student, class prototypes and the stream of batches."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,10 @@ from clips4.models.checkpoint import checkpoint_folders, clear_leftovers, load_c
 from clips4.models.residual_student import build_residual_student
 from clips4.models.student import Embedder, build_student
 from clips4.models.teachers.base import Teacher, load_teacher, pinned
-from clips4.models.teachers.calibrated import CalibratedTeacher
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.models.teachers.prompts import load_templates
 from clips4.models.teachers.text_cache import cached_class_vectors
 from clips4.regions.cache import RegionCache
-from clips4.training.calibration import estimate_space
 from clips4.training.optim import build_optimizer
 from clips4.training.precompute import prepare
 from clips4.training.stall_monitor import warn_on_stall
@@ -105,10 +103,6 @@ def set_up(
     teacher = load_teacher(settings).to(fabric.device)
     # the run records the exact weights: a commit of the hub, or a folder's absolute path
     config = config.model_copy(update={"teacher": settings.model_copy(update={"name": teacher.name})})
-    space = checkpoint.prototypes.space if checkpoint else None
-    if config.teacher.calibrate:
-        space = space or estimate_space(teacher, source, config, fabric.device, progress)
-        teacher = CalibratedTeacher(teacher, space)
     student = checkpoint.student if checkpoint else _new_student(config, teacher)
     student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster depthwise convolutions
 
@@ -125,11 +119,8 @@ def set_up(
         averaged.to(fabric.device)
     model, optimizer = fabric.setup(student, build_optimizer(student, config.train))
     scaler = getattr(fabric.strategy.precision, "scaler", None)
-    prototypes = prepared.prototypes
-    if space:
-        prototypes = replace(prototypes, pixel_offset=space.pixel_offset, text_offset=space.text_offset)
-    unknown = fabric.to_device(prototypes.unknown)
-    state = RunState(student, optimizer.optimizer, averaged, scaler, prototypes, unknown)
+    unknown = fabric.to_device(prepared.prototypes.unknown)
+    state = RunState(student, optimizer.optimizer, averaged, scaler, prepared.prototypes, unknown)
     if checkpoint:
         state.restore(checkpoint)
     return Run(
