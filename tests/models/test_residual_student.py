@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import onnx
@@ -24,6 +25,7 @@ from clips4.models.residual_student import (
 from clips4.models.teacher_trunk import ConseTrunk
 from clips4.training.loop import Interrupted, train
 from tests.helpers import TINY, FakeTeacher, Recorder, conse, generator, photograph
+from tests.models.teachers.models import write_clip
 
 RESIDUAL = ["extensions.residual=true", "student.stride=16"]
 CLASSES = load_classes("cat,cup")
@@ -192,6 +194,18 @@ def test_an_interrupted_run_ends_like_an_unbroken_one(images: Path, tmp_path: Pa
     train(paths, CLASSES, config, tmp_path / "broken", resume=True, device="cpu")
     whole, broken = (load_checkpoint(tmp_path / name).student.state_dict() for name in ("whole", "broken"))
     assert all(torch.equal(value, broken[key]) for key, value in whole.items())
+
+
+def test_a_run_on_a_clip_comes_back(images: Path, tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip")
+    config = settings(f"teacher.name={tmp_path / 'clip'}", "teacher.dense_attention=naclip")
+    train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
+    shutil.rmtree(tmp_path / "clip")
+    z = Segmenter.load(tmp_path / "run", "cpu").embed(photograph(64, 96))
+    assert z.shape == (24, 4, 6)
+    checkpoint = load_checkpoint(tmp_path / "run")
+    report = export_onnx(checkpoint, tmp_path / "m.onnx")
+    assert report.difference < TOLERANCE
 
 
 def test_a_published_run_embeds_alike_and_its_card_says_what_it_is(residual_run: Path, tmp_path: Path) -> None:

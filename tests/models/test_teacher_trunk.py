@@ -1,10 +1,16 @@
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
+from clips4.config import TeacherConfig
 from clips4.errors import UserError
 from clips4.models.teacher_trunk import ConseTrunk, empty_trunk, trunk_of
+from clips4.models.teachers.base import load_teacher
 from clips4.models.teachers.conse import ConseTeacher
 from tests.helpers import FakeTeacher, conse, generator
+from tests.models.teachers.models import write_clip
 
 
 @pytest.mark.parametrize("confidence_dim", [False, True])
@@ -45,5 +51,29 @@ def test_empty_trunk_of_another_kind_is_refused() -> None:
 
 
 def test_a_teacher_without_trunk_is_a_user_error() -> None:
-    with pytest.raises(UserError, match=r"residual.*teacher fake.*use conse"):
+    with pytest.raises(UserError, match=r"residual.*teacher fake.*use conse or a CLIP"):
         trunk_of(FakeTeacher())
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clip") / "model"
+    write_clip(folder)
+    return folder
+
+
+@pytest.mark.parametrize("attention", ["maskclip", "naclip", "vanilla"])
+@torch.no_grad()
+def test_trunk_of_a_clip_gives_its_map_for_images_that_fit_its_window(clip: Path, attention: str) -> None:
+    settings = TeacherConfig.model_validate({"name": str(clip), "dense_attention": attention})
+    teacher, images = load_teacher(settings), torch.rand(2, 3, 64, 96, generator=generator(0))
+    trunk = trunk_of(teacher)
+    mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (trunk.mean, trunk.std))
+    levels = trunk((images - mean) / std)
+    pixel_map, context = trunk.pixel_map(levels)
+    torch.testing.assert_close(pixel_map, teacher.encode_pixels(images), rtol=0, atol=1e-6)
+    assert context.shape == (2, trunk.context_dim)
+    assert [level.shape for level in levels] == [(2, trunk.channels[0], 8, 12)] * 4
+    again = empty_trunk(json.loads(json.dumps(trunk.architecture))).eval()
+    again.load_state_dict(trunk.state_dict())
+    assert torch.equal(again.pixel_map(again((images - mean) / std))[0], pixel_map)

@@ -114,7 +114,7 @@ def build_residual_student(config: Config, teacher: Teacher) -> ResidualStudent:
     Raises:
         UserError: the teacher has no trunk.
     """
-    return _on(deepcopy(trunk_of(teacher)), config)
+    return _on(deepcopy(trunk_of(teacher)).float(), config)
 
 
 def _on(trunk: TeacherTrunk, config: Config) -> ResidualStudent:

@@ -4,14 +4,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from clips4.errors import UserError
 from clips4.models.backbones.base import Backbone
 from clips4.models.backbones.efficientnet import EfficientNetLite0Classifier
+from clips4.models.teachers.dense_attention import DenseAttention, apply_last_block, entering_tokens
+
+Triple = tuple[float, float, float]
 
 FULL_CONFIDENCE = 0.5  # |f| at which the confidence of ConSE is 1; .3 to .7 were tried (docs/journal.md)
-CONSE = "conse"
+CONSE, CLIP = "conse", "clip"
 
 
 class TeacherTrunk(Backbone):
@@ -111,6 +114,58 @@ class ConseTrunk(TeacherTrunk):
         return conse_map(probabilities, self.class_vectors, self.top_k, self.confidence_dim), features.mean((2, 3))
 
 
+class ClipTrunk(TeacherTrunk):
+    """The vision transformer of a CLIP with dense attention in its last block.
+
+    Its levels are the patches after a third and two thirds of the blocks, before the last block, and after it. Images
+    are encoded whole, without the teacher's windows.
+
+    Args:
+        vision: the tower of a ``CLIPModel``.
+        projection: to the joint space.
+        dense_attention: of the last block.
+        mean, std: of the images' channels.
+    """
+
+    def __init__(
+        self, vision: nn.Module, projection: nn.Linear, dense_attention: DenseAttention, mean: Triple, std: Triple
+    ):
+        super().__init__()
+        self.vision, self.projection, self.dense_attention = vision, projection, dense_attention
+        config = self._config
+        width, self.cell = config.hidden_size, config.patch_size
+        self.channels, self.strides, self.mean, self.std = (width,) * 4, (self.cell,) * 4, mean, std
+        self.embed_dim, self.context_dim = projection.out_features, width
+
+    @property
+    def _config(self) -> Any:
+        return self.vision.config
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        return {
+            "teacher": CLIP,
+            "vision": {**self._config.to_diff_dict(), "projection_dim": self.embed_dim},
+            "dense_attention": self.dense_attention,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        grid = images.shape[-2] // self.cell, images.shape[-1] // self.cell
+        tokens = entering_tokens(self.vision, images)
+        layers: Any = self.vision.get_submodule("encoder.layers")
+        dense = apply_last_block(layers[-1], tokens[-1], self.dense_attention, grid)
+        chosen = [tokens[len(tokens) // 3], tokens[2 * len(tokens) // 3], tokens[-1]]
+        a, b, c, d = (each.transpose(1, 2).unflatten(2, grid) for each in [*(x[:, 1:] for x in chosen), dense])
+        return a, b, c, d
+
+    def pixel_map(self, levels: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        norm = self.vision.get_submodule("post_layernorm")
+        tokens = self.projection(norm(levels[-1].movedim(1, -1)))
+        return F.normalize(tokens.float(), dim=-1).movedim(-1, 1), levels[-1].mean((2, 3))
+
+
 def trunk_of(teacher: object) -> TeacherTrunk:
     """The teacher's trunk.
 
@@ -121,7 +176,7 @@ def trunk_of(teacher: object) -> TeacherTrunk:
     if not isinstance(trunk, TeacherTrunk):
         name = getattr(teacher, "name", type(teacher).__name__)
         raise UserError(
-            f"extensions.residual: the network of teacher {name} cannot be the student's; use conse, or turn it off"
+            f"extensions.residual: the network of teacher {name} cannot be the student's; use conse or a CLIP"
         )
     return trunk
 
@@ -133,6 +188,13 @@ def empty_trunk(architecture: dict[str, Any]) -> TeacherTrunk:
         KeyError: not the architecture of a trunk.
     """
     values = dict(architecture)
-    if values.pop("teacher") != CONSE:
-        raise KeyError("teacher")
-    return ConseTrunk(torch.zeros(values.pop("class_vectors")), **values)
+    teacher = values.pop("teacher")
+    if teacher == CONSE:
+        return ConseTrunk(torch.zeros(values.pop("class_vectors")), **values)
+    if teacher == CLIP:
+        from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+        mean, std, dense_attention = tuple(values["mean"]), tuple(values["std"]), values["dense_attention"]
+        model: Any = CLIPVisionModelWithProjection(CLIPVisionConfig(**values["vision"]))
+        return ClipTrunk(model.vision_model, model.visual_projection, dense_attention, mean, std)
+    raise KeyError("teacher")

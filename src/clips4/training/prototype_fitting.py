@@ -31,7 +31,8 @@ from clips4.utils import distributed
 from clips4.utils.images import RGB
 from clips4.utils.progress import ProgressReporter
 
-IMAGES = 512  # sampled evenly from the set; their vectors take some 200 MB
+IMAGES = 512  # sampled evenly from the set for EM; the vectors of their pixels take some 200 MB
+MEAN_IMAGES = 4096  # without EM, where only segments are kept
 
 
 @torch.no_grad()
@@ -50,7 +51,7 @@ def fit_to_student(
     Args:
         prototypes: of the run, as training left them.
         student: trained, on its device.
-        source: the images of the run; ``IMAGES`` of them are used, split among ranks.
+        source: the images of the run; ``IMAGES`` or ``MEAN_IMAGES`` of them are used, split among ranks.
         config: of the run.
         regions, teacher_maps: of the run; mostly from their caches.
         device: where the student is.
@@ -67,14 +68,16 @@ def fit_to_student(
     rank, world = distributed.rank(), distributed.world_size()
     progress.stage("fitting prototypes", 0)
     teacher_side, student_side, pixels = [], [], []
-    for number, (path, image) in enumerate(source.sample(IMAGES, config.data.long_side)):
+    limit = IMAGES if extensions.em_iterations else MEAN_IMAGES
+    for number, (path, image) in enumerate(source.sample(limit, config.data.long_side)):
         if number % world == rank:
             z = student(at_inference_size(image, config.data.inference_side).to(device))
             both = _segments_of_both(image, path, z, config, regions, teacher_maps)
             teacher_side.append(both[0].half())
             student_side.append(both[1].half())
-            halved = F.avg_pool2d(z, 2, ceil_mode=True, count_include_pad=False)  # neighbors are nearly equal
-            pixels.append(F.normalize(flatten_pixels(halved), dim=1).half().cpu())
+            if extensions.em_iterations:
+                halved = F.avg_pool2d(z, 2, ceil_mode=True, count_include_pad=False)  # neighbors are nearly equal
+                pixels.append(F.normalize(flatten_pixels(halved), dim=1).half().cpu())
             progress.advance({})
     student.train(training)
 
@@ -83,8 +86,8 @@ def fit_to_student(
     counts = distributed.counts(len(by_teacher), device=by_teacher.device)[:, 0].tolist()
     by_teacher, by_student = distributed.gather_rows(by_teacher, counts), distributed.gather_rows(by_student, counts)
     start = known_prototypes(prototypes.text, by_teacher.float(), config.prototypes.m, by_student.float())
-    image_of = torch.repeat_interleave(torch.arange(len(pixels)), torch.tensor([len(each) for each in pixels]))
     if extensions.em_iterations:
+        image_of = torch.repeat_interleave(torch.arange(len(pixels)), torch.tensor([len(each) for each in pixels]))
         fitted = _fitted(start, prototypes, torch.cat([nothing, *pixels]), image_of, len(pixels), extensions)
     else:
         fitted = torch.cat([start, _unknown_means(prototypes, by_teacher.float(), by_student.float())])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clips4.config import TeacherConfig
 from clips4.errors import UserError
+from clips4.models.teacher_trunk import ClipTrunk
 from clips4.models.teachers.dense_attention import DenseAttention, apply_last_block, last_keys, tokens_before_last
 from clips4.models.teachers.model_files import ModelFiles
 from clips4.models.teachers.tokenizer import clip_tokens, load_clip_tokenizer
@@ -35,6 +36,13 @@ class ClipTeacher(VisionLanguageTeacher):
         patch_size, embed_dim = model.config.vision_config.patch_size, model.config.projection_dim
         super().__init__(model, settings, origin, self._dense_attention, patch_size, embed_dim)
         self._tokenizer = tokenizer
+
+    @property
+    def trunk(self) -> ClipTrunk:
+        """Its image network, which a student can share."""
+        vision, projection = self.model.vision_model, self.model.visual_projection
+        mean, std = (tuple(each.flatten().tolist()) for each in (self._mean, self._std))
+        return ClipTrunk(vision, projection, self._dense_attention, mean, std)
 
     def _tokens(self, pixels: Tensor, with_keys: bool = False) -> tuple[Tensor, Tensor | None]:
         vision = self.model.vision_model

@@ -25,17 +25,22 @@ DENSE_ATTENTIONS: tuple[DenseAttention, ...] = get_args(DenseAttention)
 NEIGHBORHOOD = 5.0  # sigma of NACLIP's Gaussian, in patches
 
 
-def tokens_before_last(vision: Any, pixels: Tensor) -> Tensor:
-    """Tokens (B, 1 + N, W) that enter the last block, the class token first.
+def entering_tokens(vision: Any, pixels: Tensor) -> list[Tensor]:
+    """Tokens (B, 1 + N, W) that enter each block, the class token first.
 
     Args:
         vision: a ``CLIPVisionModel`` (in older transformers, ``CLIPVisionTransformer``).
         pixels: (B, 3, H, W) normalized, sides multiples of the patch; positions are interpolated bicubically.
     """
-    x = vision.pre_layrnorm(vision.embeddings(pixels, interpolate_pos_encoding=True))
+    tokens = [vision.pre_layrnorm(vision.embeddings(pixels, interpolate_pos_encoding=True))]
     for layer in vision.encoder.layers[:-1]:
-        x = block(layer, x)
-    return x
+        tokens.append(block(layer, tokens[-1]))
+    return tokens
+
+
+def tokens_before_last(vision: Any, pixels: Tensor) -> Tensor:
+    """Tokens (B, 1 + N, W) that enter the last block, see ``entering_tokens``."""
+    return entering_tokens(vision, pixels)[-1]
 
 
 def block(layer: Any, x: Tensor) -> Tensor:
