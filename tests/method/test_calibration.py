@@ -115,8 +115,10 @@ def test_calibration_of_clips_geometry_changes_no_assignment_and_no_loss(a: floa
 def test_space_calibration_round_trip() -> None:
     space = SpaceCalibration(unit(D, dtype=torch.float32), unit(D, seed=1, dtype=torch.float32), 0.3, 0.2)
     back = SpaceCalibration.from_tensors(space.tensors())
-    assert back is not None and torch.equal(back.pixel_offset, space.pixel_offset)
-    assert torch.equal(back.text_offset, space.text_offset) and (back.pixel_spread, back.text_spread) == (0.3, 0.2)
+    assert back is not None
+    assert torch.equal(back.pixel_offset, space.pixel_offset)
+    assert torch.equal(back.text_offset, space.text_offset)
+    assert (back.pixel_spread, back.text_spread) == (0.3, 0.2)
     assert SpaceCalibration.from_tensors({}) is None
     with pytest.raises(KeyError):
         SpaceCalibration.from_tensors({"space.spreads": torch.zeros(2)})

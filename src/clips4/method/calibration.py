@@ -1,8 +1,8 @@
 """The teacher's space, calibrated: the offsets of both modalities removed, and temperatures scaled to its spread.
 
-CLIP's vectors lie in a narrow cone per modality (Liang et al., "Mind the Gap", NeurIPS 2022): all pixel vectors share one
-offset, all text vectors another, and what tells classes apart is a small part of their length. With pixel vectors x and
-text vectors t as the teacher gives them,
+CLIP's vectors lie in a narrow cone per modality (Liang et al., "Mind the Gap", NeurIPS 2022): all pixel vectors share
+one offset, all text vectors another, and what tells classes apart is a small part of their length. With pixel vectors x
+and text vectors t as the teacher gives them,
 
     x' = normalize(x - mu_x)    mu_x = (1 - rho) mean over training images + rho mean over reference images, of each
                                 image's mean pixel vector
@@ -10,11 +10,12 @@ text vectors t as the teacher gives them,
 
 Everything after the teacher (segments, prototypes, losses, predictions) sees x' and t' alone. Not in the paper.
 
-Where this is exactly invariant: let x~ = s Q x + b and t~ = r Q t + d with s, r > 0, any b and d, and Q with orthonormal
-columns (a rotation, or an embedding into more dimensions). Means move along, so x~ - mu_x~ = s Q (x - mu_x), x~' = Q x'
-and t~' = Q t'; every cosine, hence every loss and argmax, stays as it was. A teacher that normalizes x~ afterwards divides
-it by |s Q x + b|; the same holds where that length is constant, as for unit x and b orthogonal to every Q x. Elsewhere
-lengths differ by a share of up to s |b| / (s^2 + |b|^2), and the invariance holds to first order in s / |b| only.
+Where this is exactly invariant: let x~ = s Q x + b and t~ = r Q t + d, with s, r > 0, any b and d, and Q with
+orthonormal columns (a rotation, or an embedding into more dimensions). Means move along, so x~ - mu_x~ = s Q (x -
+mu_x), x~' = Q x' and t~' = Q t'; every cosine, hence every loss and argmax, stays as it was. A teacher that
+normalizes x~ afterwards divides it by |s Q x + b|; the same holds where that length is constant, as for unit x and b
+orthogonal to every Q x. Elsewhere lengths differ by a share of up to s |b| / (s^2 + |b|^2), and the invariance holds
+to first order in s / |b| only.
 
 Offsets calibrate directions, not how widely they spread. The spread of each kind of cosine is kept beside them,
 
@@ -24,7 +25,7 @@ Offsets calibrate directions, not how widely they spread. The spread of each kin
 both measured on the reference images with their own mean as mu_x, so that they belong to the teacher and not to the
 training images. A temperature is given for the built-in teacher and becomes
 
-    tau_text = tau sigma_text / SIGMA_TEXT    tau_pixel = tau sigma_pixel / SIGMA_PIXEL    kappa likewise as 1 / tau_pixel
+    tau_text = tau sigma_text / SIGMA_TEXT    tau_pixel = tau sigma_pixel / SIGMA_PIXEL    kappa as 1 / tau_pixel
 
 Reference images are a few photographs of anything. Where all training images show the same thing, their own mean *is*
 that thing, and removing all of it removes the class. The weights sum to 1, so that any common offset still cancels.
@@ -40,8 +41,8 @@ from clips4.config import ExtensionConfig, ObjectiveConfig
 from clips4.utils import distributed
 
 # of the built-in teacher on the reference images
-SIGMA_TEXT = 0.108
-SIGMA_PIXEL = 0.166
+SIGMA_TEXT = 0.108172
+SIGMA_PIXEL = 0.177429
 REFERENCE_SHARE = 0.5  # rho
 _SHORTEST = 1e-6  # of a difference to the offset, as a share of the vector's length; shorter ones have no direction
 _OFFSETS, _SPREADS = ("space.pixel_offset", "space.text_offset"), "space.spreads"

@@ -172,7 +172,9 @@ def _semantic(
 
         L_s(s) = CE(y_s, softmax(v_s . C / tau)) + [y_s is unknown] CE(k_s, softmax(v_s . C_known / tau))
 
-    In a calibrated space (``text_temperature``), text is a bank of its own: [y_s is known] CE(y_s, softmax(v_s . T / tau_t)).
+    In a calibrated space (``text_temperature``), text is a bank of its own:
+
+        [y_s is known] CE(y_s, softmax(v_s . T / tau_t))
     """
     tau = settings.temperature
     banks = [(prototypes, 1.0)]

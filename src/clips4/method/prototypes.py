@@ -58,6 +58,34 @@ def known_prototypes(text: Tensor, segments: Tensor, m: int, seen: Tensor | None
     return F.normalize(_in_text_dimensions(segments if seen is None else seen, text)[nearest].sum(1), dim=1)
 
 
+@torch.no_grad()
+def exclusive_prototypes(
+    text: Tensor, segments: Tensor, m: int, sample: Tensor, seen: Tensor | None = None, least: int = 4
+) -> Tensor:
+    """``known_prototypes`` where each segment counts for one class: the one whose standardized cosine is largest.
+
+        k(s) = argmax_k (s . text_k - mean_k) / std_k        mean and standard deviation over the sample
+
+    So a class whose text lies near everything does not take the segments of others. Not in the paper.
+
+    Args:
+        text, segments, m, seen: see ``known_prototypes``.
+        sample: (R, D) random segments of the set.
+        least: a class with fewer segments takes its nearest from all.
+
+    Returns:
+        (K, D) unit rows, 0 in dimensions that no name has.
+    """
+    cosines = _in_text_dimensions(segments, text) @ text.T
+    typical = _in_text_dimensions(sample, text) @ text.T
+    standardized = (cosines - typical.mean(0)) / typical.std(0, correction=0).clamp(min=1e-6)
+    own = F.one_hot(standardized.argmax(1), len(text)).bool()
+    own |= own.sum(0) < least
+    nearest = cosines.masked_fill(~own, -torch.inf).topk(min(m, len(segments)), dim=0)
+    weights = torch.zeros_like(cosines).scatter_(0, nearest.indices, nearest.values.isfinite().to(cosines.dtype))
+    return F.normalize(weights.T @ _in_text_dimensions(segments if seen is None else seen, text), dim=1)
+
+
 def _in_text_dimensions(rows: Tensor, text: Tensor) -> Tensor:
     """(S, D) unit rows -> the same, turned into the dimensions that names have."""
     dimensions = text_dimensions(text)
