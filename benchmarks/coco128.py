@@ -64,7 +64,9 @@ def main() -> None:
         }
         rows: dict[str, Scores] = {}
         for suffix, options in INFERENCE.items():
-            teacher = Segmenter.from_teacher(config.teacher.name, config, refinement=refinement, options=options)
+            teacher = Segmenter.from_teacher(
+                config.teacher.name, config, refinement=refinement, options=options, space=prototypes.space
+            )
             student = Segmenter.load(arguments.out, options=options)
             for who, segmenter, vectors in (("teacher", teacher, for_teacher), ("student", student, for_student)):
                 found = score_language(segmenter, dataset, vectors, bars)

@@ -97,6 +97,10 @@ class TeacherConfig(_Section):
         512, ge=0, description="CLIP: images with a longer side are encoded in windows of this side; 0: never"
     )
     overlap: float = Field(0.5, ge=0, lt=1, description="CLIP: overlap of windows, as a share of their side")
+    calibrate: bool = Field(
+        True,
+        description="remove the common offset of pixel vectors and of text vectors; false: the teacher's raw space",
+    )
     cache_gib: float = Field(
         20.0, ge=0, description="disk space for teacher maps; if all maps need more, they are computed on the fly"
     )
@@ -199,6 +203,12 @@ class ExtensionConfig(_Section):
     em_temperature: float = Field(0.03, gt=0, description="tau of the prototype fit")
     prior_weight: float = Field(
         1.0, ge=0, description="weight of the teacher's prototype in the fit; 1: equal to all pixels of the class"
+    )
+    exclusive_prototypes: bool = Field(
+        False, description="a segment counts for the class alone whose standardized cosine with it is largest"
+    )
+    unknown_cap: PositiveShare = Field(
+        1.0, description="largest share of training pixels that may be unknown; 1: no limit"
     )
     unknown_in_fit: bool = Field(False, description="fit unknown prototypes in all iterations, not only at the end")
     unknown_share: PositiveShare = Field(
@@ -324,6 +334,18 @@ def load_config(preset: str | Path = "cpu", overrides: Sequence[str] = ()) -> Co
     for override in overrides:
         _apply(sections, override)
     return parse_config(sections, str(preset))
+
+
+def saved_config(values: Mapping[str, Any], source: str) -> Config:
+    """Validate the values of a saved run; one that was saved before teachers were calibrated is in the raw space.
+
+    Raises:
+        UserError: see ``parse_config``.
+    """
+    teacher = values.get("teacher")
+    if isinstance(teacher, Mapping):
+        values = {**values, "teacher": {"calibrate": False, **teacher}}
+    return parse_config(values, source)
 
 
 def _renamed(sections: Mapping[str, Any], source: str) -> dict[str, Any]:

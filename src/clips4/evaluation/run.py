@@ -37,6 +37,7 @@ from clips4.inference.segmenter import Segmenter
 from clips4.inference.video.label_propagation import Recipe
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.teachers.base import load_teacher
+from clips4.models.teachers.calibrated import calibrated
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB, find_images
 from clips4.utils.progress import ProgressReporter
@@ -111,11 +112,14 @@ def evaluate_by_language(
             f"{run}: was trained with the name {leaked[0]!r}, which fold {fold} keeps unknown; train without it"
         )
     name = config.teacher.name if teacher_name in (None, "run") else str(teacher_name)
-    teacher = load_teacher(config.teacher.model_copy(update={"name": name})).to(pick_device(device))
+    of_run = student.prototypes if student is not None and name == config.teacher.name else None
+    space = of_run.space if of_run is not None else None
+    raw = load_teacher(config.teacher.model_copy(update={"name": name})).to(pick_device(device))
+    teacher = calibrated(raw, space)
     text = text_query(teacher, classes, protocol)
     models = {"student": student} if student is not None else {}
     if teacher_name is not None:
-        models["teacher"] = Segmenter.from_teacher(name, config, device)
+        models["teacher"] = Segmenter.from_teacher(name, config, device, space=space)
     queries = {who: {"text": text} for who in models}
     if student is not None and student.prototypes is not None:
         others = list(models)
@@ -138,7 +142,7 @@ def evaluate_by_language(
             title = f"{dataset_name}, {who} by {how}, {protocol.id}"
             _plot_row(segmenter, dataset, queries[who][how], scored[how], protocol, title, report)
     if report is not None and student is not None and len(text.vectors) == len(classes):
-        alone = models.get("teacher") or Segmenter.from_teacher(name, config, device)
+        alone = models.get("teacher") or Segmenter.from_teacher(name, config, device, space=space)
         of_teacher, of_student, labels, chosen = pixels_by_class(alone, student, dataset)
         names = [dataset.classes.names[index] for index in chosen]
         plot_embedding(text.vectors[chosen], of_teacher, of_student, labels, names, report / "embedding.png")

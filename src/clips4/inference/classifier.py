@@ -13,7 +13,7 @@ it. A query names the source of each class vector.
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -26,6 +26,7 @@ from clips4.errors import UserError
 from clips4.method.prototypes import known_prototypes
 from clips4.models.checkpoint import Prototypes
 from clips4.models.teachers.base import Teacher, load_teacher
+from clips4.models.teachers.calibrated import calibrated
 from clips4.models.teachers.prompts import load_templates
 from clips4.models.teachers.text_cache import cached_class_vectors
 
@@ -72,6 +73,8 @@ class Query:
         sources: (K,) where the vectors of each class come from; empty where that is not known.
         background: which pixels are background, if any.
         background_label: index of the background among the classes; -1 without.
+        pixel_vectors: (L, D) pixel prototypes of the same classes or names, among which a pixel is unknown or not; None
+            where unknown prototypes compete with ``vectors`` themselves.
     """
 
     vectors: Tensor
@@ -80,6 +83,7 @@ class Query:
     sources: tuple[Source, ...] = ()
     background: BackgroundRule | None = None
     background_label: int = -1
+    pixel_vectors: Tensor | None = None
 
     @classmethod
     def one_per_class(cls, vectors: Tensor, names: Sequence[str] = (), sources: Sequence[Source] = ()) -> "Query":
@@ -137,7 +141,7 @@ class ZeroShotClassifier:
     Args:
         settings: of the teacher, which is loaded when a name has no vector yet.
         prototypes: of the run, if there is one.
-        teacher: if it is already loaded.
+        teacher: if it is already loaded; in the space of the run.
     """
 
     def __init__(self, settings: TeacherConfig, prototypes: Prototypes | None, teacher: Teacher | None = None):
@@ -162,7 +166,9 @@ class ZeroShotClassifier:
         rows, sources = self._vectors(queried, vectors)
         names, owner = list(queried.names), list(range(len(queried)))
         if background is None:
-            return Query.one_per_class(rows, names, sources)
+            return replace(
+                Query.one_per_class(rows, names, sources), pixel_vectors=self._pixel_vectors(queried, rows, vectors)
+            )
         at = next((i for i, name in enumerate(names) if name.casefold() == BACKGROUND), None)
         if background.probability is not None and len(names) - (at is not None) < 2:
             raise UserError("background: a single class always has probability 1; give 'cosine 0.2' or class names")
@@ -176,10 +182,19 @@ class ZeroShotClassifier:
             if both:
                 raise UserError(f"background: {min(both)!r} is a class too; remove it from one of them")
             more, kinds = self._vectors(others, vectors)
+            queried = ClassList((*queried.names, *others.names), (*queried.aliases, *others.aliases))
             rows, owner = torch.cat([rows, more]), owner + [at] * len(others)
             if sources[at] == "rule":
                 sources[at] = "text" if "text" in kinds else kinds[0]
-        return Query(rows, torch.tensor(owner), tuple(names), tuple(sources), background, at)
+        pixel_vectors = self._pixel_vectors(queried, rows, vectors)
+        return Query(rows, torch.tensor(owner), tuple(names), tuple(sources), background, at, pixel_vectors)
+
+    def _pixel_vectors(self, queried: ClassList, rows: Tensor, vectors: Vectors) -> Tensor | None:
+        """(L, D) pixel prototypes of names; None in the raw space and of a teacher alone, as in earlier versions."""
+        run = self._prototypes
+        if run is None or (run.space is None and not run.unknown_margin):
+            return None
+        return rows if vectors == "prototypes" else self._vectors(queried, "prototypes")[0]
 
     def text(self, classes: ClassList) -> Tensor:
         """(K, D) text vectors, prompt-ensembled, unit rows; repeated names come from memory."""
@@ -188,11 +203,15 @@ class ZeroShotClassifier:
                 self._rows.clear()
             new = list(dict.fromkeys(aliases for aliases in classes.aliases if aliases not in self._rows))
             if new:
-                self._teacher = self._teacher or load_teacher(self._settings)
+                self._teacher = self._teacher or self._load_teacher()
                 fresh = ClassList(tuple(aliases[0] for aliases in new), tuple(new))
                 rows = cached_class_vectors(self._teacher, fresh, load_templates(self._settings.templates))
                 self._rows |= dict(zip(new, rows.float().cpu(), strict=True))
             return torch.stack([self._rows[aliases] for aliases in classes.aliases])
+
+    def _load_teacher(self) -> Teacher:
+        space = self._prototypes.space if self._prototypes else None
+        return calibrated(load_teacher(self._settings), space)
 
     def _queried(self, classes: Classes | None) -> ClassList:
         if classes is not None:

@@ -42,7 +42,12 @@ def classify(
 
 @torch.no_grad()
 def predict(
-    encoded: EncodedImage, query: Query, unknown: Tensor, refinement: Refinement, refine: Edges | None
+    encoded: EncodedImage,
+    query: Query,
+    unknown: Tensor,
+    refinement: Refinement,
+    refine: Edges | None,
+    margin: float = 0.0,
 ) -> Segmentation:
     """The prediction for one image.
 
@@ -52,9 +57,23 @@ def predict(
         unknown: (U, D) unknown prototypes; no rows if no pixel may be unknown.
         refinement: see ``classify``.
         refine: see ``classify``.
+        margin: delta, of a query with ``pixel_vectors``.
+
+    With ``pixel_vectors`` c_l, text and pixel prototypes never meet in one argmax: z is unknown where
+    max_u z . c_u > max_l z . c_l + delta, and its class is argmax_l z . t_l over the query's own vectors t_l.
     """
     known, others = len(query.vectors), len(unknown)
-    rows, similarity = classify(encoded, torch.cat([query.vectors, unknown]), refinement, refine)
+    if others and query.pixel_vectors is not None:
+        rows, similarity = classify(encoded, query.vectors, refinement, refine)
+        best_known = similarity
+        if query.pixel_vectors is not query.vectors:
+            best_known = classify(encoded, query.pixel_vectors, refinement, refine)[1]
+        nearest, best_unknown = classify(encoded, unknown, refinement, refine)
+        is_unknown = best_unknown > best_known + margin
+        rows = torch.where(is_unknown, known + nearest, rows)
+        similarity = torch.where(is_unknown, best_unknown, similarity)
+    else:
+        rows, similarity = classify(encoded, torch.cat([query.vectors, unknown]), refinement, refine)
     # tables from row to label: lookups in int16 keep 20 megapixels of labels small
     label_of = torch.cat([query.owner, torch.full((others,), UNKNOWN_LABEL)]).short().to(rows.device)
     unknown_of = torch.cat([torch.full((known,), -1), torch.arange(others)]).short().to(rows.device)

@@ -21,8 +21,10 @@ from clips4.inference.encoder import EncodedImage, Encoder, KeyedEncoder, Precis
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.result import Segmentation
 from clips4.inference.tta import Edges, InferenceOptions, PixelEncoder
+from clips4.method.calibration import SpaceCalibration
 from clips4.models.checkpoint import Prototypes, load_checkpoint
 from clips4.models.teachers.base import Teacher, load_teacher
+from clips4.models.teachers.calibrated import calibrated
 from clips4.utils.devices import pick_device
 from clips4.utils.image_input import ImageInput, ImageInputs, is_many
 
@@ -157,6 +159,7 @@ class Segmenter:
         device: str = "auto",
         refinement: Refinement = Refinement(),  # noqa: B008  # frozen
         options: InferenceOptions | None = None,
+        space: SpaceCalibration | None = None,
     ) -> "Segmenter":
         """A teacher without a student: its pixel map is compared with text vectors.
 
@@ -166,6 +169,7 @@ class Segmenter:
             device: "auto", "cpu", "cuda", "mps".
             refinement: of its scores.
             options: how images are encoded.
+            space: of a run whose vectors it is compared with; by default the teacher's raw space.
 
         Raises:
             UserError: an unknown teacher, or key smoothing with one that has no keys.
@@ -173,7 +177,7 @@ class Segmenter:
         config = config or Config()
         where = pick_device(device)
         settings = config.teacher.model_copy(update={"name": name})
-        teacher = load_teacher(settings).to(where)
+        teacher = calibrated(load_teacher(settings).to(where), space)
         return cls(
             teacher.encode_pixels,
             settings,
@@ -292,10 +296,11 @@ class Segmenter:
         """``segment`` for an encoded image and a query."""
         others = query.vectors[:0]
         if unknown and self.prototypes:
-            # fitted prototypes compete with fitted ones; text vectors with the unknown prototypes of training
-            by_text = all(source == "text" for source in query.sources)
+            # raw space: fitted prototypes compete with fitted ones; text vectors with the unknown ones of training
+            by_text = query.pixel_vectors is None and all(source == "text" for source in query.sources)
             others = self.prototypes.unknown if by_text else self.prototypes.query_unknown
-        return predict.predict(encoded, query, others, self._refinement, self._options(options).refine)
+        margin = self.prototypes.unknown_margin if self.prototypes else 0.0
+        return predict.predict(encoded, query, others, self._refinement, self._options(options).refine, margin)
 
     def classify(self, encoded: EncodedImage, vectors: Tensor, refine: Edges | None = None) -> tuple[Tensor, Tensor]:
         """The nearest of (L, D) given vectors for every pixel of an image; see ``predict.classify``."""

@@ -47,6 +47,7 @@ def objective(
     progress: float = 0.0,
     text: Tensor | None = None,
     extensions: ExtensionConfig = PAPER,
+    text_temperature: float | None = None,
 ) -> Terms:
     """Segments of each view, their student and teacher vectors, and the three losses.
 
@@ -63,6 +64,8 @@ def objective(
         progress: the part of the schedule that is done, in [0, 1]; it switches MaskCLIP+ to self-training.
         text: (K, D) text vectors of the known classes; needed for ``extensions.text_weight`` and ``unknown_apart``.
         extensions: what goes beyond the paper.
+        text_temperature: tau of cosines with text in a calibrated space, where text and unknown prototypes never meet
+            in one softmax; None in the raw space.
 
     Returns:
         The weighted sum, its parts and the guidance i_s.
@@ -106,7 +109,9 @@ def objective(
     if settings.embedding_weight:
         embedding = segment_share * embedding_consistency(v, guidance, "sum")
     if assigned is not None and settings.semantic_weight:
-        semantic = segment_share * _semantic(v, guidance, assigned, prototypes, text, settings, extensions)
+        semantic = segment_share * _semantic(
+            v, guidance, assigned, prototypes, text, settings, extensions, text_temperature
+        )
     weights = (settings.contrast_weight, settings.embedding_weight, settings.semantic_weight)
     total = torch.stack([w * term for w, term in zip(weights, (contrast, embedding, semantic), strict=True)]).sum()
     return Terms(total, contrast, embedding, semantic, guidance)
@@ -156,6 +161,7 @@ def _semantic(
     text: Tensor | None,
     settings: ObjectiveConfig,
     extensions: ExtensionConfig,
+    text_temperature: float | None,
 ) -> Tensor:
     """L_s, summed over segments, against prototypes and, with ``text_weight``, against text vectors as well.
 
@@ -165,10 +171,14 @@ def _semantic(
     unknown classes.
 
         L_s(s) = CE(y_s, softmax(v_s . C / tau)) + [y_s is unknown] CE(k_s, softmax(v_s . C_known / tau))
+
+    In a calibrated space (``text_temperature``), text is a bank of its own:
+
+        [y_s is known] CE(y_s, softmax(v_s . T / tau_t))
     """
     tau = settings.temperature
     banks = [(prototypes, 1.0)]
-    if text is not None and extensions.text_weight:
+    if text is not None and extensions.text_weight and text_temperature is None:
         banks.append((torch.cat([text, prototypes[len(text) :]]), extensions.text_weight))
     terms = []
     for rows, weight in banks:
@@ -176,6 +186,11 @@ def _semantic(
         if text is not None and assigned.known is not None:
             of_known = semantic_consistency(v, guidance, rows[: len(text)], tau, "none", assigned.known)
             terms.append(weight * ((assigned.y >= len(text)) * of_known).sum())
+    if text is not None and extensions.text_weight and text_temperature is not None:
+        target = assigned.y if assigned.known is None else assigned.known
+        named = target < len(text)
+        by_text = semantic_consistency(v[named], guidance[named], text, text_temperature, "sum", target[named])
+        terms.append(extensions.text_weight * by_text)
     return torch.stack(terms).sum()
 
 

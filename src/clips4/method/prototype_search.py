@@ -14,10 +14,11 @@ from torch import Tensor
 
 from clips4.config import SegmentConfig
 from clips4.data.rng import SAMPLE, seeded
-from clips4.method.prototypes import known_prototypes, nearest_segments
+from clips4.method.prototypes import exclusive_prototypes, known_prototypes, nearest_segments
 from clips4.method.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
 from clips4.utils import distributed
 
+_RESERVE = 8  # times m candidates per class, where some of them may belong to other classes
 _BUFFER = 8192  # segments collected before the candidates and the sample are updated
 
 
@@ -61,6 +62,7 @@ class PrototypeSearch:
         m: segments per known class.
         sample: size of the random sample; all segments where there are fewer.
         seed: of the sample.
+        exclusive: whether segments count for one class each; see ``prototypes.exclusive_prototypes``.
 
     Example::
 
@@ -70,8 +72,9 @@ class PrototypeSearch:
         known, sample = search.result()
     """
 
-    def __init__(self, text: Tensor, m: int, sample: int, seed: int):
+    def __init__(self, text: Tensor, m: int, sample: int, seed: int, exclusive: bool = False):
         self._text, self._m, self._sample_size, self._seed = text, m, sample, seed
+        self._exclusive, self._kept = exclusive, m * _RESERVE if exclusive else m
         nothing = text.new_empty(0, text.shape[1])
         self._candidates, self._candidate_places = nothing, torch.empty(0, dtype=torch.int64)
         self._sample, self._keys = nothing, torch.empty(0, dtype=torch.float64)
@@ -101,8 +104,12 @@ class PrototypeSearch:
         places = distributed.gather_rows(self._candidate_places, near_rows)
         sample = distributed.gather_rows(self._sample, sample_rows)
         keys = distributed.gather_rows(self._keys, sample_rows)
-        known = known_prototypes(self._text, near[places.argsort()], self._m)
-        return FoundPrototypes(known, sample[keys.argsort()[: self._sample_size]])
+        near, sample = near[places.argsort()], sample[keys.argsort()[: self._sample_size]]
+        if self._exclusive:
+            known = exclusive_prototypes(self._text, near, self._m, sample)
+        else:
+            known = known_prototypes(self._text, near, self._m)
+        return FoundPrototypes(known, sample)
 
     def _update(self) -> None:
         if not self._waiting:
@@ -116,7 +123,7 @@ class PrototypeSearch:
         self._waiting = []
 
         candidates, candidate_places = torch.cat([self._candidates, new]), torch.cat([self._candidate_places, *places])
-        kept = nearest_segments(self._text, candidates, self._m).unique()
+        kept = nearest_segments(self._text, candidates, self._kept).unique()
         self._candidates, self._candidate_places = candidates[kept], candidate_places[kept]
 
         sample, all_keys = torch.cat([self._sample, new]), torch.cat([self._keys, *keys])

@@ -13,6 +13,7 @@ from torch import Tensor
 from clips4.utils import distributed
 
 _TINY = 1e-12
+_ROUNDING = 1e-5  # values of a text vector below this share of the largest one count as 0
 _PIXELS = 2**16  # rows of z that are compared with all classes at a time
 
 
@@ -23,7 +24,8 @@ def text_dimensions(text: Tensor) -> Tensor:
     A teacher may have others that hold its confidence and no class (``teachers.conse``); classes are assigned in the
     text dimensions alone.
     """
-    return (text != 0).any(0)
+    # a dimension that is constant over names holds rounding errors, not zeros, in a calibrated space
+    return (text.abs() > _ROUNDING * text.abs().max()).any(0)
 
 
 @torch.no_grad()
@@ -54,6 +56,34 @@ def known_prototypes(text: Tensor, segments: Tensor, m: int, seen: Tensor | None
     """
     nearest = nearest_segments(text, segments, m)
     return F.normalize(_in_text_dimensions(segments if seen is None else seen, text)[nearest].sum(1), dim=1)
+
+
+@torch.no_grad()
+def exclusive_prototypes(
+    text: Tensor, segments: Tensor, m: int, sample: Tensor, seen: Tensor | None = None, least: int = 4
+) -> Tensor:
+    """``known_prototypes`` where each segment counts for one class: the one whose standardized cosine is largest.
+
+        k(s) = argmax_k (s . text_k - mean_k) / std_k        mean and standard deviation over the sample
+
+    So a class whose text lies near everything does not take the segments of others. Not in the paper.
+
+    Args:
+        text, segments, m, seen: see ``known_prototypes``.
+        sample: (R, D) random segments of the set.
+        least: a class with fewer segments takes its nearest from all.
+
+    Returns:
+        (K, D) unit rows, 0 in dimensions that no name has.
+    """
+    cosines = _in_text_dimensions(segments, text) @ text.T
+    typical = _in_text_dimensions(sample, text) @ text.T
+    standardized = (cosines - typical.mean(0)) / typical.std(0, correction=0).clamp(min=1e-6)
+    own = F.one_hot(standardized.argmax(1), len(text)).bool()
+    own |= own.sum(0) < least
+    nearest = cosines.masked_fill(~own, -torch.inf).topk(min(m, len(segments)), dim=0)
+    weights = torch.zeros_like(cosines).scatter_(0, nearest.indices, nearest.values.isfinite().to(cosines.dtype))
+    return F.normalize(weights.T @ _in_text_dimensions(segments if seen is None else seen, text), dim=1)
 
 
 def _in_text_dimensions(rows: Tensor, text: Tensor) -> Tensor:

@@ -23,17 +23,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from clips4.config import Config, parse_config
+from clips4.config import Config, saved_config
 from clips4.data.class_names import ClassList
 from clips4.errors import UserError
-from clips4.models.residual_student import empty_student_of
+from clips4.method.calibration import SpaceCalibration
+from clips4.models.residual_student import ResidualStudent, empty_student_of
 from clips4.models.student import Embedder
 from clips4.utils.atomic_io import atomic_folder, remove_folder
 
 FOLDER, WEIGHTS, CARD, STATE = "checkpoints", "student.safetensors", "card.json", "state.pt"
 FORMAT = 2
 _READABLE = (1, 2)  # format 1 had no digests and another file for the optimizer; its student is the same
-_STUDENT = "student."
+_STUDENT, _MARGIN = "student.", "prototypes.unknown_margin"
 _OPTIONAL = ("bank", "fitted", "student_bank")  # of prototypes; earlier versions kept none
 
 
@@ -51,6 +52,8 @@ class Prototypes:
         fitted: (K + U, D) known, then unknown prototypes fitted to the trained student. None before the end of
             training and where ``extensions.em_iterations`` is 0: the student then uses the teacher's.
         student_bank: (S, D) float16, the student's vectors of the segments of ``bank``; None likewise.
+        space: calibration of the teacher's space that all these vectors lie in; None for the raw space.
+        unknown_margin: how much nearer to an unknown prototype than to every known one an unknown pixel is.
     """
 
     classes: ClassList
@@ -60,6 +63,8 @@ class Prototypes:
     bank: Tensor | None = None
     fitted: Tensor | None = None
     student_bank: Tensor | None = None
+    space: SpaceCalibration | None = None
+    unknown_margin: float = 0.0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -144,6 +149,10 @@ def save_checkpoint(
         for name in _OPTIONAL:
             if (values := getattr(prototypes, name)) is not None:
                 tensors[f"prototypes.{name}"] = values
+        if prototypes.space is not None:
+            tensors |= prototypes.space.tensors()
+        if prototypes.unknown_margin:
+            tensors[_MARGIN] = torch.tensor([prototypes.unknown_margin], dtype=torch.float64)
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, beside / WEIGHTS)
         torch.save(dict(state), beside / STATE)
         card = {
@@ -209,12 +218,14 @@ def _read(path: Path, files: Sequence[str]) -> Checkpoint:
                 raise ValueError(f"{name} changed after it was written")
         step = int(card["step"])
         tensors = load_file(path / WEIGHTS)
-        config = parse_config(card["config"], str(path / CARD))
+        config = saved_config(card["config"], str(path / CARD))
         student = empty_student_of(config, card["embed_dim"], card.get("backbone"))
         student.load_state_dict(
             {key.removeprefix(_STUDENT): value for key, value in tensors.items() if key.startswith(_STUDENT)}
         )
         prototypes = prototypes_of(card, tensors)
+        if isinstance(student, ResidualStudent) and prototypes.space is not None:
+            student.pixel_offset = prototypes.space.pixel_offset
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, UserError):
             raise
@@ -236,7 +247,9 @@ def prototypes_of(card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Pro
         tensors["prototypes.text"],
         tensors["prototypes.known"],
         tensors["prototypes.unknown"],
-        *(tensors.get(f"prototypes.{name}") for name in _OPTIONAL),
+        **{name: tensors.get(f"prototypes.{name}") for name in _OPTIONAL},
+        space=SpaceCalibration.from_tensors(tensors),
+        unknown_margin=float(tensors[_MARGIN]) if _MARGIN in tensors else 0.0,
     )
 
 

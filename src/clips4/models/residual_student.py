@@ -2,7 +2,8 @@
 
     z = affinity( normalize( b + h ) ),        h = W_2 relu( LayerNorm( A c5 + B c4 + G g ) )
 
-b is the teacher's pixel map, c5 and c4 are the two coarsest levels of its network and g the image's global feature. W_2
+b is the teacher's pixel map, in a calibrated space normalize(b - mu_x) in its place;
+c5 and c4 are the two coarsest levels of its network and g the image's global feature. W_2
 starts at 0, so an untrained student is its teacher (He et al., CVPR 2016, start residual branches likewise). Not in the
 paper, whose student is a network of its own; docs/results.md compares the two.
 """
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clips4.config import Config
+from clips4.method.calibration import directions
 from clips4.models.affinity import upsample_by_affinity
 from clips4.models.student import Embedder, empty_student
 from clips4.models.teacher_trunk import TeacherTrunk, empty_trunk, trunk_of
@@ -54,6 +56,9 @@ class ResidualHead(nn.Module):
 class ResidualStudent(Embedder):
     """A student that starts as its teacher.
 
+    Attributes:
+        pixel_offset: (D,) mu_x of a calibrated space; None for the raw space.
+
     Args:
         trunk: of the teacher; it stays frozen.
         stride: pixels of the image per pixel embedding.
@@ -63,6 +68,7 @@ class ResidualStudent(Embedder):
     """
 
     backbone: TeacherTrunk
+    pixel_offset: Tensor | None
 
     def __init__(
         self,
@@ -74,6 +80,7 @@ class ResidualStudent(Embedder):
     ):
         head = ResidualHead((trunk.channels[3], trunk.channels[2], trunk.context_dim), width, trunk.embed_dim)
         super().__init__(trunk, trunk.embed_dim, stride, width, frozen=True, head=head)
+        self.register_buffer("pixel_offset", None, persistent=False)  # kept with the run's calibration
         self._temperature, self._radius = affinity_temperature, affinity_radius
 
     def levels(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -93,6 +100,8 @@ class ResidualStudent(Embedder):
         with torch.no_grad():
             pixel_map, context = self.backbone.pixel_map(levels)
         at_map = F.avg_pool2d(c4, self.backbone.strides[3] // self.backbone.strides[2])
+        if self.pixel_offset is not None:
+            pixel_map = directions(pixel_map, self.pixel_offset.view(-1, 1, 1), 1)
         z = F.normalize(pixel_map.float() + self.head(c5, at_map, context).float(), dim=1)
         if self._temperature:
             return upsample_by_affinity(z, c4, size, self._temperature, self._radius)

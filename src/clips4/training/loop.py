@@ -20,6 +20,7 @@ from clips4.method.objective import Terms, objective
 from clips4.method.prototypes import update_unknown
 from clips4.models.checkpoint import Prototypes
 from clips4.models.student import Embedder
+from clips4.models.teachers.base import Teacher
 from clips4.training.log import LOG, RunLog
 from clips4.training.optim import set_learning_rates
 from clips4.training.prototype_fitting import fit_to_student
@@ -107,6 +108,7 @@ def train(
     device: str = "auto",
     progress: ProgressReporter | None = None,
     callback: Callback | None = None,
+    teacher: Teacher | None = None,
 ) -> TrainResult:
     """Train a student on unlabeled images.
 
@@ -123,6 +125,7 @@ def train(
         device: "auto", "cpu", "cuda" or "mps".
         progress: reports each stage and step.
         callback: evaluates the student every ``train.eval_every`` steps.
+        teacher: instead of the one that ``config.teacher`` names; for experiments, since a run only keeps the name.
 
     Returns:
         The run's folder, the number of steps and images, and what was skipped.
@@ -134,7 +137,7 @@ def train(
     Example:
         >>> train(find_images(["photos"]), load_classes("cat,dog"), load_config("cpu"), Path("runs/pets"))
     """
-    setup = set_up(paths, classes, config, run, resume, device, progress)
+    setup = set_up(paths, classes, config, run, resume, device, progress, teacher)
     state, settings = setup.state, setup.config.train
     setup.progress.stage("training", settings.steps - state.step)
     run.mkdir(parents=True, exist_ok=True)
@@ -195,17 +198,19 @@ def losses(run: Run, batch: Batch, prototypes: Tensor) -> Terms:
         prototypes: (K + U, D) known and unknown class prototypes.
     """
     images, regions, pixel_map, drawn = (run.fabric.to_device(tensor) for tensor in batch[:4])
+    settings, space = run.config.objective, run.state.prototypes.space
     return objective(
         run.model(images),
         regions,
         pixel_map,
         prototypes,
-        run.config.objective,
+        settings if space is None else space.scale_objective(settings),
         run.config.segments,
         drawn,
         progress=run.state.step / run.config.train.steps,
         text=run.text,
         extensions=run.config.extensions,
+        text_temperature=None if space is None else space.text_temperature(settings.temperature),
     )
 
 

@@ -21,6 +21,7 @@ from clips4.data.image_folder import SkippedImage
 from clips4.data.image_source import Source
 from clips4.data.rng import UNKNOWN, seeded
 from clips4.errors import UserError
+from clips4.method.calibration import SpaceCalibration
 from clips4.method.prototype_search import PrototypeSearch, teacher_segments
 from clips4.method.prototypes import sample_unknown
 from clips4.models.checkpoint import Prototypes
@@ -58,6 +59,7 @@ def prepare(
     teacher_maps: TeacherMaps,
     run: Path,
     progress: ProgressReporter,
+    space: SpaceCalibration | None = None,
 ) -> Prepared:
     """One pass over the images, or the stored result of an earlier one in the same folder.
 
@@ -65,12 +67,17 @@ def prepare(
     of images. Ranks split the images among themselves. MaskCLIP+ has no prototypes: its classifier is the text, and it
     has no unknown classes.
 
+    ``text`` and ``teacher_maps`` lie in ``space``, which is stored with the prototypes.
+
     Raises:
         UserError: no image is usable.
     """
     # what the result depends on, so that a run with other settings in the same folder is not reused
     decisive = config.decisive()
     settings = {section: decisive[section] for section in ("regions", "teacher", "segments", "prototypes")}
+    settings |= {
+        "extensions": {name: getattr(config.extensions, name) for name in ("unknown_share", "exclusive_prototypes")}
+    }
     settings |= {"long_side": config.data.long_side, "mode": config.objective.mode, "seed": config.train.seed}
     settings |= {"unknown_share": config.extensions.unknown_share}
     key = settings_key({"pictures": source.digest, "words": classes.aliases, **settings})
@@ -78,7 +85,8 @@ def prepare(
         return found
 
     sample = max(config.prototypes.sample, config.prototypes.unknown)
-    search = PrototypeSearch(text, config.prototypes.m, sample, config.train.seed)
+    exclusive = config.extensions.exclusive_prototypes
+    search = PrototypeSearch(text, config.prototypes.m, sample, config.train.seed, exclusive)
     skipped: list[tuple[int, str, str]] = []
     with_prototypes = config.objective.mode == "clips4"
     usable, rank, world = 0, distributed.rank(), distributed.world_size()
@@ -103,7 +111,7 @@ def prepare(
         unknown = sample_unknown(drawn, config.prototypes.unknown, random, known, config.extensions.unknown_share)
         bank = drawn[:BANK_SEGMENTS].half()
     reasons = {number: SkippedImage(Path(path), reason) for number, path, reason in left_out}
-    found = Prepared(usable, reasons, Prototypes(classes, text, known, unknown, bank))
+    found = Prepared(usable, reasons, Prototypes(classes, text, known, unknown, bank, space=space))
     if rank == 0:
         _write(run / FOLDER, key, found)
     return found
@@ -114,6 +122,7 @@ def _write(folder: Path, key: str, prepared: Prepared) -> None:
         prototypes = prepared.prototypes
         vectors = {"text": prototypes.text, "known": prototypes.known, "unknown": prototypes.unknown}
         vectors |= {"bank": prototypes.bank} if prototypes.bank is not None else {}
+        vectors |= prototypes.space.tensors() if prototypes.space is not None else {}
         save_file({name: value.contiguous() for name, value in vectors.items()}, beside / VECTORS)
         skipped = [[number, str(path), reason] for number, (path, reason) in prepared.skipped.items()]
         text = json.dumps({"key": key, "pictures": prepared.images, "skipped": skipped}, indent=2)
@@ -128,7 +137,14 @@ def _read(folder: Path, key: str, classes: ClassList) -> Prepared | None:
             return None
         skipped = {int(number): SkippedImage(Path(path), str(reason)) for number, path, reason in found["skipped"]}
         vectors = load_file(folder / VECTORS)
-        prototypes = Prototypes(classes, vectors["text"], vectors["known"], vectors["unknown"], vectors.get("bank"))
+        prototypes = Prototypes(
+            classes,
+            vectors["text"],
+            vectors["known"],
+            vectors["unknown"],
+            vectors.get("bank"),
+            space=SpaceCalibration.from_tensors(vectors),
+        )
         return Prepared(int(found["pictures"]), skipped, prototypes)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return None

@@ -18,8 +18,9 @@ from torch import Tensor
 from clips4.config import Config, ExtensionConfig
 from clips4.data.image_source import Source
 from clips4.data.rng import SAMPLE, seeded
+from clips4.method.calibration import unknown_margin
 from clips4.method.prototype_search import teacher_segments
-from clips4.method.prototypes import assign, known_prototypes, mixture_prototypes, text_dimensions
+from clips4.method.prototypes import assign, exclusive_prototypes, known_prototypes, mixture_prototypes, text_dimensions
 from clips4.method.segments import flatten_pixels, pool
 from clips4.models.checkpoint import Prototypes
 from clips4.models.sliding_window import at_inference_size
@@ -31,8 +32,9 @@ from clips4.utils import distributed
 from clips4.utils.images import RGB
 from clips4.utils.progress import ProgressReporter
 
-IMAGES = 512  # sampled evenly from the set for EM; the vectors of their pixels take some 200 MB
-MEAN_IMAGES = 4096  # without EM, where only segments are kept
+_GAPS = 1024  # pixels of an image that the margin of unknown is estimated on, about
+IMAGES = 512  # sampled evenly from the set where pixels are kept; their vectors take some 200 MB
+MEAN_IMAGES = 4096  # where only segments are kept
 
 
 @torch.no_grad()
@@ -58,24 +60,30 @@ def fit_to_student(
         progress: reports the stage and each image.
 
     Returns:
-        The same with ``fitted``, ``bank`` and ``student_bank``; unchanged where the run has no fit.
+        The same with ``fitted``, ``bank``, ``student_bank`` and ``unknown_margin``; unchanged where the run has neither
+        a fit nor a cap.
     """
     extensions = config.extensions
-    if not (extensions.student_prototypes or extensions.em_iterations) or config.objective.mode != "clips4":
+    fits = bool(extensions.student_prototypes or extensions.em_iterations)
+    caps = extensions.unknown_cap < 1 and bool(len(prototypes.unknown))
+    if not (fits or caps) or config.objective.mode != "clips4":
         return prototypes
+    if prototypes.space is not None:
+        extensions = prototypes.space.scale_extensions(extensions)
     training = student.training
     student.eval()
     rank, world = distributed.rank(), distributed.world_size()
     progress.stage("fitting prototypes", 0)
     teacher_side, student_side, pixels = [], [], []
-    limit = IMAGES if extensions.em_iterations else MEAN_IMAGES
+    keeps_pixels = bool(extensions.em_iterations) or caps
+    limit = IMAGES if keeps_pixels else MEAN_IMAGES
     for number, (path, image) in enumerate(source.sample(limit, config.data.long_side)):
         if number % world == rank:
             z = student(at_inference_size(image, config.data.inference_side).to(device))
             both = _segments_of_both(image, path, z, config, regions, teacher_maps)
             teacher_side.append(both[0].half())
             student_side.append(both[1].half())
-            if extensions.em_iterations:
+            if keeps_pixels:
                 halved = F.avg_pool2d(z, 2, ceil_mode=True, count_include_pad=False)  # neighbors are nearly equal
                 pixels.append(F.normalize(flatten_pixels(halved), dim=1).half().cpu())
             progress.advance({})
@@ -85,7 +93,13 @@ def fit_to_student(
     by_teacher, by_student = torch.cat([nothing, *teacher_side]), torch.cat([nothing, *student_side])
     counts = distributed.counts(len(by_teacher), device=by_teacher.device)[:, 0].tolist()
     by_teacher, by_student = distributed.gather_rows(by_teacher, counts), distributed.gather_rows(by_student, counts)
-    start = known_prototypes(prototypes.text, by_teacher.float(), config.prototypes.m, by_student.float())
+    if not fits:
+        return replace(prototypes, unknown_margin=_margin(prototypes, pixels, extensions))
+    teacher_rows, m = by_teacher.float(), config.prototypes.m
+    if extensions.exclusive_prototypes:
+        start = exclusive_prototypes(prototypes.text, teacher_rows, m, teacher_rows, by_student.float())
+    else:
+        start = known_prototypes(prototypes.text, teacher_rows, m, by_student.float())
     if extensions.em_iterations:
         image_of = torch.repeat_interleave(torch.arange(len(pixels)), torch.tensor([len(each) for each in pixels]))
         fitted = _fitted(start, prototypes, torch.cat([nothing, *pixels]), image_of, len(pixels), extensions)
@@ -93,12 +107,25 @@ def fit_to_student(
         fitted = torch.cat([start, _unknown_means(prototypes, by_teacher.float(), by_student.float())])
     random = seeded(config.train.seed, SAMPLE)
     drawn = torch.randperm(len(by_teacher), generator=random)[:BANK_SEGMENTS]
-    return replace(
+    found = replace(
         prototypes,
         fitted=fitted,
         bank=by_teacher[drawn].contiguous(),
         student_bank=by_student[drawn].contiguous(),
     )
+    return replace(found, unknown_margin=_margin(found, pixels, extensions)) if caps else found
+
+
+def _margin(prototypes: Prototypes, pixels: list[Tensor], extensions: ExtensionConfig) -> float:
+    """delta of ``calibration.unknown_margin``, over evenly spaced pixels (P, D) of each image of all ranks."""
+    known, unknown = prototypes.query_known, prototypes.query_unknown
+    gaps = [known.new_empty(0)]
+    for each in pixels:
+        rows = each[:: max(1, len(each) // _GAPS)].to(known)
+        gaps.append((rows @ unknown.T).amax(1) - (rows @ known.T).amax(1))
+    own = torch.cat(gaps)
+    gap = distributed.gather_rows(own, distributed.counts(len(own), device=own.device)[:, 0].tolist())
+    return unknown_margin(gap, extensions.unknown_cap)
 
 
 def _fitted(

@@ -16,15 +16,17 @@ from clips4.data.image_source import Source, open_source
 from clips4.data.loader import Batch, ItemMaker, training_batches
 from clips4.errors import UserError
 from clips4.models.checkpoint import checkpoint_folders, clear_leftovers, load_checkpoint
-from clips4.models.residual_student import build_residual_student
+from clips4.models.residual_student import ResidualStudent, build_residual_student
 from clips4.models.student import Embedder, build_student
 from clips4.models.teachers.base import Teacher, load_teacher, pinned
+from clips4.models.teachers.calibrated import calibrated
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.models.teachers.prompts import load_templates
 from clips4.models.teachers.text_cache import cached_class_vectors
 from clips4.regions.cache import RegionCache
 from clips4.training.optim import build_optimizer
 from clips4.training.precompute import prepare
+from clips4.training.space import estimate_space
 from clips4.training.stall_monitor import warn_on_stall
 from clips4.training.state import RunState, check_resumable, run_facts
 from clips4.training.teacher_cache import plan_teacher_maps
@@ -85,6 +87,7 @@ def set_up(
     resume: bool,
     device: str,
     progress: ProgressReporter | None,
+    teacher: Teacher | None = None,
 ) -> Run:
     """Load or build everything that the loop needs; see ``loop.train`` for arguments and errors."""
     _check_arguments(folder, config, resume)
@@ -100,19 +103,29 @@ def set_up(
     if resume and checkpoint_folders(folder):
         checkpoint = load_checkpoint(folder, resuming=True, log=progress.log)
     settings = pinned(config.teacher, checkpoint.config.teacher) if checkpoint else config.teacher
-    teacher = load_teacher(settings).to(fabric.device)
+    teacher = (teacher or load_teacher(settings)).to(fabric.device)
     # the run records the exact weights: a commit of the hub, or a folder's absolute path
     config = config.model_copy(update={"teacher": settings.model_copy(update={"name": teacher.name})})
     student = checkpoint.student if checkpoint else _new_student(config, teacher)
     student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster depthwise convolutions
 
-    text = cached_class_vectors(teacher, classes, load_templates(config.teacher.templates))
-    teacher_maps = plan_teacher_maps(teacher, source, text, config, fabric.device, progress)
+    templates = load_templates(config.teacher.templates)
+    raw_text = cached_class_vectors(teacher, classes, templates)
+    raw_maps = plan_teacher_maps(teacher, source, raw_text, config, fabric.device, progress)
     regions = RegionCache(config.regions)
     facts = run_facts(source, config, world)
     if checkpoint:  # before any file of the run is overwritten
         check_resumable(checkpoint, config, classes, facts, folder)
-    prepared = prepare(source, classes, config, text, regions, teacher_maps, folder, progress)
+    space = checkpoint.prototypes.space if checkpoint else None
+    # MaskCLIP+ is a baseline, and stays in the raw space
+    if checkpoint is None and config.teacher.calibrate and config.objective.mode == "clips4":
+        long_side = config.data.long_side
+        space = estimate_space(teacher, config.teacher, source, raw_maps, long_side, fabric.device, progress)
+    if space is not None and isinstance(student, ResidualStudent):
+        student.pixel_offset = space.pixel_offset
+    text = cached_class_vectors(calibrated(teacher, space), classes, templates)
+    teacher_maps = raw_maps.in_space(space)
+    prepared = prepare(source, classes, config, text, regions, teacher_maps, folder, progress, space)
 
     averaged = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema)) if config.train.ema else None
     if averaged:

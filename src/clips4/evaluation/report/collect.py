@@ -116,7 +116,7 @@ def gather(run: Path, paths: Sequence[Path], device: str, progress: ProgressRepo
     checkpoint = load_checkpoint(run)
     config, prototypes = checkpoint.config, checkpoint.prototypes
     student = Segmenter.load(checkpoint.path, device)
-    teacher = Segmenter.from_teacher(config.teacher.name, config, device)
+    teacher = Segmenter.from_teacher(config.teacher.name, config, device, space=prototypes.space)
     regions_of = RegionCache(config.regions)
     titles = dict(zip(paths, (stem.replace("_", " ") for stem in output_stems(paths)), strict=True))
     images: list[ReportImage] = []

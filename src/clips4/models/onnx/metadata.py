@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from clips4.config import Config, parse_config
+from clips4.config import Config, saved_config
 from clips4.errors import UserError
 from clips4.models.checkpoint import Prototypes, prototypes_of
 
@@ -88,7 +88,7 @@ def open_exported(path: Path, device: str = "cpu", threads: int | None = None) -
         if report["format"] != FORMAT:
             raise UserError(f"{path}: format {report['format']} of another version of clips4; export the run again")
         prototypes = prototypes_of(card, load(base64.b64decode(metadata[_TENSORS], validate=True)))
-        config = parse_config(card["config"], str(path))
+        config = saved_config(card["config"], str(path))
     except (KeyError, TypeError, ValueError, binascii.Error, SafetensorError) as error:
         if isinstance(error, UserError):
             raise

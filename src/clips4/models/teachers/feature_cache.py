@@ -3,6 +3,7 @@
 Where all maps together would be too large, an image is encoded whenever its map is needed.
 """
 
+from copy import copy
 from pathlib import Path
 
 import torch
@@ -10,7 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from clips4.method.calibration import SpaceCalibration
 from clips4.models.teachers.base import Teacher
+from clips4.models.teachers.calibrated import CalibratedTeacher
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import cache_root, content_key, image_key, settings_key
 from clips4.utils.images import RGB
@@ -21,7 +24,7 @@ class TeacherMaps:
     """Pixel maps of a teacher.
 
     Args:
-        teacher: its name and settings identify the cache.
+        teacher: its name and settings identify the cache; of a calibrated one, raw maps are kept.
         device: where it computes.
         root: cache folder; ``utils.cache.cache_root()`` by default.
         basis: (d, D) orthonormal rows; maps are stored as d coordinates and returned with D dimensions.
@@ -36,11 +39,19 @@ class TeacherMaps:
         basis: Tensor | None = None,
         keep: bool = True,
     ):
+        self._space = teacher.space if isinstance(teacher, CalibratedTeacher) else None
+        teacher = teacher.teacher if isinstance(teacher, CalibratedTeacher) else teacher
         self._teacher, self._device, self._basis, self.keep = teacher, device, basis, keep
         settings = {"name": teacher.name, **teacher.settings}
         if basis is not None:
             settings["basis"] = content_key(basis.numpy().tobytes())
         self.folder = (root or cache_root()) / "teacher" / settings_key(settings)
+
+    def in_space(self, space: SpaceCalibration | None) -> "TeacherMaps":
+        """The same maps in another space, from the same files; None is the raw space."""
+        maps = copy(self)
+        maps._space = space
+        return maps
 
     def path(self, image: RGB) -> Path:
         """The file for this image's map, whether it exists or not."""
@@ -53,13 +64,19 @@ class TeacherMaps:
         path = self.path(image)
         kept = self._read(path)
         if kept is None:
-            kept = self._project(self.compute(to_tensor(image)).cpu())
+            kept = self._project(self._encode(to_tensor(image)).cpu())
             write_atomically(path, save({"map": kept}))
-        return self._restore(kept)
+        return self._calibrate(self._restore(kept))
 
     def compute(self, image: Tensor) -> Tensor:
         """Encode an image now: (3, H, W) in [0, 1] -> (D, h, w) float16 on the teacher's device."""
+        return self._calibrate(self._encode(image))
+
+    def _encode(self, image: Tensor) -> Tensor:
         return self._teacher.encode_pixels(image[None].to(self._device))[0].half().contiguous()
+
+    def _calibrate(self, pixel_map: Tensor) -> Tensor:
+        return pixel_map if self._space is None else self._space.calibrate_pixels(pixel_map).half()
 
     def _project(self, pixel_map: Tensor) -> Tensor:
         if self._basis is None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from clips4.data.class_names import ClassList
 from clips4.models.teachers.base import Teacher
+from clips4.models.teachers.calibrated import CalibratedTeacher
 from clips4.models.teachers.prompts import class_vectors
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import cache_root, settings_key
@@ -23,7 +24,7 @@ def cached_class_vectors(
     and not how images are encoded. A damaged file is replaced.
 
     Args:
-        teacher: encodes what is not cached yet.
+        teacher: encodes what is not cached yet; of a calibrated one, raw vectors are cached.
         classes: K classes.
         templates: strings with one ``{}``.
         root: cache folder; ``utils.cache.cache_root()`` by default.
@@ -31,6 +32,8 @@ def cached_class_vectors(
     Returns:
         (K, D) float32 unit rows on the CPU.
     """
+    if isinstance(teacher, CalibratedTeacher):
+        return teacher.space.calibrate_text(cached_class_vectors(teacher.teacher, classes, templates, root))
     settings = getattr(teacher, "text_settings", teacher.settings)
     key = settings_key(
         {"name": teacher.name, **settings, "words": classes.aliases, "templates": list(templates), "format": 1}

@@ -1,0 +1,99 @@
+"""The calibration of a teacher's space, estimated from training images, reference images and a fixed vocabulary."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+
+from clips4.config import SegmentConfig, TeacherConfig
+from clips4.data.class_names import ClassList, data_lines
+from clips4.data.image_source import Source
+from clips4.errors import UserError
+from clips4.method.calibration import MeanPixel, SpaceCalibration, calibrate_space, pixel_spread, text_spread
+from clips4.method.prototype_search import teacher_segments
+from clips4.models.teachers.base import Teacher
+from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.prompts import load_templates
+from clips4.models.teachers.text_cache import cached_class_vectors
+from clips4.utils import distributed
+from clips4.utils.images import load_rgb, reduce_to
+from clips4.utils.progress import ProgressReporter
+
+IMAGES = 512  # training images sampled evenly
+_REFERENCE = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
+_REFERENCE_SIDE = 512
+_EVERY_NOUN = 8  # of the shipped nouns, for the vocabulary
+
+
+def reference_images() -> list[Path]:
+    """Photographs inside scikit-image's own package, which need no download.
+
+    Raises:
+        UserError: one is missing.
+    """
+    paths = [Path(str(files("skimage").joinpath("data", name))) for name in _REFERENCE]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise UserError(f"{missing[0]}: is missing from scikit-image; reinstall it, or set teacher.calibrate=false")
+    return paths
+
+
+def vocabulary() -> ClassList:
+    """Every eighth of the shipped nouns."""
+    nouns = data_lines("nouns.txt")[::_EVERY_NOUN]
+    return ClassList(tuple(nouns), tuple((noun,) for noun in nouns))
+
+
+@torch.no_grad()
+def estimate_space(
+    teacher: Teacher,
+    settings: TeacherConfig,
+    source: Source,
+    teacher_maps: TeacherMaps,
+    long_side: int,
+    device: torch.device,
+    progress: ProgressReporter,
+) -> SpaceCalibration:
+    """One pass over a sample of the training images, split among ranks, and the same calibration on each.
+
+    Args:
+        teacher: raw, on its device.
+        settings: of the teacher, for its templates.
+        source: the training images.
+        teacher_maps: raw maps of the training images.
+        long_side: of training images.
+        device: where the teacher is.
+        progress: reports the stage and each image.
+
+    Raises:
+        UserError: no image can be read.
+    """
+    names = cached_class_vectors(teacher, vocabulary(), load_templates(settings.templates))
+    own_maps = TeacherMaps(teacher, device, keep=teacher_maps.keep)
+    shown = [own_maps(reduce_to(load_rgb(path), _REFERENCE_SIDE)).float().cpu() for path in reference_images()]
+    reference = MeanPixel(teacher.embed_dim)
+    for pixel_map in shown:
+        reference.add(pixel_map)
+    # every rank has all of them: a mean over equal shares
+    reference_mean = reference.result()
+
+    alone = calibrate_space(reference_mean, reference_mean, names)
+    segments = []
+    for pixel_map in shown:
+        whole = torch.zeros(pixel_map.shape[1:], dtype=torch.int64)
+        segments.append(teacher_segments(alone.calibrate_pixels(pixel_map), whole, SegmentConfig())[0])
+    image = torch.repeat_interleave(torch.arange(len(segments)), torch.tensor([len(each) for each in segments]))
+    rows = torch.cat(segments)
+    spreads = pixel_spread(rows, image), text_spread(rows, alone.calibrate_text(names))
+
+    training, rank, world = MeanPixel(teacher.embed_dim), distributed.rank(), distributed.world_size()
+    progress.stage("calibrating the teacher's space", 0)
+    for number, (_, rgb) in enumerate(source.sample(IMAGES, long_side)):
+        if number % world == rank:
+            training.add(teacher_maps(rgb).float())
+            progress.advance({})
+    try:
+        training_mean = training.result()
+    except ValueError:  # the pass that follows says which images cannot be read
+        training_mean = reference_mean
+    return calibrate_space(training_mean, reference_mean, names, spreads)

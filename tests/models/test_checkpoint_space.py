@@ -1,0 +1,54 @@
+"""The calibration of a run's space in its checkpoint; runs of earlier versions are in the raw space."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from clips4.config import load_config, saved_config
+from clips4.method.calibration import SpaceCalibration
+from clips4.models.checkpoint import CARD, load_checkpoint, prototypes_of, save_checkpoint
+from clips4.models.student import empty_student
+from tests.helpers import unit
+from tests.models.test_checkpoint import CONFIG, DIMENSIONS, make_prototypes
+
+SPACE = SpaceCalibration(unit(DIMENSIONS, dtype=torch.float32), unit(DIMENSIONS, seed=1, dtype=torch.float32), 0.3, 0.2)
+
+
+def test_checkpoint_with_a_space_comes_back(tmp_path: Path) -> None:
+    given = replace(make_prototypes(), space=SPACE, unknown_margin=0.0625)
+    save_checkpoint(tmp_path, 1, CONFIG, empty_student(CONFIG.student, DIMENSIONS), given, {}, 1)
+    found = load_checkpoint(tmp_path).prototypes
+    assert found.space is not None
+    assert torch.equal(found.space.pixel_offset, SPACE.pixel_offset)
+    assert torch.equal(found.space.text_offset, SPACE.text_offset)
+    assert (found.space.pixel_spread, found.space.text_spread, found.unknown_margin) == (0.3, 0.2, 0.0625)
+
+
+def test_checkpoint_of_an_earlier_version_is_raw(tmp_path: Path) -> None:
+    prototypes = make_prototypes()
+    path = save_checkpoint(tmp_path, 1, CONFIG, empty_student(CONFIG.student, DIMENSIONS), prototypes, {}, 1)
+    card = json.loads((path / CARD).read_text())
+    del card["config"]["teacher"]["calibrate"]
+    (path / CARD).write_text(json.dumps(card))
+    found = load_checkpoint(tmp_path)
+    assert found.prototypes.space is None
+    assert found.prototypes.unknown_margin == 0
+    assert not found.config.teacher.calibrate
+
+
+def test_prototypes_of_onnx_metadata_hold_the_space() -> None:
+    from safetensors.torch import load, save
+
+    given = make_prototypes()
+    tensors = {f"prototypes.{name}": getattr(given, name) for name in ("text", "known", "unknown")} | SPACE.tensors()
+    card = {"classes": dict(zip(given.names, map(list, given.classes.aliases), strict=True))}
+    found = prototypes_of(card, load(save(tensors)))
+    assert found.space is not None
+    assert torch.equal(found.space.text_offset, SPACE.text_offset)
+
+
+def test_saved_config_keeps_what_a_newer_run_says() -> None:
+    values = load_config("cpu").model_dump(mode="json")
+    assert saved_config(values, "card").teacher.calibrate
