@@ -50,5 +50,5 @@ def test_prototypes_of_onnx_metadata_hold_the_space() -> None:
 
 
 def test_saved_config_keeps_what_a_newer_run_says() -> None:
-    values = load_config("cpu").model_dump(mode="json")
+    values = load_config("cpu", ["teacher.calibrate=true"]).model_dump(mode="json")
     assert saved_config(values, "card").teacher.calibrate
