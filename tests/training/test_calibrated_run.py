@@ -8,9 +8,9 @@ import torch
 from clips4.config import load_config
 from clips4.data.class_names import load_classes
 from clips4.inference.segmenter import Segmenter
+from clips4.models.calibrated_teacher import CalibratedTeacher
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.residual_student import build_residual_student
-from clips4.models.teachers.calibrated import CalibratedTeacher
 from clips4.training.loop import train
 from tests.helpers import TINY, conse, photograph
 

@@ -35,9 +35,9 @@ from clips4.inference.classifier import Query
 from clips4.inference.features import load_features
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.video.label_propagation import Recipe
+from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.teachers.base import load_teacher
-from clips4.models.teachers.calibrated import calibrated
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB, find_images
 from clips4.utils.progress import ProgressReporter

@@ -24,9 +24,9 @@ from clips4.config import TeacherConfig
 from clips4.data.class_names import ClassList, load_classes
 from clips4.errors import UserError
 from clips4.method.prototypes import known_prototypes
+from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import Prototypes
 from clips4.models.teachers.base import Teacher, load_teacher
-from clips4.models.teachers.calibrated import calibrated
 from clips4.models.teachers.prompts import load_templates
 from clips4.models.teachers.text_cache import cached_class_vectors
 

@@ -22,9 +22,9 @@ from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.result import Segmentation
 from clips4.inference.tta import Edges, InferenceOptions, PixelEncoder
 from clips4.method.calibration import SpaceCalibration
+from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import Prototypes, load_checkpoint
 from clips4.models.teachers.base import Teacher, load_teacher
-from clips4.models.teachers.calibrated import calibrated
 from clips4.utils.devices import pick_device
 from clips4.utils.image_input import ImageInput, ImageInputs, is_many
 

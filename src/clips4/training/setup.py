@@ -15,11 +15,11 @@ from clips4.data.image_folder import SkippedImage
 from clips4.data.image_source import Source, open_source
 from clips4.data.loader import Batch, ItemMaker, training_batches
 from clips4.errors import UserError
+from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import checkpoint_folders, clear_leftovers, load_checkpoint
 from clips4.models.residual_student import ResidualStudent, build_residual_student
 from clips4.models.student import Embedder, build_student
 from clips4.models.teachers.base import Teacher, load_teacher, pinned
-from clips4.models.teachers.calibrated import calibrated
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.models.teachers.prompts import load_templates
 from clips4.models.teachers.text_cache import cached_class_vectors

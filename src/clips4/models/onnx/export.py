@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from clips4.errors import UserError
 from clips4.models.checkpoint import WEIGHTS, Checkpoint, load_checkpoint, versions
 from clips4.models.onnx.metadata import import_onnxruntime, to_metadata
+from clips4.models.onnx.quantize import Agreement, quantize
 from clips4.utils.atomic_io import write_atomically
 
 TOLERANCE = 1e-4  # largest difference to torch that an export may show
@@ -40,23 +41,6 @@ class StudentWithClassifier(nn.Module):
     def forward(self, images: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         z = self.student(images)
         return z, torch.einsum("bdhw,ld->blhw", z, vectors)
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far an int8 student agrees with the float32 one.
-
-    Attributes:
-        images: number of images compared.
-        held_out: whether none of them was used to calibrate.
-        same_label: share of pixel embeddings whose nearest class is the same, in [0, 1].
-        cosine: mean cosine between the two embeddings of a pixel.
-    """
-
-    images: int
-    held_out: bool
-    same_label: float
-    cosine: float
 
 
 @dataclass(frozen=True)
@@ -110,8 +94,6 @@ def export_onnx(run: str | Path | Checkpoint, out: str | Path, calibration: list
         )
     agreement = None
     if calibration is not None:
-        from clips4.models.onnx.quantize import quantize
-
         proto, agreement = quantize(proto, calibration, checkpoint.config.data.inference_side, checkpoint.prototypes)
     report = ExportReport(
         file=out.name,

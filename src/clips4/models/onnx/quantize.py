@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,29 @@ from numpy.typing import NDArray
 
 from clips4.errors import UserError
 from clips4.models.checkpoint import Prototypes
-from clips4.models.onnx.export import Agreement
 from clips4.models.onnx.metadata import import_onnxruntime
 from clips4.utils.images import load_rgb, reduce_to
 from clips4.utils.tensors import to_tensor
 
 MAX_IMAGES = 64  # at most; ranges settle after a few dozen
 _HELD_OUT = 4  # every fourth image is kept for measuring the agreement
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far an int8 student agrees with the float32 one.
+
+    Attributes:
+        images: number of images compared.
+        held_out: whether none of them was used to calibrate.
+        same_label: share of pixel embeddings whose nearest class is the same, in [0, 1].
+        cosine: mean cosine between the two embeddings of a pixel.
+    """
+
+    images: int
+    held_out: bool
+    same_label: float
+    cosine: float
 
 
 def quantize(proto: Any, images: Sequence[Path], long_side: int, prototypes: Prototypes) -> tuple[Any, Agreement]:

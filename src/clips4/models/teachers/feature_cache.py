@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from clips4.method.calibration import SpaceCalibration
+from clips4.models.calibrated_teacher import CalibratedTeacher
 from clips4.models.teachers.base import Teacher
-from clips4.models.teachers.calibrated import CalibratedTeacher
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import cache_root, content_key, image_key, settings_key
 from clips4.utils.images import RGB

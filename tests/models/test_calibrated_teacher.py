@@ -10,8 +10,8 @@ from torch import Tensor
 
 from clips4.data.class_names import load_classes
 from clips4.method.calibration import SpaceCalibration
+from clips4.models.calibrated_teacher import CalibratedTeacher, calibrated
 from clips4.models.teachers.base import Teacher
-from clips4.models.teachers.calibrated import CalibratedTeacher, calibrated
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.models.teachers.text_cache import cached_class_vectors
 from tests.helpers import noise_image, unit
