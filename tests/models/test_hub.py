@@ -137,7 +137,7 @@ def test_the_model_card_is_valid_and_states_what_it_must(published: Path) -> Non
         f'Segmenter.load("{REPOSITORY}")',
         "The teacher is a stand-in",
         "US 2024/0378859 A1",
-        "| training pictures | 3, unlabelled",
+        "| training images | 3, unlabeled",
         "3: cat, cup, grass",
         "protocol `clips4-v1`",
         "| student by prototypes | 13.21 | 11.00 | 19.62 |",

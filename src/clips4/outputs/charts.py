@@ -69,7 +69,7 @@ def tsne(vectors: NDArray[np.floating], seed: int = 0) -> NDArray[np.float64]:
 
 
 def smooth(values: Sequence[float], window: int) -> NDArray[np.float64]:
-    """(N,) centred running mean over about ``window`` values; at the ends over those that there are."""
+    """(N,) centered running mean over about ``window`` values; at the ends over those that there are."""
     half = window // 2
     sums = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
