@@ -8,7 +8,7 @@ import pytest
 import clips4
 
 SIGNATURES = {
-    "ClassList": "(names, words)",
+    "ClassList": "(names, aliases)",
     "Config": "(*, data=..., regions=..., teacher=..., student=..., segments=..., prototypes=..., objective=..., "
     "extensions=..., train=...)",
     "InferenceOptions": "(scales=(1.0,), flip=False, window=None, overlap=0.5, refine=None)",
@@ -19,7 +19,7 @@ SIGNATURES = {
     "propagate_masks": "(frames, mask, features, recipe=None, device='auto')",
     "push_to_hub": "(run, repository, private=True, token=None)",
     "save_pretrained": "(run, folder, repository=None)",
-    "train": "(paths, classes, config, run, resume=False, device='auto', progress=None, callback=None)",
+    "train": "(paths, classes, config, run, resume=False, device='auto', progress=None, callback=None, teacher=None)",
 }
 METHODS = {
     "Segmenter.cluster": "(self, images=None, k=8, seed=0, options=None)",
@@ -27,7 +27,7 @@ METHODS = {
     "Segmenter.embed": "(self, images=None, options=None)",
     "Segmenter.from_pretrained": "(name, revision=None, device='auto', precision='auto', options=None, "
     "backend='torch')",
-    "Segmenter.from_teacher": "(name, config=None, device='auto', refinement=..., options=None)",
+    "Segmenter.from_teacher": "(name, config=None, device='auto', refinement=..., options=None, space=None)",
     "Segmenter.load": "(run, device='auto', precision='auto', options=None, backend='torch')",
     "Segmenter.segment": "(self, images=None, classes=None, unknown=True, vectors='prototypes', background=None, "
     "options=None)",

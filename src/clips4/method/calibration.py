@@ -44,6 +44,7 @@ from clips4.utils import distributed
 SIGMA_TEXT = 0.108172
 SIGMA_PIXEL = 0.177429
 REFERENCE_SHARE = 0.5  # rho
+_ROUNDING = 1e-5  # values of a calibrated text vector below this share of the largest one are rounding errors
 _SHORTEST = 1e-6  # of a difference to the offset, as a share of the vector's length; shorter ones have no direction
 _OFFSETS, _SPREADS = ("space.pixel_offset", "space.text_offset"), "space.spreads"
 
@@ -74,8 +75,9 @@ class SpaceCalibration:
         return directions(rows, self.pixel_offset.to(rows.device), 1)
 
     def calibrate_text(self, text: Tensor) -> Tensor:
-        """(K, D) text vectors -> (K, D) unit rows."""
-        return directions(text, self.text_offset.to(text.device), 1)
+        """(K, D) text vectors -> (K, D) unit rows; rounding errors in a dimension that names do not have become 0."""
+        rows = directions(text, self.text_offset.to(text.device), 1)
+        return torch.where(rows.abs() > _ROUNDING * rows.abs().max(), rows, torch.zeros_like(rows))
 
     def text_temperature(self, temperature: float) -> float:
         """The tau of cosines between pixels and text, from that of the built-in teacher."""

@@ -13,7 +13,6 @@ from torch import Tensor
 from clips4.utils import distributed
 
 _TINY = 1e-12
-_ROUNDING = 1e-5  # values of a text vector below this share of the largest one count as 0
 _PIXELS = 2**16  # rows of z that are compared with all classes at a time
 
 
@@ -24,8 +23,7 @@ def text_dimensions(text: Tensor) -> Tensor:
     A teacher may have others that hold its confidence and no class (``teachers.conse``); classes are assigned in the
     text dimensions alone.
     """
-    # a dimension that is constant over names holds rounding errors, not zeros, in a calibrated space
-    return (text.abs() > _ROUNDING * text.abs().max()).any(0)
+    return (text != 0).any(0)
 
 
 @torch.no_grad()
