@@ -4,7 +4,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from clips4.config import Config, known_keys, load_config, parse_config, preset_names
+from clips4.config import Config, ExtensionConfig, known_keys, load_config, parse_config, preset_names
 from clips4.errors import UserError
 
 
@@ -207,3 +207,10 @@ def test_a_file_that_is_no_text_is_the_users_error(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00train")
     with pytest.raises(UserError, match=r"own\.yaml"):
         load_config(path)
+
+
+@pytest.mark.parametrize("preset", ["paper", "multi-gpu"])
+def test_paper_presets_hold_no_extension(preset: str) -> None:
+    config = load_config(preset)
+    assert config.extensions == ExtensionConfig()
+    assert config.regions.method == "hed-ucm"
