@@ -214,3 +214,10 @@ def test_paper_presets_hold_no_extension(preset: str) -> None:
     config = load_config(preset)
     assert config.extensions == ExtensionConfig()
     assert config.regions.method == "hed-ucm"
+
+
+def test_config_keys_that_do_not_fit_together_are_named_in_a_short_line() -> None:
+    with pytest.raises(UserError) as caught:
+        load_config("recommended", ["student.stride=8"])
+    assert len(str(caught.value)) < 200
+    assert "extensions.residual: student.stride = 8" in str(caught.value)

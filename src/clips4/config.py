@@ -396,4 +396,6 @@ def parse_config(values: Mapping[str, Any], source: str) -> Config:
         if first["type"] == "extra_forbidden":
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UserError(f"{source}: unknown key {key!r}{hint}")
+        if first["type"] == "value_error":  # of several keys together; the message names them
+            raise UserError(f"{source}: {first['msg'].removeprefix('Value error, ')}")
         raise UserError(f"{source}: {key} = {first['input']!r}: {first['msg'].lower()}")
