@@ -175,6 +175,8 @@ def _semantic(
     In a calibrated space (``text_temperature``), text is a bank of its own:
 
         [y_s is known] CE(y_s, softmax(v_s . T / tau_t))
+
+    with k_s in the place of y_s, and all segments, under ``unknown_apart``.
     """
     tau = settings.temperature
     banks = [(prototypes, 1.0)]
