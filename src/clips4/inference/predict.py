@@ -9,12 +9,18 @@ from clips4.inference.refine.maskclip import Refinement, refine_scores
 from clips4.inference.result import Segmentation
 from clips4.inference.tta import Edges
 from clips4.inference.upsample import best_class, best_probability, pamr_class
+from clips4.method.answer_context import AnswerContext, context_bias
 from clips4.outputs.labeled_image import UNKNOWN_LABEL
 
 
 @torch.no_grad()
 def classify(
-    encoded: EncodedImage, vectors: Tensor, refinement: Refinement, refine: Edges | None
+    encoded: EncodedImage,
+    vectors: Tensor,
+    refinement: Refinement,
+    refine: Edges | None,
+    context: float = 0.0,
+    temperature: float = 0.07,
 ) -> tuple[Tensor, Tensor]:
     """The class vector nearest to every pixel of an image.
 
@@ -23,12 +29,18 @@ def classify(
         vectors: (L, D) unit rows.
         refinement: of a teacher without a student.
         refine: to the image's edges, see ``InferenceOptions``.
+        context: w of ``method.answer_context``; key smoothing, whose scores are no cosines, ignores it.
+        temperature: tau of the same.
 
     Returns:
         (H, W) int64 labels 0..L-1, and (H, W) scores: cosines, or smoothed probabilities after key smoothing.
     """
     cosines = torch.einsum("dhw,ld->lhw", encoded.z, vectors.to(encoded.z))
     scores, kept = refine_scores(cosines, encoded.keys, refinement)
+    weight = 0.0 if refinement.key_smoothing else context
+    bias = context_bias(scores, temperature, weight)
+    if weight:
+        scores = scores + bias[:, None, None]
     if refine == "regions":
         from clips4.inference.refine.superpixels import region_class
 
@@ -37,6 +49,8 @@ def classify(
         labels, best = pamr_class(scores, encoded.image)
     else:
         labels, best = best_class(scores, encoded.image.shape[:2])
+    if weight:  # the scores of a prediction are cosines
+        best = best - _look_up(bias, labels)
     return (labels if len(kept) == len(vectors) else kept[labels]), best
 
 
@@ -48,6 +62,7 @@ def predict(
     refinement: Refinement,
     refine: Edges | None,
     margin: float = 0.0,
+    context: AnswerContext = AnswerContext(),  # noqa: B008  # frozen
 ) -> Segmentation:
     """The prediction for one image.
 
@@ -58,22 +73,32 @@ def predict(
         refinement: see ``classify``.
         refine: see ``classify``.
         margin: delta, of a query with ``pixel_vectors``.
+        context: of the image; it chooses among the named classes alone, and does not decide which pixels are unknown.
 
     With ``pixel_vectors`` c_l, text and pixel prototypes never meet in one argmax: z is unknown where
     max_u z . c_u > max_l z . c_l + delta, and its class is argmax_l z . t_l over the query's own vectors t_l.
     """
     known, others = len(query.vectors), len(unknown)
+    by_text = all(source in ("text", "rule") for source in query.sources)
+    tau = context.text_temperature if by_text else context.pixel_temperature
     if others and query.pixel_vectors is not None:
-        rows, similarity = classify(encoded, query.vectors, refinement, refine)
+        rows, similarity = classify(encoded, query.vectors, refinement, refine, context.weight, tau)
         best_known = similarity
-        if query.pixel_vectors is not query.vectors:
+        if query.pixel_vectors is not query.vectors or context.weight:
             best_known = classify(encoded, query.pixel_vectors, refinement, refine)[1]
         nearest, best_unknown = classify(encoded, unknown, refinement, refine)
         is_unknown = best_unknown > best_known + margin
         rows = torch.where(is_unknown, known + nearest, rows)
         similarity = torch.where(is_unknown, best_unknown, similarity)
-    else:
+    elif others and context.weight:
         rows, similarity = classify(encoded, torch.cat([query.vectors, unknown]), refinement, refine)
+        named = classify(encoded, query.vectors, refinement, refine, context.weight, tau)
+        is_known = rows < known
+        rows, similarity = torch.where(is_known, named[0], rows), torch.where(is_known, named[1], similarity)
+    else:
+        rows, similarity = classify(
+            encoded, torch.cat([query.vectors, unknown]), refinement, refine, context.weight, tau
+        )
     # tables from row to label: lookups in int16 keep 20 megapixels of labels small
     label_of = torch.cat([query.owner, torch.full((others,), UNKNOWN_LABEL)]).short().to(rows.device)
     unknown_of = torch.cat([torch.full((known,), -1), torch.arange(others)]).short().to(rows.device)

@@ -21,6 +21,7 @@ from clips4.inference.encoder import EncodedImage, Encoder, KeyedEncoder, Precis
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.result import Segmentation
 from clips4.inference.tta import Edges, InferenceOptions, PixelEncoder
+from clips4.method.answer_context import AnswerContext
 from clips4.method.calibration import SpaceCalibration
 from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import Prototypes, load_checkpoint
@@ -52,6 +53,7 @@ class Segmenter:
         stride: pixels per position of the network's map; by default that of the network or the teacher.
         options: how images are encoded unless a call says otherwise.
         precision: see ``load``.
+        context: of an image in the prediction of its pixels.
 
     Attributes:
         names: the classes of the run, which a query has by default; empty for a teacher.
@@ -72,6 +74,7 @@ class Segmenter:
         stride: int | None = None,
         options: InferenceOptions | None = None,
         precision: Precision = "auto",
+        context: AnswerContext = AnswerContext(),  # noqa: B008  # frozen
     ):
         if refinement.key_smoothing and not hasattr(teacher, "encode_pixels_and_keys"):
             raise UserError(f"key smoothing: {settings.name} has no attention keys; choose a CLIP teacher")
@@ -79,6 +82,7 @@ class Segmenter:
         keyed = cast(KeyedEncoder, teacher) if refinement.key_smoothing else None
         self._encoder = Encoder(network, long_side, stride, device, precision, keyed)
         self._refinement, self._current = refinement, cast(EncodedImage | None, None)
+        self._context = context
         self.classifier = ZeroShotClassifier(settings, prototypes, teacher)
         self.prototypes = prototypes
         self.names: tuple[str, ...] = prototypes.names if prototypes else ()
@@ -119,7 +123,16 @@ class Segmenter:
                 raise UserError(f"precision {precision!r}: an ONNX file has a fixed precision; leave it out")
             network, exported = load_onnx(Path(run) if is_exported(run) else fetch_run(run), str(where))
             side, prototypes = exported.config.data.inference_side, exported.prototypes
-            return cls(network, exported.config.teacher, side, where, prototypes, options=options, precision="float32")
+            return cls(
+                network,
+                exported.config.teacher,
+                side,
+                where,
+                prototypes,
+                options=options,
+                precision="float32",
+                context=_context_of(exported.config, prototypes.space),
+            )
         checkpoint = load_checkpoint(fetch_run(run))
         config = checkpoint.config
         return cls(
@@ -130,6 +143,7 @@ class Segmenter:
             checkpoint.prototypes,
             options=options,
             precision=precision,
+            context=_context_of(config, checkpoint.prototypes.space),
         )
 
     @classmethod
@@ -300,7 +314,8 @@ class Segmenter:
             by_text = query.pixel_vectors is None and all(source == "text" for source in query.sources)
             others = self.prototypes.unknown if by_text else self.prototypes.query_unknown
         margin = self.prototypes.unknown_margin if self.prototypes else 0.0
-        return predict.predict(encoded, query, others, self._refinement, self._options(options).refine, margin)
+        refine = self._options(options).refine
+        return predict.predict(encoded, query, others, self._refinement, refine, margin, self._context)
 
     def classify(self, encoded: EncodedImage, vectors: Tensor, refine: Edges | None = None) -> tuple[Tensor, Tensor]:
         """The nearest of (L, D) given vectors for every pixel of an image; see ``predict.classify``."""
@@ -372,3 +387,11 @@ class Segmenter:
         if self._current is None:
             raise UserError("no image: pass one, or set one with set_image")
         return self._current
+
+
+def _context_of(config: Config, space: SpaceCalibration | None) -> AnswerContext:
+    """The run's ``extensions.answer_context``, with the temperatures of its space."""
+    tau, weight = config.objective.temperature, config.extensions.answer_context
+    if space is None:
+        return AnswerContext(weight, tau, tau)
+    return AnswerContext(weight, space.text_temperature(tau), space.pixel_temperature(tau))

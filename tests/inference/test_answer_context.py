@@ -1,0 +1,55 @@
+"""Predictions with the rest of the image: scores stay cosines, unknown is decided as without it."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from clips4.inference.classifier import Query
+from clips4.inference.encoder import EncodedImage
+from clips4.inference.predict import classify, predict
+from clips4.inference.refine.maskclip import Refinement
+from clips4.inference.upsample import nearest_class
+from clips4.method.answer_context import AnswerContext
+from clips4.outputs.labeled_image import UNKNOWN_LABEL
+from clips4.utils.tensors import resize_map
+from tests.helpers import unit
+
+D, SIZE = 12, (40, 50)
+KNOWN, UNKNOWN = unit(5, D, seed=1, dtype=torch.float32), unit(4, D, seed=2, dtype=torch.float32)
+CONTEXT = AnswerContext(1.0)
+
+
+def encoded() -> EncodedImage:
+    return EncodedImage(np.zeros((*SIZE, 3), np.uint8), unit(D, 5, 6, dim=0, dtype=torch.float32), None)
+
+
+def test_classify_in_context_scores_are_the_cosines_of_the_labels() -> None:
+    plain, _ = nearest_class(encoded().z, KNOWN, SIZE)
+    labels, scores = classify(encoded(), KNOWN, Refinement(), None, 1.0)
+    assert not torch.equal(labels, plain)  # it decides something here
+    cosines = resize_map(torch.einsum("dhw,ld->lhw", encoded().z, KNOWN)[None], SIZE)[0]
+    torch.testing.assert_close(scores, cosines.gather(0, labels[None])[0], atol=1e-5, rtol=0)
+
+
+def test_classify_with_weight_zero_is_the_prediction_without() -> None:
+    labels, scores = classify(encoded(), KNOWN, Refinement(), None, 0.0)
+    plain = nearest_class(encoded().z, KNOWN, SIZE)
+    assert torch.equal(labels, plain[0])
+    assert torch.equal(scores, plain[1])
+
+
+def test_predict_in_context_has_the_same_unknown_pixels() -> None:
+    for query in (Query.one_per_class(KNOWN), replace(Query.one_per_class(KNOWN), pixel_vectors=KNOWN)):
+        plain, other = (
+            predict(encoded(), query, UNKNOWN, Refinement(), None, context=each).labels
+            for each in (AnswerContext(), CONTEXT)
+        )
+        assert np.array_equal(plain == UNKNOWN_LABEL, other == UNKNOWN_LABEL)
+        assert not np.array_equal(plain, other)
+
+
+def test_predict_in_context_without_unknown_is_classify() -> None:
+    query = Query.one_per_class(KNOWN)
+    found = predict(encoded(), query, UNKNOWN[:0], Refinement(), None, context=CONTEXT).labels
+    assert np.array_equal(found, classify(encoded(), KNOWN, Refinement(), None, 1.0)[0].numpy())
