@@ -52,3 +52,17 @@ def test_prototypes_of_onnx_metadata_hold_the_space() -> None:
 def test_saved_config_keeps_what_a_newer_run_says() -> None:
     values = load_config("cpu", ["teacher.calibrate=true"]).model_dump(mode="json")
     assert saved_config(values, "card").teacher.calibrate
+
+
+def test_checkpoint_with_a_head_scale_comes_back_and_one_without_has_all_of_it(tmp_path: Path) -> None:
+    for scale in (0.0, 0.5, 1.0):
+        given = replace(make_prototypes(), head_scale=scale)
+        save_checkpoint(tmp_path / str(scale), 1, CONFIG, empty_student(CONFIG.student, DIMENSIONS), given, {}, 1)
+        assert load_checkpoint(tmp_path / str(scale)).prototypes.head_scale == scale
+
+
+def test_prototypes_of_a_spoiled_run_are_the_teachers() -> None:
+    given = make_prototypes()
+    fitted = replace(given, fitted=unit(len(given.all()), DIMENSIONS, seed=9, dtype=torch.float32))
+    assert torch.equal(replace(fitted, head_scale=0.0).queries(), given.all())
+    assert torch.equal(replace(fitted, head_scale=0.5).queries(), fitted.queries())

@@ -52,6 +52,18 @@ def small_student(**more: float) -> ResidualStudent:
 
 
 @torch.no_grad()
+def test_head_scale_of_zero_is_the_untrained_student() -> None:
+    student, images = small_student(), random_images(1)
+    learned = student(images)
+    student.head_scale = 0.0
+    teacher = student(images)
+    student.head_scale = 1.0
+    torch.nn.init.zeros_(student.head.get_parameter("project.weight"))
+    torch.testing.assert_close(teacher, student(images), rtol=0, atol=0)
+    assert not torch.allclose(teacher, learned, atol=1e-3)
+
+
+@torch.no_grad()
 def test_untrained_student_is_its_teacher() -> None:
     plain = build_residual_student(settings("student.stride=32", "extensions.affinity_temperature=0"), conse()).eval()
     images = random_images(2)
@@ -215,9 +227,11 @@ def test_a_published_run_embeds_alike_and_its_card_says_what_it_is(residual_run:
     assert "its teacher's network, residual" in (published / "README.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.2])
-def test_the_graph_is_torch_on_any_size(temperature: float) -> None:
-    model = StudentWithClassifier(small_student(affinity_temperature=temperature)).eval()
+@pytest.mark.parametrize(("temperature", "scale"), [(0.0, 1.0), (0.2, 1.0), (0.2, 0.5), (0.2, 0.0)])
+def test_the_graph_is_torch_on_any_size(temperature: float, scale: float) -> None:
+    student = small_student(affinity_temperature=temperature)
+    student.head_scale = scale
+    model = StudentWithClassifier(student).eval()
     assert compare(model, to_proto(model, 12).SerializeToString(), 12) < TOLERANCE
 
 

@@ -235,7 +235,7 @@ class ZeroShotClassifier:
             source: Source = "text"
             run = self._prototypes
             if vectors == "prototypes" and run is not None and run.bank is not None and len(run.bank):
-                seen = None if run.student_bank is None else run.student_bank.float()
+                seen = None if run.query_bank is None else run.query_bank.float()
                 found, source = known_prototypes(found, run.bank.float(), BANK_NEAREST, seen), "bank"
             for place, row in zip(new, found, strict=True):
                 rows[place], sources[place] = row, source

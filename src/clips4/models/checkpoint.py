@@ -34,7 +34,7 @@ from clips4.utils.atomic_io import atomic_folder, remove_folder
 FOLDER, WEIGHTS, CARD, STATE = "checkpoints", "student.safetensors", "card.json", "state.pt"
 FORMAT = 2
 _READABLE = (1, 2)  # format 1 had no digests and another file for the optimizer; its student is the same
-_STUDENT, _MARGIN = "student.", "prototypes.unknown_margin"
+_STUDENT, _MARGIN, _HEAD_SCALE = "student.", "prototypes.unknown_margin", "prototypes.head_scale"
 _OPTIONAL = ("bank", "fitted", "student_bank")  # of prototypes; earlier versions kept none
 
 
@@ -54,6 +54,7 @@ class Prototypes:
         student_bank: (S, D) float16, the student's vectors of the segments of ``bank``; None likewise.
         space: calibration of the teacher's space that all these vectors lie in; None for the raw space.
         unknown_margin: how much nearer to an unknown prototype than to every known one an unknown pixel is.
+        head_scale: of a residual student; at 0 it is its teacher, and queried with the teacher's prototypes.
     """
 
     classes: ClassList
@@ -65,6 +66,7 @@ class Prototypes:
     student_bank: Tensor | None = None
     space: SpaceCalibration | None = None
     unknown_margin: float = 0.0
+    head_scale: float = 1.0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,12 +76,21 @@ class Prototypes:
     @property
     def query_known(self) -> Tensor:
         """(K, D) what a student's pixels are compared with for the known classes."""
-        return self.known if self.fitted is None else self.fitted[: len(self.known)]
+        return self.known if self._by_teacher or self.fitted is None else self.fitted[: len(self.known)]
 
     @property
     def query_unknown(self) -> Tensor:
         """(U, D) the same for the unknown ones."""
-        return self.unknown if self.fitted is None else self.fitted[len(self.known) :]
+        return self.unknown if self._by_teacher or self.fitted is None else self.fitted[len(self.known) :]
+
+    @property
+    def query_bank(self) -> Tensor | None:
+        """(S, D) the vectors of the bank's segments that prototypes of new names are means of; None for ``bank``."""
+        return None if self._by_teacher else self.student_bank
+
+    @property
+    def _by_teacher(self) -> bool:
+        return self.head_scale == 0
 
     def queries(self) -> Tensor:
         """(K + U, D) what a student's pixels are compared with: known, then unknown."""
@@ -153,6 +164,8 @@ def save_checkpoint(
             tensors |= prototypes.space.tensors()
         if prototypes.unknown_margin:
             tensors[_MARGIN] = torch.tensor([prototypes.unknown_margin], dtype=torch.float64)
+        if prototypes.head_scale != 1:
+            tensors[_HEAD_SCALE] = torch.tensor([prototypes.head_scale], dtype=torch.float64)
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, beside / WEIGHTS)
         torch.save(dict(state), beside / STATE)
         card = {
@@ -224,8 +237,10 @@ def _read(path: Path, files: Sequence[str]) -> Checkpoint:
             {key.removeprefix(_STUDENT): value for key, value in tensors.items() if key.startswith(_STUDENT)}
         )
         prototypes = prototypes_of(card, tensors)
-        if isinstance(student, ResidualStudent) and prototypes.space is not None:
-            student.pixel_offset = prototypes.space.pixel_offset
+        if isinstance(student, ResidualStudent):
+            student.head_scale = prototypes.head_scale
+            if prototypes.space is not None:
+                student.pixel_offset = prototypes.space.pixel_offset
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, UserError):
             raise
@@ -250,6 +265,7 @@ def prototypes_of(card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Pro
         **{name: tensors.get(f"prototypes.{name}") for name in _OPTIONAL},
         space=SpaceCalibration.from_tensors(tensors),
         unknown_margin=float(tensors[_MARGIN]) if _MARGIN in tensors else 0.0,
+        head_scale=float(tensors[_HEAD_SCALE]) if _HEAD_SCALE in tensors else 1.0,
     )
 
 

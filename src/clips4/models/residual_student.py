@@ -58,6 +58,7 @@ class ResidualStudent(Embedder):
 
     Attributes:
         pixel_offset: (D,) mu_x of a calibrated space; None for the raw space.
+        head_scale: factor of h in [0, 1]: 1 is the student, 0 its teacher, for a run that was spoiled.
 
     Args:
         trunk: of the teacher; it stays frozen.
@@ -69,6 +70,7 @@ class ResidualStudent(Embedder):
 
     backbone: TeacherTrunk
     pixel_offset: Tensor | None
+    head_scale: float
 
     def __init__(
         self,
@@ -81,6 +83,7 @@ class ResidualStudent(Embedder):
         head = ResidualHead((trunk.channels[3], trunk.channels[2], trunk.context_dim), width, trunk.embed_dim)
         super().__init__(trunk, trunk.embed_dim, stride, width, frozen=True, head=head)
         self.register_buffer("pixel_offset", None, persistent=False)  # kept with the run's calibration
+        self.head_scale = 1.0  # kept with the run's prototypes
         self._temperature, self._radius = affinity_temperature, affinity_radius
 
     def levels(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -102,7 +105,8 @@ class ResidualStudent(Embedder):
         at_map = F.avg_pool2d(c4, self.backbone.strides[3] // self.backbone.strides[2])
         if self.pixel_offset is not None:
             pixel_map = directions(pixel_map, self.pixel_offset.view(-1, 1, 1), 1)
-        z = F.normalize(pixel_map.float() + self.head(c5, at_map, context).float(), dim=1)
+        learned = self.head_scale * self.head(c5, at_map, context).float()
+        z = F.normalize(pixel_map.float() + learned, dim=1)
         if self._temperature:
             return upsample_by_affinity(z, c4, size, self._temperature, self._radius)
         return F.normalize(F.interpolate(z, size, mode="bilinear", align_corners=False), dim=1)
