@@ -1,8 +1,8 @@
 """Command lines as README, docs and --help show them, held against the real parser without running them."""
 
+import io
 import re
 import shlex
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,7 +47,8 @@ def check_command_line(line: str) -> list[str]:
         arguments = arguments[1:]
     with pytest.MonkeyPatch.context() as patch:
         # patterns and lists are of files that the reader has
-        patch.setattr("clips4.cli.arguments._expand", lambda path: [Path(path)])
+        patch.setattr("glob.glob", lambda pattern, **_: [pattern])
+        patch.setattr("sys.stdin", io.StringIO("photo.jpg\n"))
         try:
             command.make_context(" ".join(words), list(arguments))
         except Exception as error:

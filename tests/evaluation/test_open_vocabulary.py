@@ -198,7 +198,7 @@ def test_classes_a_few_at_a_time_change_nothing(monkeypatch: pytest.MonkeyPatch)
     logits, owner = torch.randn(11, 4, 5, generator=torch.Generator().manual_seed(0)), torch.arange(11)
     rule = BackgroundRule(probability=0.2, scale=3, min_share=0.1)
     whole = classify(logits, owner, (30, 40), rule)
-    monkeypatch.setattr(language, "_LOGIT_BUDGET", 30 * 40 * 2)
+    monkeypatch.setattr(language, "LOGIT_BUDGET", 30 * 40 * 2)
     assert torch.equal(classify(logits, owner, (30, 40), rule), whole)
 
 

@@ -1,5 +1,7 @@
 """Words into vectors: known classes by prototypes, new words by the bank, backgrounds, and what each came by."""
 
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from threading import Thread
@@ -116,12 +118,13 @@ def test_text_repeated_name_is_not_encoded_again(teacher: Words) -> None:
 
 
 def test_text_cache_is_bounded(teacher: Words, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clips4.inference.classifier._CACHED_NAMES", 3)
+    monkeypatch.setattr("clips4.inference.classifier.CACHED_NAMES", 3)
     ask = classifier(teacher, None)
     first = ask.query("a1,a2,a3").vectors
     ask.query("b1,b2")
-    assert len(ask._rows) <= 3
+    shutil.rmtree(os.environ["CLIPS4_CACHE"])  # what is on disk is another cache
     torch.testing.assert_close(ask.query("a1,a2,a3").vectors, first)
+    assert teacher.prompts.count("a photo of a a1.") == 2, "a1 was dropped, and encoded again"
     assert len(ask.query("c1,c2,c3,c4,c5").vectors) == 5
 
 

@@ -24,7 +24,7 @@ from tests.helpers import generator, noise_image, provable, seeds, unit
 
 @pytest.mark.parametrize("pixels", [1, 40, 10**6])
 def test_nearest_class_equals_argmax_of_upsampled_cosines(monkeypatch: pytest.MonkeyPatch, pixels: int) -> None:
-    monkeypatch.setattr(labelling, "_BAND_PIXELS", pixels)
+    monkeypatch.setattr(labelling, "BAND_PIXELS", pixels)
     z, vectors = unit(8, 4, 5, dim=0).float(), unit(7, 8, seed=1).float()
     logits = torch.einsum("dhw,ld->lhw", z, vectors)
     upsampled = F.interpolate(logits[None], (13, 17), mode="bilinear", align_corners=False)[0]
@@ -40,7 +40,7 @@ def test_upsampled_bands_equal_the_whole(seed: int, small: tuple[int, int], size
     whole = F.interpolate(scores[None], size, mode="bilinear", align_corners=False)[0]
     together = torch.full((3, *size), torch.nan)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(labelling, "_BAND", band)
+        patch.setattr(labelling, "BAND", band)
         for place, part in upsampled_bands(scores, size):
             assert part.shape[1] * part.shape[2] * 3 <= max(band, 3 * size[1]), "a band is no larger than it may be"
             together[(slice(None), *place)] = part
@@ -93,8 +93,8 @@ def test_pamr_class_in_tiles_equals_the_whole(monkeypatch: pytest.MonkeyPatch, b
     scores = torch.randn(3, 9, 8, generator=generator(5))
     large = F.interpolate(scores[None], (230, 210), mode="bilinear", align_corners=False)[0]
     refined = PamrRefiner(to_tensor(image))(large)
-    monkeypatch.setattr(labelling, "_TILE", 40)
-    monkeypatch.setattr(labelling, "_LOGIT_BUDGET", budget)
+    monkeypatch.setattr(labelling, "TILE", 40)
+    monkeypatch.setattr(labelling, "LOGIT_BUDGET", budget)
     labels, best = pamr_class(scores, image)
     torch.testing.assert_close(best, refined.amax(0), rtol=0, atol=1e-5)
     assert (labels == refined.argmax(0)).float().mean() > 0.999
@@ -105,8 +105,8 @@ def test_pamr_class_smaller_margin_differs(monkeypatch: pytest.MonkeyPatch) -> N
     image = noise_image(230, 210, seed=3)
     scores = torch.randn(3, 9, 8, generator=generator(5))
     whole = pamr_class(scores, image)[1]
-    monkeypatch.setattr(labelling, "_TILE", 40)
-    monkeypatch.setattr(labelling, "_PAMR_REACH", 16)
+    monkeypatch.setattr(labelling, "TILE", 40)
+    monkeypatch.setattr(labelling, "PAMR_REACH", 16)
     assert float((pamr_class(scores, image)[1] - whole).abs().max()) > 1e-4
 
 

@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 from torch import Tensor
@@ -29,7 +31,7 @@ def search(segments: dict[int, Tensor], sample: int = 5, seed: int = 0) -> Found
 def test_search_any_buffer_equals_all_segments_at_once(
     count: int, buffer: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clips4.method.prototype_search, "_BUFFER", buffer)
+    monkeypatch.setattr(clips4.method.prototype_search, "BUFFER", buffer)
     text, all_images = unit(CLASSES, DIMENSIONS, seed=1), images(count)
     assert torch.equal(search(dict(enumerate(all_images))).known, known_prototypes(text, torch.cat(all_images), M))
 
@@ -37,7 +39,7 @@ def test_search_any_buffer_equals_all_segments_at_once(
 def test_search_other_order_or_buffer_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     segments = dict(enumerate(images(20)))
     found = search(segments)
-    monkeypatch.setattr(clips4.method.prototype_search, "_BUFFER", 15)
+    monkeypatch.setattr(clips4.method.prototype_search, "BUFFER", 15)
     for order in (sorted(segments), sorted(segments, reverse=True)):
         other = search({number: segments[number] for number in order})
         assert torch.equal(found.known, other.known)
@@ -45,12 +47,14 @@ def test_search_other_order_or_buffer_finds_the_same(monkeypatch: pytest.MonkeyP
 
 
 def test_search_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clips4.method.prototype_search, "_BUFFER", 20)
+    monkeypatch.setattr(clips4.method.prototype_search, "BUFFER", 20)
     found = PrototypeSearch(unit(CLASSES, DIMENSIONS, seed=1), M, 5, 0)
+    held = []
     for number, vectors in enumerate(images(60)):
         found.add(number, vectors)
-        held = len(found._candidates) + len(found._sample) + sum(len(segments) for _, segments in found._waiting)
-        assert held < CLASSES * M + 5 + 20
+        held.append(len(pickle.dumps(found)))
+    assert max(held[30:]) <= 1.05 * max(held[:30]), "grows with the set"
+    assert max(held) < 2 * (CLASSES * M + 5 + 20) * (DIMENSIONS + 1) * 8 + 4096
 
 
 def test_search_sample_is_uniform() -> None:

@@ -261,7 +261,7 @@ def test_the_mixture_does_not_depend_on_the_order_of_pixels_nor_on_blocks(monkey
     whole = mixture_prototypes(start, z, image, 5, 0.1, 3)
     order = torch.randperm(40, generator=generator(3))
     torch.testing.assert_close(mixture_prototypes(start, z[order], image[order], 5, 0.1, 3), whole)
-    monkeypatch.setattr("clips4.method.prototypes._PIXELS", 7)
+    monkeypatch.setattr("clips4.method.prototypes.PIXEL_BLOCK", 7)
     torch.testing.assert_close(mixture_prototypes(start, z, image, 5, 0.1, 3), whole)
 
 

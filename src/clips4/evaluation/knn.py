@@ -21,7 +21,7 @@ from clips4.method.segments import flatten_pixels, pool, spherical_kmeans
 from clips4.utils.progress import NoProgress, ProgressReporter
 from clips4.utils.tensors import resize_map
 
-_BUDGET = 2**24  # cosines held at a time
+COSINE_BUDGET = 2**24  # cosines held at a time
 
 
 class Index:
@@ -50,7 +50,7 @@ class Index:
         queries = queries.float().cpu().contiguous()
         if self._faiss is not None:
             return torch.from_numpy(np.asarray(self._faiss.search(queries.numpy(), k)[1], np.int64))
-        at_once = max(1, _BUDGET // len(self._vectors))
+        at_once = max(1, COSINE_BUDGET // len(self._vectors))
         return torch.cat([(part @ self._vectors.T).topk(k, dim=1).indices for part in queries.split(at_once)])
 
 

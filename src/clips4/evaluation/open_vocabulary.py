@@ -26,7 +26,7 @@ from clips4.utils.images import RGB, load_rgb, reduce_to
 from clips4.utils.progress import NoProgress, ProgressReporter
 from clips4.utils.tensors import resize_map, to_tensor
 
-_LOGIT_BUDGET = 2**26  # values of upsampled cosines held at a time
+LOGIT_BUDGET = 2**26  # values of upsampled cosines held at a time
 
 
 def text_query(teacher: Teacher, classes: ClassList, protocol: Protocol) -> Query:
@@ -130,7 +130,7 @@ def _best(logits: Tensor, owner: Tensor, size: tuple[int, ...], scale: float, ke
     height, width = size
     best = torch.full((height, width), -torch.inf, dtype=logits.dtype, device=logits.device)
     index, log_sum = torch.zeros_like(best, dtype=torch.long), best.clone()
-    at_once = max(1, _LOGIT_BUDGET // (height * width))
+    at_once = max(1, LOGIT_BUDGET // (height * width))
     for start in range(0, len(logits), at_once):
         large = resize_map(logits[None, start : start + at_once], (height, width))[0]
         log_sum = torch.logaddexp(log_sum, (scale * large).logsumexp(0))

@@ -37,7 +37,7 @@ Source = Literal["prototype", "bank", "text", "rule"]
 BACKGROUND = "background"
 BANK_NEAREST = 8  # m; 4 to 32 are alike, 1 is worse (docs/journal.md)
 SHARPNESS = 40.0  # of the softmax of a background probability, as in protocol clips4-v1
-_CACHED_NAMES = 50_000  # rows of text vectors kept in memory
+CACHED_NAMES = 50_000  # rows of text vectors kept in memory
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ class ZeroShotClassifier:
     def text(self, classes: ClassList) -> Tensor:
         """(K, D) text vectors, prompt-ensembled, unit rows; repeated names come from memory."""
         with self._lock:
-            if len(self._rows) + len(classes) > _CACHED_NAMES:
+            if len(self._rows) + len(classes) > CACHED_NAMES:
                 self._rows.clear()
             new = list(dict.fromkeys(aliases for aliases in classes.aliases if aliases not in self._rows))
             if new:

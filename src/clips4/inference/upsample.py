@@ -16,11 +16,11 @@ from clips4.inference.refine.pamr import DILATIONS, ITERATIONS
 from clips4.utils.images import RGB
 from clips4.utils.tensors import resize_map, to_tensor
 
-_BAND = 2**18  # upsampled scores in a band: few enough to stay in a processor's cache
-_BANDS, _BAND_PIXELS = 12, 2**19  # labels are made in so many bands, of so many pixels at most
-_LOGIT_BUDGET = 2**24  # values of upsampled scores of a tile held at a time
-_TILE = 640  # side of the tiles that PAMR refines, without their surroundings
-_PAMR_REACH = max(DILATIONS) * ITERATIONS  # pixels; no value depends on pixels farther away
+BAND = 2**18  # upsampled scores in a band: few enough to stay in a processor's cache
+BANDS, BAND_PIXELS = 12, 2**19  # labels are made in so many bands, of so many pixels at most
+LOGIT_BUDGET = 2**24  # values of upsampled scores of a tile held at a time
+TILE = 640  # side of the tiles that PAMR refines, without their surroundings
+PAMR_REACH = max(DILATIONS) * ITERATIONS  # pixels; no value depends on pixels farther away
 
 
 @torch.no_grad()
@@ -50,7 +50,7 @@ def best_class(scores: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     best = torch.empty(height, width, dtype=scores.dtype, device=scores.device)
     padded = F.pad(scores[None], (1, 1, 1, 1), mode="replicate")[0]
     classes_last = scores.permute(1, 2, 0).contiguous()[None]
-    rows = max(1, min(-(-height // _BANDS), _BAND_PIXELS // width))
+    rows = max(1, min(-(-height // BANDS), BAND_PIXELS // width))
     for top in range(0, height, rows):
         band = slice(top, min(top + rows, height))
         first, last = (floor((row + 0.5) * scores.shape[1] / height - 0.5) + 1 for row in (band.start, band.stop - 1))
@@ -83,11 +83,11 @@ def pamr_class(scores: Tensor, image: RGB) -> tuple[Tensor, Tensor]:
     height, width = image.shape[:2]
 
     def tiles() -> Iterator[tuple[tuple[slice, slice], Tensor]]:
-        for top in range(0, height, _TILE):
-            for left in range(0, width, _TILE):
-                inner = slice(top, min(top + _TILE, height)), slice(left, min(left + _TILE, width))
+        for top in range(0, height, TILE):
+            for left in range(0, width, TILE):
+                inner = slice(top, min(top + TILE, height)), slice(left, min(left + TILE, width))
                 outer = tuple(
-                    slice(max(0, part.start - _PAMR_REACH), min(side, part.stop + _PAMR_REACH))
+                    slice(max(0, part.start - PAMR_REACH), min(side, part.stop + PAMR_REACH))
                     for part, side in zip(inner, (height, width), strict=True)
                 )
                 refine = PamrRefiner(to_tensor(image[outer]).to(scores.device))
@@ -95,7 +95,7 @@ def pamr_class(scores: Tensor, image: RGB) -> tuple[Tensor, Tensor]:
                     slice(part.start - around.start, part.stop - around.start)
                     for part, around in zip(inner, outer, strict=True)
                 )
-                at_once = max(1, _LOGIT_BUDGET // (_length(outer[0]) * _length(outer[1])))
+                at_once = max(1, LOGIT_BUDGET // (_length(outer[0]) * _length(outer[1])))
                 refined = [
                     refine(upsampled_window(some, (height, width), outer[0], outer[1]))[:, within[0], within[1]]
                     for some in scores.split(at_once)
@@ -146,7 +146,7 @@ def upsampled_bands(scores: Tensor, size: tuple[int, ...]) -> Iterator[tuple[tup
         The place of a band in the image, and its scores (L, rows, W).
     """
     height, width = size[0], size[1]
-    rows = max(1, _BAND // (width * len(scores)))
+    rows = max(1, BAND // (width * len(scores)))
     # classes last in memory: both resizing and argmax are several times faster so
     classes_last = scores.permute(1, 2, 0).contiguous()[None]
     for top in range(0, height, rows):

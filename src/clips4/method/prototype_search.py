@@ -19,7 +19,7 @@ from clips4.method.segments import cut_by_regions, flatten_pixels, pool, spheric
 from clips4.utils import distributed
 
 _RESERVE = 8  # times m candidates per class, where some of them may belong to other classes
-_BUFFER = 8192  # segments collected before the candidates and the sample are updated
+BUFFER = 8192  # segments collected before the candidates and the sample are updated
 
 
 @torch.no_grad()
@@ -88,7 +88,7 @@ class PrototypeSearch:
             segments: (S, D) unit rows.
         """
         self._waiting.append((image, segments))
-        if sum(len(segments) for _, segments in self._waiting) >= _BUFFER:
+        if sum(len(segments) for _, segments in self._waiting) >= BUFFER:
             self._update()
 
     def result(self) -> FoundPrototypes:

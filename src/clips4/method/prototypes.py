@@ -13,7 +13,7 @@ from torch import Tensor
 from clips4.utils import distributed
 
 _TINY = 1e-12
-_PIXELS = 2**16  # rows of z that are compared with all classes at a time
+PIXEL_BLOCK = 2**16  # rows of z that are compared with all classes at a time
 
 
 @torch.no_grad()
@@ -199,10 +199,10 @@ def mixture_prototypes(
     for _ in range(iterations):
         weights = torch.zeros(images, len(start), dtype=start.dtype, device=start.device)
         sums = torch.zeros_like(start)
-        for rows, where in zip(z.split(_PIXELS), image.split(_PIXELS), strict=True):
+        for rows, where in zip(z.split(PIXEL_BLOCK), image.split(PIXEL_BLOCK), strict=True):
             weights.index_add_(0, where, _log_probability(rows.to(start), prototypes, temperature).exp())
         log_weights = (weights / weights.sum(1, keepdim=True).clamp(min=_TINY)).clamp(min=_TINY).log()
-        for rows, where in zip(z.split(_PIXELS), image.split(_PIXELS), strict=True):
+        for rows, where in zip(z.split(PIXEL_BLOCK), image.split(PIXEL_BLOCK), strict=True):
             log_p = _log_probability(rows.to(start), prototypes, temperature)
             sums += (log_p + log_weights[where]).softmax(1).T @ rows.to(start)
         sums = distributed.total(sums)

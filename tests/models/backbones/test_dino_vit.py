@@ -118,7 +118,7 @@ def test_the_last_level_is_the_patch_tokens_of_the_model(folders: dict[str, Path
 )
 def test_levels_are_spread_evenly_over_the_blocks(depth: int, blocks: list[int]) -> None:
     backbone = empty_vit({"config": {"model_type": "dinov2", **SHAPES["dinov2"], "num_hidden_layers": depth}})
-    assert [*backbone._depths, depth] == blocks
+    assert [*backbone.depths, depth] == blocks
 
 
 @pytest.mark.parametrize("kind", MODEL_TYPES)
@@ -301,12 +301,17 @@ def test_frozen_or_not_the_embeddings_are_the_same(folders: dict[str, Path], fro
 
 def test_images_are_normalized_as_the_model_was_trained(folder: Path) -> None:
     assert load_dino(str(folder)).mean == IMAGENET_MEAN
+    plain = make_student(folder)
     satellite = {"image_mean": [0.43, 0.411, 0.296], "image_std": [0.213, 0.156, 0.143]}
     (folder / "preprocessor_config.json").write_text(json.dumps(satellite))
     student = make_student(folder)
     assert student.backbone.mean == (0.43, 0.411, 0.296)
     assert student.backbone.std == (0.213, 0.156, 0.143)
-    assert student._mean.flatten().tolist() == pytest.approx([0.43, 0.411, 0.296])
+    images = noise(1, 48, 48)
+    mean, std = (torch.tensor(part).view(1, 3, 1, 1) for part in satellite.values())
+    as_imagenet = (images - mean) / std * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
+    as_imagenet = as_imagenet + torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
+    torch.testing.assert_close(student(images), plain(as_imagenet), rtol=1e-4, atol=1e-5)
 
 
 # ----------------------------------------------------------------------------------------------------- checkpoints

@@ -184,7 +184,7 @@ def test_text_vectors_do_not_depend_on_their_company(folder: Path, monkeypatch: 
     together = teacher.encode_text(TEXTS)
     alone = torch.cat([teacher.encode_text([text]) for text in TEXTS])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
-    monkeypatch.setattr("clips4.models.teachers.vlm._TEXT_BATCH", 3)
+    monkeypatch.setattr("clips4.models.teachers.vlm.TEXT_BATCH", 3)
     torch.testing.assert_close(teacher.encode_text(TEXTS), together, rtol=0, atol=1e-5)
     assert teacher.encode_text([]).shape == (0, 24)
 

@@ -59,7 +59,7 @@ def test_prompts_are_encoded_in_batches_without_losing_any(
 ) -> None:
     prompts = [f"number {n}" for n in range(7)]
     whole = teacher.encode_text(prompts)
-    monkeypatch.setattr(teacher, "_text_batch", 3)
+    monkeypatch.setattr(teacher, "text_batch", 3)
     torch.testing.assert_close(teacher.encode_text(prompts), whole, rtol=0, atol=1e-5)
 
 
@@ -114,7 +114,7 @@ def test_pixel_map_equals_the_paper_read_literally(
     teacher: ConseTeacher, monkeypatch: pytest.MonkeyPatch, top: int, upsample: float, temperature: float
 ) -> None:
     """f(p) = sum_{t=1..T} P(y_t | p) s(y_t) / sum_{t=1..T} P(y_t | p), over the T most probable classes, made unit."""
-    monkeypatch.setattr(teacher, "_upsample", upsample)
+    monkeypatch.setattr(teacher, "upsample", upsample)
     monkeypatch.setattr(teacher.trunk, "top_k", top)
     monkeypatch.setattr(teacher.trunk, "temperature", temperature)
     images = random_image(96, 128, seed=3)

@@ -135,8 +135,6 @@ def test_vanilla_tokens_equal_transformers_projected(shape: dict[str, Any], fact
     wanted = F.normalize(tokens, dim=-1).transpose(1, 2).unflatten(2, grid_of(model, images))
     teacher = clip_teacher(model, "vanilla", window=0)
     torch.testing.assert_close(teacher.encode_pixels(images), wanted, rtol=0, atol=1e-5)
-    ours, _ = teacher._tokens(normalised)
-    torch.testing.assert_close(ours, tokens, rtol=0, atol=1e-5)
 
 
 def test_every_block_equals_transformers() -> None:
@@ -162,6 +160,6 @@ def test_keys_are_those_of_the_last_attention() -> None:
 def test_dense_attentions_compile_as_one_graph(reading: str) -> None:
     teacher = clip_teacher(random_clip(), reading, window=0)
     images = torch.rand(2, 3, 48, 32, generator=generator(0))
-    torch._dynamo.reset()
+    torch.compiler.reset()
     compiled = torch.compile(teacher.encode_pixels, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(images), teacher.encode_pixels(images), rtol=0, atol=1e-6)

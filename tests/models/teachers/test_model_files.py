@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from clips4.errors import UserError
-from clips4.models.teachers import model_files as hub
 from clips4.models.teachers.base import load_teacher
 from clips4.models.teachers.model_files import find_model, is_model_name
 from tests.helpers import photograph
@@ -196,7 +195,6 @@ def test_an_error_that_is_no_connections_is_not_hidden(server: HubServer, monkey
 )
 def test_names(name: str, may_be: bool) -> None:
     assert is_model_name(name) is may_be
-    assert hub._looks_local(name) is name.startswith((".", "/"))
 
 
 def test_the_command_line_downloads_and_segments(folder: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from clips4.data.label_maps import IGNORED
 from clips4.method.losses.reduction import Reduction
 
-_MATRICES = 4  # of size P x S that a block holds at once: logits, those of S+, the mask, a temporary
+MATRICES = 4  # of size P x S that a block holds at once: logits, those of S+, the mask, a temporary
 
 
 def pixel_segment_contrast(
@@ -139,7 +139,7 @@ class _ContrastSum(torch.autograd.Function):
         segment_class: Tensor | None,
     ) -> Tensor:
         wide = torch.promote_types(z.dtype, torch.float32)
-        rows = max(1, budget // (_MATRICES * max(len(v), 1) * wide.itemsize))
+        rows = max(1, budget // (MATRICES * max(len(v), 1) * wide.itemsize))
         wide_v = v.to(wide)
         total, z_gradient, v_gradient = z.new_zeros((), dtype=wide), torch.zeros_like(z), torch.zeros_like(wide_v)
         for block_z, block_region, block_segment, counts, out in zip(

@@ -59,7 +59,7 @@ class DinoViT(Backbone):
         self._patch = _patch_side(config)
         self._prefix = 1 + getattr(config, "num_register_tokens", 0)  # class token and registers come first
         depth, width = config.num_hidden_layers, config.hidden_size
-        self._depths = [-(-depth * quarter // 4) for quarter in (1, 2, 3)]
+        self.depths = [-(-depth * quarter // 4) for quarter in (1, 2, 3)]
         self.channels, self.strides = (width,) * 4, (self._patch,) * 4
         if model.embeddings.mask_token is not None:
             model.embeddings.mask_token.requires_grad_(False)  # only pretraining uses it
@@ -80,7 +80,7 @@ class DinoViT(Backbone):
         images = resize_map(images, size)
         output = self.model(images, output_hidden_states=True, return_dict=True)
         norm = self.model.norm if hasattr(self.model, "norm") else self.model.layernorm
-        tokens = [norm(output.hidden_states[depth]) for depth in self._depths]
+        tokens = [norm(output.hidden_states[depth]) for depth in self.depths]
         # releases of transformers differ in whether the last hidden state is under the norm; this one always is
         tokens.append(output.last_hidden_state)
         a, b, c, d = (t[:, self._prefix :].unflatten(1, (rows, columns)).permute(0, 3, 1, 2) for t in tokens)

@@ -105,7 +105,7 @@ class ConseTeacher(nn.Module):
             self.settings["doubt"] = FULL_CONFIDENCE
         self._confidence_dim = confidence_dim
         self.patch_stride = round(32 / upsample)
-        self._upsample, self._text_batch = upsample, text_batch
+        self.upsample, self.text_batch = upsample, text_batch
         self.sentences = SentenceEncoder().eval()
         vectors = self._sentences(imagenet_classes())
         center = vectors.mean(0, keepdim=True)
@@ -118,8 +118,8 @@ class ConseTeacher(nn.Module):
 
     @torch.no_grad()
     def _sentences(self, texts: Sequence[str]) -> Tensor:
-        batches = range(0, len(texts), self._text_batch)
-        return torch.cat([self.sentences(texts[start : start + self._text_batch]) for start in batches])
+        batches = range(0, len(texts), self.text_batch)
+        return torch.cat([self.sentences(texts[start : start + self.text_batch]) for start in batches])
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
@@ -139,6 +139,6 @@ class ConseTeacher(nn.Module):
     def _levels(self, images: Tensor) -> tuple[Tensor, ...]:
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"expected images (B, 3, H, W), got {tuple(images.shape)}")
-        size = [max(32, round(side * self._upsample / 32) * 32) for side in images.shape[-2:]]
+        size = [max(32, round(side * self.upsample / 32) * 32) for side in images.shape[-2:]]
         images = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
         return self.trunk((images - self._mean) / self._std)

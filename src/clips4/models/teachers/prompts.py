@@ -10,7 +10,7 @@ from torch import Tensor
 from clips4.data.class_names import ASSETS, ClassList, data_lines
 from clips4.errors import UserError
 
-_PROMPTS_AT_ONCE = 8192  # encoded together; bounds memory for long class lists
+PROMPTS_AT_ONCE = 8192  # encoded together; bounds memory for long class lists
 
 
 class TextEncoder(Protocol):
@@ -43,7 +43,7 @@ def class_vectors(teacher: TextEncoder, classes: ClassList, templates: Sequence[
     """
     prompts = [[template.format(word) for word in words for template in templates] for words in classes.aliases]
     means: list[Tensor] = []
-    for some in _at_most(_PROMPTS_AT_ONCE, prompts):
+    for some in _at_most(PROMPTS_AT_ONCE, prompts):
         vectors = F.normalize(teacher.encode_text([prompt for group in some for prompt in group]), dim=1)
         means += [group.mean(0) for group in vectors.split([len(group) for group in some])]
     return F.normalize(torch.stack(means), dim=1)

@@ -14,7 +14,7 @@ from clips4.errors import UserError
 from clips4.models.sliding_window import encode_in_windows, to_patches
 from clips4.models.teachers.model_files import PREPROCESSING, ModelFiles
 
-_TEXT_BATCH = 256
+TEXT_BATCH = 256
 _DTYPES = {"32-true": torch.float32, "bf16-true": torch.bfloat16}
 
 
@@ -134,8 +134,8 @@ class VisionLanguageTeacher(nn.Module):
         tokens = self._tokenize(prompts)
         order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
         rows: Tensor = self._mean.new_empty(len(tokens), self.embed_dim)
-        for start in range(0, len(order), _TEXT_BATCH):
-            chosen = order[start : start + _TEXT_BATCH]
+        for start in range(0, len(order), TEXT_BATCH):
+            chosen = order[start : start + TEXT_BATCH]
             longest = len(tokens[chosen[-1]])
             padded = [tokens[index] + [tokens[index][-1]] * (longest - len(tokens[index])) for index in chosen]
             ids = torch.tensor(padded, device=self._mean.device)
