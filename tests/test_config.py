@@ -9,7 +9,7 @@ from clips4.errors import UserError
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_every_preset_loads(name: str) -> None:
+def test_load_config_every_preset_is_valid(name: str) -> None:
     assert isinstance(load_config(name), Config)
 
 
@@ -42,18 +42,18 @@ def test_known_keys_are_those_of_the_sections() -> None:
         ("regions.method=felzenszwalb", "regions", "method", "felzenszwalb"),
     ],
 )
-def test_an_override_sets_its_key_and_no_other(override: str, section: str, key: str, value: object) -> None:
+def test_override_sets_its_key_and_no_other(override: str, section: str, key: str, value: object) -> None:
     changed, plain = load_config("cpu", [override]).model_dump(), load_config("cpu").model_dump()
     assert changed[section][key] == value
     changed[section][key] = plain[section][key]
     assert changed == plain
 
 
-def test_the_last_override_wins() -> None:
+def test_last_override_wins() -> None:
     assert load_config("cpu", ["train.steps=7", "train.batch=2", "train.steps=8"]).train.steps == 8
 
 
-def test_an_override_is_laid_over_a_file(tmp_path: Path) -> None:
+def test_override_is_laid_over_a_file(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text("train: {steps: 5, batch: 3}\n")
     config = load_config(path, ["train.steps=6"])
@@ -70,7 +70,7 @@ def test_an_override_is_laid_over_a_file(tmp_path: Path) -> None:
         ("student.bakbone=x", "student.backbone"),
     ],
 )
-def test_an_unknown_key_fails_with_the_nearest_name(override: str, nearest: str) -> None:
+def test_unknown_key_fails_with_the_nearest_name(override: str, nearest: str) -> None:
     with pytest.raises(UserError, match=f"unknown key .*did you mean {nearest}\\?"):
         load_config("cpu", [override])
 
@@ -82,12 +82,12 @@ def test_what_is_no_key_fails(override: str) -> None:
 
 
 @pytest.mark.parametrize("override", ["train.steps", "", "steps 7"])
-def test_an_override_without_a_value_explains_the_syntax(override: str) -> None:
+def test_override_without_a_value_explains_the_syntax(override: str) -> None:
     with pytest.raises(UserError, match=r"write section\.key=value"):
         load_config("cpu", [override])
 
 
-def test_an_override_that_is_no_yaml_is_named() -> None:
+def test_override_that_is_no_yaml_is_named() -> None:
     with pytest.raises(UserError, match=r"segments\.clusters=\[1"):
         load_config("cpu", ["segments.clusters=[1"])
 
@@ -122,7 +122,7 @@ def test_an_override_that_is_no_yaml_is_named() -> None:
         "segments.iterations=-1",
     ],
 )
-def test_a_bad_value_fails_in_one_line_that_names_the_key(override: str) -> None:
+def test_bad_value_fails_in_one_line_that_names_the_key(override: str) -> None:
     with pytest.raises(UserError) as caught:
         load_config("cpu", [override])
     assert override.split("=")[0] in str(caught.value)
@@ -141,7 +141,7 @@ def test_ranges_that_no_crop_can_be_drawn_from_fail(override: str) -> None:
         load_config("cpu", [override])
 
 
-def test_a_configuration_cannot_be_changed_afterwards() -> None:
+def test_configuration_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValidationError):
         Config().train.steps = 3  # type: ignore[misc]
 
@@ -149,31 +149,31 @@ def test_a_configuration_cannot_be_changed_afterwards() -> None:
 # ----------------------------------------------------------------------------------------------------------- files
 
 
-def test_a_configuration_comes_back_from_its_own_dump() -> None:
+def test_configuration_comes_back_from_its_own_dump() -> None:
     config = load_config("cpu", ["segments.clusters=[3, 5]", "train.steps=7"])
     assert parse_config(config.model_dump(mode="json"), "card") == config
     assert parse_config(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json"))), "card") == config
 
 
-def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+def test_empty_file_is_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "empty.yaml"
     path.write_text("# nothing\n")
     assert load_config(path) == Config()
 
 
-def test_an_unknown_preset_lists_those_there_are() -> None:
+def test_unknown_preset_lists_those_there_are() -> None:
     with pytest.raises(UserError, match=r"unknown preset 'gpu9000'; give one of .*cpu"):
         load_config("gpu9000")
 
 
-def test_an_unknown_key_in_a_file_fails_with_file_and_nearest_name(tmp_path: Path) -> None:
+def test_unknown_key_in_a_file_fails_with_file_and_nearest_name(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text("train: {stepps: 5}\n")
     with pytest.raises(UserError, match=r"own\.yaml: unknown key 'train\.stepps'; did you mean train\.steps\?"):
         load_config(path)
 
 
-def test_an_unknown_section_in_a_file_fails(tmp_path: Path) -> None:
+def test_unknown_section_in_a_file_fails(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text("training: {steps: 5}\n")
     with pytest.raises(UserError, match=r"own\.yaml: unknown key 'training'"):
@@ -182,7 +182,7 @@ def test_an_unknown_section_in_a_file_fails(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("overrides", [[], ["train.steps=3"]])
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just words\n", "train: [1, 2]\n", "train: {steps: [\n", "a: b: c\n"])
-def test_a_file_of_another_form_is_the_users_error(tmp_path: Path, text: str, overrides: list[str]) -> None:
+def test_file_of_another_form_is_the_users_error(tmp_path: Path, text: str, overrides: list[str]) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match=r"own\.yaml") as caught:
@@ -191,7 +191,7 @@ def test_a_file_of_another_form_is_the_users_error(tmp_path: Path, text: str, ov
 
 
 @pytest.mark.parametrize("overrides", [[], ["train.steps=3"]])
-def test_a_section_without_keys_is_never_a_crash(tmp_path: Path, overrides: list[str]) -> None:
+def test_section_without_keys_is_never_a_crash(tmp_path: Path, overrides: list[str]) -> None:
     """``train:`` with nothing under it, as is left when all its lines are commented out."""
     path = tmp_path / "own.yaml"
     path.write_text("train:\n#  steps: 5\n")
@@ -202,7 +202,7 @@ def test_a_section_without_keys_is_never_a_crash(tmp_path: Path, overrides: list
     assert steps == (3 if overrides else Config().train.steps)
 
 
-def test_a_file_that_is_no_text_is_the_users_error(tmp_path: Path) -> None:
+def test_file_that_is_no_text_is_the_users_error(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_bytes(b"\xff\xfe\x00train")
     with pytest.raises(UserError, match=r"own\.yaml"):

@@ -120,7 +120,7 @@ def commands() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_help_example_parses(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_example_of_each_command_parses(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     from clips4.cli.app import app
     from tests.command_lines import check_command_line
 
@@ -232,7 +232,7 @@ def test_closed_pipe_prints_no_traceback() -> None:
     assert "BrokenPipe" not in done.stderr
 
 
-def test_completion_completes_commands() -> None:
+def test_completion_of_a_prefix_lists_commands() -> None:
     environment = {**os.environ, "_CLIPS4_COMPLETE": "complete_bash", "COMP_WORDS": "clips4 ev", "COMP_CWORD": "1"}
     command = [sys.executable, "-m", "clips4"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -34,7 +34,7 @@ def test_empty_names_are_refused_with_their_line(line: str) -> None:
 
 
 @pytest.mark.parametrize("lines", [["cat", "dog", "cat"], ["Cat", "cAT"], ["cat", "cat: kitty"], ["Straße", "STRASSE"]])
-def test_a_name_given_twice_is_refused_in_any_case(lines: list[str]) -> None:
+def test_name_given_twice_is_refused_in_any_case(lines: list[str]) -> None:
     with pytest.raises(UserError, match="is listed twice"):
         parse_classes(lines)
 
@@ -75,7 +75,7 @@ def test_files_by_path_or_text(tmp_path: Path) -> None:
     assert load_classes(path) == load_classes(str(path)) == THREE
 
 
-def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+def test_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "classes.txt"
     path.write_text("cat\ndog\n", encoding="utf-8-sig")
     assert load_classes(path).names == ("cat", "dog")
@@ -94,12 +94,12 @@ def test_many_names_parted_by_commas() -> None:
 
 
 @pytest.mark.parametrize("path", ["gone.txt", "folder/gone", "gone.csv", "gone.yaml"])
-def test_a_missing_file_is_not_taken_for_a_class(path: str) -> None:
+def test_missing_file_is_not_taken_for_a_class(path: str) -> None:
     with pytest.raises(UserError, match=f"{path}: no such class file"):
         load_classes(path)
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "classes.txt"
     path.write_bytes(b"caf\xe9\n\xff\xfe")
     with pytest.raises(UserError, match="not a text file in UTF-8"):
@@ -129,7 +129,7 @@ def test_coco128_begins_with_the_things_of_coco() -> None:
     assert len(names) == 92
 
 
-def test_the_thousand_classes_of_imagenet() -> None:
+def test_thousand_classes_of_imagenet() -> None:
     names = imagenet_classes()
     assert len(names) == 1000
     assert all(name == name.strip() and name for name in names)

@@ -61,7 +61,7 @@ def test_what_is_found_and_opened(shards: list[Path], tmp_path: Path) -> None:
         open_source([])
 
 
-def test_the_digest_differs_between_sets_but_not_where_they_lie(shards: list[Path], tmp_path: Path) -> None:
+def test_digest_differs_between_sets_but_not_where_they_lie(shards: list[Path], tmp_path: Path) -> None:
     files = sorted((tmp_path / "pictures").iterdir())
     digest = ImageFiles(files).digest
     moved = tmp_path / "moved"

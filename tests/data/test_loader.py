@@ -62,7 +62,7 @@ def test_order_and_views_depend_on_the_seed(tmp_path: Path) -> None:
     assert not torch.equal(streams[0][0].views.images, streams[1][0].views.images)
 
 
-def test_a_position_gives_the_same_views_at_every_call(tmp_path: Path) -> None:
+def test_position_gives_the_same_views_at_every_call(tmp_path: Path) -> None:
     first, second = make_stream(tmp_path), make_stream(tmp_path)
     torch.manual_seed(1)
     views = [first[position] for position in (0, 3, 8)]
@@ -70,7 +70,7 @@ def test_a_position_gives_the_same_views_at_every_call(tmp_path: Path) -> None:
     assert all(same(views[index], second[position]) for index, position in ((2, 8), (0, 0), (1, 3)))
 
 
-def test_an_image_is_seen_otherwise_in_the_next_epoch(tmp_path: Path) -> None:
+def test_image_is_seen_otherwise_in_the_next_epoch(tmp_path: Path) -> None:
     stream = make_stream(tmp_path, count=1)
     assert stream.image(0) == stream.image(1)
     assert not same(stream[0], stream[1])
@@ -157,7 +157,7 @@ def test_loader_processes_change_nothing(tmp_path: Path) -> None:
     assert all(same(a, b) for a, b in zip(alone, helped, strict=True))
 
 
-def test_a_batch_larger_than_the_set_continues_with_the_next_epoch(tmp_path: Path) -> None:
+def test_batch_larger_than_the_set_continues_with_the_next_epoch(tmp_path: Path) -> None:
     (batch,) = batches(make_stream(tmp_path, count=2), steps(0, 1, 5), 5)
     assert batch.images.shape == (10, 3, 32, 32)
     assert len(batch.regions) == len(batch.pixel_map) == 10
@@ -232,7 +232,7 @@ def test_shards_resume_where_an_uninterrupted_run_would_be(tmp_path: Path, first
     assert all(same(a, b) for a, b in zip(whole[first:], rest, strict=True))
 
 
-def test_a_broken_image_in_a_shard_is_replaced_by_the_next(tmp_path: Path) -> None:
+def test_broken_image_in_a_shard_is_replaced_by_the_next(tmp_path: Path) -> None:
     shards = write_shards(tmp_path, [4])
     names = [name for batch in from_shards(shards, 0, 0, 4) for name in batch.names]  # two epochs
     assert len(set(names)) == 3

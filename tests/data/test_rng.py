@@ -7,7 +7,7 @@ def draw(seed: int, stream: int, place: int = 0) -> tuple[int, ...]:
     return tuple(torch.randint(2**60, (3,), generator=seeded(seed, stream, place)).tolist())
 
 
-def test_the_same_place_gives_the_same_numbers() -> None:
+def test_same_place_gives_the_same_numbers() -> None:
     assert draw(3, VIEW, 17) == draw(3, VIEW, 17)
 
 
@@ -21,7 +21,7 @@ def test_seeds_streams_and_places_all_differ() -> None:
     assert len(set(numbers)) == len(numbers)
 
 
-def test_the_global_generator_is_neither_used_nor_touched() -> None:
+def test_global_generator_is_neither_used_nor_touched() -> None:
     torch.manual_seed(1)
     first = draw(0, VIEW, 5)
     after = torch.rand(1)

@@ -41,7 +41,7 @@ def test_labels_become_class_indices_and_the_rest_is_ignored(tmp_path: Path) -> 
     assert (truth[0, 3:] == IGNORE).all()
 
 
-def test_the_frozen_list_is_80_things_and_a_dozen_stuff_names() -> None:
+def test_frozen_list_is_80_things_and_a_dozen_stuff_names() -> None:
     assert len(CLASSES) == 92
     table = load_label_table("coco-panoptic", CLASSES)
     assert (table != IGNORE).sum() == 92
@@ -49,12 +49,12 @@ def test_the_frozen_list_is_80_things_and_a_dozen_stuff_names() -> None:
     assert table[0] == IGNORE
 
 
-def test_a_class_without_a_label_value_raises() -> None:
+def test_class_without_a_label_value_raises() -> None:
     with pytest.raises(UserError, match="no value for the class 'unicorn'"):
         load_label_table("coco-panoptic", load_classes("cat,unicorn"))
 
 
-def test_wrong_layouts_raise(tmp_path: Path) -> None:
+def test_labeled_folder_wrong_layouts_raise(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or folder"):
         COCO128.load(tmp_path)
     root = miniature(tmp_path / "set", size=(5, 8))
@@ -80,7 +80,7 @@ def test_label_maps_are_read_as_stored(tmp_path: Path) -> None:
         read_labels(tmp_path / "no.png")
 
 
-def test_the_real_set() -> None:
+def test_load_coco128_real_set_has_published_counts() -> None:
     root = Path(os.environ.get("CLIPS4_DATA", Path(__file__).parents[3] / "shared/data")) / "coco128"
     if not root.is_dir():
         pytest.skip(f"coco128 is not there: {root}")

@@ -75,12 +75,12 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.mark.parametrize(
     "text", ["a.tar", "a/b.tar", "a/{000..031}.tar", "A.TAR", Path("a.tar"), "http://x/a.tar", "pipe:cat a"]
 )
-def test_these_are_shards(text: str | Path) -> None:
+def test_is_shard_of_tar_names_is_true(text: str | Path) -> None:
     assert is_shard(text)
 
 
 @pytest.mark.parametrize("text", ["a.jpg", "tar", "a.tar.jpg", "folder/", "a.tar/000.jpg", "{a,b}.png", ""])
-def test_these_are_none(text: str) -> None:
+def test_is_shard_of_other_names_is_false(text: str) -> None:
     assert not is_shard(text)
 
 
@@ -97,7 +97,7 @@ def test_braces_in_a_files_own_name(tmp_path: Path) -> None:
     assert expand_shards(path) == [path]
 
 
-def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+def test_missing_shard_is_named(tmp_path: Path) -> None:
     write_shards(tmp_path, [1, 1])
     with pytest.raises(UserError, match=r"02\.tar: no such shard, one of 4 of .*00\.\.03"):
         expand_shards(str(tmp_path / "{00..03}.tar"))
@@ -127,7 +127,7 @@ def test_open_braces_and_nothing_at_all_are_refused() -> None:
             next(read)
 
 
-def test_a_missing_package_is_one_line_with_what_to_install(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_one_line_with_what_to_install(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "webdataset", None)
     with pytest.raises(UserError, match=r"pip install 'clips4\[shards\]'"):
         expand_shards(paths)
@@ -157,12 +157,12 @@ def test_every_kind_of_image_is_taken(tmp_path: Path, suffix: str) -> None:
     assert list(read_once([path], 0, 1, no_skips)) == [Sample(f"{path}/7.{suffix}", b"picture")]
 
 
-def test_the_photograph_is_taken_before_the_mask(tmp_path: Path) -> None:
+def test_photograph_is_taken_before_the_mask(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", [("7.png", b"mask"), ("7.seg.png", b"other"), ("7.jpg", b"photograph")])
     assert [sample.data for sample in read_once([path], 0, 1, no_skips)] == [b"photograph"]
 
 
-def test_a_compressed_shard_is_read_and_counted(tmp_path: Path) -> None:
+def test_compressed_shard_is_read_and_counted(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", [(f"{index}.jpg", bytes([index])) for index in range(9)], "w:gz")
     assert [sample.data for sample in read_once([path], 0, 1, no_skips)] == [bytes([index]) for index in range(9)]
     assert count_images(path) == 9
@@ -182,7 +182,7 @@ def test_what_is_no_sample_is_left_out(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- damage
 
 
-def test_a_sample_without_an_image_is_reported_once_and_skipped(tmp_path: Path) -> None:
+def test_sample_without_an_image_is_reported_once_and_skipped(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", [("1.jpg", b"one"), ("2.json", b"{}"), ("2.txt", b"two"), ("3.jpg", b"three")])
     skipped: list[SkippedImage] = []
     samples = list(islice(read_forever([path], 0, 0, 1, on_skip=skipped.append), 6))
@@ -209,7 +209,7 @@ def test_of_two_members_of_one_name_the_first_is_taken(tmp_path: Path) -> None:
     assert count_images(path) == 2
 
 
-def test_a_shard_cut_anywhere_yields_what_is_complete_and_is_reported_once(tmp_path: Path) -> None:
+def test_shard_cut_anywhere_yields_what_is_complete_and_is_reported_once(tmp_path: Path) -> None:
     """At every block and between: what is read is a beginning of the whole, the headers count as many, and the damage
     is reported by the shard's name unless nothing but padding is gone."""
     whole = write_tar(
@@ -236,7 +236,7 @@ def test_a_shard_cut_anywhere_yields_what_is_complete_and_is_reported_once(tmp_p
     assert told > 20
 
 
-def test_a_damaged_header_inside_raises(tmp_path: Path) -> None:
+def test_damaged_header_inside_raises(tmp_path: Path) -> None:
     """tarfile takes it for the end, and says nothing."""
     path = Path(write_tar(tmp_path / "a.tar", [(f"{index}.jpg", b"x" * 9000) for index in range(10)]))
     content = bytearray(path.read_bytes())
@@ -249,7 +249,7 @@ def test_a_damaged_header_inside_raises(tmp_path: Path) -> None:
     assert "a damaged header" in skipped[0].reason
 
 
-def test_a_damaged_or_missing_shard_among_good_ones_is_reported_once_and_skipped(tmp_path: Path) -> None:
+def test_damaged_or_missing_shard_among_good_ones_is_reported_once_and_skipped(tmp_path: Path) -> None:
     good = write_shards(tmp_path, [3, 3])
     text = tmp_path / "text.tar"
     text.write_text("no tar\n" * 300)
@@ -268,7 +268,7 @@ def test_without_a_callback_it_is_a_warning(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lanes", [1, 2, 5])
 @pytest.mark.parametrize("skip", [0, 3])
-def test_a_set_without_an_image_is_an_error_not_an_endless_loop(tmp_path: Path, lanes: int, skip: int) -> None:
+def test_set_without_an_image_is_an_error_not_an_endless_loop(tmp_path: Path, lanes: int, skip: int) -> None:
     paths = [write_tar(tmp_path / "a.tar", [("1.json", b"{}")]), write_tar(tmp_path / "b.tar", [])]
     for lane in range(lanes):
         with pytest.raises(UserError, match=r"none of 2 shards, .* holds an image; .*a\.tar/1: no image"):
@@ -334,7 +334,7 @@ def take(samples: Iterator[Sample], count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 8])
-def test_the_same_seed_gives_the_same_order_and_another_another(paths: list[str], lanes: int) -> None:
+def test_same_seed_gives_the_same_order_and_another_another(paths: list[str], lanes: int) -> None:
     order = take(forever(paths, seed=3, lanes=lanes), 40)
     random.seed(99)
     assert take(forever(paths, seed=3, lanes=lanes), 40) == order
@@ -355,7 +355,7 @@ def test_epochs_and_readers_differ_in_order(tmp_path: Path) -> None:
     assert positions[0] != positions[1]
 
 
-def test_a_full_buffer_mixes_well(tmp_path: Path) -> None:
+def test_full_buffer_mixes_well(tmp_path: Path) -> None:
     """Over seeds, where a sample comes has nothing to do with where it stood."""
     paths = write_shards(tmp_path, [20])
     places = [0.0] * 20
@@ -414,7 +414,7 @@ def test_skip_reads_only_the_shards_it_needs(tmp_path: Path, monkeypatch: pytest
     assert 1 <= len(used) <= 4, "and of the last, what its buffer of 4 was not filled from"
 
 
-def test_a_shard_replaced_while_it_is_skipped_raises(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shard_replaced_while_it_is_skipped_raises(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards_module, "count_images", lambda shard: count_images(shard) + 1)
     with pytest.raises(UserError, match=r"has \d+ images, and had \d+ before"):
         list(islice(forever(paths, skip=2), 30))
@@ -434,7 +434,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.mark.parametrize(("reader", "bound"), [("once", 1.5e6), ("forever", 2.5e6), ("skip", 2.5e6)])
-def test_memory_stays_flat(large: list[str], reader: str, bound: float) -> None:
+def test_shard_stream_over_many_images_memory_stays_flat(large: list[str], reader: str, bound: float) -> None:
     """A few pictures in hand, and the buffer's 20 of 50 kB; never a shard's 5 MB."""
     readers = {
         "once": lambda: read_once(large, 0, 1, no_skips),

@@ -77,21 +77,21 @@ def test_flip_probability_does_not_move_the_crop() -> None:
 # ------------------------------------------------------------------------------------------------------ one by one
 
 
-def test_the_whole_image_at_its_own_size_is_unchanged() -> None:
+def test_whole_image_at_its_own_size_is_unchanged() -> None:
     image = torch.rand(3, 32, 32, generator=generator(0))
     torch.testing.assert_close(warp_image(image, WHOLE, 32), image, rtol=0, atol=1e-5)
     torch.testing.assert_close(warp_map(unit(5, 8, 8, dim=0).float(), WHOLE, 8), unit(5, 8, 8, dim=0).float())
     assert torch.equal(warp_regions(numbered(16, 16), WHOLE, 16), numbered(16, 16))
 
 
-def test_flip_mirrors_columns() -> None:
+def test_warp_with_a_mirrored_grid_flips_columns() -> None:
     mirror = WHOLE * torch.tensor([[-1.0], [1.0]])
     image = torch.rand(3, 32, 32, generator=generator(0))
     torch.testing.assert_close(warp_image(image, mirror, 32), image.flip(2), rtol=0, atol=1e-5)
     assert torch.equal(warp_regions(numbered(16, 16), mirror, 16), numbered(16, 16).flip(1))
 
 
-def test_a_quarter_is_cut_out_exactly() -> None:
+def test_quarter_is_cut_out_exactly() -> None:
     lower_left = torch.tensor([[0.5, 0.0, -0.5], [0.0, 0.5, 0.5]])
     image = torch.rand(3, 32, 32, generator=generator(0))
     torch.testing.assert_close(warp_image(image, lower_left, 16), image[:, 16:, :16], rtol=0, atol=1e-5)
@@ -117,14 +117,14 @@ def test_regions_of_numpy_width_are_taken() -> None:
     assert torch.equal(warp_regions(numbered(8, 8).int(), WHOLE, 8), numbered(8, 8))
 
 
-def test_an_image_made_smaller_is_filtered_not_skipped_over() -> None:
+def test_image_made_smaller_is_filtered_not_skipped_over() -> None:
     speckles = torch.rand(3, 128, 128, generator=generator(0)).round()
     small = warp_image(speckles, WHOLE, 16)
     assert abs(float(small.mean()) - 0.5) < 0.02
     assert small.std() < 0.1  # of 8 x 8 pixels each; between four pixels it would be 0.25
 
 
-def test_a_filtered_image_shows_the_same_crop() -> None:
+def test_filtered_image_shows_the_same_crop() -> None:
     image = coordinates(256, 384)
     crop = torch.tensor([[-0.5, 0.0, 0.2], [0.0, 0.6, -0.1]])  # 192 x 154 pixels to 32, mirrored
     expected = F.grid_sample(
@@ -170,7 +170,7 @@ def test_image_regions_and_map_land_on_the_same_spot(
     assert (y - region_y)[inside].abs().max() <= 0.5 / HEIGHT + 4e-3
 
 
-def test_the_two_views_differ() -> None:
+def test_two_views_differ() -> None:
     views = make_views(coordinates(60, 96), numbered(60, 96), coordinates(15, 24), PLAIN, STRIDE, generator(0))
     assert not torch.equal(views.regions[0], views.regions[1])
 
@@ -183,7 +183,7 @@ def test_flipped_views_run_from_right_to_left() -> None:
     assert ((views.pixel_map[:, 0] / views.pixel_map[:, 2]).diff(dim=2) <= 1e-6).all()
 
 
-def test_shapes_and_types() -> None:
+def test_views_of_an_image_have_shapes_and_types() -> None:
     views = make_views(coordinates(60, 96), numbered(60, 96), unit(5, 7, 9, dim=0), PLAIN, STRIDE, generator(0))
     assert views.images.shape == (2, 3, 32, 32)
     assert views.regions.shape == (2, 4, 4)

@@ -13,9 +13,7 @@ from clips4.evaluation.callbacks import SAMPLES, LabeledScores, SampleImages, al
 from clips4.models.checkpoint import load_checkpoint
 
 
-def test_a_sheet_shows_each_image_its_embedding_and_the_prediction(
-    images: Path, tiny_run: Path, tmp_path: Path
-) -> None:
+def test_sheet_shows_each_image_its_embedding_and_the_prediction(images: Path, tiny_run: Path, tmp_path: Path) -> None:
     checkpoint, paths = load_checkpoint(tiny_run), sorted(images.iterdir())[:2]
     watch = SampleImages(tmp_path, paths, checkpoint.config)
     assert watch(12, checkpoint.student, checkpoint.prototypes) == {}
@@ -51,7 +49,7 @@ def test_scores_on_a_labeled_set(images: Path, tiny_run: Path, tmp_path: Path) -
     assert 0 < figures["miou"] < 1
 
 
-def test_a_labeled_set_is_opened_by_name_and_path(tmp_path: Path) -> None:
+def test_labeled_set_is_opened_by_name_and_path(tmp_path: Path) -> None:
     watched = load_config("cpu", ["train.eval_every=5"])
     with pytest.raises(UserError, match="write NAME=DIR"):
         open_labeled("coco128", watched)

@@ -36,7 +36,7 @@ def make_video(root: Path, name: str, reds: list[int]) -> Sequence:
     return Sequence(name, tuple(frames), tuple(masks))
 
 
-def test_iou_by_hand(tmp_path: Path) -> None:
+def test_score_named_objects_small_videos_equal_scores_by_hand(tmp_path: Path) -> None:
     segmenter = Segmenter(encode_colour, TeacherConfig(), 64, torch.device("cpu"))
     videos = [make_video(tmp_path, "half", [0, 20, 10]), make_video(tmp_path, "whole", [40, 40])]
     red, green, blue = torch.eye(3)
@@ -48,13 +48,13 @@ def test_iou_by_hand(tmp_path: Path) -> None:
     assert only["right"] == pytest.approx({"half": 0.5})
 
 
-def test_an_object_without_names_is_refused(tmp_path: Path) -> None:
+def test_object_without_names_is_refused(tmp_path: Path) -> None:
     segmenter = Segmenter(encode_colour, TeacherConfig(), 64, torch.device("cpu"))
     with pytest.raises(UserError, match="dance: there are no names"):
         score_named_objects(segmenter, [make_video(tmp_path, "dance", [1, 1])], {}, {"text": torch.eye(3)})
 
 
-def test_the_shipped_names_go_together() -> None:
+def test_shipped_names_go_together() -> None:
     classes = load_classes("davis16-names")
     objects = object_names(classes)
     assert len(classes) == 17

@@ -67,7 +67,7 @@ def halves(left: int, right: int) -> NDArray[np.uint8]:
     return labels
 
 
-def test_a_perfect_prediction(segmenter: Segmenter, tmp_path: Path) -> None:
+def test_score_language_perfect_prediction_scores_one(segmenter: Segmenter, tmp_path: Path) -> None:
     labels = halves(0, 1)
     result = score_language(segmenter, dataset(tmp_path, labels, labels, CLASSES), {"eye": torch.eye(3)})["eye"]
     assert result.miou_present == result.pixel_accuracy == result.miou == 1
@@ -94,7 +94,7 @@ def test_ignored_pixels_leave_intersection_and_union(segmenter: Segmenter, tmp_p
     assert result.miou == 1, "green answers on ignored pixels count for nothing"
 
 
-def test_the_truth_is_never_resized(segmenter: Segmenter, tmp_path: Path) -> None:
+def test_truth_is_never_resized(segmenter: Segmenter, tmp_path: Path) -> None:
     truth = halves(0, 1)
     truth[::7, 3] = 2  # single pixels would vanish in a resized truth
     result = score_language(segmenter, dataset(tmp_path, truth, halves(0, 1), CLASSES), {"eye": torch.eye(3)})["eye"]
@@ -234,7 +234,7 @@ def test_short_sides_are_met_up_and_down() -> None:
     assert torch.equal(resize_short(image, 60), to_tensor(image))
 
 
-def test_a_vector_per_class_or_per_word() -> None:
+def test_vector_per_class_or_per_word() -> None:
     teacher, classes = FakeTeacher(), load_classes(["background: sky, wall", "cat", "dog: dog, puppy"])
     rule = BackgroundRule(probability=0.1, scale=40)
     per_word = text_query(teacher, classes, protocol(aliases="max", background=rule))

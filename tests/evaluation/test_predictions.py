@@ -41,7 +41,7 @@ def with_void(maps: dict[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.uint8]
     return maps
 
 
-def test_by_hand(tmp_path: Path) -> None:
+def test_score_semantic_small_maps_equal_scores_by_hand(tmp_path: Path) -> None:
     truth = save(tmp_path / "gt", {"a": np.array([[0, 0, 1, 255]], np.uint8), "b": np.array([[1, 1]], np.uint8)})
     pred = save(tmp_path / "pred", {"a": np.array([[0, 1, 1, 0]], np.uint8), "b": np.array([[1, 255]], np.uint8)})
     result = score_semantic(folder_truth(truth, 2), pred)
@@ -51,7 +51,7 @@ def test_by_hand(tmp_path: Path) -> None:
     assert result.scores.mean_accuracy == pytest.approx((1 / 2 + 2 / 3) / 2)
 
 
-def test_equal_to_torchmetrics() -> None:
+def test_scores_of_random_maps_equal_torchmetrics() -> None:
     metrics = pytest.importorskip("torchmetrics", reason="torchmetrics is not installed: the oracle is not asked")
     functional = metrics.functional
     truths, predictions = with_void(random_maps(0)), random_maps(1)

@@ -113,7 +113,7 @@ def test_known_and_unknown_classes(tiny_run: Path, tmp_path: Path, runs: Runs) -
     assert record["rows"][0]["miou_known"] == pytest.approx(record["rows"][0]["miou_present"])
 
 
-def test_a_teacher_alone_by_sclip(tmp_path: Path, runs: Runs) -> None:
+def test_teacher_alone_by_sclip(tmp_path: Path, runs: Runs) -> None:
     out = tmp_path / "out.json"
     runs(
         *("evaluate", "language", "--teacher", "fake", "--dataset", "voc21", "--root", miniatures.voc(tmp_path)),
@@ -126,7 +126,7 @@ def test_a_teacher_alone_by_sclip(tmp_path: Path, runs: Runs) -> None:
     assert "give a run, or --teacher NAME" in runs("evaluate", "language", "--dataset", "voc21", "--root", tmp_path)
 
 
-def test_unsupervised_tasks(tiny_run: Path, tmp_path: Path, runs: Runs) -> None:
+def test_evaluate_unsupervised_every_task_has_a_row(tiny_run: Path, tmp_path: Path, runs: Runs) -> None:
     out, report = tmp_path / "out.json", tmp_path / "report"
     arguments = ("evaluate", "unsupervised", tiny_run, "--dataset", "camvid11", "--root", small_camvid(tmp_path / "cv"))
     runs(
@@ -144,7 +144,7 @@ def test_unsupervised_tasks(tiny_run: Path, tmp_path: Path, runs: Runs) -> None:
     assert "features 'nose'" in runs(*arguments, "--features", "nose")
 
 
-def test_tracking_rows(tiny_run: Path, tmp_path: Path, runs: Runs) -> None:
+def test_evaluate_tracking_every_feature_has_a_row(tiny_run: Path, tmp_path: Path, runs: Runs) -> None:
     root, out = miniatures.davis(tmp_path / "davis"), tmp_path / "out.json"
     said = runs(
         *("evaluate", "tracking", tiny_run, "--dataset", "davis16", "--root", root, "--json", out),
@@ -243,7 +243,7 @@ def test_ablation_over_seeds_has_mean_and_deviation_and_any_setting_is_an_axis(t
     assert runs(*common, "--grid", axis, "--seeds", "3,1", *SETTINGS).splitlines()[-1].split("|")[2].strip() == "-"
 
 
-def test_a_copy_is_checked_by_doctor(tmp_path: Path, runs: Runs) -> None:
+def test_copy_is_checked_by_doctor(tmp_path: Path, runs: Runs) -> None:
     assert "give both --data DIR and --dataset NAME" in runs("doctor", "--dataset", "voc21")
     with pytest.raises(AssertionError, match="2 labeled, 1449 published"):  # exit code 1, which `runs` does not expect
         runs("doctor", "--data", miniatures.voc(tmp_path), "--dataset", "voc21")

@@ -92,7 +92,7 @@ def test_on_the_fly_trains_the_same_bits_as_cached(images: Path, clip: Path, tmp
         assert_same_bits(cached, other)
 
 
-def test_an_interrupted_run_on_the_fly_resumes(images: Path, clip: Path, tmp_path: Path) -> None:
+def test_interrupted_run_on_the_fly_resumes(images: Path, clip: Path, tmp_path: Path) -> None:
     settings = config(clip, "teacher.cache_gib=0", "train.steps=3", "train.keep_checkpoints=9")
     whole = run(images, settings, tmp_path / "whole")
     part = tmp_path / "part"
@@ -110,7 +110,7 @@ def test_fewer_dimensions_in_the_cache_train_the_same_student_dimension(
     assert load_checkpoint(out).prototypes.known.shape == (3, 24)
 
 
-def test_the_student_never_holds_the_teacher(images: Path, clip: Path, tmp_path: Path) -> None:
+def test_student_never_holds_the_teacher(images: Path, clip: Path, tmp_path: Path) -> None:
     before = {key: value.clone() for key, value in load_teacher(str(clip)).model.state_dict().items()}  # type: ignore[attr-defined]
     out = run(images, config(clip), tmp_path / "run")
     assert sum(value.numel() for value in load_checkpoint(out).student.state_dict().values()) < 6_000_000

@@ -73,7 +73,7 @@ def test_pages_have_blocks_of_known_languages() -> None:
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in of("python")}))
-def test_python_runs(page: str, reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docs_python_blocks_run(page: str, reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page one after the other, as one reads it."""
     monkeypatch.chdir(reader)
     names: dict[str, object] = {"__name__": "docs"}
@@ -83,7 +83,7 @@ def test_python_runs(page: str, reader: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("block", of("sh"), ids=lambda block: block.place)
-def test_commands_parse(block: Block) -> None:
+def test_docs_command_lines_parse(block: Block) -> None:
     for line in logical_lines(block.text):
         last = line.split(" | ")[-1]
         if clips4_arguments(last) is not None:
@@ -131,7 +131,7 @@ _NEEDS_MORE = {
 
 
 @pytest.mark.parametrize("line", cheap_lines())
-def test_cheap_commands_run(line: str, reader: Path) -> None:
+def test_docs_cheap_commands_run(line: str, reader: Path) -> None:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", *shlex.split(line)]
     done = subprocess.run(command, cwd=reader, env=environment, capture_output=True, text=True, check=False)
@@ -143,7 +143,7 @@ def test_there_are_cheap_commands() -> None:
     assert len(cheap_lines()) >= 4
 
 
-def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+def test_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("material", reason="the extra 'docs' is not installed")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

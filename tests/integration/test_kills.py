@@ -71,7 +71,7 @@ def contents(run: Path) -> tuple[bytes, bytes, list[dict[str, float]]]:
         "shutil:rmtree:7",  # around the removal of an old one
     ],
 )
-def test_a_killed_run_ends_like_an_unbroken_one(whole: Path, images: Path, tmp_path: Path, moment: str) -> None:
+def test_killed_run_ends_like_an_unbroken_one(whole: Path, images: Path, tmp_path: Path, moment: str) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-c", CHILD, str(images), str(run), moment, *SETTINGS]
     done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, capture_output=True)

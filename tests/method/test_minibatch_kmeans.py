@@ -16,7 +16,7 @@ def bunches(count: int, k: int, seed: int) -> tuple[Tensor, Tensor]:
     return F.normalize(torch.eye(8)[labels] + noise, dim=1), labels
 
 
-def test_kmeans_finds_bunches() -> None:
+def test_minibatch_kmeans_separate_bunches_are_found() -> None:
     rows, labels = bunches(600, 5, 0)
     centers = fit_minibatch_kmeans(rows, 5, generator(1), batch=64)
     torch.testing.assert_close(centers.norm(dim=1), torch.ones(5))
@@ -25,7 +25,7 @@ def test_kmeans_finds_bunches() -> None:
         assert len(found[labels == label].unique()) == 1
 
 
-def test_the_same_seed_gives_the_same_centers_and_length_does_not_count() -> None:
+def test_same_seed_gives_the_same_centers_and_length_does_not_count() -> None:
     rows, _ = bunches(200, 4, 2)
     one, two = (fit_minibatch_kmeans(rows, 4, generator(3), restarts=2) for _ in range(2))
     assert torch.equal(one, two)

@@ -123,7 +123,7 @@ def test_total_is_the_weighted_sum_of_the_terms() -> None:
 
 
 @pytest.mark.parametrize("off", ["contrast", "embedding", "semantic"])
-def test_a_weight_of_zero_switches_a_term_off_and_leaves_the_others(off: str) -> None:
+def test_weight_of_zero_switches_a_term_off_and_leaves_the_others(off: str) -> None:
     whole = run(make_case(), config())
     settings = config().model_copy(update={f"{off}_weight": 0.0})
     terms = run(make_case(), settings)
@@ -183,7 +183,7 @@ def per_pixel_contrast(case: Case) -> Tensor:
 
 
 @pytest.mark.parametrize("limit", [0, 100, 1000])
-def test_a_limit_that_is_none_takes_all_pixels(limit: int) -> None:
+def test_limit_that_is_none_takes_all_pixels(limit: int) -> None:
     terms = run(make_case(), config(contrast_pixels=limit))
     torch.testing.assert_close(terms.contrast, per_pixel_contrast(make_case()).mean(), rtol=0, atol=1e-12)
 
@@ -221,12 +221,12 @@ def test_numbers_of_regions_and_order_of_views_do_not_matter() -> None:
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
 
 
-def test_a_student_that_equals_the_teacher_has_no_embedding_loss() -> None:
+def test_student_that_equals_the_teacher_has_no_embedding_loss() -> None:
     case = make_case()
     assert run(case._replace(z=case.pixel_map), config()).embedding.abs() < 1e-12
 
 
-def test_a_batch_without_any_region_trains_nothing() -> None:
+def test_batch_without_any_region_trains_nothing() -> None:
     case = make_case()
     z = case.z.clone().requires_grad_()
     terms = run(case._replace(z=z, regions=torch.full_like(case.regions, IGNORED)), config())
@@ -236,7 +236,7 @@ def test_a_batch_without_any_region_trains_nothing() -> None:
     assert gradient.eq(0).all()
 
 
-def test_single_precision_stays() -> None:
+def test_objective_single_precision_stays_single() -> None:
     case = make_case()
     terms = run(
         case._replace(z=case.z.float(), pixel_map=case.pixel_map.float(), prototypes=case.prototypes.float()), config()
@@ -263,7 +263,7 @@ class CountWaits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_waits_are_counted() -> None:
+def test_count_waits_of_five_transfers_counts_them() -> None:
     x = torch.arange(4.0)
     with CountWaits() as counted:
         x[x > 1]
@@ -275,7 +275,7 @@ def test_waits_are_counted() -> None:
 
 
 @pytest.mark.parametrize("exclude_own", [False, True])
-def test_the_host_waits_for_the_device_once(exclude_own: bool) -> None:
+def test_host_waits_for_the_device_once(exclude_own: bool) -> None:
     case = make_case(ignored=True)
     z = case.z.clone().requires_grad_()
     drawn = draw_pixels(case.regions.numel(), 40, generator(9))
@@ -288,7 +288,7 @@ def test_the_host_waits_for_the_device_once(exclude_own: bool) -> None:
     assert counted.waits == ["_unique2"]  # how many segments there are
 
 
-def test_the_context_of_a_segment_is_its_image_in_both_views() -> None:
+def test_context_of_a_segment_is_its_image_in_both_views() -> None:
     case, settings = make_case(), config(contrast=0, embedding=0)
     terms = objective(*case, settings, SEGMENTS, extensions=beyond(context=1.0))
     clusters = spherical_kmeans(case.z, (2, 2), 3, 0.5)

@@ -205,12 +205,12 @@ def test_unknown_prototypes_can_be_kept_off_the_known_classes() -> None:
 
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.1, float("nan")])
-def test_a_share_outside_0_to_1_is_refused(share: float) -> None:
+def test_share_outside_0_to_1_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match="share"):
         sample_unknown(unit(4, 3), 2, known=unit(2, 3), share=share)
 
 
-def test_a_share_below_1_needs_known_prototypes() -> None:
+def test_share_below_1_needs_known_prototypes() -> None:
     with pytest.raises(ValueError, match="needs known prototypes"):
         sample_unknown(unit(4, 3), 2, share=0.5)
 
@@ -233,7 +233,7 @@ def test_without_context_it_is_the_papers_assignment() -> None:
     assert torch.equal(found, assign(guidance, prototypes))
 
 
-def test_an_uncertain_segment_follows_the_rest_of_its_image_alone() -> None:
+def test_uncertain_segment_follows_the_rest_of_its_image_alone() -> None:
     prototypes = torch.eye(2, dtype=torch.float64)
     doubtful = torch.tensor([0.69, 0.72], dtype=torch.float64)  # a little nearer to the second class
     guidance = torch.stack([prototypes[0], prototypes[0], doubtful, prototypes[1], prototypes[1], doubtful])
@@ -244,7 +244,7 @@ def test_an_uncertain_segment_follows_the_rest_of_its_image_alone() -> None:
 
 @provable
 @given(seeds, st.booleans())
-def test_a_round_of_the_mixture_equals_the_reference(seed: int, held: bool) -> None:
+def test_round_of_the_mixture_equals_the_reference(seed: int, held: bool) -> None:
     prior = unit(3, 4, seed=seed + 2) if held else None
     z, start = unit(12, 4, seed=seed), unit(3, 4, seed=seed + 1)
     image = torch.randint(0, 3, (12,), generator=generator(seed))
@@ -255,7 +255,7 @@ def test_a_round_of_the_mixture_equals_the_reference(seed: int, held: bool) -> N
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
-def test_the_mixture_does_not_depend_on_the_order_of_pixels_nor_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mixture_does_not_depend_on_the_order_of_pixels_nor_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     z, start = unit(40, 4), unit(3, 4, seed=1)
     image = torch.randint(0, 5, (40,), generator=generator(2))
     whole = mixture_prototypes(start, z, image, 5, 0.1, 3)
@@ -265,7 +265,7 @@ def test_the_mixture_does_not_depend_on_the_order_of_pixels_nor_on_blocks(monkey
     torch.testing.assert_close(mixture_prototypes(start, z, image, 5, 0.1, 3), whole)
 
 
-def test_the_mixture_finds_the_centers_that_pixels_were_drawn_around() -> None:
+def test_mixture_finds_the_centers_that_pixels_were_drawn_around() -> None:
     centers = torch.eye(4, dtype=torch.float64)[:3]
     noise = 0.15 * torch.randn(300, 4, generator=generator(0), dtype=torch.float64)
     label = torch.arange(300) % 3
@@ -276,7 +276,7 @@ def test_the_mixture_finds_the_centers_that_pixels_were_drawn_around() -> None:
     assert ((start * centers).sum(1) < 0.98).all()
 
 
-def test_a_class_of_few_dimensions_is_fitted_in_them_alone() -> None:
+def test_class_of_few_dimensions_is_fitted_in_them_alone() -> None:
     """What pixels have in another dimension neither enters the class nor, its prototype being 0 there, its share."""
     start = F.normalize(torch.tensor([[1.0, 0.2, 0.0], [0.0, 1.0, 0.0], [0.1, 0.1, 1.0]]), dim=1)
     z, rows = unit(40, 3).float(), torch.arange(40) // 10
@@ -290,7 +290,7 @@ def test_a_class_of_few_dimensions_is_fitted_in_them_alone() -> None:
     torch.testing.assert_close(alone, mixture_prototypes(start[:2], flat, rows, 4, 0.3, 3))
 
 
-def test_a_prior_keeps_a_class_at_home() -> None:
+def test_prior_keeps_a_class_at_home() -> None:
     """A class whose only pixels are another's is drawn to them, and with a prior no farther than half way."""
     center, start = torch.tensor([[1.0, 0.0]]), torch.eye(2)
     z = F.normalize(center + 0.05 * torch.randn(60, 2, generator=generator(0)), dim=1)
@@ -300,7 +300,7 @@ def test_a_prior_keeps_a_class_at_home() -> None:
     assert 0.5 < held[1, 0] < 2**-0.5 + 0.01
 
 
-def test_a_class_without_a_pixel_stays() -> None:
+def test_class_without_a_pixel_stays() -> None:
     start = torch.eye(3)
     found = mixture_prototypes(start, torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), 1, 0.1, 2)
     assert torch.equal(found, start)

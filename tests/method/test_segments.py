@@ -178,7 +178,7 @@ def test_segments_are_the_clusters_cut_by_the_regions(seed: int) -> None:
     assert len(segments.region) == len(segments.view) == len(expected)
 
 
-def test_a_region_seen_in_both_views_gives_a_segment_in_each() -> None:
+def test_region_seen_in_both_views_gives_a_segment_in_each() -> None:
     regions = torch.tensor([[[0, 1]], [[1, 2]]])
     segments = cut_by_regions(torch.zeros_like(regions), regions)
     pairs = sorted(zip(segments.view.tolist(), segments.region.tolist(), strict=True))
@@ -192,7 +192,7 @@ def test_pixels_of_no_region_belong_to_no_segment() -> None:
     assert segments.region.tolist() == [0, 7]
 
 
-def test_a_view_without_any_region_has_no_segment() -> None:
+def test_view_without_any_region_has_no_segment() -> None:
     regions = torch.full((1, 2, 2), IGNORED)
     segments = cut_by_regions(torch.zeros_like(regions), regions)
     assert len(segments.region) == 0
@@ -225,7 +225,7 @@ def test_pool_and_its_gradient_equal_the_reference(seed: int) -> None:
     )
 
 
-def test_pool_passes_gradcheck() -> None:
+def test_pool_double_precision_passes_gradcheck() -> None:
     z = unit(8, 3).requires_grad_()
     labels = torch.tensor([0, 1, 1, IGNORED, 2, 2, 2, 0])
     assert torch.autograd.gradcheck(lambda z: pool(z, labels, 3), (z,))

@@ -60,7 +60,7 @@ def test_weights_are_positive_with_sum_1_at_any_size(size: tuple[int, int]) -> N
     torch.testing.assert_close(weights.sum(2), torch.ones(2, size[0] * size[1]))
 
 
-def test_a_constant_map_stays() -> None:
+def test_constant_map_stays() -> None:
     values = random_values()[:, :, :1, :1].expand(-1, -1, 3, 4)
     found = upsample_by_affinity(values, random_keys(), (6, 8), TAU, SIGMA)
     torch.testing.assert_close(found, values[:, :, :1, :1].expand(-1, -1, 6, 8))
@@ -73,7 +73,7 @@ def test_scale_and_offset_of_each_key_channel_change_nothing() -> None:
     torch.testing.assert_close(moved, upsample_by_affinity(values, keys, (6, 8), TAU, SIGMA), rtol=0, atol=1e-3)
 
 
-def test_a_mirrored_image_gives_the_mirrored_map() -> None:
+def test_mirrored_image_gives_the_mirrored_map() -> None:
     values, keys = random_values(), random_keys()
     mirrored = upsample_by_affinity(values.flip(3), keys.flip(3), (6, 8), TAU, SIGMA)
     torch.testing.assert_close(mirrored.flip(3), upsample_by_affinity(values, keys, (6, 8), TAU, SIGMA))
@@ -103,6 +103,6 @@ def test_gradients_reach_the_values() -> None:
 
 
 @pytest.mark.parametrize(("temperature", "radius"), [(0, 1), (1, 0), (-1, 1)])
-def test_a_temperature_or_radius_that_is_not_positive_is_refused(temperature: float, radius: float) -> None:
+def test_temperature_or_radius_that_is_not_positive_is_refused(temperature: float, radius: float) -> None:
     with pytest.raises(ValueError, match="positive"):
         upsample_by_affinity(random_values(), random_keys(), (6, 8), temperature, radius)

@@ -102,7 +102,7 @@ def test_everything_comes_back_bit_for_bit(saved: Run) -> None:
         assert getattr(checkpoint.prototypes, part).dtype == getattr(saved.prototypes, part).dtype
 
 
-def test_a_run_without_a_bank(tmp_path: Path, saved: Run) -> None:
+def test_run_without_a_bank(tmp_path: Path, saved: Run) -> None:
     without = replace(saved.prototypes, bank=None)
     save_checkpoint(tmp_path, 1, CONFIG, saved.student, without, saved.state(), 1)
     checkpoint = load_checkpoint(tmp_path)
@@ -110,7 +110,7 @@ def test_a_run_without_a_bank(tmp_path: Path, saved: Run) -> None:
     assert checkpoint.card["bank"] == 0
 
 
-def test_the_students_predictions_come_back_bit_for_bit(saved: Run) -> None:
+def test_students_predictions_come_back_bit_for_bit(saved: Run) -> None:
     student = load_checkpoint(saved.folder).student
     images = torch.rand(1, 3, 70, 50, generator=generator(3))
     assert not student.training
@@ -118,7 +118,7 @@ def test_the_students_predictions_come_back_bit_for_bit(saved: Run) -> None:
         assert torch.equal(student(images), saved.student.eval()(images))
 
 
-def test_the_optimisers_state_comes_back_bit_for_bit(saved: Run) -> None:
+def test_optimisers_state_comes_back_bit_for_bit(saved: Run) -> None:
     checkpoint = load_checkpoint(saved.folder)
     optimizer = make_optimiser(checkpoint.student)
     state = load_state(checkpoint)
@@ -132,7 +132,7 @@ def test_the_optimisers_state_comes_back_bit_for_bit(saved: Run) -> None:
         assert equal_states(ours["state"][index], theirs["state"][index])
 
 
-def test_a_run_without_unknown_prototypes(tmp_path: Path, saved: Run) -> None:
+def test_run_without_unknown_prototypes(tmp_path: Path, saved: Run) -> None:
     save_checkpoint(tmp_path, 1, CONFIG, saved.student, make_prototypes(0), saved.state(), 1)
     assert load_checkpoint(tmp_path).prototypes.unknown.shape == (0, DIMENSIONS)
 
@@ -142,7 +142,7 @@ def test_all_prototypes_are_known_then_unknown() -> None:
     assert torch.equal(prototypes.all(), torch.cat([prototypes.known, prototypes.unknown]))
 
 
-def test_the_card_names_what_made_the_weights(saved: Run) -> None:
+def test_card_names_what_made_the_weights(saved: Run) -> None:
     path = load_checkpoint(saved.folder).path
     card = json.loads((path / CARD).read_text())
     assert card["step"] == 7
@@ -153,7 +153,7 @@ def test_the_card_names_what_made_the_weights(saved: Run) -> None:
     assert load_checkpoint(saved.folder).card == card
 
 
-def test_a_checkpoint_may_be_given_instead_of_the_run(saved: Run) -> None:
+def test_checkpoint_may_be_given_instead_of_the_run(saved: Run) -> None:
     path = load_checkpoint(saved.folder).path
     assert load_checkpoint(path).path == path
 
@@ -162,7 +162,7 @@ def test_a_checkpoint_may_be_given_instead_of_the_run(saved: Run) -> None:
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
-def test_the_newest_are_kept(tmp_path: Path, saved: Run, keep: int) -> None:
+def test_newest_are_kept(tmp_path: Path, saved: Run, keep: int) -> None:
     for step in (5, 10, 90, 100):
         save_checkpoint(tmp_path, step, CONFIG, saved.student, saved.prototypes, saved.state(), keep)
     names = [folder.name for folder in checkpoint_folders(tmp_path)]
@@ -178,7 +178,7 @@ def test_saving_a_step_again_replaces_it(run: Run) -> None:
     assert len(load_checkpoint(run.folder).prototypes.unknown) == 1
 
 
-def test_a_failed_save_leaves_what_was_there_and_no_part(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_save_leaves_what_was_there_and_no_part(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
@@ -216,18 +216,18 @@ def assert_damaged(run: Run) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "3", "null", '"card"', "{}", '{"config": {}}', '{"config": {"train": {"stepps": 1}}}']
 )
-def test_a_damaged_card_is_the_users_error(run: Run, text: str) -> None:
+def test_damaged_card_is_the_users_error(run: Run, text: str) -> None:
     (load_checkpoint(run.folder).path / CARD).write_text(text)
     assert_damaged(run)
 
 
-def test_a_card_that_is_no_text_is_the_users_error(run: Run) -> None:
+def test_card_that_is_no_text_is_the_users_error(run: Run) -> None:
     (load_checkpoint(run.folder).path / CARD).write_bytes(b"\xff\xfe\x00\x80")
     assert_damaged(run)
 
 
 @pytest.mark.parametrize("key", ["step", "classes", "embed_dim", "config"])
-def test_a_card_that_lacks_a_key_is_the_users_error(run: Run, key: str) -> None:
+def test_card_that_lacks_a_key_is_the_users_error(run: Run, key: str) -> None:
     path = load_checkpoint(run.folder).path / CARD
     card = json.loads(path.read_text())
     del card[key]
@@ -292,7 +292,7 @@ def test_code_in_a_checkpoint_is_never_run(run: Run, file: str, zipped: bool) ->
     assert not sprung.exists()
 
 
-def test_a_missing_state_is_the_users_error_only_where_it_is_needed(run: Run) -> None:
+def test_missing_state_is_the_users_error_only_where_it_is_needed(run: Run) -> None:
     (load_checkpoint(run.folder).path / STATE).unlink()
     checkpoint = load_checkpoint(run.folder)
     with pytest.raises(UserError, match="cannot be resumed"):

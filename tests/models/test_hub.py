@@ -69,7 +69,7 @@ def test_what_is_published_is_complete_and_nothing_else(published: Path, tiny_ru
         assert torch.equal(theirs.student.state_dict()[name], value)
 
 
-def test_a_run_comes_back_from_the_hub_bit_for_bit(server: HubServer, tiny_run: Path) -> None:
+def test_run_comes_back_from_the_hub_bit_for_bit(server: HubServer, tiny_run: Path) -> None:
     own, theirs = Segmenter.load(tiny_run, device="cpu"), Segmenter.load(REPOSITORY, device="cpu")
     assert torch.equal(own.embed(photograph()), theirs.embed(photograph()))
     assert theirs.names == own.names
@@ -77,7 +77,7 @@ def test_a_run_comes_back_from_the_hub_bit_for_bit(server: HubServer, tiny_run: 
     assert fetched == {"card.json", "student.safetensors"}, "nothing is fetched that is not read"
 
 
-def test_a_revision_is_a_branch_or_a_commit(server: HubServer, published: Path, tmp_path: Path) -> None:
+def test_revision_is_a_branch_or_a_commit(server: HubServer, published: Path, tmp_path: Path) -> None:
     first = server.branches[REPOSITORY]["main"]
     changed = Path(shutil.copytree(published, tmp_path / "changed"))
     (changed / "README.md").write_text("another")
@@ -111,13 +111,13 @@ def test_what_the_hub_refuses_is_one_line(server: HubServer, tmp_path: Path) -> 
     assert "has no student.safetensors" in fails("owner/half")
 
 
-def test_a_damaged_download_is_known(server: HubServer) -> None:
+def test_damaged_download_is_known(server: HubServer) -> None:
     files = server.files[REPOSITORY][server.branches[REPOSITORY]["main"]]
     files["student.safetensors"] = files["student.safetensors"][:-1] + b"x"
     assert "damaged checkpoint" in fails(REPOSITORY)
 
 
-def test_a_mistyped_path_is_none_of_the_hubs_business(
+def test_mistyped_path_is_none_of_the_hubs_business(
     server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -126,7 +126,7 @@ def test_a_mistyped_path_is_none_of_the_hubs_business(
     assert not server.requests
 
 
-def test_the_model_card_is_valid_and_states_what_it_must(published: Path) -> None:
+def test_model_card_is_valid_and_states_what_it_must(published: Path) -> None:
     card = ModelCard.load(published / "README.md")
     assert card.data.library_name == "clips4"
     assert card.data.pipeline_tag == "image-segmentation"

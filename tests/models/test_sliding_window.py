@@ -28,13 +28,13 @@ def test_windows_cover_a_side_and_stay_inside(size: int, window: int, stride: in
 
 @provable
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 40), st.floats(0, 0.99))
-def test_an_attention_of_patches_is_the_same_in_windows(height: int, width: int, window: int, overlap: float) -> None:
+def test_attention_of_patches_is_the_same_in_windows(height: int, width: int, window: int, overlap: float) -> None:
     images = torch.rand(2, 3, height * PATCH, width * PATCH, generator=generator(0), dtype=torch.float64)
     ours = encode_in_windows(images, patch_means, PATCH, window, overlap)
     torch.testing.assert_close(ours, patch_means(images), rtol=0, atol=1e-12)
 
 
-def test_overlaps_are_averaged() -> None:
+def test_sliding_window_overlaps_are_averaged() -> None:
     """Each window says a number of its own."""
     said = iter([1.0, 2.0, 4.0])
 
@@ -46,7 +46,7 @@ def test_overlaps_are_averaged() -> None:
 
 
 @pytest.mark.parametrize("window", [0, 40, 100])
-def test_an_image_no_larger_than_the_window_is_read_once_and_whole(window: int) -> None:
+def test_image_no_larger_than_the_window_is_read_once_and_whole(window: int) -> None:
     shapes = []
 
     def read(pixels: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def test_every_output_stride_embeds_at_the_same_stride(output_stride: int) -> No
 
 
 @torch.no_grad()
-def test_resnet50_embeds_too() -> None:
+def test_student_with_resnet50_gives_unit_embeddings() -> None:
     z = make_student(name="resnet50", output_stride=16).eval()(random_images(1, 48, 64))
     assert z.shape == (1, 12, 6, 8)
     torch.testing.assert_close(z.norm(dim=1), torch.ones(1, 6, 8))
@@ -96,7 +96,7 @@ def test_train_and_eval_modes_embed_alike() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 @torch.no_grad()
-def test_an_embedding_does_not_depend_on_its_batch(training: bool) -> None:
+def test_embedding_does_not_depend_on_its_batch(training: bool) -> None:
     student = make_student().train(training)
     batch = random_images(3)
     together, alone = student(batch), torch.cat([student(image[None]) for image in batch])
@@ -132,7 +132,7 @@ def test_other_than_rgb_batches_are_refused(shape: tuple[int, ...]) -> None:
 
 
 @torch.no_grad()
-def test_a_built_student_and_an_empty_one_with_its_weights_are_the_same() -> None:
+def test_built_student_and_an_empty_one_with_its_weights_are_the_same() -> None:
     config = StudentConfig(width=16)
     built, empty = build_student(config, 12).eval(), empty_student(config, 12).eval()
     assert not torch.equal(built(random_images(1)), empty(random_images(1)))
@@ -140,7 +140,7 @@ def test_a_built_student_and_an_empty_one_with_its_weights_are_the_same() -> Non
     assert torch.equal(built(random_images(1)), empty(random_images(1)))
 
 
-def test_a_built_student_begins_with_the_builtin_weights() -> None:
+def test_built_student_begins_with_the_builtin_weights() -> None:
     from clips4.models.pretrained import load_lite0_classifier
 
     built = build_student(StudentConfig(width=16), 12).backbone.state_dict()

@@ -50,7 +50,7 @@ def test_empty_trunk_of_another_kind_is_refused() -> None:
         empty_trunk({**conse().trunk.architecture, "teacher": "another"})
 
 
-def test_a_teacher_without_trunk_is_a_user_error() -> None:
+def test_teacher_without_trunk_is_a_user_error() -> None:
     with pytest.raises(UserError, match=r"residual.*teacher fake.*use conse or a CLIP"):
         trunk_of(FakeTeacher())
 

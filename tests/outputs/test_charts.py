@@ -38,7 +38,7 @@ def test_pca_colors_give_equal_vectors_equal_colors_across_images() -> None:
     assert (one[1, 1] == other[2, 3]).all()
 
 
-def test_the_first_component_is_red() -> None:
+def test_first_component_is_red() -> None:
     ramp = torch.linspace(-1, 1, 50)
     noise = 0.01 * unit(50, seed=1, dtype=torch.float32)
     red = pca_colors([torch.stack([noise, noise.flip(0), 2 * ramp, 0.1 * noise])[:, None].numpy()])[0][0, :, 0]
@@ -109,7 +109,7 @@ def test_loss_chart_in_a_page_takes_its_colors_and_loads_nothing() -> None:
     assert not re.search(r"#[0-9a-f]{6}|url\(|https?:|<style|<metadata|xlink", chart)
 
 
-def test_a_loss_chart_wants_a_value_for_each_step() -> None:
+def test_loss_chart_wants_a_value_for_each_step() -> None:
     with pytest.raises(ValueError, match="got 2 and 1"):
         loss_chart("loss", [1, 2], [0.1])
     with pytest.raises(ValueError, match="got 0 and 0"):

@@ -46,7 +46,7 @@ def test_only_unknown_labels_with_room_are_numbered() -> None:
     assert not changed[:, :45].any()
 
 
-def test_the_crop_is_where_the_mask_is() -> None:
+def test_crop_is_where_the_mask_is() -> None:
     image = np.zeros((60, 90, 3), np.uint8)
     own = np.zeros((60, 90), bool)
     own[10:30, 60:80] = True

@@ -87,7 +87,7 @@ def test_changed_content_computes_anew(tmp_path: Path, counter: Counter) -> None
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "half", "other size", "colour"])
-def test_a_damaged_file_is_recomputed(tmp_path: Path, counter: Counter, damage: str) -> None:
+def test_damaged_file_is_recomputed(tmp_path: Path, counter: Counter, damage: str) -> None:
     image, cache = noise_image(20, 30), RegionCache(SETTINGS, tmp_path)
     whole = cache(image)
     path = cache.path(image)
@@ -106,7 +106,7 @@ def test_a_damaged_file_is_recomputed(tmp_path: Path, counter: Counter, damage: 
     assert np.array_equal(np.asarray(Image.open(path)), whole)
 
 
-def test_a_file_cut_at_any_byte_never_gives_wrong_regions(tmp_path: Path, counter: Counter) -> None:
+def test_file_cut_at_any_byte_never_gives_wrong_regions(tmp_path: Path, counter: Counter) -> None:
     image, cache = noise_image(20, 30), RegionCache(SETTINGS, tmp_path)
     whole = cache(image)
     path = cache.path(image)
@@ -117,7 +117,7 @@ def test_a_file_cut_at_any_byte_never_gives_wrong_regions(tmp_path: Path, counte
     assert len(counter.calls) > len(data) // 2
 
 
-def test_a_file_with_any_byte_changed_never_gives_wrong_regions(tmp_path: Path, counter: Counter) -> None:
+def test_file_with_any_byte_changed_never_gives_wrong_regions(tmp_path: Path, counter: Counter) -> None:
     image, cache = noise_image(20, 30), RegionCache(SETTINGS, tmp_path)
     whole = cache(image)
     path = cache.path(image)
@@ -127,7 +127,7 @@ def test_a_file_with_any_byte_changed_never_gives_wrong_regions(tmp_path: Path, 
         assert np.array_equal(cache(image), whole), f"byte {place} changed"
 
 
-def test_a_sound_png_of_other_labels_is_recomputed(tmp_path: Path, counter: Counter) -> None:
+def test_sound_png_of_other_labels_is_recomputed(tmp_path: Path, counter: Counter) -> None:
     """A picture editor that saved the file again, or labels of another picture under this one's name."""
     image, cache = noise_image(20, 30), RegionCache(SETTINGS, tmp_path)
     whole = cache(image)
@@ -136,7 +136,7 @@ def test_a_sound_png_of_other_labels_is_recomputed(tmp_path: Path, counter: Coun
     assert len(counter.calls) == 2
 
 
-def test_a_file_is_complete_or_absent(tmp_path: Path, counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_is_complete_or_absent(tmp_path: Path, counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
@@ -146,7 +146,7 @@ def test_a_file_is_complete_or_absent(tmp_path: Path, counter: Counter, monkeypa
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_the_default_folder_is_that_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_folder_is_that_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPS4_CACHE", str(tmp_path / "own"))
     assert RegionCache(SETTINGS).folder.is_relative_to(tmp_path / "own")
 
@@ -187,7 +187,7 @@ def test_every_other_setting_has_a_folder_of_its_own(tmp_path: Path, other: dict
     assert len(folders) == 3
 
 
-def test_a_hierarchy_with_any_byte_changed_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hierarchy_with_any_byte_changed_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image, cache = noise_image(16, 20, 2), RegionCache(NESTED, tmp_path)
     whole = cache.hierarchy(image)
     assert whole.count > 3
@@ -226,7 +226,7 @@ def test_edge_maps_name_the_file(tmp_path: Path) -> None:
         cache(image, Path("photos/other.jpg"))
 
 
-def test_a_missing_folder_of_edge_maps_raises(tmp_path: Path) -> None:
+def test_missing_folder_of_edge_maps_raises(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder of edge maps"):
         RegionCache(RegionConfig(method="edges-ucm", edges=str(tmp_path / "none")), tmp_path)
 

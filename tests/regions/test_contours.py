@@ -39,7 +39,7 @@ def test_edge_maps_of_every_depth_are_read(tmp_path: Path, name: str, values: np
     np.testing.assert_allclose(read_edge_map(write(tmp_path / name, values), (48, 64)), MAP, atol=error)
 
 
-def test_an_edge_map_of_another_scale_is_resized(tmp_path: Path) -> None:
+def test_edge_map_of_another_scale_is_resized(tmp_path: Path) -> None:
     path = write(tmp_path / "a.npy", MAP.astype(np.float32))
     small = read_edge_map(path, (24, 32))
     assert small.shape == (24, 32)
@@ -70,7 +70,7 @@ def test_damaged_and_palette_edge_maps_raise(tmp_path: Path) -> None:
             read_edge_map(tmp_path / name, (48, 64))
 
 
-def test_an_edge_file_is_found_by_folder_and_stem(tmp_path: Path) -> None:
+def test_edge_file_is_found_by_folder_and_stem(tmp_path: Path) -> None:
     flat = write(tmp_path / "one.png", np.zeros((3, 4), np.uint8))
     nested = write(tmp_path / "cats/one.npy", np.zeros((3, 4)))
     assert find_edge_file(tmp_path, Path("/photos/dogs/one.jpg")) == flat
@@ -98,7 +98,7 @@ def test_large_images_are_read_reduced(tmp_path: Path) -> None:
     assert find_contours(image, settings, edges).strength.shape == (48, 64)
 
 
-def test_the_normal_of_a_ridge_is_across_it() -> None:
+def test_normal_of_a_ridge_is_across_it() -> None:
     y, x = np.mgrid[:60, :60] - 30
     for angle in (0.0, 0.5, 1.2, 2.5):
         n = np.array([np.cos(angle), np.sin(angle)])

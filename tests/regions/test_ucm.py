@@ -91,7 +91,7 @@ def test_height_of_two_leaves_is_that_of_the_slow_version(seed: int) -> None:
 
 @provable
 @given(seeds, st.integers(1, 60))
-def test_a_coarsened_hierarchy_is_the_upper_part(seed: int, count: int) -> None:
+def test_coarsened_hierarchy_is_the_upper_part(seed: int, count: int) -> None:
     made = hierarchy(seed)
     upper = made.coarsened(count)
     assert upper.count == min(count, made.count)
@@ -105,7 +105,7 @@ def test_a_coarsened_hierarchy_is_the_upper_part(seed: int, count: int) -> None:
 
 @provable
 @given(seeds)
-def test_the_doubled_grid_holds_the_whole_hierarchy(seed: int) -> None:
+def test_doubled_grid_holds_the_whole_hierarchy(seed: int) -> None:
     made = hierarchy(seed)
     read = from_ucm2(made.to_ucm2())
     np.testing.assert_array_equal(read.to_ucm2(), made.to_ucm2())
@@ -133,7 +133,7 @@ def test_at_most_takes_the_coarser_of_count_and_threshold() -> None:
     assert made.at_most(at_threshold - 5, middle).max() + 1 == at_threshold - 5
 
 
-def test_a_square_is_separate_until_its_contour_goes() -> None:
+def test_square_is_separate_until_its_contour_goes() -> None:
     strength = np.zeros((40, 50), np.float32)
     strength[10, 10:31] = strength[30, 10:31] = strength[10:31, 10] = strength[10:31, 30] = 0.7
     strength[20, 10:31] = 0.3  # a weaker line within
@@ -155,13 +155,13 @@ def test_specks_go_first_if_requested() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (6, 1), (2, 3)])
-def test_odd_sizes(shape: tuple[int, int]) -> None:
+def test_ucm_odd_sizes_are_covered(shape: tuple[int, int]) -> None:
     made = hierarchy(0, *shape)
     assert made.at_count(1).tolist() == np.zeros(shape).tolist()
     assert made.to_ucm2().shape == (2 * shape[0] + 1, 2 * shape[1] + 1)
 
 
-def test_a_flat_image_is_one_region() -> None:
+def test_flat_image_is_one_region() -> None:
     made = owt_ucm(from_strength(np.zeros((20, 30), np.float32)))
     assert made.count == 1
     assert made.at_count(48).max() == 0

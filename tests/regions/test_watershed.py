@@ -59,7 +59,7 @@ def test_cracks_are_those_of_the_slow_version(seed: int) -> None:
 
 @provable
 @given(seeds)
-def test_the_ends_of_a_crack_touch_both_its_pixels(seed: int) -> None:
+def test_ends_of_a_crack_touch_both_its_pixels(seed: int) -> None:
     labels = random_labels(seed)
     width = labels.shape[1]
     for pixels, vertices in zip(*(part.tolist() for part in boundary_cracks(labels)), strict=True):
@@ -137,7 +137,7 @@ def test_strength_across_is_that_of_the_normal() -> None:
     np.testing.assert_allclose(strength_across(contours, pixels, along), [0.6, 0, 0.6 * math.sqrt(0.5)], atol=1e-6)
 
 
-def test_an_arc_that_crosses_a_contour_is_weaker_than_one_along_it() -> None:
+def test_arc_that_crosses_a_contour_is_weaker_than_one_along_it() -> None:
     y = np.mgrid[:60, :80][0]
     ridge = np.exp(-((y - 29.5) ** 2) / 8).astype(np.float32)
     contours = from_strength(ridge)
@@ -159,7 +159,7 @@ def test_arcs_sum_over_the_shared_boundary() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 2)])
-def test_odd_sizes(shape: tuple[int, int]) -> None:
+def test_watershed_odd_sizes_are_covered(shape: tuple[int, int]) -> None:
     arcs = oriented_watershed(from_strength(random_strength(0, *shape)))
     assert arcs.leaves.shape == shape
     assert len(arcs.pairs) >= arcs.leaves.max()

@@ -52,7 +52,7 @@ class StopAt(NoProgress):
                 os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_the_same_seed_gives_the_same_weights_bit_for_bit(
+def test_same_seed_gives_the_same_weights_bit_for_bit(
     images: Path, tiny_run: Path, tiny_config: Config, tmp_path: Path
 ) -> None:
     train(sorted(images.iterdir()), CLASSES, tiny_config, tmp_path / "again", device="cpu")
@@ -66,7 +66,7 @@ def test_another_seed_gives_other_weights(images: Path, tiny_run: Path, tmp_path
     assert not torch.equal(ours["head.project.weight"], theirs["head.project.weight"])
 
 
-def test_an_interrupted_run_ends_like_an_unbroken_one(images: Path, tmp_path: Path) -> None:
+def test_interrupted_run_ends_like_an_unbroken_one(images: Path, tmp_path: Path) -> None:
     config = load_config("cpu", [*TINY, "train.steps=4", "train.save_every=3"])
     paths = sorted(images.iterdir())
     train(paths, CLASSES, config, tmp_path / "whole", device="cpu")
@@ -92,7 +92,7 @@ def test_resuming_with_other_settings_or_classes_is_refused(
         train(paths, CLASSES, tiny_config, copied_run, device="cpu")
 
 
-def test_a_refused_resumption_leaves_the_run_as_it_was(images: Path, copied_run: Path) -> None:
+def test_refused_resumption_leaves_the_run_as_it_was(images: Path, copied_run: Path) -> None:
     before = {path: path.read_bytes() for path in copied_run.rglob("*") if path.is_file()}
     other = load_config("cpu", [*TINY, "prototypes.m=3"])
     with pytest.raises(UserError, match="other settings"):
@@ -100,7 +100,7 @@ def test_a_refused_resumption_leaves_the_run_as_it_was(images: Path, copied_run:
     assert {path: path.read_bytes() for path in copied_run.rglob("*") if path.is_file()} == before
 
 
-def test_the_losses_fall_on_images_seen_again_and_again(images: Path, tmp_path: Path) -> None:
+def test_losses_fall_on_images_seen_again_and_again(images: Path, tmp_path: Path) -> None:
     config = load_config("cpu", [*TINY, "train.steps=30", "train.lr=0.003", "train.save_every=30"])
     train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
     log = read_log(tmp_path / "run" / LOG)
@@ -111,7 +111,7 @@ def test_the_losses_fall_on_images_seen_again_and_again(images: Path, tmp_path: 
         assert last < first, name
 
 
-def test_a_term_of_weight_zero_is_switched_off(images: Path, tmp_path: Path) -> None:
+def test_term_of_weight_zero_is_switched_off(images: Path, tmp_path: Path) -> None:
     config = load_config("cpu", [*TINY, "train.steps=1", "objective.contrast_weight=0", "objective.semantic_weight=0"])
     train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
     (line,) = read_log(tmp_path / "run" / LOG)
@@ -127,7 +127,7 @@ def test_broken_images_are_left_out_and_reported(images: Path, tiny_config: Conf
     assert [skipped.path for skipped in result.skipped] == list(broken.values())
 
 
-def test_the_teacher_is_never_trained(images: Path, tiny_run: Path, tiny_config: Config) -> None:
+def test_teacher_is_never_trained(images: Path, tiny_run: Path, tiny_config: Config) -> None:
     tensors = load_checkpoint(tiny_run).student.state_dict()
     assert not [key for key in tensors if "teacher" in key or "sentences" in key]
 
@@ -167,7 +167,7 @@ def test_losses_that_stay_not_finite_stop_with_the_reason_and_the_images(
     assert result.steps == 9
 
 
-def test_a_step_that_is_not_finite_is_left_out_and_counted(
+def test_step_that_is_not_finite_is_left_out_and_counted(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(monkeypatch, {2})
@@ -189,7 +189,7 @@ def test_gradients_of_batches_are_averaged_over_a_step(images: Path, tmp_path: P
     assert once["embedding"] != thrice["embedding"]
 
 
-def test_the_moving_average_is_saved_as_the_student_and_resumed(images: Path, tmp_path: Path) -> None:
+def test_moving_average_is_saved_as_the_student_and_resumed(images: Path, tmp_path: Path) -> None:
     paths = sorted(images.iterdir())
     plain = load_config("cpu", [*TINY, "train.steps=4", "train.save_every=1", "train.keep_checkpoints=9"])
     config = load_config(
@@ -210,7 +210,7 @@ def test_the_moving_average_is_saved_as_the_student_and_resumed(images: Path, tm
     assert_same_bits(tmp_path / "whole", tmp_path / "broken")
 
 
-def test_a_watcher_sees_the_student_as_it_is_used(images: Path, tmp_path: Path) -> None:
+def test_watcher_sees_the_student_as_it_is_used(images: Path, tmp_path: Path) -> None:
     seen: list[int] = []
 
     def watch(step: int, student: Embedder, prototypes: Prototypes) -> dict[str, float]:
@@ -239,7 +239,7 @@ def test_what_does_not_matter_may_change_when_resuming(images: Path, copied_run:
         train(sorted(images.iterdir()), CLASSES, other, copied_run, resume=True, device="cpu")
 
 
-def test_a_crop_that_the_stride_does_not_divide_is_refused(images: Path, tmp_path: Path) -> None:
+def test_crop_that_the_stride_does_not_divide_is_refused(images: Path, tmp_path: Path) -> None:
     config = load_config("cpu", [*TINY, "data.crop=60"])
     with pytest.raises(UserError, match=r"not a multiple of student\.stride"):
         train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
@@ -254,7 +254,7 @@ def test_learning_rate_rises_then_falls() -> None:
     assert factors == sorted(factors[:10]) + sorted(factors[10:], reverse=True)
 
 
-def test_a_log_cut_in_the_middle_of_a_line_is_read_up_to_there(tmp_path: Path) -> None:
+def test_log_cut_in_the_middle_of_a_line_is_read_up_to_there(tmp_path: Path) -> None:
     (tmp_path / LOG).write_text(json.dumps({"step": 1}) + '\n{"step": 2, "lo')
     assert read_log(tmp_path / LOG) == [{"step": 1}]
 
@@ -276,7 +276,7 @@ def write_shards(images: Path, folder: Path) -> list[Path]:
     return sorted(folder.glob("*.tar"))
 
 
-def test_a_run_on_shards_resumes_like_an_unbroken_one(images: Path, tmp_path: Path) -> None:
+def test_run_on_shards_resumes_like_an_unbroken_one(images: Path, tmp_path: Path) -> None:
     shards = write_shards(images, tmp_path / "shards")
     config = load_config("cpu", [*TINY, "train.steps=3"])
     result = train(shards, CLASSES, config, tmp_path / "whole", device="cpu")
@@ -293,7 +293,7 @@ def test_a_run_on_shards_resumes_like_an_unbroken_one(images: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
-def test_mixed_precision_trains(images: Path, tmp_path: Path, precision: str) -> None:
+def test_train_in_mixed_precision_the_loss_falls(images: Path, tmp_path: Path, precision: str) -> None:
     config = load_config("cpu", [*TINY, "train.steps=4", f"train.precision={precision}", "train.lr=0.003"])
     result = train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu")
     assert result.left_out_steps == 0

@@ -63,7 +63,7 @@ def prototypes(teacher: torch.nn.Module) -> Prototypes:
     return Prototypes(ClassList(("cat", "sky"), (("cat",), ("sky",))), text, text, unit(2, 384).float())
 
 
-def test_a_student_that_sees_otherwise_is_queried_otherwise(
+def test_student_that_sees_otherwise_is_queried_otherwise(
     teacher: torch.nn.Module, images: Path, prototypes: Prototypes
 ) -> None:
     same, turn = torch.eye(384), torch.linalg.qr(unit(384, 384).float())[0]
@@ -80,7 +80,7 @@ def test_a_student_that_sees_otherwise_is_queried_otherwise(
     torch.testing.assert_close(turned.student_bank.float(), turned.bank.float() @ turn.T, rtol=0, atol=0.02)
 
 
-def test_the_teachers_prototypes_hold_the_fitted_back(
+def test_teachers_prototypes_hold_the_fitted_back(
     teacher: torch.nn.Module, images: Path, prototypes: Prototypes
 ) -> None:
     elsewhere = F.normalize(torch.ones(2, 384), dim=1)
@@ -124,7 +124,7 @@ def test_unknown_prototypes_in_the_fit_take_pixels_from_the_known_and_are_held_b
 
 
 @pytest.mark.parametrize("unknown", ["false", "true"])
-def test_the_prior_is_how_much_the_teacher_counts(
+def test_prior_is_how_much_the_teacher_counts(
     teacher: torch.nn.Module, images: Path, prototypes: Prototypes, unknown: str
 ) -> None:
     near = []
@@ -142,7 +142,7 @@ def test_without_rounds_the_prototypes_stay(teacher: torch.nn.Module, images: Pa
     assert fit(teacher, images, prototypes, torch.eye(384), rounds=0) is prototypes
 
 
-def test_a_run_is_queried_with_what_was_fitted(tiny_run: Path) -> None:
+def test_run_is_queried_with_what_was_fitted(tiny_run: Path) -> None:
     found = load_checkpoint(tiny_run).prototypes
     assert found.fitted is not None
     assert found.student_bank is not None

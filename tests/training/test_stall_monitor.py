@@ -12,7 +12,7 @@ def test_items_pass_in_silence_where_nothing_stalls() -> None:
     assert told == []
 
 
-def test_a_wait_is_reported_repeatedly_until_it_ends() -> None:
+def test_wait_is_reported_repeatedly_until_it_ends() -> None:
     enough, told = threading.Event(), []
 
     def tell(seconds: float) -> None:

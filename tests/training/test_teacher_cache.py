@@ -58,7 +58,7 @@ def test_images_in_shards_are_counted_by_their_bytes(tmp_path: Path) -> None:
     assert set(sizes) == {(64, 48)}
 
 
-def test_a_sample_is_spread_over_all() -> None:
+def test_sample_is_spread_over_all() -> None:
     paths = [Path(str(index)) for index in range(1000)]
     some = evenly_spaced(paths, 30)
     assert len(some) <= 30
@@ -111,7 +111,7 @@ def test_dimensions_that_cannot_be_are_refused(tmp_path: Path, dims: int) -> Non
         plan(write_images(tmp_path, 1), config(cache_dims=dims), classes=3)
 
 
-def test_a_broken_image_among_the_sample_is_skipped(tmp_path: Path) -> None:
+def test_broken_image_among_the_sample_is_skipped(tmp_path: Path) -> None:
     paths = write_images(tmp_path, 2)
     (tmp_path / "0.png").write_text("no picture")
     Image.new("RGB", (3, 3)).save(tmp_path / "1.png")

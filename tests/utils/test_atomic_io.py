@@ -18,7 +18,7 @@ def test_writing_makes_folders_and_replaces_what_was_there(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("failing", ["os.replace", "pathlib.Path.write_bytes"])
-def test_a_failed_write_leaves_the_old_file_and_no_part(
+def test_failed_write_leaves_the_old_file_and_no_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     path = tmp_path / "file.bin"
@@ -34,7 +34,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_part(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_write_cut_in_the_middle_leaves_the_old_file_and_no_part(
+def test_write_cut_in_the_middle_leaves_the_old_file_and_no_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file.bin"
@@ -77,7 +77,7 @@ def test_temporary_paths_are_hidden_of_the_same_folder_and_never_twice_the_same(
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_a_file_written_piece_by_piece_is_there_at_the_end_alone(tmp_path: Path, error: type[BaseException]) -> None:
+def test_file_written_piece_by_piece_is_there_at_the_end_alone(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "deep" / "file.txt"
     with atomic_text_file(path) as file:
         file.write("old")
@@ -95,7 +95,7 @@ def test_a_file_written_piece_by_piece_is_there_at_the_end_alone(tmp_path: Path,
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_a_folder_replaces_the_old_one_when_complete(tmp_path: Path, error: type[BaseException]) -> None:
+def test_folder_replaces_the_old_one_when_complete(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "folder"
     for name in ("first", "second"):
         with atomic_folder(path) as folder:

@@ -14,6 +14,6 @@ def test_auto_is_the_cpu_where_there_is_nothing_else(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("name", ["abacus", "cuda:99", ""])
-def test_a_device_that_is_not_there_raises(name: str) -> None:
+def test_device_that_is_not_there_raises(name: str) -> None:
     with pytest.raises(UserError, match="is not available here; give auto or cpu"):
         pick_device(name)

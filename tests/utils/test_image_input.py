@@ -61,7 +61,7 @@ def test_what_is_no_image_raises(image: object, words: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["sixteen.png", "cmyk.jpg", "moving.gif", "dot.png", "turned.jpg"])
-def test_an_odd_file_and_the_same_opened_by_pil_are_one_image(tmp_path: Path, name: str) -> None:
+def test_odd_file_and_the_same_opened_by_pil_are_one_image(tmp_path: Path, name: str) -> None:
     path = write_odd_images(tmp_path)[name]
     with Image.open(path) as opened:
         np.testing.assert_array_equal(as_rgb(opened), load_rgb(path))
@@ -75,7 +75,7 @@ def test_sixteen_bits_in_an_array_are_those_of_a_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(as_rgb(np.stack([values] * 3, 2)), load_rgb(path))
 
 
-def test_half_precision_tensors() -> None:
+def test_as_rgb_half_precision_tensor_is_read() -> None:
     values = torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(0))
     for dtype in (torch.float16, torch.bfloat16):
         expected = (values.to(dtype).float() * 255).round().permute(1, 2, 0).numpy()
@@ -83,27 +83,27 @@ def test_half_precision_tensors() -> None:
 
 
 @pytest.mark.parametrize("name", ["letter.jpg", "cut.jpg", "empty.png"])
-def test_a_broken_file_raises_in_one_line(tmp_path: Path, name: str) -> None:
+def test_broken_file_raises_in_one_line(tmp_path: Path, name: str) -> None:
     path = write_broken_images(tmp_path)[name]
     with pytest.raises(UserError, match=name) as caught:
         as_rgb(path)
     assert "\n" not in str(caught.value)
 
 
-def test_a_truncated_file_that_pil_opened_raises(tmp_path: Path) -> None:
+def test_truncated_file_that_pil_opened_raises(tmp_path: Path) -> None:
     path = write_broken_images(tmp_path)["cut.jpg"]
     with Image.open(path) as opened, pytest.raises(UserError, match="damaged image"):
         as_rgb(opened)
 
 
-def test_an_image_too_large_raises_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_too_large_raises_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clips4.utils.image_input.MAX_PIXELS", 100)
     for form in (np.zeros((11, 10), np.uint8), Image.new("L", (10, 11)), torch.zeros(3, 11, 10)):
         with pytest.raises(UserError, match="10 x 11 pixels is too large"):
             as_rgb(form)
 
 
-def test_one_or_several() -> None:
+def test_is_many_of_one_or_several_images_is_right() -> None:
     assert is_many([photograph()])
     assert is_many(("a.png",))
     assert not is_many("a.png")

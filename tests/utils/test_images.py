@@ -61,7 +61,7 @@ def test_lossy_images_come_back_nearly(tmp_path: Path, suffix: str) -> None:
     assert np.abs(load_rgb(path).astype(int) - noise_image(32, 48)).mean() < 6
 
 
-def test_the_suffix_does_not_matter(tmp_path: Path) -> None:
+def test_suffix_does_not_matter(tmp_path: Path) -> None:
     path = tmp_path / "really_a_png.jpg"
     path.write_bytes(encode_png(noise_image(20, 30)))
     assert np.array_equal(load_rgb(path), noise_image(20, 30))
@@ -101,7 +101,7 @@ def test_sixteen_bit_gray_is_scaled_down(tmp_path: Path) -> None:
     assert load_rgb(tmp_path / "a.png")[0].tolist() == [[v] * 3 for v in (0, 1, 128, 255)]
 
 
-def test_sixteen_bit_tiff(tmp_path: Path) -> None:
+def test_load_rgb_sixteen_bit_tiff_is_scaled_down(tmp_path: Path) -> None:
     deep = np.array([[0, 1000], [30000, 65535]], np.uint16)
     Image.fromarray(deep).save(tmp_path / "a.tif")
     assert load_rgb(tmp_path / "a.tif")[..., 0].tolist() == [[0, 4], [117, 255]]
@@ -114,12 +114,12 @@ def test_float_tiff_in_0_to_1_and_beyond(tmp_path: Path) -> None:
     assert load_rgb(tmp_path / "wide.tif")[0, :3, 0].tolist() == [0, 128, 255]
 
 
-def test_a_deep_image_of_one_value(tmp_path: Path) -> None:
+def test_deep_image_of_one_value(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 5), np.uint16)).save(tmp_path / "a.png")
     assert load_rgb(tmp_path / "a.png").tolist() == np.zeros((4, 5, 3)).tolist()
 
 
-def test_cmyk_jpeg(tmp_path: Path) -> None:
+def test_load_rgb_cmyk_jpeg_has_its_colors(tmp_path: Path) -> None:
     picture = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # no cyan: red
     picture.save(tmp_path / "a.jpg", quality=95)
     image = load_rgb(tmp_path / "a.jpg")
@@ -129,12 +129,14 @@ def test_cmyk_jpeg(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "value", "rgb"), [("L", 77, (77, 77, 77)), ("1", 1, WHITE), ("1", 0, BLACK)])
-def test_gray_and_bilevel(tmp_path: Path, mode: str, value: int, rgb: tuple[int, int, int]) -> None:
+def test_load_rgb_gray_or_bilevel_has_3_channels(
+    tmp_path: Path, mode: str, value: int, rgb: tuple[int, int, int]
+) -> None:
     Image.new(mode, (3, 2), value).save(tmp_path / "a.png")
     assert load_rgb(tmp_path / "a.png").reshape(-1, 3).tolist() == [list(rgb)] * 6
 
 
-def test_the_first_frame_of_an_animation(tmp_path: Path) -> None:
+def test_first_frame_of_an_animation(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 6), color) for color in (RED, GREEN, BLUE)]
     for name in ("a.gif", "a.webp", "a.tiff"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
@@ -166,7 +168,7 @@ def test_transparency_of_gray_and_palette_images_too(tmp_path: Path) -> None:
     assert (load_rgb(tmp_path / "key.png") == WHITE).all()
 
 
-def test_one_pixel(tmp_path: Path) -> None:
+def test_load_rgb_one_pixel_has_size_one(tmp_path: Path) -> None:
     Image.new("RGB", (1, 1), GREEN).save(tmp_path / "a.png")
     assert load_rgb(tmp_path / "a.png").tolist() == [[list(GREEN)]]
 
@@ -181,7 +183,7 @@ def assert_refused(path: Path, reason: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_missing(tmp_path: Path) -> None:
+def test_load_rgb_missing_file_raises(tmp_path: Path) -> None:
     assert_refused(tmp_path / "gone.png", "no such file")
 
 
@@ -196,7 +198,7 @@ def test_text_and_stumps_by_the_name_of_an_image(tmp_path: Path, content: bytes)
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "tiff", "bmp"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_truncated(tmp_path: Path, suffix: str, share: float) -> None:
+def test_load_rgb_truncated_file_raises(tmp_path: Path, suffix: str, share: float) -> None:
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(noise_image(40, 60)).save(path)
     data = path.read_bytes()
@@ -206,7 +208,7 @@ def test_truncated(tmp_path: Path, suffix: str, share: float) -> None:
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "tiff", "bmp"])
 @pytest.mark.filterwarnings("ignore")  # Pillow complains of what it skips
-def test_a_changed_byte_is_never_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+def test_changed_byte_is_never_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     monkeypatch.setattr(images, "MAX_PIXELS", 100_000)  # changed sizes cost no memory
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(noise_image(8, 9)).save(path)
@@ -221,7 +223,7 @@ def test_a_changed_byte_is_never_a_crash(tmp_path: Path, monkeypatch: pytest.Mon
     assert refused > 0
 
 
-def test_a_folder_is_no_image(tmp_path: Path) -> None:
+def test_folder_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "a.png").mkdir()
     assert_refused(tmp_path / "a.png", "directory|folder")
 
@@ -233,7 +235,7 @@ def test_huge_images_are_refused_unread(tmp_path: Path, width: int, height: int)
     assert_refused(path, "pixels")
 
 
-def test_an_image_below_the_limit_raises_no_size_error(tmp_path: Path) -> None:
+def test_image_below_the_limit_raises_no_size_error(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     path.write_bytes(png_header(13_000, 13_000))  # 169 million, and truncated
     with pytest.raises(UserError) as caught:
@@ -242,7 +244,7 @@ def test_an_image_below_the_limit_raises_no_size_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_large_image_is_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_image_is_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow warns above its own limit, which stands in here for 89 million pixels."""
     Image.fromarray(noise_image(10, 15)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
@@ -279,7 +281,7 @@ def test_every_suffix_is_found_in_either_case(tmp_path: Path, suffix: str) -> No
     assert find_images(tmp_path) == paths
 
 
-def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_path_that_is_not_there_is_named(tmp_path: Path) -> None:
     (a,) = touch(tmp_path / "a.jpg")
     with pytest.raises(UserError, match=r"gone: no such file or folder"):
         find_images([a, tmp_path / "gone"])
@@ -300,7 +302,7 @@ def test_no_image_is_an_error(tmp_path: Path) -> None:
     ("height", "width", "shape"),
     [(100, 200, (50, 100)), (200, 100, (100, 50)), (99, 100, (99, 100)), (40, 30, (40, 30)), (1, 1000, (1, 100))],
 )
-def test_the_long_side_is_reduced_and_never_enlarged(height: int, width: int, shape: tuple[int, int]) -> None:
+def test_long_side_is_reduced_and_never_enlarged(height: int, width: int, shape: tuple[int, int]) -> None:
     image = noise_image(height, width)
     reduced = reduce_to(image, 100)
     assert reduced.shape == (*shape, 3)
@@ -320,11 +322,11 @@ def test_colors_of_a_palette_are_all_different(count: int) -> None:
     assert len({tuple(color) for color in colors.tolist()} | {UNKNOWN_COLOR, BLACK, WHITE}) == count + 3
 
 
-def test_a_longer_palette_begins_like_a_shorter_one() -> None:
+def test_longer_palette_begins_like_a_shorter_one() -> None:
     assert np.array_equal(palette(50)[:20], palette(20))
 
 
-def test_the_first_colors_raise_apart_by_eye() -> None:
+def test_first_colors_raise_apart_by_eye() -> None:
     colors = palette(21).astype(float)
     distance = np.linalg.norm(colors[:, None] - colors[None], axis=2) + 1e3 * np.eye(21)
     assert distance.min() > 20
@@ -397,7 +399,7 @@ def test_palette_png_keeps_labels_and_colors() -> None:
 # ----------------------------------------------------------------------------------------------------------- lists
 
 
-def test_a_list_names_images_from_its_own_folder_or_absolutely(tmp_path: Path) -> None:
+def test_list_names_images_from_its_own_folder_or_absolutely(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     for name in ("b.png", "deep/a.png"):
         Image.new("RGB", (4, 4)).save(tmp_path / name)
@@ -405,7 +407,7 @@ def test_a_list_names_images_from_its_own_folder_or_absolutely(tmp_path: Path) -
     assert find_images(tmp_path / "list.txt") == [tmp_path / "deep/a.png", tmp_path / "b.png"]
 
 
-def test_a_list_that_names_what_is_not_there_names_the_line(tmp_path: Path) -> None:
+def test_list_that_names_what_is_not_there_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("\ngone.png\n")
     with pytest.raises(UserError, match=r"list\.txt, line 2: .*gone\.png: no such file"):
         find_images(tmp_path / "list.txt")

@@ -13,7 +13,7 @@ def press() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_the_first_is_noted_the_second_raised_and_the_old_handler_comes_back() -> None:
+def test_first_is_noted_the_second_raised_and_the_old_handler_comes_back() -> None:
     before = signal.getsignal(signal.SIGINT)
     with deferred_interrupt() as pressed:
         assert not pressed()

@@ -64,7 +64,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, size: tuple[int, int]) -> 
     assert is_video(path)
 
 
-def test_a_video_appears_complete_or_not_at_all(tmp_path: Path) -> None:
+def test_video_appears_complete_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     path.write_bytes(b"the old one")
 
@@ -81,7 +81,7 @@ def test_a_video_appears_complete_or_not_at_all(tmp_path: Path) -> None:
     assert path.read_bytes() == b"the old one"
 
 
-def test_a_video_that_is_shown_turned(tmp_path: Path) -> None:
+def test_video_that_is_shown_turned(tmp_path: Path) -> None:
     upright = np.zeros((64, 48, 3), np.uint8)
     upright[:20] = 255  # bright above
     path = write_video(tmp_path / "a.mp4", [np.ascontiguousarray(np.rot90(upright, -1))] * 3)
@@ -98,7 +98,7 @@ def test_a_video_that_is_shown_turned(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4")])
-def test_a_video_that_was_cut_off_yields_its_frames_then_raises(tmp_path: Path, name: str, codec: str) -> None:
+def test_video_that_was_cut_off_yields_its_frames_then_raises(tmp_path: Path, name: str, codec: str) -> None:
     options = {"movflags": "faststart"} if name.endswith(".mp4") else {}
     noise = [np.random.default_rng(i).integers(0, 256, (48, 64, 3), np.uint8) for i in range(40)]
     path = write_video(tmp_path / name, noise, codec, **options)
@@ -164,7 +164,7 @@ def test_what_is_wrong_raises_at_once(tmp_path: Path, make: Callable[[Path], Pat
         open_frames(make(tmp_path))
 
 
-def test_a_video_without_frames(tmp_path: Path) -> None:
+def test_video_without_frames(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mkv", moving(3))
     data = path.read_bytes()
     path.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75")])  # up to the first cluster

@@ -34,7 +34,7 @@ def test_what_is_wrong_raises(tmp_path: Path) -> None:
         load_bsds(root)
 
 
-def test_the_real_set() -> None:
+def test_load_bsds_real_set_has_published_counts() -> None:
     dataset = load_bsds(shared("bsds500"))
     assert len(dataset) == 100
     photograph = dataset[0]

@@ -39,7 +39,7 @@ def test_what_is_wrong_raises(tmp_path: Path) -> None:
         load_davis(root)
 
 
-def test_the_real_sequences() -> None:
+def test_load_davis_real_sequences_have_frames_and_masks() -> None:
     videos = load_davis(shared("davis16"))
     assert len(videos) == 10
     assert sum(len(video.frames) for video in videos) == 708

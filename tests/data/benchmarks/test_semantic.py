@@ -42,7 +42,7 @@ def test_label_values_mean_what_they_should(
         assert order == list(dict.fromkeys(wanted))
 
 
-def test_numbers_of_classes() -> None:
+def test_class_files_have_the_published_numbers_of_classes() -> None:
     counts = {name: len(load_classes(spec.class_file)) for name, spec in SEMANTIC.items()}
     assert counts == {
         "voc20": 20,
@@ -92,7 +92,7 @@ def test_trap_4_things_come_before_stuff() -> None:
     assert np.flatnonzero(table == 171)[:11].tolist() == [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90]
 
 
-def test_the_augmented_split_has_labels_of_its_own(tmp_path: Path) -> None:
+def test_augmented_split_has_labels_of_its_own(tmp_path: Path) -> None:
     dataset = semantic_spec("voc21").load(miniatures.voc(tmp_path), "trainaug")
     assert [mask.parent.name for mask in dataset.masks] == ["SegmentationClassAug"]
 
@@ -127,7 +127,7 @@ def test_other_words_for_the_same_classes(tmp_path: Path) -> None:
     assert len(dataset.classes.aliases[0]) == 26
 
 
-def test_the_real_sets() -> None:
+def test_load_real_sets_have_the_published_counts() -> None:
     camvid = semantic_spec("camvid11").load(shared("camvid"))
     assert len(camvid) == 101
     values = np.unique(np.concatenate([np.unique(camvid.truth(index)) for index in range(0, 101, 10)]))

@@ -28,7 +28,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_miniature_lacks_only_images(tmp_path: Path, name: str) -> None:
+def test_miniature_lacks_only_images(tmp_path: Path, name: str) -> None:
     check = check_set(name, MAKERS[name](tmp_path))
     assert len(check.problems) == 1
     assert f"{check.count} labeled, {check.expected} were published" in check.problems[0]
@@ -47,7 +47,7 @@ def test_every_set_can_be_checked() -> None:
         ("cityscapes19", miniatures.cityscapes, [0, 40], r"40 \(in 2\); expected: labelIds"),
     ],
 )
-def test_a_wrong_label_convention_is_found(
+def test_wrong_label_convention_is_found(
     tmp_path: Path, name: str, make: Callable[[Path, list[int]], Path], values: list[int], told: str
 ) -> None:
     problems = check_set(name, make(tmp_path, values)).problems
@@ -82,7 +82,7 @@ def test_absent_classes_are_a_note(tmp_path: Path) -> None:
     assert "This copy is as published." in describe_check(check)
 
 
-def test_wrong_names_raise(tmp_path: Path) -> None:
+def test_check_set_wrong_names_raise(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give one of voc20"):
         check_set("imagenet", tmp_path)
     with pytest.raises(UserError, match="no split 'fold'"):

@@ -29,7 +29,7 @@ def random_labels(seed: int, classes: int = 5, missing: bool = True) -> tuple[ND
 # ---------------------------------------------------------------------------------------------------------- counts
 
 
-def test_counts_by_hand() -> None:
+def test_confusion_matrix_of_a_small_image_counts_by_hand() -> None:
     assert confusion_matrix(TRUTH, PREDICTION, 3).tolist() == CONFUSION
 
 
@@ -91,7 +91,7 @@ def test_truth_with_other_values_is_refused(value: int) -> None:
 # ---------------------------------------------------------------------------------------------------------- scores
 
 
-def test_scores_by_hand() -> None:
+def test_scores_of_a_small_matrix_equal_those_by_hand() -> None:
     result = scores(np.array(CONFUSION))
     assert result.iou.tolist() == [1 / 2, 2 / 3, 0]
     assert result.miou == pytest.approx((1 / 2 + 2 / 3 + 0) / 3)
@@ -101,14 +101,14 @@ def test_scores_by_hand() -> None:
     assert result.pixels == 5
 
 
-def test_a_class_in_neither_truth_nor_prediction_is_left_out() -> None:
+def test_class_in_neither_truth_nor_prediction_is_left_out() -> None:
     result = scores(confusion_matrix(np.array([0, 0, 1]), np.array([0, 0, 1]), 4))
     assert result.miou == result.miou_present == result.mean_accuracy == result.pixel_accuracy == 1
     assert np.isnan(result.iou).tolist() == [False, False, True, True]
     assert result.present.tolist() == [True, True, False, False]
 
 
-def test_a_class_only_predicted_costs_miou_but_not_that_of_the_truths_classes() -> None:
+def test_class_only_predicted_costs_miou_but_not_that_of_the_truths_classes() -> None:
     result = scores(confusion_matrix(np.array([0, 0, 0, 1]), np.array([0, 0, 2, 1]), 3))
     assert result.iou.tolist() == [2 / 3, 1, 0]
     assert result.miou == pytest.approx((2 / 3 + 1 + 0) / 3)
@@ -174,7 +174,7 @@ def test_empty_classes_raise_no_warning() -> None:
     assert scores(confusion_matrix(np.array([1]), np.array([-1]), 3)).miou == 0
 
 
-def test_a_tally_adds_up_and_keeps_a_line_for_each_image() -> None:
+def test_tally_adds_up_and_keeps_a_line_for_each_image() -> None:
     tally = Tally(5)
     matrices = [confusion_matrix(*random_labels(seed), 5) for seed in range(4)]
     for matrix in [*matrices, np.zeros((5, 6), np.int64)]:

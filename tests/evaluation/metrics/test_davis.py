@@ -46,7 +46,7 @@ def test_equal_to_the_literal_version(seed: int, dy: int, dx: int, smooth: float
 
 
 @pytest.mark.parametrize("bound", [0.001, 0.02, 0.3])
-def test_any_tolerance(bound: float) -> None:
+def test_contour_accuracy_any_tolerance_equals_the_literal_version(bound: float) -> None:
     truth, prediction = blob(1), blob(2)
     assert contour_accuracy(truth, prediction, bound) == pytest.approx(literal.f_measure(truth, prediction, bound))
 
@@ -61,7 +61,7 @@ def test_empty_and_full_masks() -> None:
     assert region_similarity(full, full) == 1
 
 
-def test_a_square_by_hand() -> None:
+def test_square_by_hand() -> None:
     truth, prediction = np.zeros((480, 854), bool), np.zeros((480, 854), bool)
     truth[100:200, 100:200] = True
     prediction[100:200, 150:250] = True
@@ -86,7 +86,7 @@ def test_statistics_equal_the_literal_ones(values: list[float]) -> None:
     np.testing.assert_allclose(statistics(np.array(values)), literal.mean_recall_decay(values), atol=1e-12)
 
 
-def test_statistics_by_hand() -> None:
+def test_statistics_of_short_series_equal_those_by_hand() -> None:
     result = statistics(np.array([1.0, 1, 0.8, 0.8, 0.5, 0.5, 0.2, 0.2]))
     assert result.mean == pytest.approx(0.625)
     assert result.recall == 0.5, "0.5 itself is not above"

@@ -56,7 +56,7 @@ def test_overlaps_of_merged_leaves_are_those_of_the_regions(one: int, other: int
     assert np.array_equal(merged(overlaps(leaves, truth), table), overlaps(table[leaves], truth))
 
 
-def test_the_truth_itself_is_perfect() -> None:
+def test_truth_itself_is_perfect() -> None:
     truth = labels(3)
     scores = score([truth], [[truth, truth]])
     assert (scores.covering, scores.recall, scores.precision, scores.undersegmentation) == (1, 1, 1, 0)
@@ -88,7 +88,7 @@ def test_images_count_by_their_pixels_and_people() -> None:
     assert scores.regions == (small.max() + 2) / 2
 
 
-def test_best_scales() -> None:
+def test_best_scales_of_images_and_set_are_found() -> None:
     per_scale = np.array([[0.2, 0.6, 0.4], [0.9, 0.5, 0.1]])
     ods, best, ois = best_scales(per_scale, np.array([3.0, 1.0]))
     assert best == 1

@@ -104,7 +104,7 @@ def page(html: str) -> Page:
     return Page(html)
 
 
-def test_the_page_is_one_whole_file(tiny_run: Path, images: Path, tmp_path: Path) -> None:
+def test_page_is_one_whole_file(tiny_run: Path, images: Path, tmp_path: Path) -> None:
     broken = write_broken_images(tmp_path / "broken")["cut.jpg"]
     first, progress = sorted(images.iterdir())[0], Counting()
     out = tmp_path / "out" / "index.html"
@@ -117,7 +117,7 @@ def test_the_page_is_one_whole_file(tiny_run: Path, images: Path, tmp_path: Path
     assert progress.parts == 1
 
 
-def test_a_run_without_a_checkpoint_leaves_the_old_page(images: Path, tmp_path: Path) -> None:
+def test_run_without_a_checkpoint_leaves_the_old_page(images: Path, tmp_path: Path) -> None:
     page = tmp_path / "index.html"
     page.write_text("old")
     with pytest.raises(UserError, match="no checkpoint"):
@@ -125,7 +125,7 @@ def test_a_run_without_a_checkpoint_leaves_the_old_page(images: Path, tmp_path: 
     assert page.read_text() == "old"
 
 
-def test_a_page_of_no_usable_image_is_refused_with_the_first_reason(tiny_run: Path, tmp_path: Path) -> None:
+def test_page_of_no_usable_image_is_refused_with_the_first_reason(tiny_run: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_text("no picture")
     with pytest.raises(UserError, match=r"none of 1 images can be shown; the first: .*broken\.jpg"):
@@ -162,7 +162,7 @@ def test_nothing_is_loaded_from_elsewhere(html: str, page: Page) -> None:
     assert not re.search(r"url\(|@import|https?:", html)
 
 
-def test_the_page_is_well_made(html: str, page: Page) -> None:
+def test_page_is_well_made(html: str, page: Page) -> None:
     assert html.startswith("<!DOCTYPE html>")
     assert page.all("html")[0]["lang"] == "en"
     assert len(page.all("title")) == len(page.all("h1")) == len(page.all("main")) == 1
@@ -177,7 +177,7 @@ def test_the_page_is_well_made(html: str, page: Page) -> None:
     assert "$" not in page.text
 
 
-def test_the_stand_in_is_labeled_before_any_image(html: str) -> None:
+def test_stand_in_is_labeled_before_any_image(html: str) -> None:
     assert "stand-in" in html
     assert html.index("stand-in, not CLIP") < html.index("<img")
 
@@ -207,7 +207,7 @@ def test_given_strings_are_escaped(report: RunReport) -> None:
     assert "gräs & hö" in page.text
 
 
-def test_the_same_report_give_the_same_page(report: RunReport) -> None:
+def test_same_report_give_the_same_page(report: RunReport) -> None:
     assert render(report) == render(replace(report))
 
 
@@ -241,13 +241,13 @@ def test_shares_and_legends_match_the_labels(report: RunReport) -> None:
     ]
 
 
-def test_a_class_has_one_color(report: RunReport, html: str) -> None:
+def test_class_has_one_color(report: RunReport, html: str) -> None:
     rows = re.findall(r"background:(#[0-9a-f]{6})\"></span>(cat|cup|grass)\b", html)
     assert len({color for color, _ in rows}) == len({name for _, name in rows}) == len(set(rows)) == 3
     assert len(rows) > 6
 
 
-def test_a_page_without_unknown_prototypes_or_log(report: RunReport) -> None:
+def test_page_without_unknown_prototypes_or_log(report: RunReport) -> None:
     prototypes = replace(report.checkpoint.prototypes, unknown=report.checkpoint.prototypes.unknown[:0])
     photographs = [replace(each, student=each.student % report.known) for each in report.images]
     bare = replace(report, checkpoint=replace(report.checkpoint, prototypes=prototypes), images=photographs, log=[])

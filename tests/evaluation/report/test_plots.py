@@ -42,7 +42,7 @@ def test_confusion_image_of_few_and_many_classes(tmp_path: Path) -> None:
             assert image.width > 400
 
 
-def test_the_worst_come_first(tmp_path: Path) -> None:
+def test_worst_come_first(tmp_path: Path) -> None:
     dataset = labelled(tmp_path, 4)
 
     def predict(image: RGB, size: tuple[int, ...]) -> np.ndarray:
@@ -69,7 +69,7 @@ def test_truth_and_prediction_side_by_side_hide_what_is_not_scored(tmp_path: Pat
     assert not np.array_equal(panels[25:, 50:100], panels[25:, 100:150])
 
 
-def test_embedding_image(tmp_path: Path) -> None:
+def test_plot_embedding_writes_a_wide_image(tmp_path: Path) -> None:
     labels = np.repeat(np.arange(3), 8)
     pixels = unit(24, 5, dtype=torch.float32)
     plot_embedding(unit(3, 5, seed=1), pixels, -pixels, labels, CLASSES.names, tmp_path / "e.png")
@@ -96,6 +96,6 @@ def test_records_hold_what_a_score_depends_on() -> None:
     assert image_records(["a", "b"], images.images)[1]["miou_present"] is None
 
 
-def test_markdown_rows() -> None:
+def test_markdown_of_rows_is_a_table() -> None:
     table = markdown({"a": {"x": 0.5}, "b": {"x": 1.0, "y": None}}, {"x": "X", "y": "Y"})
     assert table.splitlines() == ["| | X | Y |", "|---|---:|---:|", "| a | 50.00 | - |", "| b | 100.00 | - |"]

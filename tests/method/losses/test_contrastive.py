@@ -82,7 +82,7 @@ def test_each_pixel_equals_the_reference(seed: int, exclude_own: bool) -> None:
 
 
 @pytest.mark.parametrize("exclude_own", [False, True])
-def test_gradcheck(exclude_own: bool) -> None:
+def test_contrast_double_precision_passes_gradcheck(exclude_own: bool) -> None:
     case = make_case(1, ignored=1, pixels=6)
     inputs = (case.z.requires_grad_(), case.v.requires_grad_())
     rest = (case.pixel_region, case.pixel_segment)
@@ -199,7 +199,7 @@ def test_sparing_never_makes_the_loss_larger(seed: int) -> None:
     assert (each(case, segment_class=CLASSES) <= each(case) + 1e-12).all()
 
 
-def test_gradcheck_with_classes() -> None:
+def test_contrast_with_classes_passes_gradcheck() -> None:
     case = make_case(1, ignored=1, pixels=6)
     rest = (case.pixel_region, case.pixel_segment)
     assert torch.autograd.gradcheck(
@@ -317,7 +317,7 @@ def test_keeps_single_and_double_precision(dtype: torch.dtype) -> None:
 # ---------------------------------------------------------------------------------------------- shapes, exceptions
 
 
-def test_reductions_belong_together() -> None:
+def test_contrast_sum_and_mean_agree_with_none() -> None:
     case = make_case(ignored=3)
     every = each(case)
     assert every.shape == (11,)

@@ -19,7 +19,7 @@ def test_value_and_gradient_equal_the_reference(seed: int) -> None:
     )
 
 
-def test_gradcheck() -> None:
+def test_embedding_consistency_double_precision_passes_gradcheck() -> None:
     guidance = unit(4, 3, seed=1)
     assert torch.autograd.gradcheck(lambda v: embedding_consistency(v, guidance), (unit(4, 3).requires_grad_(),))
 
@@ -57,7 +57,7 @@ def test_axes_and_order_do_not_matter(seed: int) -> None:
     torch.testing.assert_close(changed, embedding_consistency(v, guidance), rtol=0, atol=1e-12)
 
 
-def test_one_segment() -> None:
+def test_embedding_consistency_one_equal_segment_is_zero() -> None:
     assert embedding_consistency(unit(1, 4), unit(1, 4)).item() == pytest.approx(0, abs=1e-12)
 
 
@@ -69,7 +69,7 @@ def test_no_segment_gives_zero_with_a_zero_gradient(reduction: Reduction) -> Non
     assert loss.item() == 0
 
 
-def test_reductions_belong_together() -> None:
+def test_embedding_consistency_reductions_agree() -> None:
     v, guidance = unit(5, 4), unit(5, 4, seed=1)
     every = embedding_consistency(v, guidance, "none")
     assert every.shape == (5,)
@@ -83,7 +83,7 @@ def test_unknown_reduction_is_refused() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_keeps_its_type(dtype: torch.dtype) -> None:
+def test_embedding_consistency_any_precision_keeps_its_type(dtype: torch.dtype) -> None:
     assert embedding_consistency(unit(2, 3, dtype=dtype), unit(2, 3, dtype=dtype)).dtype == dtype
 
 

@@ -99,7 +99,7 @@ def test_whose_labels_are_learnt_from() -> None:
 
 
 @pytest.mark.parametrize(("progress", "own"), [(0.0, False), (0.09, False), (0.1, True), (1.0, True)])
-def test_the_objective_goes_over_to_self_training(progress: float, own: bool) -> None:
+def test_objective_goes_over_to_self_training(progress: float, own: bool) -> None:
     z, pixel_map, classifier = unit(2, 6, 4, 4, dim=1), unit(2, 6, 4, 4, seed=1, dim=1), unit(5, 6, seed=2)
     settings = ObjectiveConfig(mode="maskclip-plus", temperature=TAU)
     regions = torch.zeros(2, 4, 4, dtype=torch.long)

@@ -21,7 +21,7 @@ def test_value_and_gradient_equal_the_reference(seed: int) -> None:
     )
 
 
-def test_gradcheck() -> None:
+def test_semantic_consistency_double_precision_passes_gradcheck() -> None:
     guidance, prototypes = unit(4, 3, seed=1), unit(5, 3, seed=2)
     assert torch.autograd.gradcheck(
         lambda v: semantic_consistency(v, guidance, prototypes, 0.5), (unit(4, 3).requires_grad_(),)
@@ -33,7 +33,7 @@ def test_one_prototype_costs_nothing() -> None:
 
 
 @pytest.mark.parametrize("tau", [0.07, 1.0])
-def test_two_orthogonal_prototypes(tau: float) -> None:
+def test_semantic_consistency_two_orthogonal_prototypes_has_closed_form(tau: float) -> None:
     eye = torch.eye(2, dtype=torch.float64)
     right = semantic_consistency(eye, eye, eye, tau).item()
     wrong = semantic_consistency(eye, eye.flip(0), eye, tau).item()
@@ -41,7 +41,7 @@ def test_two_orthogonal_prototypes(tau: float) -> None:
     assert wrong == pytest.approx(1 / tau + math.log(1 + math.exp(-1 / tau)), rel=1e-9)
 
 
-def test_a_segment_orthogonal_to_all_prototypes_costs_log_of_their_number() -> None:
+def test_segment_orthogonal_to_all_prototypes_costs_log_of_their_number() -> None:
     v = torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)
     prototypes = torch.cat([unit(6, 2), torch.zeros(6, 1, dtype=torch.float64)], 1)
     loss = semantic_consistency(v, unit(1, 3), prototypes, 0.07)
@@ -100,7 +100,7 @@ def test_no_segment_gives_zero_with_a_zero_gradient(reduction: Reduction) -> Non
     assert loss.item() == 0
 
 
-def test_reductions_belong_together() -> None:
+def test_semantic_consistency_reductions_agree() -> None:
     inputs = unit(5, 4), unit(5, 4, seed=1), unit(3, 4, seed=2)
     every = semantic_consistency(*inputs, 0.1, "none")
     assert every.shape == (5,)

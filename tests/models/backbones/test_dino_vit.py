@@ -105,7 +105,7 @@ def test_levels_are_the_feature_maps_of_transformers_own_backbone(
 
 @pytest.mark.parametrize("kind", MODEL_TYPES)
 @torch.no_grad()
-def test_the_last_level_is_the_patch_tokens_of_the_model(folders: dict[str, Path], kind: str) -> None:
+def test_last_level_is_the_patch_tokens_of_the_model(folders: dict[str, Path], kind: str) -> None:
     model = AutoModel.from_pretrained(folders[kind]).eval()
     images = noise(1, 4 * PATCH[kind], 3 * PATCH[kind])
     tokens = model(images).last_hidden_state[:, -12:]
@@ -148,7 +148,7 @@ def colour_reader(kind: str) -> DinoViT:
 
 
 @pytest.mark.parametrize("kind", MODEL_TYPES)
-def test_a_position_reads_the_pixels_of_its_patch(kind: str) -> None:
+def test_position_reads_the_pixels_of_its_patch(kind: str) -> None:
     images = noise(1, 4 * PATCH[kind], 5 * PATCH[kind]).requires_grad_()
     for level in colour_reader(kind)(images):
         (gradient,) = torch.autograd.grad(level[0, 7, 2, 3], images, retain_graph=True)
@@ -166,9 +166,7 @@ def test_a_position_reads_the_pixels_of_its_patch(kind: str) -> None:
 @pytest.mark.parametrize(("height", "width"), [(112, 112), (120, 96), (121, 107), (97, 150)])
 @pytest.mark.parametrize(("y", "x"), [(0.25, 0.25), (0.5, 0.7), (0.8, 0.3)])
 @torch.no_grad()
-def test_an_object_has_the_same_position_in_map_and_image(
-    kind: str, height: int, width: int, y: float, x: float
-) -> None:
+def test_object_has_the_same_position_in_map_and_image(kind: str, height: int, width: int, y: float, x: float) -> None:
     """Whatever the size: the centre of what differs from the background, as a share of the sides, in the levels and in
     the head's common map, to a fifth of a patch."""
     rows, columns = (torch.arange(side) + 0.5 for side in (height, width))
@@ -210,7 +208,7 @@ def test_training_reads_as_evaluation_does(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_a_copy_predicts_the_same(folders: dict[str, Path]) -> None:
+def test_copy_predicts_the_same(folders: dict[str, Path]) -> None:
     """Averages of weights are kept in a copy, made before the first picture or after."""
     backbone, images = load_dino(str(folders["dinov3_vit"])), noise(1, 32, 48)
     early = copy.deepcopy(backbone)
@@ -260,7 +258,7 @@ def test_fine_tuning_gives_every_trained_weight_a_gradient(folders: dict[str, Pa
 
 
 @pytest.mark.parametrize("kind", MODEL_TYPES)
-def test_a_frozen_backbone_has_no_gradient_and_does_not_change(folders: dict[str, Path], kind: str) -> None:
+def test_frozen_backbone_has_no_gradient_and_does_not_change(folders: dict[str, Path], kind: str) -> None:
     student, images = make_student(folders[kind], frozen=True).train(), noise(2, 64, 64)
     assert not any(parameter.requires_grad for parameter in student.backbone.parameters())
     assert not any(module.training for module in student.backbone.modules())
@@ -284,7 +282,7 @@ def test_a_frozen_backbone_has_no_gradient_and_does_not_change(folders: dict[str
     assert not torch.allclose(student(images), z)
 
 
-def test_a_frozen_convolutional_backbone_has_no_gradient() -> None:
+def test_frozen_convolutional_backbone_has_no_gradient() -> None:
     student = build_student(StudentConfig(frozen=True, width=16), DIMENSIONS).train()
     student(noise(1, 64, 64)).sum().backward()
     assert all(parameter.grad is None for parameter in student.backbone.parameters())
@@ -324,7 +322,7 @@ def run_config(folder: Path, frozen: bool = False) -> Config:
 
 @pytest.mark.parametrize("kind", MODEL_TYPES)
 @pytest.mark.parametrize("frozen", [False, True])
-def test_a_checkpoint_needs_neither_the_folder_nor_a_network(
+def test_checkpoint_needs_neither_the_folder_nor_a_network(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, frozen: bool
 ) -> None:
     folder = Path(shutil.copytree(folders[kind], tmp_path / "model"))
@@ -345,7 +343,7 @@ def test_a_checkpoint_needs_neither_the_folder_nor_a_network(
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_a_run_trains_what_it_should(
+def test_run_trains_what_it_should(
     folder: Path, images: Path, tiny_config: Config, tmp_path: Path, frozen: bool
 ) -> None:
     published = load_file(folder / "model.safetensors")
@@ -357,7 +355,7 @@ def test_a_run_trains_what_it_should(
     assert changed == (set() if frozen else set(published) - {"embeddings.mask_token"})
 
 
-def test_a_card_without_the_architecture_is_a_damaged_checkpoint(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_card_without_the_architecture_is_a_damaged_checkpoint(folders: dict[str, Path], tmp_path: Path) -> None:
     student = make_student(folders["dinov2"])
     path = save_checkpoint(tmp_path, 3, run_config(folders["dinov2"]), student, make_prototypes(), {}, 1)
     card = json.loads((path / "card.json").read_text())
@@ -372,7 +370,7 @@ def test_a_card_without_the_architecture_is_a_damaged_checkpoint(folders: dict[s
 
 
 @pytest.mark.parametrize("kind", MODEL_TYPES)
-def test_the_architecture_is_plain_json_and_builds_the_same_network(folders: dict[str, Path], kind: str) -> None:
+def test_architecture_is_plain_json_and_builds_the_same_network(folders: dict[str, Path], kind: str) -> None:
     backbone = load_dino(str(folders[kind]))
     architecture = json.loads(json.dumps(backbone.architecture))
     built = empty_vit(architecture)
@@ -417,7 +415,7 @@ def test_random_is_a_vit_s_14() -> None:
 # --------------------------------------------------------------------------------------------------------- folders
 
 
-def test_loading_is_silent(folders: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
+def test_load_dino_sound_folder_prints_nothing(folders: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
     load_dino(str(folders["dinov2"]))
     assert capfd.readouterr() == ("", "")
 
@@ -437,7 +435,7 @@ def test_sharded_weights_are_read(folders: dict[str, Path], tmp_path: Path) -> N
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_a_classifiers_head_is_left_aside(folder: Path) -> None:
+def test_classifiers_head_is_left_aside(folder: Path) -> None:
     path = folder / "model.safetensors"
     state = {f"dinov2.{key}": value for key, value in load_file(path).items()}
     save_file(
@@ -447,7 +445,7 @@ def test_a_classifiers_head_is_left_aside(folder: Path) -> None:
     assert all(torch.equal(loaded[f"model.{key.removeprefix('dinov2.')}"], value) for key, value in state.items())
 
 
-def test_a_folder_of_another_model_is_named(tmp_path: Path) -> None:
+def test_folder_of_another_model_is_named(tmp_path: Path) -> None:
     small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     CLIPVisionModel(CLIPVisionConfig(**small, image_size=32, patch_size=16)).save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"type 'clip_vision_model'; backbone dino takes dinov2, dinov2_with_registers"):
@@ -545,7 +543,7 @@ def test_what_is_neither_folder_nor_hub_id_does_not_ask_the_hub(
         load_dino(name)
 
 
-def test_a_file_is_no_folder(folders: dict[str, Path]) -> None:
+def test_file_is_no_folder(folders: dict[str, Path]) -> None:
     with pytest.raises(UserError, match="no such folder"):
         load_dino(str(folders["dinov2"] / "model.safetensors"))
 

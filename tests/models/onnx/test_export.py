@@ -63,12 +63,12 @@ def again(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clips4.models.onnx.export.to_proto", take)
 
 
-def test_the_graph_of_a_run_is_torch_on_any_size_and_with_any_words(exported: Path, tiny_run: Path) -> None:
+def test_graph_of_a_run_is_torch_on_any_size_and_with_any_words(exported: Path, tiny_run: Path) -> None:
     same_everywhere(load_checkpoint(tiny_run).student, open_exported(exported).session)
 
 
 @pytest.mark.parametrize("make", [small_resnet, small_vit], ids=["resnet50", "dinov2"])
-def test_the_graph_of_any_backbone_is_torch(make: Callable[[], Embedder]) -> None:
+def test_graph_of_any_backbone_is_torch(make: Callable[[], Embedder]) -> None:
     torch.manual_seed(0)
     student = make()
     proto = to_proto(StudentWithClassifier(student).eval(), DIMENSIONS)
@@ -90,7 +90,7 @@ def same_everywhere(student: Embedder, session: onnxruntime.InferenceSession) ->
         np.testing.assert_allclose(found[1], cosines.numpy(), rtol=0, atol=TOLERANCE)
 
 
-def test_the_file_is_whole_without_the_run(exported: Path, tiny_run: Path) -> None:
+def test_file_is_whole_without_the_run(exported: Path, tiny_run: Path) -> None:
     onnx.checker.check_model(exported, full_check=True)
     opened, checkpoint = open_exported(exported), load_checkpoint(tiny_run)
     assert opened.config == checkpoint.config
@@ -120,7 +120,7 @@ def test_segmenter_predicts_the_same_by_either_backend(exported: Path, tiny_run:
                 assert ours.names == theirs.names
 
 
-def test_a_run_is_exported_once_and_again_after_more_training(
+def test_run_is_exported_once_and_again_after_more_training(
     copied_run: Path, exported: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("CLIPS4_CACHE", str(tmp_path / "cache"))
@@ -151,7 +151,7 @@ def test_several_threads_query_at_once(exported: Path) -> None:
 
 
 @pytest.mark.usefixtures("again")
-def test_a_graph_that_differs_from_torch_is_not_written(tiny_run: Path, tmp_path: Path) -> None:
+def test_graph_that_differs_from_torch_is_not_written(tiny_run: Path, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(tiny_run)
     with torch.no_grad():
         checkpoint.student.head.get_parameter("project.bias")[0] += 0.01

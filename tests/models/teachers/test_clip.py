@@ -93,13 +93,13 @@ def test_any_size_gives_unit_vectors_for_each_patch(folder: Path, reading: str, 
     torch.testing.assert_close(out.norm(dim=1), torch.ones(2, height, width))
 
 
-def test_a_batch_is_its_images(folder: Path) -> None:
+def test_batch_is_its_images(folder: Path) -> None:
     teacher, images = load(folder, window=24), random_image(40, 56, batch=3)
     alone = torch.cat([teacher.encode_pixels(image[None]) for image in images])
     torch.testing.assert_close(teacher.encode_pixels(images), alone, rtol=0, atol=1e-6)
 
 
-def test_a_side_that_is_no_multiple_of_the_patch_is_resized(folder: Path) -> None:
+def test_side_that_is_no_multiple_of_the_patch_is_resized(folder: Path) -> None:
     teacher, images = load(folder), random_image(37, 51)
     assert torch.equal(teacher.encode_pixels(images), teacher.encode_pixels(to_patches(images, 8)))
 
@@ -140,12 +140,12 @@ def test_keys_come_with_the_same_map(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 4, 8, 8), (1, 1, 8, 8)])
-def test_wrong_shapes_raise(folder: Path, shape: tuple[int, ...]) -> None:
+def test_encode_pixels_wrong_shapes_raise(folder: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected images \(B, 3, H, W\), got"):
         load(folder).encode_pixels(torch.zeros(shape))
 
 
-def test_the_activation_is_the_configs_and_a_wrong_one_shows() -> None:
+def test_activation_is_the_configs_and_a_wrong_one_shows() -> None:
     """OpenAI's weights were trained with QuickGELU; the same weights under GELU are another model."""
     quick, plain = (random_clip(5, depth=4, activation=name) for name in ("quick_gelu", "gelu"))
     plain.load_state_dict(quick.state_dict())
@@ -155,7 +155,7 @@ def test_the_activation_is_the_configs_and_a_wrong_one_shows() -> None:
     assert (ours - theirs).abs().max() > 3e-3, "a thousand times rounding, after four small random layers"
 
 
-def test_an_older_config_without_activation_is_quick_gelu(folder: Path, copy: Path) -> None:
+def test_older_config_without_activation_is_quick_gelu(folder: Path, copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     for tower in ("text_config", "vision_config"):
         del config[tower]["hidden_act"]
@@ -189,7 +189,7 @@ def test_text_vectors_do_not_depend_on_their_company(folder: Path, monkeypatch: 
     assert teacher.encode_text([]).shape == (0, 24)
 
 
-def test_the_end_mark_of_old_configs_is_found(folder: Path, copy: Path) -> None:
+def test_end_mark_of_old_configs_is_found(folder: Path, copy: Path) -> None:
     """Early conversions say eos_token_id 2, and mean the highest token."""
     config = json.loads((copy / "config.json").read_text())
     config["text_config"]["eos_token_id"] = 2
@@ -197,7 +197,7 @@ def test_the_end_mark_of_old_configs_is_found(folder: Path, copy: Path) -> None:
     torch.testing.assert_close(load(copy).encode_text(TEXTS), load(folder).encode_text(TEXTS))
 
 
-def test_a_text_longer_than_the_tower_is_cut(folder: Path) -> None:
+def test_text_longer_than_the_tower_is_cut(folder: Path) -> None:
     teacher = load(folder)
     one, other = teacher.encode_text(["cat " * 100, "cat " * 300])
     torch.testing.assert_close(one, other)
@@ -284,7 +284,7 @@ def no_json(folder: Path) -> None:
         (remove("vocab.json"), "has no tokenizer"),
     ],
 )
-def test_a_wrong_folder_raises_in_one_line(copy: Path, damage: Callable[[Path], None], words: str) -> None:
+def test_wrong_folder_raises_in_one_line(copy: Path, damage: Callable[[Path], None], words: str) -> None:
     damage(copy)
     with pytest.raises(UserError, match=words) as caught:
         load(copy)
@@ -292,7 +292,7 @@ def test_a_wrong_folder_raises_in_one_line(copy: Path, damage: Callable[[Path], 
     assert str(copy) in str(caught.value)
 
 
-def test_a_missing_folder_raises(tmp_path: Path) -> None:
+def test_missing_folder_raises(tmp_path: Path) -> None:
     for name in (str(tmp_path / "gone"), "./gone", "~/gone-clip", "a/b/c"):
         with pytest.raises(UserError, match="no such folder"):
             load_teacher(name)
@@ -303,7 +303,7 @@ def test_dense_attentions_are_for_clip() -> None:
         load_teacher(TeacherConfig(name="conse", dense_attention="sclip"))
 
 
-def test_a_run_resumes_with_the_weights_it_began_with() -> None:
+def test_run_resumes_with_the_weights_it_began_with() -> None:
     from clips4.models.teachers.base import pinned
 
     commit = "0" * 40

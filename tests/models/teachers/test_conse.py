@@ -173,7 +173,7 @@ def test_other_than_rgb_batches_are_refused(teacher: ConseTeacher, shape: tuple[
         ("flower", {"bee", "daisy"}),
     ],
 )
-def test_the_classifier_knows_photographs(teacher: ConseTeacher, name: str, fitting: set[str]) -> None:
+def test_classifier_knows_photographs(teacher: ConseTeacher, name: str, fitting: set[str]) -> None:
     probabilities = teacher.class_probabilities(photograph(name, 320)).mean((2, 3))[0]
     top = {imagenet_classes()[index] for index in probabilities.topk(5).indices}
     assert fitting & top, top

@@ -63,7 +63,7 @@ def test_each_attention_equals_its_literal_equation(shape: dict[str, Any], readi
             torch.testing.assert_close(ours[image], theirs, rtol=0, atol=1e-10)
 
 
-def test_dense_attentions_differ() -> None:
+def test_dense_attentions_of_one_image_differ() -> None:
     model = random_clip()
     images = pixels(model, (1.0, 1.0))
     with torch.no_grad():
@@ -114,7 +114,7 @@ def test_neighborhood_is_a_gaussian_of_places() -> None:
             assert omega[i, j].item() == pytest.approx(reference.omega(i + 1, j, (3, 4), 1.5), abs=1e-12)
 
 
-def test_an_unknown_attention_is_named() -> None:
+def test_unknown_attention_is_named() -> None:
     layer = random_clip().vision_model.encoder.layers[-1]
     with pytest.raises(ValueError, match="unknown dense attention 'best'; choose one of maskclip"):
         apply_last_block(layer, torch.zeros(1, 5, 32), "best", (2, 2))  # type: ignore[arg-type]

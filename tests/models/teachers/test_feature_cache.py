@@ -43,7 +43,7 @@ def test_another_image_has_another_file(tmp_path: Path) -> None:
     assert teacher.calls == 2
 
 
-def test_an_image_in_another_memory_order_has_the_same_file(tmp_path: Path) -> None:
+def test_image_in_another_memory_order_has_the_same_file(tmp_path: Path) -> None:
     image, cache = noise_image(48, 64), maps(tmp_path, FakeTeacher())
     assert cache.path(image) == cache.path(np.asfortranarray(image))
 
@@ -66,7 +66,7 @@ def test_another_teacher_or_setting_has_another_folder(tmp_path: Path, other: Fa
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "half", "other tensors", "other width", "other rank"])
-def test_a_damaged_file_is_recomputed(tmp_path: Path, damage: str) -> None:
+def test_damaged_file_is_recomputed(tmp_path: Path, damage: str) -> None:
     teacher, image = FakeTeacher(), noise_image(48, 64)
     cache = maps(tmp_path, teacher)
     whole = cache(image)
@@ -88,7 +88,7 @@ def test_a_damaged_file_is_recomputed(tmp_path: Path, damage: str) -> None:
     assert torch.equal(load_file(path)["map"], whole)
 
 
-def test_a_file_cut_at_any_byte_is_recomputed(tmp_path: Path) -> None:
+def test_file_cut_at_any_byte_is_recomputed(tmp_path: Path) -> None:
     teacher, image = FakeTeacher(), noise_image(16, 16)
     cache = maps(tmp_path, teacher)
     whole = cache(image)
@@ -100,7 +100,7 @@ def test_a_file_cut_at_any_byte_is_recomputed(tmp_path: Path) -> None:
     assert teacher.calls == 1 + len(data)
 
 
-def test_a_file_is_complete_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_is_complete_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
@@ -110,7 +110,7 @@ def test_a_file_is_complete_or_absent(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_the_default_folder_is_that_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_folder_is_that_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPS4_CACHE", str(tmp_path / "own"))
     assert TeacherMaps(FakeTeacher()).folder.is_relative_to(tmp_path / "own")
     monkeypatch.delenv("CLIPS4_CACHE")

@@ -49,7 +49,7 @@ def fails(name: str = REPOSITORY) -> str:
     return str(caught.value)
 
 
-def test_a_model_is_downloaded_whole_and_pinned_to_its_commit(server: HubServer, folder: Path) -> None:
+def test_model_is_downloaded_whole_and_pinned_to_its_commit(server: HubServer, folder: Path) -> None:
     files = find_model(REPOSITORY)
     assert files.name == f"{REPOSITORY}@{commit_of(server)}"
     assert files.fingerprint == commit_of(server)
@@ -72,7 +72,7 @@ def test_what_is_cached_is_not_fetched_again(server: HubServer) -> None:
     assert not [path for _, path, _ in server.requests[before:] if "resolve" in path], "a commit never moves"
 
 
-def test_a_cut_connection_is_resumed_where_it_broke(server: HubServer, folder: Path) -> None:
+def test_cut_connection_is_resumed_where_it_broke(server: HubServer, folder: Path) -> None:
     size = (folder / "model.safetensors").stat().st_size
     server.cut_after = size // 2
     files = find_model(REPOSITORY)
@@ -85,7 +85,7 @@ def test_a_cut_connection_is_resumed_where_it_broke(server: HubServer, folder: P
     assert start > size // 2 - (1 << 16)
 
 
-def test_a_download_that_breaks_off_for_good_raises_and_complete_parts_are_kept(
+def test_download_that_breaks_off_for_good_raises_and_complete_parts_are_kept(
     server: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = (folder / "model.safetensors").stat().st_size
@@ -124,7 +124,7 @@ def test_without_network_and_nothing_cached_one_line_advises(
     assert "nothing of it is cached" in fails(f"{REPOSITORY}@{'0' * 40}")
 
 
-def test_a_branch_that_moved_gives_its_new_commit_and_the_old_one_stays(
+def test_branch_that_moved_gives_its_new_commit_and_the_old_one_stays(
     server: HubServer, folder: Path, tmp_path: Path
 ) -> None:
     old = find_model(REPOSITORY)
@@ -134,7 +134,7 @@ def test_a_branch_that_moved_gives_its_new_commit_and_the_old_one_stays(
     assert find_model(old.name) == old
 
 
-def test_other_branches(server: HubServer, tmp_path: Path) -> None:
+def test_find_model_of_another_branch_is_its_commit(server: HubServer, tmp_path: Path) -> None:
     write_clip(tmp_path / "new", seed=1)
     commit = server.add(REPOSITORY, tmp_path / "new", branch="v2")
     assert find_model(f"{REPOSITORY}@v2").fingerprint == commit
@@ -170,7 +170,7 @@ def test_only_what_is_needed_is_fetched(server: HubServer, folder: Path) -> None
     assert fetched == {"config.json", "model.safetensors", "vocab.json", "merges.txt"}
 
 
-def test_an_error_that_is_no_connections_is_not_hidden(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_that_is_no_connections_is_not_hidden(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise PermissionError(13, "no right to write there")
 
@@ -193,11 +193,11 @@ def test_an_error_that_is_no_connections_is_not_hidden(server: HubServer, monkey
         ("@main", False),
     ],
 )
-def test_names(name: str, may_be: bool) -> None:
+def test_is_model_name_accepts_paths_and_hub_ids(name: str, may_be: bool) -> None:
     assert is_model_name(name) is may_be
 
 
-def test_the_command_line_downloads_and_segments(folder: Path, tmp_path: Path) -> None:
+def test_command_line_downloads_and_segments(folder: Path, tmp_path: Path) -> None:
     """Through the environment alone, as a user would."""
     photograph().save(tmp_path / "a.png")
     with HubServer() as running:

@@ -10,7 +10,7 @@ from tests.helpers import provable, seeds, unit
 
 @provable
 @given(seeds, st.integers(1, 6), st.integers(6, 16))
-def test_the_classes_see_no_difference(seed: int, classes: int, dims: int) -> None:
+def test_classes_see_no_difference(seed: int, classes: int, dims: int) -> None:
     text, samples = unit(classes, 16, seed=seed), unit(50, 16, seed=seed + 1)
     basis = fit_basis(text, samples, dims).double()
     assert basis.shape == (dims, 16)

@@ -12,7 +12,7 @@ from tests.helpers import generator
 THREE = ClassList(("cat", "dining table", "person"), (("cat",), ("dining table",), ("man", "woman")))
 
 
-def test_the_eighty_templates_have_one_place_each() -> None:
+def test_eighty_templates_have_one_place_each() -> None:
     templates = load_templates("imagenet-80")
     assert len(templates) == len(set(templates)) == 80
     for template in templates:
@@ -28,7 +28,7 @@ def test_maskclips_templates_are_the_eighty_and_five_of_scenes() -> None:
     assert all(template.count("{}") == 1 and template.endswith(" {} in the scene.") for template in templates[80:])
 
 
-def test_the_simple_template() -> None:
+def test_load_templates_simple_is_one_template() -> None:
     assert load_templates("simple") == ["a photo of a {}."]
 
 
@@ -77,7 +77,7 @@ def test_class_vectors_encode_every_alias_in_every_template_once() -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 5, 6, 7, 100])
-def test_a_long_list_is_encoded_some_at_a_time_and_the_same(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+def test_long_list_is_encoded_some_at_a_time_and_the_same(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     whole = class_vectors(FakeEncoder(), THREE, TEMPLATES)
     monkeypatch.setattr("clips4.models.teachers.prompts.PROMPTS_AT_ONCE", limit)
     batches: list[int] = []
@@ -107,7 +107,7 @@ def test_one_word_in_one_template_is_its_own_vector() -> None:
     torch.testing.assert_close(class_vectors(encoder, classes, ["a photo of a {}."]), (vector / vector.norm())[None])
 
 
-def test_a_name_with_braces_is_a_name() -> None:
+def test_name_with_braces_is_a_name() -> None:
     encoder = FakeEncoder()
     class_vectors(encoder, ClassList(("a {b}",), (("a {b}",),)), ["the {}."])
     assert encoder.prompts == ["the a {b}."]

@@ -26,7 +26,7 @@ class Speaker(FakeTeacher):
         return torch.cat([unit(1, 4, seed=sum(prompt.encode()), dtype=torch.float32) for prompt in prompts])
 
 
-def test_a_list_is_encoded_once(tmp_path: Path) -> None:
+def test_list_is_encoded_once(tmp_path: Path) -> None:
     first = Speaker()
     vectors = cached_class_vectors(first, CLASSES, TEMPLATES, tmp_path)
     assert len(first.asked) == 6
@@ -64,7 +64,7 @@ def test_names_and_attentions_play_no_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"not tensors", None])
-def test_a_damaged_file_is_recomputed(tmp_path: Path, damage: bytes | None) -> None:
+def test_damaged_file_is_recomputed(tmp_path: Path, damage: bytes | None) -> None:
     vectors = cached_class_vectors(Speaker(), CLASSES, TEMPLATES, tmp_path)
     (path,) = tmp_path.rglob("*.safetensors")
     path.write_bytes(path.read_bytes()[:-7] if damage is None else damage)

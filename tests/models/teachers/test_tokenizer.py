@@ -83,14 +83,14 @@ def test_any_text_has_the_tokens_of_the_literal_version(text: str) -> None:
     assert clip_tokens(tokenizer_of(merges), [text], 77) == [byte_pairs.encode(text, merges, 77)]
 
 
-def test_a_long_text_keeps_its_end_mark() -> None:
+def test_long_text_keeps_its_end_mark() -> None:
     (tokens,) = clip_tokens(tokenizer_of(stand_in_merges()), ["cat " * 200], 77)
     assert len(tokens) == 77
     assert (tokens[0], tokens[-1]) == (49406, 49407)
     assert set(tokens[1:-1]) == {2368}
 
 
-def test_cleaning() -> None:
+def test_clean_text_with_entities_and_odd_spaces_is_plain() -> None:
     assert clean("  Caf&eacute;\n &amp;amp; “Bar” ") == 'café & "bar"'
 
 
@@ -133,7 +133,7 @@ def damage_nothing_there(folder: Path) -> None:
         (damage_nothing_there, "has no tokenizer"),
     ],
 )
-def test_a_tokenizer_that_is_not_clips_is_refused_in_one_line(tmp_path: Path, damage: Any, words: str) -> None:
+def test_tokenizer_that_is_not_clips_is_refused_in_one_line(tmp_path: Path, damage: Any, words: str) -> None:
     write_tokenizer(tmp_path)
     damage(tmp_path)
     with pytest.raises(UserError, match=words) as caught:

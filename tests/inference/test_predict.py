@@ -1,9 +1,11 @@
-"""Predictions with the rest of the image: scores stay cosines, unknown is decided as without it."""
+"""Predictions: unknown among pixel prototypes, the class among the vectors of the query; context of the image."""
 
 from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from clips4.inference.classifier import Query
 from clips4.inference.encoder import EncodedImage
@@ -53,3 +55,28 @@ def test_predict_in_context_without_unknown_is_classify() -> None:
     query = Query.one_per_class(KNOWN)
     found = predict(encoded(), query, UNKNOWN[:0], Refinement(), None, context=CONTEXT).labels
     assert np.array_equal(found, classify(encoded(), KNOWN, Refinement(), None, 1.0)[0].numpy())
+
+
+def labels(query: Query, unknown: Tensor = UNKNOWN, margin: float = 0.0) -> NDArray[np.integer]:
+    return predict(encoded(), query, unknown, Refinement(), None, margin).labels
+
+
+def test_predict_with_prototypes_and_no_margin_equals_one_argmax() -> None:
+    query = Query.one_per_class(KNOWN[:3], ("a", "b", "c"))
+    assert np.array_equal(labels(query), labels(replace(query, pixel_vectors=query.vectors)))
+    assert (labels(query) == UNKNOWN_LABEL).any()
+
+
+def test_predict_by_text_takes_unknown_from_pixel_prototypes_and_classes_from_text() -> None:
+    text = 0.1 * unit(3, D, seed=3, dtype=torch.float32)  # cosines of text are far smaller than those of pixels
+    query = Query.one_per_class(text, ("a", "b", "c"))
+    found = labels(replace(query, pixel_vectors=KNOWN[:3]))
+    unknown = labels(Query.one_per_class(KNOWN[:3])) == UNKNOWN_LABEL
+    assert np.array_equal(found == UNKNOWN_LABEL, unknown)
+    assert np.array_equal(found[~unknown], labels(query, UNKNOWN[:0])[~unknown])
+
+
+def test_predict_with_a_larger_margin_has_less_unknown() -> None:
+    query = replace(Query.one_per_class(KNOWN[:3]), pixel_vectors=KNOWN[:3])
+    shares = [(labels(query, margin=margin) == UNKNOWN_LABEL).mean() for margin in (0.0, 0.1, 3.0)]
+    assert shares[0] > shares[1] > shares[2] == 0
