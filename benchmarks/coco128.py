@@ -3,7 +3,7 @@
     python benchmarks/coco128.py --data ../shared/data/coco128 --out runs/coco128
 
 Prints the table of docs/results.md and writes it with all settings to OUT/scores.json. A finished run in OUT is scored
-as it is; an unfinished one is gone on with. Another teacher: ``--set teacher.name=...``; MaskCLIP+ beside CLIP-S4:
+as it is; an unfinished one is resumed. Another teacher: ``--set teacher.name=...``; MaskCLIP+ beside CLIP-S4:
 ``--set objective.mode=maskclip-plus``. The teacher's rows may be refined (``--key-smoothing`` and so on; CLIP only, but
 for ``--pamr``).
 """

@@ -2,8 +2,8 @@
 
     python benchmarks/davis_names.py --data ../shared/data/davis16 --out runs/davis_names --every 3
 
-Trains on the frames (every third here), asks each for the 17 names of assets/classes/davis16-names.txt, takes as the
-object what is called by one of its names (assets/labels/davis16-objects.txt). IoU is averaged over frames, then over
+Trains on the frames (every third here), queries each with the 17 names of assets/classes/davis16-names.txt, takes as
+the object what has one of its names (assets/labels/davis16-objects.txt). IoU is averaged over frames, then over
 sequences. "Unknown allowed": the run's unknown prototypes compete, too, and a pixel nearest to one of them is no
 object. Prints a table and writes OUT/scores.json.
 """

@@ -1,9 +1,9 @@
-"""Cost grows with the number of images as it should: linearly in time, not at all in memory.
+"""Growth with the number of images: time should be linear, memory constant.
 
     python benchmarks/growth.py                            (some minutes on two cores)
 
-First the pass for prototypes, then the loader, over 1, 2 and 4 times as many synthetic images, then 2,000 steps of a
-tiny training: seconds, and the memory of the process. Each in a process of its own, with caches of its own.
+The prototype search and the loader over 1, 2 and 4 times as many synthetic images, then 2,000 steps of a tiny training
+run: seconds and memory of the process. Each in its own process, with its own caches.
 """
 
 import argparse

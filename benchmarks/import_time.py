@@ -1,4 +1,4 @@
-"""What ``import clips4`` takes beside ``import torch``, and ``clips4 --help`` altogether: seconds, medians.
+"""Time of ``import clips4`` compared with ``import torch``, and of ``clips4 --help``: seconds, medians.
 
 python benchmarks/import_time.py
 """
@@ -31,7 +31,7 @@ def main() -> None:
             subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
             if number:
                 seconds[name].append(time.perf_counter() - started)
-    print("| program | seconds | beside import torch |\n|---|---:|---:|")
+    print("| program | seconds | more than import torch |\n|---|---:|---:|")
     for name, own in seconds.items():
         extra = statistics.median(a - b for a, b in zip(own, seconds["import torch"], strict=True))
         print(f"| {name} | {statistics.median(own):.2f} | {extra:+.2f} |")

@@ -1,16 +1,16 @@
-"""Pictures per second of the student, as Segmenter runs it, beside a teacher: ViT-B/16 CLIP in MaskCLIP's reading.
+"""Images per second of the student, compared with a teacher: CLIP ViT-B/16 with MaskCLIP's dense attention.
 
     python benchmarks/inference.py                                  # two backbones, 448 pixels, torch's threads
     python benchmarks/inference.py --threads 1 --backbones efficientnet-lite0 --json figures.json
 
-Same pictures, same threads, weights at random (the time does not depend on them). Each row is one way to have the
-embedding of a picture of 448 x 448: the teacher's ``encode_pixels``; the student in eager PyTorch (what ``Segmenter``
-does), by ``torch.compile``, by ONNX Runtime (``backend="onnx"``), and by ONNX Runtime in int8, which is calibrated on
-the same noise, so that only its time means anything here. Within a round each is timed once, in turn, so that whatever
-else the machine does meets all alike; figures are medians over the rounds, ratios are medians of each round's ratio.
+Same images, same threads, random weights (time does not depend on them). Each row is one way to encode an image of
+448 x 448: the teacher's ``encode_pixels``; the student in eager PyTorch (what ``Segmenter`` uses), with
+``torch.compile``, in ONNX Runtime (``backend="onnx"``), and in ONNX Runtime with int8, which is calibrated on noise, so
+that only its time is meaningful. In each round every row is timed once, in turn, so that other load on the machine
+affects all alike; figures are medians over rounds, ratios are medians of each round's ratio.
 
-Then what asking new words costs: seconds from class vectors to a label map, of a picture whose
-embedding is at hand, at the picture's own size.
+The last line is the cost of new class names: from class vectors to a label map of an image that is already encoded, at
+the image's size.
 """
 
 import argparse
@@ -56,26 +56,26 @@ def main() -> None:
 
     torch.set_num_threads(arguments.threads)
     print(
-        f"{arguments.side} pixels, one picture at a time, {arguments.threads} threads of {os.cpu_count()} cores, "
+        f"{arguments.side} pixels, one image at a time, {arguments.threads} threads of {os.cpu_count()} cores, "
         f"PyTorch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}\n"
     )
     passes: dict[str, Pass] = {TEACHER: teacher(vit_b_16(), "maskclip", "32-true").encode_pixels}
     for backbone in arguments.backbones:
-        passes |= ways(backbone, arguments.side, arguments.without)
+        passes |= variants(backbone, arguments.side, arguments.without)
     rows = measure(passes, arguments.side, arguments.rounds)
     print("| | images / s | against the teacher | against eager |\n|---|---:|---:|---:|")
     for name, row in rows.items():
         eager = f"{row['against_eager']:.2f}" if row["against_eager"] else ""
         print(f"| {name} | {1 / row['seconds']:.2f} | {row['against_teacher']:.2f} | {eager} |")
-    words = asking()
-    print(f"\nnew words on a cached picture, 640 x 480, {words['classes']} classes: {1000 * words['seconds']:.1f} ms")
+    names = predict_again()
+    print(f"\nnew names for an encoded image, 640 x 480, {names['classes']} classes: {1000 * names['seconds']:.1f} ms")
     if arguments.json:
-        record = {"side": arguments.side, "threads": arguments.threads, "rows": rows, "words": words}
+        record = {"side": arguments.side, "threads": arguments.threads, "rows": rows, "names": names}
         arguments.json.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def ways(backbone: str, side: int, without: list[str]) -> dict[str, Pass]:
-    """One student, run in every way."""
+def variants(backbone: str, side: int, without: list[str]) -> dict[str, Pass]:
+    """One student in each runtime."""
     torch.manual_seed(0)
     student = empty_student(load_config("cpu", [f"student.backbone={backbone}"]).student, DIMENSIONS).eval()
     found: dict[str, Pass] = {f"{backbone}, eager": student}
@@ -100,14 +100,14 @@ def ways(backbone: str, side: int, without: list[str]) -> dict[str, Pass]:
 
 
 def session(proto: Any) -> onnxruntime.InferenceSession:
-    """As ``onnx_files.open_exported`` makes it."""
+    """As ``models.onnx.runtime.open_exported`` makes it."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def any_prototypes() -> Prototypes:
-    """Class vectors of no meaning."""
+    """Random class vectors."""
     rows = torch.nn.functional.normalize(torch.randn(4, DIMENSIONS, generator=torch.Generator().manual_seed(0)), dim=1)
     names = ("a", "b")
     return Prototypes(ClassList(names, tuple((name,) for name in names)), rows[:2], rows[:2], rows[2:])
@@ -144,19 +144,19 @@ def ratio(slow: list[float], fast: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
 
 
-def asking(classes: int = 20, rounds: int = 15) -> dict[str, Any]:
-    """Median seconds of labelling a picture that was read before by other class vectors."""
+def predict_again(classes: int = 20, rounds: int = 15) -> dict[str, Any]:
+    """Median seconds of predicting an encoded image with other class vectors."""
     config = load_config("cpu")
     student = empty_student(config.student, DIMENSIONS).eval()
     segmenter = Segmenter(student, config.teacher, config.data.inference_side, torch.device("cpu"), any_prototypes())
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
-    read = segmenter.encode_image(image)
+    encoded = segmenter.encode_image(image)
     seconds = []
     for number in range(rounds):
         draw = torch.Generator().manual_seed(number)
         vectors = torch.nn.functional.normalize(torch.randn(classes, DIMENSIONS, generator=draw), dim=1)
         started = time.perf_counter()
-        segmenter.classify(read, vectors)
+        segmenter.classify(encoded, vectors)
         seconds.append(time.perf_counter() - started)
     return {"classes": classes, "seconds": statistics.median(seconds), "rounds": seconds}
 

@@ -1,4 +1,4 @@
-"""Kill a training with SIGKILL at random moments; each run, gone on with, has to end bit for bit like an unbroken one.
+"""Kill training with SIGKILL at random moments; each resumed run must end bit for bit like an uninterrupted one.
 
     python benchmarks/kills.py --kills 50                  (some ten minutes on two cores)
 

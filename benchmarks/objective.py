@@ -4,8 +4,8 @@
 
 Speed: 8 views of 64 x 64, 128 dimensions, 36 clusters, 10 iterations, 48 regions per image; k-means, and L_t with its
 gradient, alternating with tests/reference/full_matrices.py in one process. Memory: the whole objective with its
-gradient on 16 views of 128 x 128 in 512 dimensions, all pixels in L_t, in a process of its own; what it takes at its
-peak beyond what the process held before.
+gradient on 16 views of 128 x 128 in 512 dimensions, all pixels in L_t, in its own process: the peak beyond what the
+process held before.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def seconds(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, flo
 
 
 def speed(rounds: int) -> None:
-    """Print k-means and L_t with gradient beside the full matrices."""
+    """Print k-means and L_t with gradient compared with the full matrices."""
     z, regions = make_batch(8, 64, 128, 48)
     segments = cut_by_regions(spherical_kmeans(z, 36, 10, 0.5), regions)
     labels, region = segments.labels.flatten(), regions.flatten()

@@ -1,8 +1,8 @@
-"""What outputs cost, without the network: seconds per picture of each kind, and the memory of a folder of thousands.
+"""Cost of the output formats, without a network: time per image of each kind, and memory for a folder of thousands.
 
-    python benchmarks/outputs.py --pictures 1000
+    python benchmarks/outputs.py --images 1000
 
-Answers are made up: smooth maps of 20 classes for photographs of 640 x 480 (kinds) and 160 x 120 (memory).
+Predictions are synthetic: smooth maps of 20 classes for photographs of 640 x 480 (kinds) and 160 x 120 (memory).
 """
 
 import argparse
@@ -41,7 +41,7 @@ class RandomSegmenter:
         """An image and random embeddings."""
         image = load_rgb(path)
         generator = torch.Generator().manual_seed(int(path.stem))
-        size = image.shape[0] // 48, image.shape[1] // 48  # some sixty parts, as in a photograph
+        size = image.shape[0] // 48, image.shape[1] // 48  # about sixty segments, as in a photograph
         return EncodedImage(
             image, torch.nn.functional.normalize(torch.randn(32, *size, generator=generator), dim=0), None
         )
@@ -78,7 +78,7 @@ def images(folder: Path, count: int, size: tuple[int, int]) -> list[Path]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=1000)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -92,15 +92,15 @@ def main() -> None:
                 if kind in ("coco", "panoptic"):
                     image_facts(result, [kind])
             seconds = (time.perf_counter() - start) / len(results)
-            print(f"{kind:9} {1000 * seconds:6.1f} ms a picture of 640 x 480, {sum(sizes) / 1024:6.0f} KiB")
-        small = images(folder / "small", given.pictures, (160, 120))
-        for count in (given.pictures // 10, given.pictures):
+            print(f"{kind:9} {1000 * seconds:6.1f} ms per image of 640 x 480, {sum(sizes) / 1024:6.0f} KiB")
+        small = images(folder / "small", given.images, (160, 120))
+        for count in (given.images // 10, given.images):
             for again in ("first", "repeated"):
                 start = time.perf_counter()
                 items, output = plan_images(small[:count], folder / "out"), Output(folder / "out", KINDS, "bench")
                 outcome = segment_images(cast(Segmenter, segmenter), QUERY, items, output, True, NoProgress())
                 print(
-                    f"{count} pictures, {again}: {time.perf_counter() - start:.1f} s, {len(outcome.done)} done, "
+                    f"{count} images, {again}: {time.perf_counter() - start:.1f} s, {len(outcome.done)} done, "
                     f"{len(outcome.kept)} kept, peak {rss()} MiB, "
                     f"coco.json {(folder / 'out/coco.json').stat().st_size / 2**20:.1f} MiB"
                 )

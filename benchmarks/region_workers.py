@@ -1,10 +1,10 @@
-"""Precomputing the regions of a folder: two workers against one.
+"""Speed of precomputing the regions of a folder: two workers compared with one.
 
     python benchmarks/region_workers.py --images ../shared/data/coco128/images --method gradient-ucm
 
 Fills an empty cache with one worker, then another with two, as ``clips4 regions IMAGES --long-side 512 --workers N``
-does, start of the workers included, and prints seconds and their ratio; and as the baseline the same ratio of plain
-arithmetic: what the machine has to give, with all else that runs on it.
+does, including the start of the workers, and prints seconds and their ratio. The same ratio for plain arithmetic is the
+baseline: what the machine can give with its present load.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How fast saved predictions are scored: semantic confusion from memory, J and F against their literal versions.
+"""Speed of scoring saved predictions: semantic confusion, and J and F compared with their literal versions.
 
     python benchmarks/score.py --data ../shared/data/davis16
 

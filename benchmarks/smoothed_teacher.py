@@ -1,4 +1,4 @@
-"""The teacher smoothed without any training: what a student has to beat beside the teacher as it is.
+"""The teacher smoothed without any training: a second baseline for students.
 
     python benchmarks/smoothed_teacher.py --data ../shared/data/coco128 --run runs/coco128
     python benchmarks/smoothed_teacher.py --dataset davis16 --data ../shared/data/davis16 --run runs/davis_names

@@ -85,7 +85,7 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
     model, fabric_optimizer = fabric.setup(student, optimizer)
     model.train()
     known = F.normalize(torch.randn(92, embed_dim), dim=1).to(where)
-    words = F.normalize(torch.randn(92, embed_dim), dim=1).to(where)
+    text = F.normalize(torch.randn(92, embed_dim), dim=1).to(where)
     unknown = F.normalize(torch.randn(config.prototypes.unknown, embed_dim), dim=1).to(where)
     kmeans, weights = config.segments, config.objective
     clock = Clock(where)
@@ -93,7 +93,7 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
         paths = make_images(Path(folder), 4 * config.train.batch, config)
 
         def teacher_map(image: object) -> Tensor:
-            """Stands for a cached map: smooth, in half precision."""
+            """Replaces a cached map: smooth, in half precision."""
             coarse = torch.randn(1, embed_dim, 12, 16, generator=torch.Generator().manual_seed(0))
             return F.normalize(coarse, dim=1)[0].half()
 
@@ -141,7 +141,7 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
                 v, guidance, torch.cat([known, unknown]), weights.temperature
             )
             loss = loss + weights.semantic_weight * config.extensions.text_weight * semantic_consistency(
-                v, guidance, torch.cat([words, unknown]), weights.temperature
+                v, guidance, torch.cat([text, unknown]), weights.temperature
             )
             clock.mark("losses")
             loss.backward()
@@ -163,7 +163,7 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
             batch = next(feed)
             images, regions, pixel_map, drawn = (fabric.to_device(part) for part in batch[:4])
             terms = objective(
-                model(images), regions, pixel_map, torch.cat([known, unknown]), weights, kmeans, drawn, text=words
+                model(images), regions, pixel_map, torch.cat([known, unknown]), weights, kmeans, drawn, text=text
             )
             fabric.backward(terms.total)
             norm = fabric.clip_gradients(

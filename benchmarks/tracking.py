@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--rows", default="still,colour,backbone,backbone-mid,student")
     parser.add_argument("--side", type=int, default=854, help="long side of frames; 854 is a short side of 480")
     parser.add_argument("--radius", type=int, default=12)
-    parser.add_argument("--sequences", help="some of them, parted by commas, for trying things out")
+    parser.add_argument("--sequences", help="only these, separated by commas")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
 

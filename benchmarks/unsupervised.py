@@ -1,9 +1,9 @@
-"""Student, the ImageNet backbone it started from, and raw colour on CamVid: clusters, neighbours, linear probe.
+"""Student, the ImageNet backbone it started from, and raw color on CamVid: k-means, k-NN, linear probe.
 
     python benchmarks/unsupervised.py --data ../shared/data/camvid --run runs/camvid --out runs/camvid-scores.json
 
-Trained on train's labels: k-NN and the probe. Scored on val's 101 pictures, with features of the same picture size and
-stride for every row. --every N takes every Nth picture of val, --train-every N of train; say so beside the figures.
+k-NN and the linear probe learn from the labels of train. Scored on val's 101 images, with features of the same image
+size and stride in every row. --every N takes every Nth image of val, --train-every N of train; state both with figures.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def main() -> None:
     table: dict[str, dict[str, object]] = {}
     with ProgressBars(Console(stderr=True)) as bars:
         for kind in arguments.rows.split(","):
-            features = _remembered(load_features(kind, arguments.run, arguments.side, "cpu"))
+            features = _cached(load_features(kind, arguments.run, arguments.side, "cpu"))
             row: dict[str, object] = {}
             for task in arguments.tasks.split(","):
                 started = time.perf_counter()
@@ -77,17 +77,17 @@ def main() -> None:
         write_json(arguments.out, {**settings, **provenance(), "rows": table})
 
 
-def _remembered(features: Encoder) -> Callable[[RGB], Tensor]:
-    """The same features, each picture read once for all three tasks (some 2 GB)."""
+def _cached(features: Encoder) -> Callable[[RGB], Tensor]:
+    """The same features, each image encoded once for all three tasks (some 2 GB)."""
     known: dict[str, Tensor] = {}
 
-    def read(image: RGB) -> Tensor:
+    def encode(image: RGB) -> Tensor:
         key = image_key(image)
         if key not in known:
             known[key] = features.embed(image)
         return known[key]
 
-    return read
+    return encode
 
 
 def _thin(dataset: LabeledFolder, every: int) -> LabeledFolder:

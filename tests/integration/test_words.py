@@ -8,6 +8,7 @@ import clips4
 from clips4.config import known_keys
 
 SRC = Path(clips4.__file__).parent
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 WORDS = [
     "word",
     "words",
@@ -92,10 +93,10 @@ def parts(name: str) -> list[str]:
     return [part.lower() for part in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)]
 
 
-def test_names_in_src_use_the_glossary() -> None:
+def test_names_in_src_and_benchmarks_use_the_glossary() -> None:
     wrong = {
-        f"{path.relative_to(SRC)}: {name}"
-        for path in SRC.rglob("*.py")
+        f"{path.relative_to(SRC.parents[1])}: {name}"
+        for path in [*SRC.rglob("*.py"), *BENCHMARKS.glob("*.py")]
         if path.name != "config_renames.py"
         for name in names_of(path) - EXCEPTIONS
         if set(parts(name)) & set(WORDS) or any(phrase in name.lower() for phrase in PHRASES)

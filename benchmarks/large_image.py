@@ -1,10 +1,10 @@
-"""Peak memory and time of one large photograph, read as it is by default and in every finer way.
+"""Peak memory and time of one large image, with default inference options and with finer ones.
 
-    python benchmarks/large_picture.py --run runs/coco128 [--size 5472x3648] [--classes coco128]
+    python benchmarks/large_image.py --run runs/coco128 [--size 5472x3648] [--classes coco128]
 
-Each way runs in a process of its own, so that its peak resident memory is its own; the picture is noise at every scale,
-decoded from a JPEG file. Memory counts everything from the start of Python, time the reading and the label map at the
-picture's own size.
+Each variant runs in a process of its own, so that its peak resident memory is its own; the image is noise at every
+scale, decoded from a JPEG file. Memory counts everything from the start of Python; time is that of decoding, encoding
+and predicting at the image's size.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-WAYS: dict[str, dict[str, object]] = {
+VARIANTS: dict[str, dict[str, object]] = {
     "whole": {},
     "pamr": {"refine": "pamr"},
     "regions": {"refine": "regions"},
@@ -40,14 +40,14 @@ def photograph(width: int, height: int) -> Image.Image:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """One way, in this process; prints JSON."""
+    """One variant, in this process; prints JSON."""
     import torch
 
     from clips4.inference.segmenter import Segmenter
     from clips4.inference.tta import InferenceOptions
 
     torch.set_num_threads(arguments.threads)
-    options = InferenceOptions(**WAYS[arguments.way])  # type: ignore[arg-type]
+    options = InferenceOptions(**VARIANTS[arguments.variant])  # type: ignore[arg-type]
     segmenter = Segmenter.load(arguments.run, "cpu", options=options)
     began = time.perf_counter()
     result = segmenter.segment(arguments.image, arguments.classes)
@@ -62,11 +62,11 @@ def main() -> None:
     parser.add_argument("--size", default="5472x3648", help="WIDTHxHEIGHT")
     parser.add_argument("--classes", default=None, help="the run's own by default")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", default=None, help="one of the ways")
-    parser.add_argument("--way", help=argparse.SUPPRESS)
-    parser.add_argument("--picture", help=argparse.SUPPRESS)
+    parser.add_argument("--only", default=None, help="one of the variants")
+    parser.add_argument("--variant", help=argparse.SUPPRESS)
+    parser.add_argument("--image", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.way:
+    if arguments.variant:
         measure(arguments)
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -74,11 +74,11 @@ def main() -> None:
         width, height = map(int, arguments.size.split("x"))
         photograph(width, height).save(image, quality=92)
         print(f"{width} x {height}, {image.stat().st_size / 2**20:.1f} MiB on disk")
-        for way in [arguments.only] if arguments.only else WAYS:
-            command = [sys.executable, __file__, *sys.argv[1:], "--way", way, "--picture", str(image)]
+        for variant in [arguments.only] if arguments.only else VARIANTS:
+            command = [sys.executable, __file__, *sys.argv[1:], "--variant", variant, "--image", str(image)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             found = json.loads(done.stdout.splitlines()[-1])
-            print(f"{way:45} {found['seconds']:8.1f} s   peak {found['peak_gib']:.2f} GiB", flush=True)
+            print(f"{variant:45} {found['seconds']:8.1f} s   peak {found['peak_gib']:.2f} GiB", flush=True)
 
 
 if __name__ == "__main__":

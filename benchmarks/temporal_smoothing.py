@@ -1,10 +1,9 @@
-"""How much labels flicker in video, frame by frame and steadied, and what that does to their accuracy.
+"""Temporal smoothing: how much labels flicker in video with and without it, and what it does to their accuracy.
 
-    python benchmarks/flicker.py RUN DAVIS --classes coco128
+    python benchmarks/temporal_smoothing.py RUN DAVIS --classes coco128
 
-Flicker is the share of pixels whose label changes between two frames; moving things and cameras change labels too, so
-that only the ratio says something. Accuracy: of the pixels of a named object's mask (DAVIS-2016), the share that is
-answered with its name, and the intersection over union of both.
+Flicker is the share of pixels whose label changes between two frames; moving objects and cameras change labels too, so
+only the ratio is meaningful. Accuracy: recall and IoU of the object that is annotated in a sequence (DAVIS-2016).
 """
 
 import argparse
@@ -19,7 +18,7 @@ from clips4.data.masks import read_mask
 from clips4.inference.video.temporal_smoothing import Steadiness, SteadyEmbeddings, flicker
 from clips4.utils.images import load_rgb
 
-NAMED = {  # what is marked in a sequence, as coco128 names it
+NAMED = {  # sequence -> the coco128 class of its annotated object
     "blackswan": "bird",
     "car-roundabout": "car",
     "cows": "cow",
@@ -35,8 +34,8 @@ def measure(segmenter: Segmenter, frames: list, masks: list, label: int, classes
     changes, recalls, overlaps = [], [], []
     start = time.perf_counter()
     for frame, mask in zip(frames, masks, strict=True):
-        read = segmenter.encode_image(frame)
-        labels = segmenter.predict(read._replace(z=steady(read.z)), query, unknown=False).labels
+        encoded = segmenter.encode_image(frame)
+        labels = segmenter.predict(encoded._replace(z=steady(encoded.z)), query, unknown=False).labels
         if before is not None:
             changes.append(flicker(before, labels))
         before, own = labels, labels == label
@@ -79,7 +78,7 @@ def main() -> None:
 
 
 def described(weight: float, found: list[float]) -> str:
-    """A row for people."""
+    """One row of the output."""
     changed, recall, overlap, seconds = found
     return (
         f"weight {weight:.2f}  flicker {100 * changed:5.2f} %  recall {100 * recall:5.1f}  IoU {100 * overlap:5.1f}  "

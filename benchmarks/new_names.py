@@ -1,11 +1,11 @@
 """Cost of other class names on an encoded image: milliseconds, median and slowest of several rounds.
 
-    python benchmarks/inference_words.py --run runs/coco128 [--size 640x480 | --picture FILE] [--threads 2]
+    python benchmarks/new_names.py --run runs/coco128 [--size 640x480 | --image FILE] [--threads 2]
 
-"the same names": nothing new. "other names": their text vectors are in memory. "new names": never used before, so that
-the teacher encodes them (it is loaded already; files are written to an empty cache). For comparison "another image":
-the network encodes it, with the same names. All predict at the size of the image, unknown included. Besides the
-time on the clock the processor's own is given: where other work runs on the machine, it is the one to look at.
+"the same names": nothing new. "other names": their text vectors are in memory. "new names": never used before, so
+the teacher encodes them (it is loaded already; the disk cache is empty). For comparison "another image":
+the network encodes it, with the same names. All predict at the size of the image, unknown included. Besides
+wall-clock time, processor time is printed: use it where other work runs on the machine.
 """
 
 import argparse
@@ -38,8 +38,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True)
     parser.add_argument("--size", default="640x480", help="WIDTHxHEIGHT")
-    parser.add_argument("--picture", default=None, help="a photograph; smooth noise of --size by default")
-    parser.add_argument("--words", type=int, default=4, help="class names per query")
+    parser.add_argument("--image", default=None, help="a photograph; smooth noise of --size by default")
+    parser.add_argument("--names", type=int, default=4, help="class names per query")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
@@ -56,24 +56,24 @@ def main() -> None:
         if arguments.image:
             images[0] = load_rgb(arguments.image)
             height, width = images[0].shape[:2]
-        words, count = nouns(), arguments.words
-        fixed = words[:count]
+        names, count = nouns(), arguments.names
+        fixed = names[:count]
         segmenter.segment(images[0], fixed)  # loads the teacher
         segmenter.set_image(images[0])
-        met = [words[1000 + n * count : 1000 + (n + 1) * count] for n in range(arguments.rounds + 2)]
-        new = [words[2000 + n * count : 2000 + (n + 1) * count] for n in range(arguments.rounds + 2)]
+        met = [names[1000 + n * count : 1000 + (n + 1) * count] for n in range(arguments.rounds + 2)]
+        new = [names[2000 + n * count : 2000 + (n + 1) * count] for n in range(arguments.rounds + 2)]
         for each in met:
             segmenter.query(each)
         unknown = len(segmenter.prototypes.unknown) if segmenter.prototypes else 0
         print(f"{width} x {height}, {count} names and {unknown} unknown classes, {arguments.threads} threads")
-        for name, work in {
+        for label, work in {
             "the same names": lambda _: segmenter.segment(classes=fixed),
             "other names": lambda n: segmenter.segment(classes=met[n]),
             "new names": lambda n: segmenter.segment(classes=new[n]),
             "another image": lambda n: segmenter.segment(images[n], fixed),
         }.items():
             median, slowest, busy = timed(work, arguments.rounds)
-            print(f"{name:16} {median:8.1f} ms   slowest {slowest:8.1f} ms   processor {busy:8.1f} ms", flush=True)
+            print(f"{label:16} {median:8.1f} ms   slowest {slowest:8.1f} ms   processor {busy:8.1f} ms", flush=True)
 
 
 if __name__ == "__main__":

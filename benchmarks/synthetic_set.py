@@ -1,10 +1,10 @@
-"""A full-size pretend set: 10,000 pictures, 150 classes, made as they are read. Memory over time, images a second.
+"""Memory and speed of the evaluation on a synthetic set of full size: 10,000 images, 150 classes, generated on demand.
 
-    python benchmarks/pretend_set.py --images 10000
+    python benchmarks/synthetic_set.py --images 10000
 
-Language-driven (150 names; the network sees colour alone, so that what is measured is the evaluation) and k-means
-with one Hungarian matching (k = 150), each with its confusion matrix, per-class and per-image scores. Memory is the
-process's own (resident) at every tenth of the way.
+Language-driven (150 names; the network sees color alone, so that the evaluation is what is measured) and k-means with
+one Hungarian matching (k = 150), each with its confusion matrix, per-class and per-image scores. Memory is resident
+memory of the process, at every tenth of a stage.
 """
 
 import argparse
@@ -33,11 +33,11 @@ from clips4.utils.images import RGB
 from clips4.utils.progress import NoProgress
 
 CLASSES = 150
-COLOURS = np.random.default_rng(0).integers(20, 236, (CLASSES, 3)).astype(np.uint8)
+COLORS = np.random.default_rng(0).integers(20, 236, (CLASSES, 3)).astype(np.uint8)
 
 
 def make(index: int, side: int) -> tuple[RGB, NDArray[np.uint8]]:
-    """Picture and truth number ``index``: some twenty rectangles of classes, each in its colour with noise."""
+    """Image and truth number ``index``: twenty rectangles of random classes, each in its color with noise."""
     draw = np.random.default_rng(index)
     truth = np.full((side, side), draw.integers(CLASSES), np.uint8)
     for _ in range(20):
@@ -45,12 +45,12 @@ def make(index: int, side: int) -> tuple[RGB, NDArray[np.uint8]]:
         height, width = draw.integers(8, side // 2, 2)
         truth[top : top + height, left : left + width] = draw.integers(CLASSES)
     noise = draw.integers(-12, 13, (side, side, 3))
-    return np.clip(COLOURS[truth] + noise, 0, 255).astype(np.uint8), truth
+    return np.clip(COLORS[truth] + noise, 0, 255).astype(np.uint8), truth
 
 
 @dataclass(frozen=True)
-class PretendSet(LabeledFolder):
-    """A LabeledFolder that makes its pictures."""
+class SyntheticSet(LabeledFolder):
+    """A LabeledFolder that generates its images."""
 
     side: int = 128
 
@@ -60,7 +60,7 @@ class PretendSet(LabeledFolder):
 
 
 class Meter(NoProgress):
-    """A Listener that notes resident memory at every tenth of a stage."""
+    """A progress reporter that notes resident memory at every tenth of a stage."""
 
     def __init__(self) -> None:
         self._name, self._total, self._done, self._started = "", 1, 0, 0.0
@@ -82,7 +82,7 @@ class Meter(NoProgress):
 
 
 def resident() -> int:
-    """Resident memory of this process in MB; the largest so far where the system does not tell the current."""
+    """Resident memory of this process in MB; its peak where the system does not report the current one."""
     status = Path("/proc/self/statm")
     if status.is_file():
         return int(status.read_text().split()[1]) * resource.getpagesize() // 2**20
@@ -104,21 +104,21 @@ def main() -> None:
     names = tuple(f"class {number}" for number in range(CLASSES))
     classes = ClassList(names, tuple((name,) for name in names))
     paths = tuple(Path(f"{index:05d}.png") for index in range(arguments.images))
-    dataset = PretendSet(paths, paths, classes, value_table(range(CLASSES)), side=arguments.side)
-    vectors = torch.nn.functional.normalize(torch.from_numpy(COLOURS / 255 - 0.5).float(), dim=1)
+    dataset = SyntheticSet(paths, paths, classes, value_table(range(CLASSES)), side=arguments.side)
+    vectors = torch.nn.functional.normalize(torch.from_numpy(COLORS / 255 - 0.5).float(), dim=1)
     segmenter = Segmenter(color, TeacherConfig(), arguments.side, torch.device("cpu"))
     protocol = Protocol("clips4-v1", None, None, None, "", "", "mean", None)
     meter = Meter()
-    found = evaluate_language(segmenter, dataset, {"colour": Query.one_per_class(vectors)}, protocol, meter)["colour"]
-    tell("language-driven", found, names)
+    found = evaluate_language(segmenter, dataset, {"color": Query.one_per_class(vectors)}, protocol, meter)["color"]
+    report("language-driven", found, names)
 
     unsupervised.load_rgb = lambda path: make(int(Path(path).stem), arguments.side)[0]  # type: ignore[attr-defined]
     recipe = unsupervised.ClusterRecipe(k=CLASSES, restarts=1)
-    tell("k-means", unsupervised.score_clusters(segmenter.embed, dataset, recipe, meter), names)
+    report("k-means", unsupervised.score_clusters(segmenter.embed, dataset, recipe, meter), names)
 
 
-def tell(task: str, found: SetScores, names: tuple[str, ...]) -> None:
-    """The score, and what its record weighs."""
+def report(task: str, found: SetScores, names: tuple[str, ...]) -> None:
+    """Print the score and the size of its record."""
     record = describe_scores(found.scores, names), image_records(found.names, found.images)
     print(f"{task}: mIoU {100 * found.scores.miou:.1f} %, {len(record[1])} per-image lines, {resident()} MB resident")
 
