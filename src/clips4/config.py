@@ -210,7 +210,7 @@ class ExtensionConfig(_Section):
     unknown_cap: PositiveShare = Field(
         1.0, description="largest share of training pixels that may be unknown; 1: no limit"
     )
-    answer_context: float = Field(
+    prediction_context: float = Field(
         0.0, ge=0, description="prediction: weight of the rest of the image in the class of a pixel"
     )
     unknown_in_fit: bool = Field(False, description="fit unknown prototypes in all iterations, not only at the end")
@@ -282,7 +282,7 @@ _INDIFFERENT = {
     "data": ("workers", "inference_side"),
     "teacher": ("cache_gib",),
     "objective": ("chunk_mib",),
-    "extensions": ("answer_context",),
+    "extensions": ("prediction_context",),
     "train": ("batch", "max_nonfinite_steps", "save_every", "keep_checkpoints", "eval_every", "stall_timeout"),
 }
 

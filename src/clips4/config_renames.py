@@ -21,6 +21,7 @@ RENAMED: dict[str, str] = {
     "objective.unknown_apart": "extensions.unknown_apart",
     "objective.spare_same_class": "extensions.exclude_same_class",
     "objective.matrix_mib": "objective.chunk_mib",
+    "extensions.answer_context": "extensions.prediction_context",
     "train.rate": "train.lr",
     "train.backbone_rate": "train.backbone_lr",
     "train.power": "train.poly_power",

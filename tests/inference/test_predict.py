@@ -12,14 +12,14 @@ from clips4.inference.encoder import EncodedImage
 from clips4.inference.predict import classify, predict
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.upsample import nearest_class
-from clips4.method.answer_context import AnswerContext
+from clips4.method.prediction_context import PredictionContext
 from clips4.outputs.labeled_image import UNKNOWN_LABEL
 from clips4.utils.tensors import resize_map
 from tests.helpers import unit
 
 D, SIZE = 12, (40, 50)
 KNOWN, UNKNOWN = unit(5, D, seed=1, dtype=torch.float32), unit(4, D, seed=2, dtype=torch.float32)
-CONTEXT = AnswerContext(1.0)
+CONTEXT = PredictionContext(1.0)
 
 
 def encoded() -> EncodedImage:
@@ -45,7 +45,7 @@ def test_predict_in_context_has_the_same_unknown_pixels() -> None:
     for query in (Query.one_per_class(KNOWN), replace(Query.one_per_class(KNOWN), pixel_vectors=KNOWN)):
         plain, other = (
             predict(encoded(), query, UNKNOWN, Refinement(), None, context=each).labels
-            for each in (AnswerContext(), CONTEXT)
+            for each in (PredictionContext(), CONTEXT)
         )
         assert np.array_equal(plain == UNKNOWN_LABEL, other == UNKNOWN_LABEL)
         assert not np.array_equal(plain, other)

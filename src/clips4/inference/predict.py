@@ -9,7 +9,7 @@ from clips4.inference.refine.maskclip import Refinement, refine_scores
 from clips4.inference.result import Segmentation
 from clips4.inference.tta import Edges
 from clips4.inference.upsample import best_class, best_probability, pamr_class
-from clips4.method.answer_context import AnswerContext, context_bias
+from clips4.method.prediction_context import PredictionContext, context_bias
 from clips4.outputs.labeled_image import UNKNOWN_LABEL
 
 
@@ -29,7 +29,7 @@ def classify(
         vectors: (L, D) unit rows.
         refinement: of a teacher without a student.
         refine: to the image's edges, see ``InferenceOptions``.
-        context: w of ``method.answer_context``; key smoothing, whose scores are no cosines, ignores it.
+        context: w of ``method.prediction_context``; key smoothing, whose scores are no cosines, ignores it.
         temperature: tau of the same.
 
     Returns:
@@ -62,7 +62,7 @@ def predict(
     refinement: Refinement,
     refine: Edges | None,
     margin: float = 0.0,
-    context: AnswerContext = AnswerContext(),  # noqa: B008  # frozen
+    context: PredictionContext = PredictionContext(),  # noqa: B008  # frozen
 ) -> Segmentation:
     """The prediction for one image.
 

@@ -21,8 +21,8 @@ from clips4.inference.encoder import EncodedImage, Encoder, KeyedEncoder, Precis
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.result import Segmentation
 from clips4.inference.tta import Edges, InferenceOptions, PixelEncoder
-from clips4.method.answer_context import AnswerContext
 from clips4.method.calibration import SpaceCalibration
+from clips4.method.prediction_context import PredictionContext
 from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import Prototypes, load_checkpoint
 from clips4.models.teachers.base import Teacher, load_teacher
@@ -74,7 +74,7 @@ class Segmenter:
         stride: int | None = None,
         options: InferenceOptions | None = None,
         precision: Precision = "auto",
-        context: AnswerContext = AnswerContext(),  # noqa: B008  # frozen
+        context: PredictionContext = PredictionContext(),  # noqa: B008  # frozen
     ):
         if refinement.key_smoothing and not hasattr(teacher, "encode_pixels_and_keys"):
             raise UserError(f"key smoothing: {settings.name} has no attention keys; choose a CLIP teacher")
@@ -389,9 +389,9 @@ class Segmenter:
         return self._current
 
 
-def _context_of(config: Config, space: SpaceCalibration | None) -> AnswerContext:
-    """The run's ``extensions.answer_context``, with the temperatures of its space."""
-    tau, weight = config.objective.temperature, config.extensions.answer_context
+def _context_of(config: Config, space: SpaceCalibration | None) -> PredictionContext:
+    """The run's ``extensions.prediction_context``, with the temperatures of its space."""
+    tau, weight = config.objective.temperature, config.extensions.prediction_context
     if space is None:
-        return AnswerContext(weight, tau, tau)
-    return AnswerContext(weight, space.text_temperature(tau), space.pixel_temperature(tau))
+        return PredictionContext(weight, tau, tau)
+    return PredictionContext(weight, space.text_temperature(tau), space.pixel_temperature(tau))

@@ -50,7 +50,7 @@ def choose_recipe(images: int) -> tuple[Choice, ...]:
         Choice("train.batch=4", f"{few}: small jobs were measured with 4 images a step."),
         Choice("teacher.calibrate=true", f"{few}: removing common offsets gave small jobs better prototypes."),
         Choice("extensions.exclusive_prototypes=true", f"{few}: a segment that fits two names counts for one of them."),
-        Choice("extensions.answer_context=1", f"{few}: what else an image shows helps to tell its classes apart."),
+        Choice("extensions.prediction_context=1", f"{few}: what else an image shows helps to tell its classes apart."),
     )
 
 

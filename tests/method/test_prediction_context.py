@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 
-from clips4.method.answer_context import context_bias
+from clips4.method.prediction_context import context_bias
 from clips4.method.prototypes import assign_in_context
 from tests.helpers import provable, seeds, unit
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class AnswerContext:
+class PredictionContext:
     """How much the image decides.
 
     Attributes:
