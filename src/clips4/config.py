@@ -213,6 +213,9 @@ class ExtensionConfig(_Section):
     prediction_context: float = Field(
         0.0, ge=0, description="prediction: weight of the rest of the image in the class of a pixel"
     )
+    unknown_in_loss: bool = Field(
+        True, description="L_s: unknown prototypes are among its classes; false: they only serve predictions"
+    )
     unknown_in_fit: bool = Field(False, description="fit unknown prototypes in all iterations, not only at the end")
     unknown_share: PositiveShare = Field(
         1.0,
@@ -338,6 +341,18 @@ def load_config(preset: str | Path = "cpu", overrides: Sequence[str] = ()) -> Co
     for override in overrides:
         _apply(sections, override)
     return parse_config(sections, str(preset))
+
+
+def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
+    """The same configuration with ``section.key=value`` strings applied.
+
+    Raises:
+        UserError: an unknown key or an invalid value.
+    """
+    sections = config.model_dump()
+    for override in overrides:
+        _apply(sections, override)
+    return parse_config(sections, "--set")
 
 
 def saved_config(values: Mapping[str, Any], source: str) -> Config:

@@ -1,9 +1,12 @@
 """What ``auto`` chooses."""
 
+from pathlib import Path
+
 import pytest
 
-from clips4.config import load_config
-from clips4.training.recipe import PRESET, SMALL, choose_recipe, describe
+from clips4.config import Config, load_config
+from clips4.training.recipe import PRESET, SMALL, choose_config, choose_recipe, describe
+from clips4.utils.images import find_images
 
 
 @pytest.mark.parametrize("images", [1, 12, SMALL])
@@ -18,6 +21,35 @@ def test_recipe_of_few_images_loads_and_every_choice_takes_effect(images: int) -
 def test_recipe_of_many_images_is_the_preset() -> None:
     assert choose_recipe(SMALL + 1) == ()
     assert describe(()) == [f"auto: preset {PRESET} as it is."]
+
+
+def test_recipe_of_a_device_without_bfloat16_is_float32() -> None:
+    assert [each.override for each in choose_recipe(SMALL + 1, bfloat16=False)] == ["train.precision=32-true"]
+    assert choose_recipe(3, bfloat16=False)[-1].override == "train.precision=32-true"
+
+
+def test_config_of_no_preset_is_auto(images: Path) -> None:
+    paths = find_images([images])
+    config, reasons = choose_config(None, paths, ["train.seed=3"], None, "cpu")
+    assert config == choose_config("auto", paths, ["train.seed=3"], None, "cpu")[0]
+    assert (config.train.steps, config.train.seed) == (40, 3)
+    assert reasons[0] == "auto: preset recommended with"
+
+
+def test_config_of_a_named_preset_is_that_preset(images: Path) -> None:
+    config, reasons = choose_config("cpu", find_images([images]), ["train.steps=7"], None)
+    assert (config, reasons) == (load_config("cpu", ["train.steps=7"]), [])
+
+
+def test_config_of_a_resumed_run_is_its_own(images: Path, tiny_run: Path, tiny_config: Config) -> None:
+    config, reasons = choose_config(None, find_images([images]), ["train.keep_checkpoints=5"], tiny_run)
+    assert reasons == []
+    assert config.decisive()["train"] == tiny_config.decisive()["train"]
+    assert config.train.keep_checkpoints == 5
+
+
+def test_config_of_a_resumed_folder_without_a_run_is_auto(images: Path, tmp_path: Path) -> None:
+    assert choose_config(None, find_images([images]), [], tmp_path)[0].extensions.residual
 
 
 def test_recipe_loses_to_an_explicit_setting() -> None:

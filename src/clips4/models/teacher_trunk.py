@@ -176,7 +176,8 @@ def trunk_of(teacher: object) -> TeacherTrunk:
     if not isinstance(trunk, TeacherTrunk):
         name = getattr(teacher, "name", type(teacher).__name__)
         raise UserError(
-            f"extensions.residual: the network of teacher {name} cannot be the student's; use conse or a CLIP"
+            f"extensions.residual: the network of teacher {name} cannot be the student's; use conse or a CLIP, "
+            f"or train a student with a network of its own: --preset cpu"
         )
     return trunk
 

@@ -172,7 +172,8 @@ def training_step(run: Run, batches: Iterator[Batch], interrupted: Callable[[], 
     config, state, fabric = run.config, run.state, run.fabric
     torch.manual_seed(seeded(config.train.seed, STEP, state.step).initial_seed())
     lr_factor = set_learning_rates(state.optimizer, state.step, config.train)
-    prototypes = torch.cat([run.known, state.unknown])
+    in_loss = state.unknown if config.extensions.unknown_in_loss else state.unknown[:0]
+    prototypes = torch.cat([run.known, in_loss])
     terms: list[Terms] = []
     names: list[str] = []
     for part in range(config.train.accumulate):

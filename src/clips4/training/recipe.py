@@ -1,13 +1,19 @@
-"""The recipe that ``auto`` chooses for a set of images: overrides of preset ``recommended``, each with its reason.
+"""The default preset ``auto``: preset ``recommended`` with choices by the number of images, each with its reason.
 
-A choice stands here only where a measurement supports it (issue 27, research r2: 24 small jobs of 12 to 142 images and
-3 to 17 names, one seed, the built-in teacher, a prototype of this method: these rows were not yet repeated with this
-code). The number of names and the sizes of images were not varied on their own, so they choose nothing. Nor does the
-share of pixels that no name fits: unknown prototypes never gained, and cost .5 to 2 points of relative gain with a cap.
+A choice is here only where a measurement supports it (docs/results.md, small jobs; docs/journal.md has what was tried).
+The number of names and the sizes of images were not varied on their own, so they choose nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from clips4.config import Config, load_config, with_overrides
+from clips4.data.image_source import open_source
+from clips4.models.checkpoint import checkpoint_folders, load_checkpoint
+from clips4.utils.devices import has_bfloat16
+
+AUTO = "auto"
 PRESET = "recommended"
 SMALL = 200  # images; the largest job measured had 142
 
@@ -25,11 +31,12 @@ class Choice:
     reason: str
 
 
-def choose_recipe(images: int) -> tuple[Choice, ...]:
-    """What is chosen over preset ``recommended``, in a fixed order; an explicit ``--set`` comes after and wins.
+def choose_recipe(images: int, bfloat16: bool = True) -> tuple[Choice, ...]:
+    """What is chosen over preset ``recommended``, in a fixed order.
 
     Args:
         images: number of training images, about.
+        bfloat16: whether the device has instructions for it.
 
     Raises:
         ValueError: no image.
@@ -42,20 +49,59 @@ def choose_recipe(images: int) -> tuple[Choice, ...]:
     """
     if images < 1:
         raise ValueError(f"at least one image expected, got {images}")
+    precise = () if bfloat16 else (Choice("train.precision=32-true", "this device only emulates bfloat16."),)
     if images > SMALL:
-        return ()
+        return precise
     few = f"{images} images are few"
     return (
-        Choice("train.steps=40", f"{few}: small jobs were measured with 40 steps."),
-        Choice("train.batch=4", f"{few}: small jobs were measured with 4 images a step."),
-        Choice("teacher.calibrate=true", f"{few}: removing common offsets gave small jobs better prototypes."),
-        Choice("extensions.exclusive_prototypes=true", f"{few}: a segment that fits two names counts for one of them."),
-        Choice("extensions.prediction_context=1", f"{few}: what else an image shows helps to tell its classes apart."),
+        Choice("train.steps=40", f"{few}: longer training learns the teacher's mistakes by heart."),
+        Choice("train.batch=4", f"{few}: a step sees 4 of them."),
+        *precise,
     )
 
 
+def auto_config(images: int, overrides: Sequence[str] = (), device: str = "auto") -> tuple[Config, list[str]]:
+    """The configuration of ``auto`` and lines that say what was chosen and why.
+
+    Args:
+        images: number of training images, about.
+        overrides: ``section.key=value`` strings of the user, which win over the choices.
+        device: see ``utils.devices.pick_device``.
+
+    Raises:
+        UserError: see ``load_config``.
+        ValueError: no image.
+    """
+    choices = choose_recipe(images, has_bfloat16(device))
+    config = load_config(PRESET, [*(choice.override for choice in choices), *overrides])
+    return config, describe(choices)
+
+
+def choose_config(
+    preset: str | None, paths: Sequence[Path], overrides: Sequence[str], resumed: Path | None, device: str = "auto"
+) -> tuple[Config, list[str]]:
+    """The configuration of a training run, and lines that say how it was chosen.
+
+    Args:
+        preset: ``auto``, a shipped preset or a YAML file; None for the default: the settings of ``resumed`` where there
+            is such a run, otherwise ``auto``.
+        paths: training images or shards.
+        overrides: ``section.key=value`` strings.
+        resumed: folder of the run to resume; None for a new one.
+        device: see ``utils.devices.pick_device``.
+
+    Raises:
+        UserError: see ``load_config``; no images; the run to resume is damaged.
+    """
+    if preset is None and resumed is not None and checkpoint_folders(resumed):
+        return with_overrides(load_checkpoint(resumed).config, overrides), []
+    if preset in (None, AUTO):
+        return auto_config(open_source(paths).sizes()[0], overrides, device)
+    return load_config(preset, overrides), []
+
+
 def describe(choices: tuple[Choice, ...]) -> list[str]:
-    """Lines for the terminal and the card."""
+    """Lines for the terminal and the report."""
     if not choices:
         return [f"auto: preset {PRESET} as it is."]
     return [f"auto: preset {PRESET} with", *(f"  {choice.override}  {choice.reason}" for choice in choices)]

@@ -27,6 +27,14 @@ def pick_device(device: str) -> torch.device:
     return where
 
 
+def has_bfloat16(device: str) -> bool:
+    """Whether the device has instructions for bfloat16; elsewhere it is emulated, slower than float32."""
+    where = pick_device(device)
+    if where.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return where.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # what oneDNN itself asks
+
+
 def make_fabric(device: str, precision: str) -> "Fabric":
     """Fabric on one device, or with one rank per process where torchrun or Slurm started several.
 

@@ -30,7 +30,12 @@ def train(
         str | None,
         typer.Option("--teacher", help="conse, a saved CLIP folder, or a hub id: owner/name, owner/name@revision."),
     ] = None,
-    preset: Annotated[str, typer.Option("--preset", help="A shipped preset, or a YAML file.")] = "cpu",
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset", help="auto (chooses by the number of images; the default), a shipped preset, or a YAML file."
+        ),
+    ] = None,
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the newest checkpoint of the run.")] = False,
     as_json: AsJson = False,
@@ -40,17 +45,19 @@ def train(
     device: Device = "auto",
 ) -> None:
     """Train a student on unlabeled images; under torchrun or Slurm, on many devices."""
-    from clips4.config import load_config
     from clips4.data.class_names import load_classes
     from clips4.data.image_source import find_training_images
     from clips4.evaluation.callbacks import make_callback, open_labeled
     from clips4.training.loop import Interrupted
     from clips4.training.loop import train as run_training
+    from clips4.training.recipe import choose_config
     from clips4.utils import distributed
 
-    chosen = [f"teacher.name={json.dumps(teacher)}"] if teacher else []
-    config = load_config(preset, [*chosen, *(overrides or [])])
     paths, names = find_training_images(images), load_classes(classes)
+    chosen = [f"teacher.name={json.dumps(teacher)}"] if teacher else []
+    config, reasons = choose_config(preset, paths, [*chosen, *(overrides or [])], out if resume else None, device)
+    for line in reasons if distributed.rank() == 0 else ():
+        print_note(line)
     callback = make_callback(paths, config, out, open_labeled(validate, config) if validate else None)
     try:
         with progress_bars() as progress:
