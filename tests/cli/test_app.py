@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from clips4.cli.app import main
+from clips4.models.checkpoint import load_checkpoint
 from tests.helpers import TINY, photograph, write_broken_images, write_odd_images
 
-SETTINGS = [part for setting in TINY for part in ("--set", setting)]
+SETTINGS = ["--preset", "cpu", *(part for setting in TINY for part in ("--set", setting))]
 
 
 def clips4(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -34,7 +35,7 @@ def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
             main()
         captured = capsys.readouterr()
         assert stopped.value.code == 2, captured
-        notes = ("skipped: ", "teacher maps ")
+        notes = ("skipped: ", "teacher maps ", "auto: ", "  train.")
         lines = [line for line in captured.err.splitlines() if not line.startswith(notes)]
         assert len(lines) == 1, captured
         assert lines[0].startswith("clips4: ")
@@ -91,6 +92,22 @@ def test_train_and_segment_mixed_folder_skips_broken_images(tmp_path: Path) -> N
         with Image.open(out / f"{path.stem}_overlay.png") as overlay:
             assert overlay.width >= shown[0]
     assert not list(out.rglob("*.part")), "no half-written files stay"
+
+
+@pytest.mark.slow
+def test_train_without_a_preset_says_what_auto_chose_and_resumes_by_itself(images: Path, tmp_path: Path) -> None:
+    run, small = tmp_path / "run", ("data.long_side=96", "data.crop=64", "data.inference_side=96", "train.batch=2")
+    command = ("train", images, "--classes", "cat,cup", "--out", run, "--device", "cpu")
+    settings = [part for setting in small for part in ("--set", setting)]
+    first = clips4(*command, *settings, "--set", "train.steps=2", "--set", "train.precision=32-true")
+    assert first.returncode == 0, first.stderr
+    assert "auto: preset recommended with" in first.stderr
+    assert "train.batch=4" in first.stderr
+    assert load_checkpoint(run).config.extensions.residual
+    again = clips4(*command, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert "auto:" not in again.stderr
+    assert "2 steps" in again.stdout
 
 
 def test_segment_teacher_only_writes_png(tmp_path: Path) -> None:

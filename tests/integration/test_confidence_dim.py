@@ -32,7 +32,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "prototypes.unknown_step=0",
     ]
     settings = [part for override in [*TINY, *more] for part in ("--set", override)]
-    command = ["train", str(folder / "photos"), "--classes", "cat,sky,tree", "--out", str(folder / "run")]
+    command = [
+        "train",
+        "--preset",
+        "cpu",
+        str(folder / "photos"),
+        "--classes",
+        "cat,sky,tree",
+        "--out",
+        str(folder / "run"),
+    ]
     result = CliRunner().invoke(app, [*command, "--device", "cpu", *settings])
     assert result.exit_code == 0, result.output
     return folder / "run"

@@ -33,7 +33,18 @@ def labelled_set(root: Path, values: tuple[int, ...] | None) -> Path:
 
 def train(root: Path, run: Path, *options: str) -> bytes:
     settings = [part for override in [*TINY, "train.steps=4", "train.eval_every=1"] for part in ("--set", override)]
-    command = ["train", str(root / "images"), "--classes", CLASSES, "--out", str(run), "--device", "cpu"]
+    command = [
+        "train",
+        "--preset",
+        "cpu",
+        str(root / "images"),
+        "--classes",
+        CLASSES,
+        "--out",
+        str(run),
+        "--device",
+        "cpu",
+    ]
     result = CliRunner().invoke(app, [*command, *settings, *options])
     assert result.exit_code == 0, result.output
     return (checkpoint_folders(run)[-1] / WEIGHTS).read_bytes()  # the student, and all prototypes
