@@ -1,6 +1,6 @@
 """The same teacher in CLIP's geometry: student and teacher on coco128, plain and reshaped, which should be alike.
 
-    python benchmarks/geometry.py --data ../shared/data --out runs/geometry --steps 60
+    python benchmarks/geometry.py --data ../shared/data --out runs/geometry
 
 The reshaped teacher loses no information: every pixel vector z becomes normalize([a z, 1, 0]) and every text vector t
 normalize([a t, .2, .98]), with a = .5. Prints mIoU over the classes present, by text / by prototypes, of teacher and
@@ -20,17 +20,19 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from clips4.config import load_config
+from clips4.config import with_overrides
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import load_classes
 from clips4.evaluation.open_vocabulary import score_language
 from clips4.inference.segmenter import Segmenter
 from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import CARD, WEIGHTS, Prototypes, checkpoint_folders, prototypes_of
+from clips4.models.residual_student import ResidualStudent
 from clips4.models.student import Embedder
 from clips4.models.teacher_trunk import TeacherTrunk, trunk_of
 from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.training.loop import train
+from clips4.training.recipe import AUTO, choose_config
 from clips4.utils.images import find_images
 from clips4.utils.progress import ProgressBars
 
@@ -43,7 +45,7 @@ PAPER_OBJECTIVE = [
     "extensions.student_prototypes=false",
     "extensions.em_iterations=0",
 ]
-OBJECTIVES = {"recommended": ("recommended", []), "paper's objective": ("cpu", PAPER_OBJECTIVE)}
+OBJECTIVES = {"auto": (AUTO, []), "paper's objective": ("cpu", PAPER_OBJECTIVE)}
 
 
 def reshape_pixels(pixel_map: Tensor) -> Tensor:
@@ -116,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("runs/geometry"))
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, help="training steps; by default those of the preset")
     parser.add_argument("--images", type=int, default=128, help="training images; all 100 labeled ones are scored")
     parser.add_argument("--objectives", nargs="+", choices=list(OBJECTIVES), default=list(OBJECTIVES))
     parser.add_argument("--raw", action="store_true", help="teacher.calibrate=false, for comparison")
@@ -129,15 +131,18 @@ def main() -> None:
     with ProgressBars(Console(stderr=True)) as bars:
         for objective in arguments.objectives:
             preset, overrides = OBJECTIVES[objective]
-            steps = [f"train.{key}={arguments.steps}" for key in ("steps", "eval_every")]
+            steps = [f"train.steps={arguments.steps}"] if arguments.steps else []
             calibrate = [f"teacher.calibrate={str(not arguments.raw).lower()}"]
-            config = load_config(preset, [*overrides, *steps, *calibrate, *arguments.set])
+            config, _ = choose_config(preset, paths, [*overrides, *steps, *calibrate, *arguments.set], None, "cpu")
+            config = with_overrides(config, [f"train.eval_every={config.train.steps}"])
             for shape in ("plain", "reshaped"):
                 plain = load_teacher(config.teacher)
                 teacher: Teacher = plain if shape == "plain" else ReshapedTeacher(plain)
                 keep, run = Keep(), arguments.out / f"{preset}-{shape}"
                 train(paths, classes, config, run, progress=bars, callback=keep, teacher=teacher)
                 prototypes = read_prototypes(run)
+                if isinstance(keep.student, ResidualStudent):  # set after the last step, as are the prototypes
+                    keep.student.head_scale = prototypes.head_scale
                 seen, side = calibrated(teacher, prototypes.space), config.data.inference_side
                 cpu = torch.device("cpu")
                 models = {

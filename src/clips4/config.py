@@ -196,8 +196,14 @@ class ExtensionConfig(_Section):
         0.2, ge=0, description="residual: tau of the upsampling along outlines in the trunk's features; 0: bilinear"
     )
     affinity_radius: float = Field(2.0, gt=0, description="residual: reach of that upsampling, in positions of the map")
+    head_scale: Share = Field(
+        1.0, description="residual: factor of what the head adds to the teacher's map, after training"
+    )
     student_prototypes: bool = Field(
         False, description="prototypes are the student's own mean over the teacher's nearest segments"
+    )
+    text_prior: float = Field(
+        0.0, ge=0, description="student_prototypes: weight of the class's text vector beside its pixel prototype"
     )
     em_iterations: int = Field(0, ge=0, description="EM iterations that fit prototypes to the trained student; 0: none")
     em_temperature: float = Field(0.03, gt=0, description="tau of the prototype fit")

@@ -72,6 +72,12 @@ def test_query_known_name_by_prototype_new_name_by_bank(teacher: Words) -> None:
     torch.testing.assert_close(query.vectors[1], by_bank(teacher.vector("dog")))
 
 
+def test_query_new_name_has_the_text_prior_of_the_run(teacher: Words) -> None:
+    vector = classifier(teacher, replace(RUN, text_prior=2.0)).query("dog").vectors[0]
+    text = teacher.vector("dog")
+    torch.testing.assert_close(vector, F.normalize(by_bank(text) + 2 * text, dim=0))
+
+
 def test_query_without_bank_new_name_is_text(teacher: Words) -> None:
     for prototypes in (replace(RUN, bank=None), replace(RUN, bank=BANK[:0]), None):
         query = classifier(teacher, prototypes).query("dog")

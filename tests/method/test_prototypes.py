@@ -12,6 +12,7 @@ from clips4.method.prototypes import (
     sample_unknown,
     text_dimensions,
     update_unknown,
+    with_text_prior,
 )
 from tests.helpers import generator, provable, rotation, seeds, unit
 from tests.reference import prototypes as reference
@@ -304,3 +305,20 @@ def test_class_without_a_pixel_stays() -> None:
     start = torch.eye(3)
     found = mixture_prototypes(start, torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), 1, 0.1, 2)
     assert torch.equal(found, start)
+
+
+def test_text_prior_of_weight_zero_changes_nothing() -> None:
+    prototypes = unit(3, 5, seed=1)
+    assert with_text_prior(prototypes, unit(3, 5, seed=2), 0.0) is prototypes
+
+
+def test_text_prior_of_weight_one_halves_the_angle() -> None:
+    prototypes, text = unit(3, 5, seed=1), unit(3, 5, seed=2)
+    mixed = with_text_prior(prototypes, text, 1.0)
+    torch.testing.assert_close((mixed * prototypes).sum(1), (mixed * text).sum(1))
+    torch.testing.assert_close(mixed.norm(dim=1), torch.ones_like(mixed[:, 0]))
+
+
+def test_text_prior_of_great_weight_is_the_text() -> None:
+    prototypes, text = unit(3, 5, seed=1), unit(3, 5, seed=2)
+    torch.testing.assert_close(with_text_prior(prototypes, text, 1e6), text, atol=1e-5, rtol=0)

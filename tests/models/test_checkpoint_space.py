@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from clips4.config import load_config, saved_config
@@ -59,6 +60,13 @@ def test_checkpoint_with_a_head_scale_comes_back_and_one_without_has_all_of_it(t
         given = replace(make_prototypes(), head_scale=scale)
         save_checkpoint(tmp_path / str(scale), 1, CONFIG, empty_student(CONFIG.student, DIMENSIONS), given, {}, 1)
         assert load_checkpoint(tmp_path / str(scale)).prototypes.head_scale == scale
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_checkpoint_with_a_text_prior_comes_back(weight: float, tmp_path: Path) -> None:
+    given = replace(make_prototypes(), text_prior=weight)
+    save_checkpoint(tmp_path, 1, CONFIG, empty_student(CONFIG.student, DIMENSIONS), given, {}, 1)
+    assert load_checkpoint(tmp_path).prototypes.text_prior == weight
 
 
 def test_prototypes_of_a_spoiled_run_are_the_teachers() -> None:

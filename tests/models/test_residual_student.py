@@ -173,7 +173,13 @@ def test_stride_that_does_not_fit_is_refused(overrides: list[str], message: str)
 def residual_run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny trained residual run with prototypes of its own; read only."""
     run = tmp_path_factory.mktemp("residual") / "run"
-    train(sorted(images.iterdir()), CLASSES, settings("extensions.student_prototypes=true"), run, device="cpu")
+    train(
+        sorted(images.iterdir()),
+        CLASSES,
+        settings("extensions.student_prototypes=true", "extensions.head_scale=0.5"),
+        run,
+        device="cpu",
+    )
     return run
 
 
@@ -187,6 +193,7 @@ def test_run_comes_back_without_its_teacher(residual_run: Path, monkeypatch: pyt
     assert isinstance(checkpoint.student, ResidualStudent)
     assert checkpoint.student.head.get_parameter("project.weight").abs().max() > 0, "it was trained"
     assert checkpoint.prototypes.fitted is not None
+    assert checkpoint.student.head_scale == checkpoint.prototypes.head_scale == 0.5
     result = Segmenter.load(residual_run, "cpu").segment(photograph(), ["cup", "cat"])
     assert result.labels.shape == (72, 96)
 

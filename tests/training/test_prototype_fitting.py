@@ -20,6 +20,8 @@ from clips4.training.prototype_fitting import fit_to_student
 from clips4.utils.progress import NoProgress
 from tests.helpers import unit
 
+PRIOR = "extensions.text_prior=2"
+
 
 class SeesTheSame(torch.nn.Module):
     """A student that sees what the teacher does, turned by a rotation."""
@@ -194,6 +196,17 @@ def test_without_em_prototypes_are_the_students_mean_over_the_teachers_segments(
         members = fitted.student_bank.float()[labels == index]
         expected = F.normalize(members.sum(0), dim=0) if len(members) else prototypes.unknown[index - 2]
         torch.testing.assert_close(vector, expected, rtol=0, atol=1e-3)
+
+
+def test_text_prior_pulls_the_students_prototypes_to_their_names(
+    teacher: torch.nn.Module, images: Path, prototypes: Prototypes
+) -> None:
+    own = "extensions.student_prototypes=true"
+    plain, pulled = (fit(teacher, images, prototypes, torch.eye(384), 0, own, *more) for more in ((), (PRIOR,)))
+    expected = F.normalize(plain.query_known + 2 * prototypes.text, dim=1)
+    torch.testing.assert_close(pulled.query_known, expected, rtol=0, atol=1e-5)
+    assert (plain.text_prior, pulled.text_prior) == (0, 2)
+    assert torch.equal(plain.query_unknown, pulled.query_unknown)
 
 
 def test_without_em_and_prototypes_of_its_own_nothing_is_computed(

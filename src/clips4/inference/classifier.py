@@ -23,7 +23,7 @@ from torch import Tensor
 from clips4.config import TeacherConfig
 from clips4.data.class_names import ClassList, load_classes
 from clips4.errors import UserError
-from clips4.method.prototypes import known_prototypes
+from clips4.method.prototypes import known_prototypes, with_text_prior
 from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import Prototypes
 from clips4.models.teachers.base import Teacher, load_teacher
@@ -236,7 +236,8 @@ class ZeroShotClassifier:
             run = self._prototypes
             if vectors == "prototypes" and run is not None and run.bank is not None and len(run.bank):
                 seen = None if run.query_bank is None else run.query_bank.float()
-                found, source = known_prototypes(found, run.bank.float(), BANK_NEAREST, seen), "bank"
+                own = known_prototypes(found, run.bank.float(), BANK_NEAREST, seen)
+                found, source = with_text_prior(own, found, run.text_prior), "bank"
             for place, row in zip(new, found, strict=True):
                 rows[place], sources[place] = row, source
         return torch.stack([row for row in rows if row is not None]), sources

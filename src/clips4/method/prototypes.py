@@ -84,6 +84,20 @@ def exclusive_prototypes(
     return F.normalize(weights.T @ _in_text_dimensions(segments if seen is None else seen, text), dim=1)
 
 
+@torch.no_grad()
+def with_text_prior(prototypes: Tensor, text: Tensor, weight: float) -> Tensor:
+    """normalize(c_l + w text_l): few segments tell little about a class, its name tells something always.
+
+    In a calibrated space alone, where pixels and names of a class lie near each other. Not in the paper.
+
+    Args:
+        prototypes: (K, D) c_l, unit rows.
+        text: (K, D) unit rows.
+        weight: w; 0 returns the prototypes.
+    """
+    return F.normalize(prototypes + weight * text, dim=1) if weight else prototypes
+
+
 def _in_text_dimensions(rows: Tensor, text: Tensor) -> Tensor:
     """(S, D) unit rows -> the same, turned into the dimensions that names have."""
     dimensions = text_dimensions(text)

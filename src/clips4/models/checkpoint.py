@@ -14,7 +14,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ from clips4.utils.atomic_io import atomic_folder, remove_folder
 FOLDER, WEIGHTS, CARD, STATE = "checkpoints", "student.safetensors", "card.json", "state.pt"
 FORMAT = 2
 _READABLE = (1, 2)  # format 1 had no digests and another file for the optimizer; its student is the same
-_STUDENT, _MARGIN, _HEAD_SCALE = "student.", "prototypes.unknown_margin", "prototypes.head_scale"
+_STUDENT = "student."
+_NUMBERS = ("unknown_margin", "head_scale", "text_prior")  # of prototypes; kept where they are not the default
 _OPTIONAL = ("bank", "fitted", "student_bank")  # of prototypes; earlier versions kept none
 
 
@@ -55,6 +56,7 @@ class Prototypes:
         space: calibration of the teacher's space that all these vectors lie in; None for the raw space.
         unknown_margin: how much nearer to an unknown prototype than to every known one an unknown pixel is.
         head_scale: of a residual student; at 0 it is its teacher, and queried with the teacher's prototypes.
+        text_prior: weight of a name's text vector beside its prototype.
     """
 
     classes: ClassList
@@ -67,6 +69,7 @@ class Prototypes:
     space: SpaceCalibration | None = None
     unknown_margin: float = 0.0
     head_scale: float = 1.0
+    text_prior: float = 0.0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -162,10 +165,9 @@ def save_checkpoint(
                 tensors[f"prototypes.{name}"] = values
         if prototypes.space is not None:
             tensors |= prototypes.space.tensors()
-        if prototypes.unknown_margin:
-            tensors[_MARGIN] = torch.tensor([prototypes.unknown_margin], dtype=torch.float64)
-        if prototypes.head_scale != 1:
-            tensors[_HEAD_SCALE] = torch.tensor([prototypes.head_scale], dtype=torch.float64)
+        for name in _NUMBERS:
+            if (number := getattr(prototypes, name)) != getattr(Prototypes, name):
+                tensors[f"prototypes.{name}"] = torch.tensor([number], dtype=torch.float64)
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, beside / WEIGHTS)
         torch.save(dict(state), beside / STATE)
         card = {
@@ -257,16 +259,16 @@ def prototypes_of(card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Pro
     Raises:
         KeyError: one is missing.
     """
-    return Prototypes(
+    prototypes = Prototypes(
         ClassList(tuple(card["classes"]), tuple(map(tuple, card["classes"].values()))),
         tensors["prototypes.text"],
         tensors["prototypes.known"],
         tensors["prototypes.unknown"],
-        **{name: tensors.get(f"prototypes.{name}") for name in _OPTIONAL},
+        **{name: tensors.get(f"prototypes.{name}") for name in _OPTIONAL},  # type: ignore[arg-type]
         space=SpaceCalibration.from_tensors(tensors),
-        unknown_margin=float(tensors[_MARGIN]) if _MARGIN in tensors else 0.0,
-        head_scale=float(tensors[_HEAD_SCALE]) if _HEAD_SCALE in tensors else 1.0,
     )
+    numbers = {name: float(tensors[key]) for name in _NUMBERS if (key := f"prototypes.{name}") in tensors}
+    return replace(prototypes, **numbers)  # type: ignore[arg-type]
 
 
 def load_state(checkpoint: Checkpoint) -> dict[str, Any]:

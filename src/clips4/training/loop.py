@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -19,6 +19,7 @@ from clips4.errors import UserError
 from clips4.method.objective import Terms, objective
 from clips4.method.prototypes import update_unknown
 from clips4.models.checkpoint import Prototypes
+from clips4.models.residual_student import ResidualStudent
 from clips4.models.student import Embedder
 from clips4.models.teachers.base import Teacher
 from clips4.training.log import LOG, RunLog
@@ -267,6 +268,9 @@ def evaluate(run: Run, callback: Callback) -> dict[str, float]:
 def fit_prototypes(run: Run) -> None:
     """After the last step: the prototypes that the trained student is queried with."""
     prototypes, student = run.state.current_prototypes(), run.state.result
+    if isinstance(student, ResidualStudent):
+        student.head_scale = run.config.extensions.head_scale
+        prototypes = replace(prototypes, head_scale=student.head_scale)
     run.state.prototypes = fit_to_student(
         prototypes, student, run.source, run.config, run.regions, run.teacher_maps, run.fabric.device, run.progress
     )

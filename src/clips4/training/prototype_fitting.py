@@ -20,7 +20,14 @@ from clips4.data.image_source import Source
 from clips4.data.rng import SAMPLE, seeded
 from clips4.method.calibration import unknown_margin
 from clips4.method.prototype_search import teacher_segments
-from clips4.method.prototypes import assign, exclusive_prototypes, known_prototypes, mixture_prototypes, text_dimensions
+from clips4.method.prototypes import (
+    assign,
+    exclusive_prototypes,
+    known_prototypes,
+    mixture_prototypes,
+    text_dimensions,
+    with_text_prior,
+)
 from clips4.method.segments import flatten_pixels, pool
 from clips4.models.checkpoint import Prototypes
 from clips4.models.sliding_window import at_inference_size
@@ -104,6 +111,7 @@ def fit_to_student(
         image_of = torch.repeat_interleave(torch.arange(len(pixels)), torch.tensor([len(each) for each in pixels]))
         fitted = _fitted(start, prototypes, torch.cat([nothing, *pixels]), image_of, len(pixels), extensions)
     else:
+        start = with_text_prior(start, prototypes.text, extensions.text_prior)
         fitted = torch.cat([start, _unknown_means(prototypes, by_teacher.float(), by_student.float())])
     random = seeded(config.train.seed, SAMPLE)
     drawn = torch.randperm(len(by_teacher), generator=random)[:BANK_SEGMENTS]
@@ -112,6 +120,7 @@ def fit_to_student(
         fitted=fitted,
         bank=by_teacher[drawn].contiguous(),
         student_bank=by_student[drawn].contiguous(),
+        text_prior=extensions.text_prior if extensions.student_prototypes else 0.0,
     )
     return replace(found, unknown_margin=_margin(found, pixels, extensions)) if caps else found
 
