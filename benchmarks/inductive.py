@@ -68,7 +68,7 @@ class Rows:
     def __init__(self, classes: int):
         self._classes, self._tallies = classes, dict[str, dict[str, Tally]]()
 
-    def add(self, number: int, truth: NDArray[np.uint8], labels: Labels) -> None:
+    def add(self, number: int, truth: NDArray[np.integer], labels: Labels) -> None:
         """Count the labels of one image by every row."""
         for row, each in labels:
             counts = confusion_matrix(truth, each.astype(np.uint8), self._classes)

@@ -101,15 +101,15 @@ def test_what_cannot_be_scored_raises(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="4 x 3 pixels, the truth has 40 x 30"):
         score_semantic(folder_truth(truth, 4), pred)
     save(pred, {"p2": np.zeros((30, 40, 3), np.uint8)})
-    with pytest.raises(UserError, match="mode RGB"):
+    with pytest.raises(UserError, match="an RGB image"):
         score_semantic(folder_truth(truth, 4), pred)
     save(pred, {"p2": np.zeros((30, 40), np.uint8), "p9": np.zeros((30, 40), np.uint8)})
     with pytest.raises(UserError, match="is this the right set"):
         score_semantic(folder_truth(truth, 3), pred)
     assert score_semantic(folder_truth(truth, 4), pred).extra == 1
-    with pytest.raises(UserError, match="no PNG there"):
+    with pytest.raises(UserError, match="no PNG, TIFF or NPY there"):
         score_semantic(folder_truth(truth, 4), tmp_path / "no")
-    with pytest.raises(UserError, match="no PNG there"):
+    with pytest.raises(UserError, match="no PNG, TIFF or NPY there"):
         folder_truth(tmp_path / "no", 4)
 
 
@@ -142,3 +142,40 @@ def test_boundary_f_falls_as_outlines_move() -> None:
     assert moved[1] == 1, "2 of 283 pixels of diagonal lie within 0.75 %"
     assert moved[3] is not None
     assert moved[3] < 0.7
+
+
+@pytest.mark.parametrize("classes", [256, 300, 1000])
+def test_score_semantic_more_than_255_classes(tmp_path: Path, classes: int) -> None:
+    """255 is a class then, and 65535 is ignored in the truth and no class in a prediction."""
+    truth = save(tmp_path / "gt", {"a": np.array([[0, 255, classes - 1, 65535]], np.uint16)})
+    pred = save(tmp_path / "pred", {"a": np.array([[0, 255, 65535, 1]], np.uint16)})
+    result = score_semantic(folder_truth(truth, classes), pred)
+    counts = result.confusion
+    assert (counts[0, 0], counts[255, 255], counts[classes - 1, classes], counts.sum()) == (1, 1, 1, 3)
+    assert result.boundary_f is not None
+
+
+@pytest.mark.parametrize("ignored", [255, 65535])
+def test_score_semantic_16_bit_truth_ignores_either_value(tmp_path: Path, ignored: int) -> None:
+    truth = save(tmp_path / "gt", {"a": np.array([[0, 1, ignored, ignored]], np.uint16)})
+    pred = save(tmp_path / "pred", {"a": np.array([[0, 0, 1, 1]], np.uint8)})
+    assert score_semantic(folder_truth(truth, 2), pred).confusion.tolist() == [[1, 0, 0], [1, 0, 0]]
+    reduced = save(tmp_path / "reduced", {"a": np.array([[1, 2, ignored, 0]], np.uint16)})
+    assert score_semantic(folder_truth(reduced, 2, reduce_zero=True), pred).confusion.tolist() == [[1, 0, 0], [1, 0, 0]]
+
+
+def test_score_semantic_8_bit_255_of_many_classes_raises(tmp_path: Path) -> None:
+    truth = save(tmp_path / "gt", {"a": np.array([[0, 255]], np.uint8)})
+    with pytest.raises(UserError, match="may be class 255 or an ignored pixel"):
+        score_semantic(folder_truth(truth, 300), truth)
+
+
+def test_score_semantic_formats_may_differ(tmp_path: Path) -> None:
+    labels = np.array([[0, 1, 2, 255]], np.uint8)
+    truth = save(tmp_path / "gt", dict.fromkeys("abc", labels))
+    pred = tmp_path / "pred"
+    pred.mkdir()
+    np.save(pred / "a.npy", labels.astype(np.int64))
+    Image.fromarray(labels.astype(np.float32)).save(pred / "b.tif")
+    Image.fromarray(labels).save(pred / "c.png")
+    assert score_semantic(folder_truth(truth, 3), pred).scores.miou == 1

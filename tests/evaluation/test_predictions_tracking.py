@@ -52,7 +52,7 @@ def predicted(truth: Path, root: Path, move: int = 3, kind: str = "palette") -> 
 def test_score_tracking_any_mask_format_equals_literal_rules(tmp_path: Path, kind: str) -> None:
     truth = sequences(tmp_path / "gt")
     report = score_tracking(truth, predicted(truth, tmp_path / "pred", kind=kind))
-    assert report.rules == "davis17"
+    assert set(report.rules.values()) == {"davis17"}
     j, f = [], []
     for name in ("ants", "bees"):
         for number in (1, 2):
@@ -97,13 +97,13 @@ def test_score_tracking_unusable_files_raise_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="60 x 44 pixels, the truth has 60 x 45"):
         score_tracking(truth, prediction)
     save(np.full((45, 60), 3), target)
-    with pytest.raises(UserError, match="object 3, but the sequence has 2"):
+    with pytest.raises(UserError, match="object 3, but the truth of the sequence has 1, 2"):
         score_tracking(truth, prediction)
     Image.new("RGB", (60, 45), (1, 2, 3)).save(target)
     with pytest.raises(UserError, match="color #010203 is not in the DAVIS palette"):
         score_tracking(truth, prediction)
     target.write_text("no")
-    with pytest.raises(UserError, match="not a readable mask"):
+    with pytest.raises(UserError, match="not a PNG or TIFF"):
         score_tracking(truth, prediction)
     target.unlink()
     with pytest.raises(UserError, match=r"1 frames missing, the first 00002\.png"):
@@ -147,3 +147,71 @@ def test_summarize_tracks_averages_over_objects(tmp_path: Path) -> None:
     assert summarize(tracks).j.mean == pytest.approx(np.mean([statistics(track.j).mean for track in tracks]))
     with pytest.raises(ValueError, match="no track"):
         summarize([])
+
+
+def row_of(*objects: int) -> NDArray[np.integer]:
+    """A mask with a square for each object, in a row; 0 leaves a place empty."""
+    mask = np.zeros((20, 20 * len(objects)), np.uint16 if max(objects) > 255 else np.uint8)
+    for place, number in enumerate(objects):
+        mask[4:16, 20 * place + 4 : 20 * place + 16] = number
+    return mask
+
+
+def save_sequence(folder: Path, *masks: NDArray[np.integer]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, mask in enumerate(masks):
+        Image.fromarray(mask).save(folder / f"{index:05d}.png")
+
+
+@pytest.mark.parametrize("numbers", [(5, 9), (1, 3), (2, 254), (300, 1000)])
+def test_score_tracking_numbers_with_gaps_are_the_objects(tmp_path: Path, numbers: tuple[int, int]) -> None:
+    save_sequence(tmp_path / "gt/s", *[row_of(*numbers)] * 5)
+    save_sequence(tmp_path / "empty/s", *[row_of(0, 0)] * 5)
+    save_sequence(tmp_path / "half/s", *[row_of(numbers[0], 0)] * 5)
+    tracks = score_tracking(tmp_path / "gt", tmp_path / "gt").scores.tracks
+    assert [track.object for track in tracks] == sorted(numbers)
+    assert score_tracking(tmp_path / "gt", tmp_path / "empty").scores.j_and_f == 0
+    assert score_tracking(tmp_path / "gt", tmp_path / "half").scores.j_and_f == 0.5
+
+
+@pytest.mark.parametrize("first", [1, 2, 3])
+def test_score_tracking_late_object_counts_from_the_frame_after_its_first(tmp_path: Path, first: int) -> None:
+    truth = [row_of(1, 0 if index < first else 4) for index in range(6)]
+    save_sequence(tmp_path / "gt/s", *truth)
+    save_sequence(tmp_path / "missed/s", *[row_of(1, 0)] * 6)
+    report = score_tracking(tmp_path / "gt", tmp_path / "gt")
+    assert (report.late, report.scores.j_and_f) == (1, 1)
+    assert report.scores.tracks[1].frames == tuple(f"{index:05d}" for index in range(first + 1, 5))
+    assert score_tracking(tmp_path / "gt", tmp_path / "missed").scores.j_and_f == 0.5
+
+
+@pytest.mark.parametrize("first", [4, 5])
+def test_score_tracking_object_without_a_later_frame_is_reported(tmp_path: Path, first: int) -> None:
+    save_sequence(tmp_path / "gt/s", *[row_of(1, 0 if index < first else 2) for index in range(6)])
+    report = score_tracking(tmp_path / "gt", tmp_path / "gt")
+    assert report.unscored == ("s: object 2",)
+    assert [track.object for track in report.scores.tracks] == [1]
+
+
+def test_score_tracking_each_sequence_has_its_own_rules(tmp_path: Path) -> None:
+    save_sequence(tmp_path / "gt/a", *[row_of(255, 0)] * 4)
+    save_sequence(tmp_path / "gt/b", *[row_of(1, 2)] * 4)
+    save_sequence(tmp_path / "gt/c", row_of(0, 255), *[row_of(3, 255)] * 3)  # void alone in the first frame
+    save_sequence(tmp_path / "pred/a", *[row_of(1, 0)] * 4)
+    save_sequence(tmp_path / "pred/b", *[row_of(2, 1)] * 4)
+    save_sequence(tmp_path / "pred/c", *[row_of(3, 0)] * 4)
+    report = score_tracking(tmp_path / "gt", tmp_path / "pred")
+    assert report.rules == {"a": "davis16", "b": "davis17", "c": "davis17"}
+    scored = {(track.sequence, track.object): track.j.mean() for track in report.scores.tracks}
+    assert scored == {("a", 1): 1, ("b", 1): 0, ("b", 2): 0, ("c", 3): 1}
+    assert describe_tracking_report(report)["rules"] == report.rules
+
+
+def test_score_tracking_binary_prediction_of_numbered_objects_raises(tmp_path: Path) -> None:
+    save_sequence(tmp_path / "gt/s", *[row_of(1, 2)] * 4)
+    save_sequence(tmp_path / "pred/s", *[row_of(255, 255)] * 4)
+    with pytest.raises(UserError, match="holds 0 and 255 alone, but the truth numbers its objects"):
+        score_tracking(tmp_path / "gt", tmp_path / "pred")
+    save_sequence(tmp_path / "none/s", *[row_of(0, 0)] * 4)
+    with pytest.raises(UserError, match="no object in any mask"):
+        score_tracking(tmp_path / "none", tmp_path / "none")

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from clips4.data.benchmarks.davis import load_davis
-from clips4.data.masks import read_mask
+from clips4.data.masks import first_masks
 from clips4.evaluation.predictions import score_tracking
 from clips4.evaluation.vos import by_features, first_mask_tracker, score_videos
 from clips4.inference.video.label_propagation import Recipe
@@ -29,7 +29,7 @@ def test_score_videos_without_saving_equals_scoring_saved_masks(tmp_path: Path) 
     root = sequence(tmp_path / "davis")
     (video,) = load_davis(root, "davis17")
     tracker = by_features(color_encoder(), Recipe(radius=4))
-    for index, mask in enumerate(tracker(video.frames, read_mask(video.masks[0], "davis17"))):
+    for index, mask in enumerate(tracker(video.frames, first_masks(video.masks))):
         path = tmp_path / "pred/square" / f"{index:05d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(mask).save(path)

@@ -1,40 +1,152 @@
-"""Label maps: the values of ignored pixels, and label files as stored. No torch, so that scorers start fast."""
+"""Label maps: files as they are stored, and the values of ignored pixels. No torch, so that scorers start fast."""
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from clips4.errors import UserError
+from clips4.utils.images import MAX_PIXELS, ORIENTATION, turned
 
 IGNORE = 255  # in label files: a pixel that is not scored
+WIDE_IGNORE = 65535  # the same in label files of 16 bits; the only such value if there are more than 255 classes
 IGNORED = -1  # in region and segment maps: a pixel that belongs to none
+SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 
-_MODES = {"L": np.uint8, "P": np.uint8, "1": np.uint8, "I;16": np.uint16, "I": np.int32}
+_BITS = {"1": 1, "L;2": 2, "L;4": 4}  # how gray of less than 8 bits is packed; Pillow stretches it to 0..255
+_FIX = "save class numbers as a gray or palette PNG of 8 or 16 bits"
+
+
+def ignore_value(classes: int) -> int:
+    """The value of a pixel that is not scored in maps of 0..K-1: 255, or 65535 with more than 255 classes."""
+    return IGNORE if classes <= IGNORE else WIDE_IGNORE
+
+
+def find_label_maps(folder: Path) -> list[Path]:
+    """The label maps in a folder and its subfolders, sorted; none if there is no such folder."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def read_labels(path: Path) -> NDArray[np.integer]:
-    """(H, W) values of a label PNG, gray or palette, 8 or 16 bits, as they are stored.
+    """(H, W) values of a label map as they are stored.
+
+    A PNG or TIFF, gray of 1 to 32 bits or palette; or a ``.npy`` array (H, W). Floats
+    must hold whole numbers. An EXIF orientation of the file itself is applied.
 
     Raises:
-        UserError: the file is unreadable, or an RGB image.
+        UserError: the file is unreadable, or its values are no class numbers (colors, panoptic ids, fractions).
+    """
+    values = read_stored(path)
+    if values.ndim == 3:
+        raise UserError(f"{path}: an RGB image, whose colors may be classes or panoptic ids; {_FIX}")
+    return values
+
+
+def read_stored(path: Path) -> NDArray[np.integer]:
+    """(H, W) values as they are stored, or (H, W, 3) uint8 of an RGB image; see ``read_labels``.
+
+    Raises:
+        UserError: the file is unreadable, or its values are no whole numbers.
     """
     try:
-        with Image.open(path) as image:
-            if image.mode not in _MODES:
-                raise UserError(f"{path}: mode {image.mode}; a label map is a gray or palette PNG of 8 or 16 bits")
-            return np.array(image).astype(_MODES[image.mode], copy=False)
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"{path}: not a readable label map ({error}); copy it again from its source")
+        values = _read_array(path) if path.suffix.lower() == ".npy" else _read_image(path)
+    except UserError:
+        raise
+    except UnidentifiedImageError:
+        raise UserError(f"{path}: not a PNG or TIFF; formats such as JPEG change label values: {_FIX}")
+    except Exception as error:  # decoders raise almost anything at damaged files
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise UserError(f"{path}: not a readable label map ({reason}); copy it again from its source")
+    return _whole_numbers(values, path)
 
 
-def apply_table(table: NDArray[np.uint8], values: NDArray[np.integer], path: Path) -> NDArray[np.uint8]:
-    """Stored label values -> 0..K-1 or ``IGNORE``.
+def _read_array(path: Path) -> NDArray[Any]:
+    stored = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: a false size in the header needs no memory
+    if not isinstance(stored, np.ndarray):
+        raise UserError(f"{path}: holds several arrays; save one array (H, W) with numpy.save")
+    values = stored.squeeze() if stored.ndim == 3 and 1 in stored.shape else stored
+    if values.ndim != 2 or not 0 < values.size <= MAX_PIXELS:
+        raise UserError(f"{path}: an array {stored.shape}; save class numbers (H, W)")
+    return np.array(values)
+
+
+def _read_image(path: Path) -> NDArray[Any]:
+    with warnings.catch_warnings(action="ignore"), Image.open(path, formats=("PNG", "TIFF")) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise UserError(f"{path}: {image.width} x {image.height} pixels are too many; cut it into smaller ones")
+        args = (image.tile[0].args if image.tile else None) or ""
+        packing = str(args if isinstance(args, str) else args[0])
+        sample_format = getattr(image, "tag_v2", {}).get(339)  # of a TIFF: 2 is signed
+        image.load()
+        values = np.array(image)
+        orientation = image.getexif().get(ORIENTATION, 1)
+        mode = image.mode
+    if mode in ("1", "L"):
+        kind, _, flags = packing.partition(";")
+        bits = next((bits for start, bits in _BITS.items() if packing.startswith(start)), 8)
+        values = values.astype(np.uint8) if mode == "1" else values // (255 // (2**bits - 1))
+        if kind == mode and "I" in flags:  # a TIFF whose white is 0: undo the inversion
+            values = 2**bits - 1 - values
+        if sample_format and int(np.ravel(sample_format)[0]) == 2:
+            values = values.view(np.int8)
+    elif mode in ("LA", "PA", "RGB", "RGBA"):
+        if "16" in packing:
+            raise UserError(f"{path}: color or transparency of 16 bits a channel; {_FIX}")
+        values = _without_alpha(values, mode, path)
+    elif mode not in ("P", "I", "F") and not mode.startswith("I;16"):
+        raise UserError(f"{path}: mode {mode}; {_FIX}")
+    return turned(values, orientation)
+
+
+def _without_alpha(values: NDArray[np.uint8], mode: str, path: Path) -> NDArray[np.uint8]:
+    """(H, W, C) -> (H, W) or (H, W, 3)."""
+    if mode == "RGB":
+        return values
+    if values[..., :-1][values[..., -1] < 255].any():
+        raise UserError(f"{path}: transparent pixels that are not black; {_FIX}, without transparency")
+    return values[..., 0] if values.shape[-1] == 2 else values[..., :-1]
+
+
+def _whole_numbers(values: NDArray[Any], path: Path) -> NDArray[np.integer]:
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all() or (values != np.rint(values)).any() or np.abs(values).max() > 2**31:
+            raise UserError(f"{path}: fractions, NaN or infinity; a label map holds whole numbers: {_FIX}")
+        return values.astype(np.int64)
+    if values.dtype.kind not in {"b", "i", "u"}:
+        raise UserError(f"{path}: values of type {values.dtype}; {_FIX}")
+    return values.astype(np.uint8 if values.dtype.kind == "b" else values.dtype.newbyteorder("="), copy=False)
+
+
+def check_depth(values: NDArray[np.integer], classes: int, path: Path) -> None:
+    """Refuse 255 in an 8-bit map of more than 255 classes, where it may be a class or an ignored pixel.
+
+    Raises:
+        UserError: it occurs.
+    """
+    if classes > IGNORE and values.dtype.itemsize == 1 and (values == IGNORE).any():
+        raise UserError(
+            f"{path}: 255 in an 8-bit map of {classes} classes may be class 255 or an ignored pixel; save maps of more "
+            f"than 255 classes with 16 bits, ignored pixels as {WIDE_IGNORE}"
+        )
+
+
+def ignore_wide(values: NDArray[np.integer], classes: int) -> NDArray[np.integer]:
+    """Stored values of a truth with both ignored values of up to 255 classes as one: 65535 becomes 255."""
+    if classes > IGNORE or values.dtype.itemsize == 1:
+        return values
+    return np.where(values == WIDE_IGNORE, IGNORE, values)
+
+
+def apply_table(table: NDArray[np.integer], values: NDArray[np.integer], path: Path) -> NDArray[np.integer]:
+    """Stored label values -> what the table holds for them; in maps of 16 bits 65535 is the same as 255.
 
     Raises:
         UserError: a value is outside the table.
     """
+    values = ignore_wide(values, 0 if len(table) <= WIDE_IGNORE else len(table))
     if values.size and (values.min() < 0 or values.max() >= len(table)):
         raise UserError(f"{path}: labels {values.min()}..{values.max()}; this set's are 0..{len(table) - 1}")
     return table[values]

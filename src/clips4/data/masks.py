@@ -1,64 +1,125 @@
 """Object masks of videos as DAVIS stores them: one PNG a frame, 0 for no object; numpy alone, no torch."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from clips4.data.label_maps import IGNORE
+from clips4.data.label_maps import IGNORE, WIDE_IGNORE, read_stored
 from clips4.errors import UserError
 
 Rules = Literal["davis16", "davis17"]
+Mask = NDArray[np.integer]
+
+_VOID = -1  # a pixel that is not scored, here
+_GRAYS = (64, 128, 192)  # of DAVIS's palette, besides black
 
 
-def guess_rules(first: Path) -> Rules:
-    """The rules that fit a sequence's first true mask: DAVIS-2016 if it holds 0 and 255 alone, else DAVIS-2017."""
-    values = set(np.unique(_read(first)).tolist())
-    return "davis16" if values <= {0, IGNORE} and IGNORE in values else "davis17"
+@dataclass(frozen=True)
+class SequenceObjects:
+    """The objects in the masks of one sequence.
+
+    Attributes:
+        rules: by which they are counted.
+        first: number of each object in ascending order -> index of the first mask that has it.
+    """
+
+    rules: Rules
+    first: Mapping[int, int]
 
 
-def read_mask(path: Path, rules: Rules) -> NDArray[np.uint8]:
-    """(H, W) objects 1, 2, ... and 0 for none.
+def find_objects(masks: Sequence[Path], rules: Rules | None = None) -> SequenceObjects:
+    """The objects of a sequence, from all of its masks: some may appear late, and numbers may have gaps.
 
-    Palette and gray PNGs are read as stored. RGB images are accepted if they are gray or if every color is one of
+    Args:
+        masks: in order.
+        rules: see ``read_mask``; by default DAVIS-2016 where the masks hold 0 and 255 alone, else DAVIS-2017.
+
+    Raises:
+        UserError: a mask cannot be read.
+    """
+    first: dict[int, int] = {}
+    for index, path in enumerate(masks):
+        for value in np.unique(_read(path)).tolist():
+            first.setdefault(value, index)
+    rules = rules or ("davis16" if set(first) <= {0, _VOID} and _VOID in first else "davis17")
+    found = {value: index for value, index in first.items() if value != 0}
+    if rules == "davis16":
+        return SequenceObjects(rules, {1: min(found.values())} if found else {})
+    found.pop(_VOID, None)
+    return SequenceObjects(rules, dict(sorted(found.items())))
+
+
+def first_masks(masks: Sequence[Path], rules: Rules | None = None) -> dict[int, Mask]:
+    """The first mask of each object of a sequence: index of a mask -> (H, W) objects that appear there, 0 elsewhere.
+
+    Args:
+        masks: in order.
+        rules: see ``find_objects``.
+
+    Raises:
+        UserError: a mask cannot be read.
+    """
+    objects = find_objects(masks, rules)
+    given = {}
+    for index in sorted(set(objects.first.values())):
+        mask = read_mask(masks[index], objects.rules)
+        new = [number for number, place in objects.first.items() if place == index]
+        given[index] = np.where(np.isin(mask, new), mask, 0)
+    return given
+
+
+def read_mask(path: Path, rules: Rules) -> Mask:
+    """(H, W) object of each pixel, 0 for none.
+
+    Read as stored, see ``label_maps.read_labels``; RGB images are accepted if they are gray or if every color is one of
     the DAVIS palette.
 
     Args:
         path: of the PNG.
-        rules: "davis16" (every value but 0 is the one object) or "davis17" (each value is an object, 255 is void).
+        rules: "davis16" (every value but 0 is the one object) or "davis17" (each value is an object; 255, or 65535 of
+            16 bits, is void).
 
     Raises:
-        UserError: the file is not readable, or has other colors.
+        UserError: the file is not readable, or has other colors or values.
     """
     values = _read(path)
     if rules == "davis16":
         return (values != 0).astype(np.uint8)
-    return np.where(values == IGNORE, 0, values).astype(np.uint8)
+    return np.where(values == _VOID, 0, values)
 
 
-def _read(path: Path) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as image:
-            if image.mode in {"L", "P", "1"}:
-                return np.array(image).astype(np.uint8) * (IGNORE if image.mode == "1" else 1)
-            if image.mode not in {"RGB", "RGBA"}:
-                raise UserError(f"{path}: mode {image.mode}; save masks as 8-bit gray, palette or RGB images")
-            return _objects_of_colors(np.array(image.convert("RGB")), path)
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"{path}: not a readable mask ({error}); copy it again from its source")
+def _read(path: Path) -> Mask:
+    """(H, W) object of each pixel, 0 for none, ``_VOID`` for pixels that are not scored."""
+    values = read_stored(path)
+    if values.ndim == 3:
+        if (values != values[..., :1]).any():
+            return _objects_of_colors(values, path)
+        values = values[..., 0]
+        if np.isin(values, _GRAYS).any():
+            raise UserError(
+                f"{path}: an RGB image of grays may hold numbers or DAVIS's colors; save masks as palette PNGs"
+            )
+    if values.min() < 0:
+        raise UserError(f"{path}: value {values.min()}; number objects 1, 2, ... and give 0 to other pixels")
+    if values.dtype.itemsize > 1 and values.max() == IGNORE:
+        raise UserError(
+            f"{path}: 255 in a mask of 16 bits or more may be object 255 or void; save it with 8 bits, or void as "
+            f"{WIDE_IGNORE}"
+        )
+    void = IGNORE if values.dtype.itemsize == 1 else WIDE_IGNORE
+    return np.where(values == void, _VOID, values.astype(np.int32))
 
 
-def _objects_of_colors(rgb: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
-    if (rgb == rgb[..., :1]).all():
-        return rgb[..., 0]
-    codes = rgb.astype(np.int32) @ np.array([65536, 256, 1])
-    known = davis_palette().astype(np.int32) @ np.array([65536, 256, 1])
+def _objects_of_colors(rgb: NDArray[np.integer], path: Path) -> Mask:
+    codes, known = (colors.astype(np.int32) @ np.array([65536, 256, 1]) for colors in (rgb, davis_palette()))
     found, inverse = np.unique(codes, return_inverse=True)
     if strange := [code for code in found.tolist() if code not in set(known.tolist())]:
         raise UserError(f"{path}: color #{strange[0]:06x} is not in the DAVIS palette; save masks as palette PNGs")
-    numbers = np.array([int(np.flatnonzero(known == code)[0]) for code in found], np.uint8)
+    numbers = np.array([int(np.flatnonzero(known == code)[0]) for code in found], np.int32)
     return numbers[inverse.reshape(codes.shape)]
 
 

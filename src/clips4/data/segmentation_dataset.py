@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clips4.data.class_names import ClassList, data_lines
-from clips4.data.label_maps import IGNORE, apply_table, read_labels
+from clips4.data.label_maps import IGNORE, apply_table, check_depth, ignore_value, read_labels
 from clips4.errors import UserError
 from clips4.utils.images import RGB, find_images, load_rgb
 
@@ -23,7 +23,7 @@ class LabeledFolder:
         images: (N,) images that have a label map.
         masks: (N,) their label maps.
         classes: the K scored classes.
-        table: label value -> 0..K-1, or ``IGNORE``; a value outside it is an error.
+        table: label value -> 0..K-1, or ``ignore_value(K)``; a value outside it is an error.
         background: whether class 0 is the background (a protocol may then use a threshold).
         read: reads a label map as it is stored.
     """
@@ -31,28 +31,30 @@ class LabeledFolder:
     images: tuple[Path, ...]
     masks: tuple[Path, ...]
     classes: ClassList
-    table: NDArray[np.uint8]
+    table: NDArray[np.integer]
     background: bool = False
     read: LabelReader = read_labels
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __iter__(self) -> Iterator[tuple[Path, RGB, NDArray[np.uint8]]]:
-        """Path, image (H, W, 3) and truth (H, W) of 0..K-1 or ``IGNORE``, one image at a time."""
+    def __iter__(self) -> Iterator[tuple[Path, RGB, NDArray[np.integer]]]:
+        """Path, image (H, W, 3) and truth (H, W) of 0..K-1 or ``ignore_value(K)``, one image at a time."""
         for index, path in enumerate(self.images):
             image, truth = load_rgb(path), self.truth(index)
             if truth.shape != image.shape[:2]:
                 raise UserError(f"{self.masks[index]}: {truth.shape} is not the size {image.shape[:2]} of {path}")
             yield path, image, truth
 
-    def truth(self, index: int) -> NDArray[np.uint8]:
-        """(H, W) 0..K-1 or ``IGNORE`` of one image.
+    def truth(self, index: int) -> NDArray[np.integer]:
+        """(H, W) 0..K-1 or ``ignore_value(K)`` of one image.
 
         Raises:
             UserError: the label map has a value that the set does not have.
         """
-        return apply_table(self.table, self.read(self.masks[index]), self.masks[index])
+        values = self.read(self.masks[index])
+        check_depth(values, len(self.classes), self.masks[index])
+        return apply_table(self.table, values, self.masks[index])
 
 
 def load_label_table(name: str, classes: ClassList, size: int = 256) -> NDArray[np.uint8]:
@@ -75,19 +77,20 @@ def load_label_table(name: str, classes: ClassList, size: int = 256) -> NDArray[
     return table
 
 
-def value_table(classes: Sequence[int], ignored: Collection[int] = (IGNORE,), size: int = 256) -> NDArray[np.uint8]:
+def value_table(classes: Sequence[int], ignored: Collection[int] | None = None) -> NDArray[np.integer]:
     """A label table for sets in which any other value is a mistake.
 
     Args:
         classes: the value of class 0, 1, ..., K-1.
-        ignored: valid values that are not scored.
-        size: of the table.
+        ignored: valid values that are not scored; by default ``ignore_value(K)``.
 
     Returns:
-        (size,) 0..K-1, ``IGNORE``, or K for a mistake, which every scorer rejects.
+        (256,) uint8, or (65536,) uint16 with more than 255 classes: 0..K-1, ``ignore_value(K)``, or K for a mistake,
+        which every scorer rejects.
     """
-    table = np.full(size, len(classes), np.uint8)
-    table[list(ignored)] = IGNORE
+    ignore = ignore_value(len(classes))
+    table: NDArray[np.integer] = np.full(ignore + 1, len(classes), np.uint8 if ignore == IGNORE else np.uint16)
+    table[[ignore] if ignored is None else list(ignored)] = ignore
     table[list(classes)] = np.arange(len(classes))
     return table
 

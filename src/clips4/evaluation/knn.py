@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clips4.data.label_maps import IGNORE
+from clips4.data.label_maps import ignore_value
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import SetScores, Tally, confusion_matrix
 from clips4.evaluation.unsupervised import Features
@@ -114,13 +114,13 @@ def _segments(z: Tensor, recipe: RetrievalRecipe) -> tuple[Tensor, Tensor]:
     return v.cpu(), dense[0].cpu()
 
 
-def segment_labels(segments: Tensor, truth: NDArray[np.uint8], count: int, classes: int) -> Tensor:
+def segment_labels(segments: Tensor, truth: NDArray[np.integer], count: int, classes: int) -> Tensor:
     """(S,) class that most of a segment's pixels have at the truth's size; -1 where most are ignored."""
     height, width = truth.shape
     y = np.arange(height) * segments.shape[0] // height
     x = np.arange(width) * segments.shape[1] // width
     large = segments.numpy()[y][:, x]
-    true = np.where(truth == IGNORE, classes, truth).astype(np.int64)
+    true = np.where(truth == ignore_value(classes), classes, truth).astype(np.int64)
     votes = np.bincount((large * (classes + 1) + true).ravel(), minlength=count * (classes + 1))
     label = votes.reshape(count, classes + 1).argmax(1)
     return torch.from_numpy(np.where(label == classes, -1, label))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from clips4.data.label_maps import IGNORE
+from clips4.data.label_maps import IGNORE, ignore_value
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import SetScores, Tally, confusion_matrix
 from clips4.evaluation.unsupervised import Features
@@ -52,7 +52,7 @@ def score_linear_probe(
     progress.stage("encoding the labeled set", len(labeled))
     for _, image, truth in labeled:
         z = features(image)
-        row, label = labeled_pixels(z.cpu(), truth, per_image, generator)
+        row, label = labeled_pixels(z.cpu(), truth, per_image, generator, ignore_value(classes))
         rows.append(row)
         labels.append(label)
         progress.advance({})
@@ -69,14 +69,14 @@ def score_linear_probe(
 
 
 def labeled_pixels(
-    z: Tensor, truth: NDArray[np.uint8], count: int, generator: torch.Generator
+    z: Tensor, truth: NDArray[np.integer], count: int, generator: torch.Generator, ignore: int = IGNORE
 ) -> tuple[Tensor, Tensor]:
     """Up to ``count`` pixels of a (D, h, w) map with the label at their center: (P, D), (P,); ignored ones left out."""
     height, width = z.shape[1:]
     y = ((np.arange(height) + 0.5) * truth.shape[0] / height).astype(np.int64)
     x = ((np.arange(width) + 0.5) * truth.shape[1] / width).astype(np.int64)
     label = torch.from_numpy(truth[y][:, x].astype(np.int64)).flatten()
-    counted = (label != IGNORE).nonzero().flatten()
+    counted = (label != ignore).nonzero().flatten()
     chosen = counted[torch.randperm(len(counted), generator=generator)[:count]]
     return z.flatten(1).T[chosen], label[chosen]
 

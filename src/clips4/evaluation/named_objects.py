@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clips4.data.benchmarks.davis import Sequence as VideoSequence
 from clips4.data.class_names import ClassList, data_lines
-from clips4.data.label_maps import read_labels
+from clips4.data.masks import read_mask
 from clips4.errors import UserError
 from clips4.evaluation.metrics.davis import region_similarity
 from clips4.inference.segmenter import Segmenter
@@ -95,7 +95,7 @@ def score_predictions(
     for video in videos:
         ious: dict[str, list[float]] = {}
         for frame, mask in zip(video.frames[::every], video.masks[::every], strict=True):
-            truth: NDArray[np.bool_] = read_labels(mask) > 0
+            truth: NDArray[np.bool_] = read_mask(mask, "davis16") > 0
             if truth.any():
                 for row, labels in predict(frame, truth.shape):
                     iou = region_similarity(truth, np.isin(labels, objects[video.name]))

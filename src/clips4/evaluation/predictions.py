@@ -1,15 +1,24 @@
 """`clips4 score`: the saved predictions of any system against the truth, in several processes, without torch."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clips4.data.label_maps import IGNORE, apply_table, read_labels
-from clips4.data.masks import Rules, guess_rules, read_mask
+from clips4.data.label_maps import (
+    apply_table,
+    check_depth,
+    find_label_maps,
+    ignore_value,
+    ignore_wide,
+    read_labels,
+)
+from clips4.data.masks import Mask, Rules, find_objects, read_mask
+from clips4.data.segmentation_dataset import value_table
 from clips4.errors import UserError
 from clips4.evaluation.metrics.boundary_f import boundary_f
 from clips4.evaluation.metrics.confusion import ImageScore, Scores, Tally, confusion_matrix, scores
@@ -25,14 +34,14 @@ class Truth:
     Attributes:
         masks: (N,) label maps.
         stems: (N,) name of each image and of its prediction.
-        table: value of a label map -> 0..K-1 or ``IGNORE``; None where the values are that already.
+        table: value of a label map -> 0..K-1 or ``ignore_value(K)``; None where the values are that already.
         classes: K.
         read: how a label map is read.
     """
 
     masks: tuple[Path, ...]
     stems: tuple[str, ...]
-    table: NDArray[np.uint8] | None
+    table: NDArray[np.integer] | None
     classes: int
     read: Callable[[Path], NDArray[np.integer]] = read_labels
 
@@ -81,9 +90,9 @@ def score_semantic(
     Raises:
         UserError: a prediction is missing, unreadable or of another size, or a truth has values that are no class.
     """
-    found = {path.stem: path for path in sorted(predictions.rglob("*.png"))} if predictions.is_dir() else {}
+    found = {path.stem: path for path in find_label_maps(predictions)}
     if not found:
-        raise UserError(f"{predictions}: no PNG there; give the folder of predicted label maps")
+        raise UserError(f"{predictions}: no PNG, TIFF or NPY there; give the folder of predicted label maps")
     if missing := [stem for stem in truth.stems if stem not in found]:
         raise UserError(
             f"{predictions}: {len(missing)} of {len(truth.stems)} images have no prediction, the first {missing[0]}.png"
@@ -114,7 +123,9 @@ def _score_image(job: tuple[str, Path, Path], truth_of_set: Truth, with_boundary
     stem, mask, path = job
     table, classes = truth_of_set.table, truth_of_set.classes
     truth, prediction = truth_of_set.read(mask), read_labels(path)
-    truth = truth if table is None else apply_table(table, truth, mask)
+    check_depth(truth, classes, mask)
+    check_depth(prediction, classes, path)
+    truth = ignore_wide(truth, classes) if table is None else apply_table(table, truth, mask)
     if truth.shape != prediction.shape:
         raise UserError(
             f"{path}: {prediction.shape[1]} x {prediction.shape[0]} pixels, the truth has {truth.shape[1]} x "
@@ -128,14 +139,14 @@ def _score_image(job: tuple[str, Path, Path], truth_of_set: Truth, with_boundary
 
 
 def folder_truth(masks: Path, classes: int, reduce_zero: bool = False) -> Truth:
-    """Label PNGs of a folder whose values are 0..K-1 and 255; with ``reduce_zero`` 0 is ignored and 1..K are 0..K-1."""
-    paths = tuple(sorted(masks.rglob("*.png"))) if masks.is_dir() else ()
+    """Label maps of a folder whose values are 0..K-1 or ignored; with ``reduce_zero`` 0 is ignored and 1..K are 0..K-1.
+
+    Ignored are 255 and, in maps of 16 bits, 65535; of more than 255 classes 65535 alone.
+    """
+    paths = tuple(find_label_maps(masks))
     if not paths:
-        raise UserError(f"{masks}: no PNG there; give the folder of true label maps")
-    table = None
-    if reduce_zero:
-        table = np.full(256, IGNORE, np.uint8)
-        table[1 : classes + 1] = np.arange(classes)
+        raise UserError(f"{masks}: no PNG, TIFF or NPY there; give the folder of true label maps")
+    table = value_table(range(1, classes + 1), {0, ignore_value(classes)}) if reduce_zero else None
     return Truth(paths, tuple(path.stem for path in paths), table, classes)
 
 
@@ -148,13 +159,17 @@ class TrackingReport:
 
     Attributes:
         scores: J and F.
-        rules: by which they were scored.
+        rules: by which each sequence was scored.
+        late: number of objects that appear after the first frame; each is scored from the frame after.
+        unscored: "SEQUENCE: object N" of objects that no scored frame follows.
         extra_frames: predicted frames that no truth has (not scored).
         extra_sequences: predicted sequences that no truth has (not scored).
     """
 
     scores: TrackingScores
-    rules: Rules
+    rules: dict[str, Rules]
+    late: int
+    unscored: tuple[str, ...]
     extra_frames: int
     extra_sequences: tuple[str, ...]
 
@@ -170,7 +185,7 @@ def score_tracking(
     """Score predicted masks ``predictions/SEQUENCE/FRAME.png`` against ``truth/SEQUENCE/FRAME.png``.
 
     Args:
-        rules: guessed from the first true frame by default.
+        rules: by default of each sequence by its own masks, see ``data.masks.find_objects``.
         sequences: those to score; all of the truth's by default.
 
     Raises:
@@ -185,23 +200,39 @@ def score_tracking(
     if missing := [name for name in names if not (predictions / name).is_dir()]:
         raise UserError(f"{predictions}: {len(missing)} of {len(names)} sequences are missing, the first {missing[0]}")
     frames = {name: sorted((truth / name).glob("*.png")) for name in names}
-    rules = rules or guess_rules(frames[names[0]][0])
     jobs = [(name, frames[name], predictions / name) for name in names]
     progress = progress or NoProgress()
     progress.stage("scoring", len(jobs))
-    tracks = []
-    for _, scored in map_items(partial(_score_sequence, rules=rules), jobs, workers):
-        tracks += scored
+    scored = []
+    for _, sequence in map_items(partial(_score_sequence, rules=rules), jobs, workers):
+        scored.append(sequence)
         progress.advance({})
     extra = sum(
         len({path.name for path in (predictions / name).glob("*.png")} - {path.name for path in frames[name]})
         for name in names
     )
     others = sorted(path.name for path in predictions.iterdir() if path.is_dir() and path.name not in available)
-    return TrackingReport(summarize(tracks), rules, extra, tuple(others))
+    tracks = [track for each in scored for track in each.tracks]
+    if not tracks:
+        raise UserError(f"{truth}: no object has a scored frame; objects must appear before the last but one")
+    return TrackingReport(
+        summarize(tracks),
+        {name: each.rules for name, each in zip(names, scored, strict=True)},
+        sum(each.late for each in scored),
+        tuple(text for each in scored for text in each.unscored),
+        extra,
+        tuple(others),
+    )
 
 
-def _score_sequence(job: tuple[str, list[Path], Path], rules: Rules) -> list[ObjectTrack]:
+class _ScoredSequence(NamedTuple):
+    tracks: list[ObjectTrack]
+    rules: Rules
+    late: int
+    unscored: list[str]
+
+
+def _score_sequence(job: tuple[str, list[Path], Path], rules: Rules | None) -> _ScoredSequence:
     """The tracks of one sequence: its name, its true masks in order, the folder of its predictions."""
     name, truths, predictions = job
     scored = truths[1:-1]  # DAVIS scores neither the first frame nor the last
@@ -209,20 +240,37 @@ def _score_sequence(job: tuple[str, list[Path], Path], rules: Rules) -> list[Obj
         raise UserError(f"{name}: {len(truths)} true frames; the first and last are not scored, so give three or more")
     if missing := [path.name for path in scored if not (predictions / path.name).is_file()]:
         raise UserError(f"{predictions}: {len(missing)} frames missing, the first {missing[0]}; predict every frame")
-    objects = int(read_mask(truths[0], rules).max())
-    if objects < 1:
-        raise UserError(f"{truths[0]}: no object in the first frame; is this a folder of DAVIS annotations?")
+    found = find_objects(truths, rules)
+    objects = found.first
+    if not objects:
+        raise UserError(f"{truths[0].parent}: no object in any mask; is this a folder of DAVIS annotations?")
+    if found.rules == "davis17" and find_objects([predictions / path.name for path in scored]).rules == "davis16":
+        raise UserError(
+            f"{predictions}: holds 0 and 255 alone, but the truth numbers its objects ({_listed(objects)}); save these "
+            "numbers"
+        )
 
-    def frames() -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
+    def frames() -> Iterator[tuple[str, Mask, Mask]]:
         for path in scored:
-            truth, prediction = read_mask(path, rules), read_mask(predictions / path.name, rules)
+            truth, prediction = (read_mask(each, found.rules) for each in (path, predictions / path.name))
             if truth.shape != prediction.shape:
                 raise UserError(
                     f"{predictions / path.name}: {prediction.shape[1]} x {prediction.shape[0]} pixels, the truth has "
                     f"{truth.shape[1]} x {truth.shape[0]}; save predictions at the size of the truth"
                 )
-            if prediction.max() > objects:
-                raise UserError(f"{predictions / path.name}: object {prediction.max()}, but the sequence has {objects}")
+            if strange := set(np.unique(prediction).tolist()) - {0, *objects}:
+                raise UserError(
+                    f"{predictions / path.name}: object {min(strange)}, but the truth of the sequence has "
+                    f"{_listed(objects)}"
+                )
             yield path.stem, truth, prediction
 
-    return score_objects(name, objects, frames())
+    tracks = score_objects(name, objects, frames())
+    unscored = sorted(set(objects) - {track.object for track in tracks})
+    late = sum(index > 0 for index in objects.values())
+    return _ScoredSequence(tracks, found.rules, late, [f"{name}: object {number}" for number in unscored])
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    some = sorted(numbers)
+    return ", ".join(map(str, some[:8])) + (", ..." if len(some) > 8 else "")

@@ -127,9 +127,12 @@ def describe_tracking(scores: TrackingScores) -> dict[str, object]:
 
 
 def describe_tracking_report(report: TrackingReport) -> dict[str, object]:
-    """JSON-ready scores of saved tracks."""
+    """JSON-ready scores of saved tracks; ``rules`` by sequence where they differ."""
+    rules = set(report.rules.values())
     return {
-        "rules": report.rules,
+        "rules": rules.pop() if len(rules) == 1 else report.rules,
+        "late_objects": report.late,
+        "unscored_objects": list(report.unscored),
         "extra_frames": report.extra_frames,
         "extra_sequences": list(report.extra_sequences),
         **describe_tracking(report.scores),

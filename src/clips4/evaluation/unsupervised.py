@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from clips4.data.label_maps import IGNORE
+from clips4.data.label_maps import ignore_value
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import SetScores, Tally
 from clips4.inference.upsample import nearest_class
@@ -90,9 +90,9 @@ def score_clusters(
     return SetScores.collect(dataset.images, counts, matching)
 
 
-def _joint(truth: NDArray[np.uint8], clusters: NDArray[np.integer], classes: int, k: int) -> NDArray[np.int64]:
+def _joint(truth: NDArray[np.integer], clusters: NDArray[np.integer], classes: int, k: int) -> NDArray[np.int64]:
     """(K, k) pixels by class and cluster."""
-    counted = truth != IGNORE
+    counted = truth != ignore_value(classes)
     pairs = truth[counted].astype(np.int64) * k + clusters[counted]
     return np.bincount(pairs, minlength=classes * k).reshape(classes, k)
 

@@ -1,64 +1,72 @@
 """Video object segmentation: track the sequences of a set and score them, frame by frame, without saving masks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clips4.data.benchmarks.davis import Sequence as Video
-from clips4.data.masks import Rules, read_mask
+from clips4.data.masks import Mask, Rules, find_objects, first_masks, read_mask
+from clips4.errors import UserError
 from clips4.evaluation.metrics.davis import ObjectTrack, TrackingScores, score_objects, summarize
 from clips4.inference.encoder import Encoder
 from clips4.inference.video.label_propagation import Recipe, track
 from clips4.utils.images import load_rgb
 from clips4.utils.progress import NoProgress, ProgressReporter
 
-Tracker = Callable[[Sequence[Path], NDArray[np.uint8]], Iterator[NDArray[np.uint8]]]
+Tracker = Callable[[Sequence[Path], Mapping[int, Mask]], Iterator[Mask]]
 
 
 def by_features(encoder: Encoder, recipe: Recipe | None = None) -> Tracker:
     """A tracker by label propagation."""
 
-    def tracker(frames: Sequence[Path], first: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    def tracker(frames: Sequence[Path], given: Mapping[int, Mask]) -> Iterator[Mask]:
         named = ((path.stem, load_rgb(path)) for path in frames)
-        return (each.mask for each in track(named, first, encoder, recipe))
+        later = {index: mask for index, mask in given.items() if index}
+        return (each.mask for each in track(named, given[0], encoder, recipe, later))
 
     return tracker
 
 
-def first_mask_tracker(frames: Sequence[Path], first: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """A baseline that tracks nothing: the first mask for every frame."""
-    for _ in frames:
-        yield first
+def first_mask_tracker(frames: Sequence[Path], given: Mapping[int, Mask]) -> Iterator[Mask]:
+    """A baseline that tracks nothing: the first mask of each object for every later frame."""
+    mask = given[0]
+    for index in range(len(frames)):
+        new = given.get(index, mask)
+        mask = np.where(new > 0, new, mask)
+        yield mask
 
 
 def score_videos(
     tracker: Tracker, videos: Sequence[Video], rules: Rules, progress: ProgressReporter | None = None
 ) -> TrackingScores:
-    """Track each sequence from its first mask and score all frames but the first and the last.
+    """Track the objects of each sequence from their first masks and score all later frames but the last.
 
     Args:
-        tracker: frames and first mask -> the mask of every frame.
+        tracker: frames and given masks by index (see ``data.masks.first_masks``) -> the mask of every frame.
         videos: frames and true masks.
         rules: how DAVIS counts objects, see ``data.masks.read_mask``.
         progress: advances once a frame.
+
+    Raises:
+        UserError: a mask cannot be read, or a sequence has no object in its first frame.
     """
     progress = progress or NoProgress()
     progress.stage("tracking", sum(len(video.frames) for video in videos))
     tracks: list[ObjectTrack] = []
     for video in videos:
-        first = read_mask(video.masks[0], rules)
-        frames = _predicted_frames(tracker, video, first, rules, progress)
-        tracks += score_objects(video.name, int(first.max()), frames)
+        if 0 not in (given := first_masks(video.masks, rules)):
+            raise UserError(f"{video.masks[0]}: no object by the rules {rules}; copy the masks of {video.name} again")
+        frames = _predicted_frames(tracker, video, given, rules, progress)
+        tracks += score_objects(video.name, find_objects(video.masks, rules).first, frames)
     return summarize(tracks)
 
 
 def _predicted_frames(
-    tracker: Tracker, video: Video, first: NDArray[np.uint8], rules: Rules, progress: ProgressReporter
-) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
+    tracker: Tracker, video: Video, given: Mapping[int, Mask], rules: Rules, progress: ProgressReporter
+) -> Iterator[tuple[str, Mask, Mask]]:
     """Name, true and predicted mask of every scored frame."""
-    for index, prediction in enumerate(tracker(video.frames, first)):
+    for index, prediction in enumerate(tracker(video.frames, given)):
         progress.advance({})
         if 0 < index < len(video.frames) - 1:
             yield video.frames[index].stem, read_mask(video.masks[index], rules), prediction

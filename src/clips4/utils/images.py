@@ -5,6 +5,7 @@ import struct
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from clips4.errors import UserError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
 MAX_PIXELS = 178_956_970  # larger images count as decompression bombs; Pillow has the same limit
+ORIENTATION = 0x0112  # the EXIF tag: how stored pixels are turned and mirrored to be displayed, 1 to 8
 
 RGB = NDArray[np.uint8]  # (H, W, 3)
 
@@ -97,6 +99,22 @@ def decode_rgb(source: Path | bytes, name: str) -> RGB:
         raise UserError(f"{name}: more than {MAX_PIXELS} pixels are too many; resize the image")
     except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
         raise UserError(f"{name}: damaged image ({error}); copy it again from its source")
+
+
+def turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Stored pixels (H, W, ...) as an EXIF orientation displays them; 5 to 8 swap the sides.
+
+    Example:
+        >>> turned(np.array([[1, 2]]), 6).tolist()
+        [[1], [2]]
+    """
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    return np.ascontiguousarray(values)
 
 
 def pil_to_rgb(image: Image.Image) -> RGB:

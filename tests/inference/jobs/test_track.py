@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from clips4.data.label_maps import read_labels
 from clips4.data.masks import davis_palette
 from clips4.errors import UserError
 from clips4.inference.jobs.track import Tracked, painted, read_masks, track_files
@@ -160,7 +161,7 @@ def _frame_of_another_size(tmp: Path, folder: Path) -> tuple[Path, Path]:
         (_mask_of_another_size, r"m\.png: 40 x 32 pixels, but the frames of .* have 80 x 64", 0),
         (_empty_mask, r"m\.png: no object in this mask", 0),
         (_no_mask, r"nowhere\.png: no such mask", 0),
-        (_broken_mask, r"m\.png: not a readable mask", 0),
+        (_broken_mask, r"m\.png: not a PNG or TIFF", 0),
         (_masks_without_the_first, r"masks: no f8\.png in this folder", 0),
         (_mask_of_no_frame, r"f99\.png: no frame has the name f99", 0),
         (_broken_frame, r"f10\.png: (damaged|not an) image", 2),
@@ -201,12 +202,26 @@ def test_track_files_ctrl_c_finishes_the_frame(folder: Path, tmp_path: Path) -> 
     assert len(list(open_frames(tmp_path / "out/overlay.mp4"))) == 2
 
 
-def test_read_masks_numbers_objects_without_gaps(tmp_path: Path) -> None:
-    mask = np.zeros((64, 80), np.uint8)
-    mask[:9], mask[20:30] = 200, 5
-    given = read_masks(save_mask(tmp_path / "m.png", mask), "first")
-    assert given.numbers.tolist() == [0, 5, 200]
-    np.testing.assert_array_equal(given.numbers[given.by_frame["first"]], mask)
+@pytest.mark.parametrize("numbers", [(200, 5), (3, 250), (1000, 300)])
+def test_track_files_numbers_with_gaps_are_kept(folder: Path, tmp_path: Path, numbers: tuple[int, int]) -> None:
+    mask = np.zeros((64, 80), np.uint8 if max(numbers) < 256 else np.uint16)
+    mask[8:24, 8:24], mask[40:60, 50:70] = numbers
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    tracked = run(folder, tmp_path / "m.png", tmp_path / "out", video=True)
+    assert tracked.objects == sorted(numbers)
+    np.testing.assert_array_equal(read_labels(tmp_path / "out/f8.png"), mask)
+    assert set(np.unique(read_labels(tmp_path / "out/f12.png")).tolist()) <= {0, *numbers}
+
+
+def test_read_masks_folder_one_rule_for_all_masks(tmp_path: Path) -> None:
+    """0 and 255 alone in one mask are no object if another mask numbers its objects."""
+    first, second = np.zeros((64, 80), np.uint8), np.zeros((64, 80), np.uint8)
+    first[:9], second[:9], second[20:30] = 1, 255, 2  # 255 is void in the second
+    save_mask(tmp_path / "masks/f8.png", first)
+    save_mask(tmp_path / "masks/f9.png", np.where(second == 2, 0, second))
+    save_mask(tmp_path / "masks/f10.png", second)
+    given = read_masks(tmp_path / "masks", "f8").by_frame
+    assert {name: np.unique(mask).tolist() for name, mask in given.items()} == {"f8": [0, 1], "f10": [0, 2]}
 
 
 def test_track_command_prints_outcome_and_errors(tiny_run: Path, folder: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811

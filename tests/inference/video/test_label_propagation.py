@@ -1,6 +1,6 @@
 """Label propagation against the literal version, and what it must do whatever the features are."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -124,11 +124,14 @@ def test_harden_faded_object_survives_scaling() -> None:
     assert mask.sum() == 1
 
 
-@pytest.mark.parametrize("count", [0, 255])
-def test_track_mask_without_or_with_too_many_objects_is_refused(count: int) -> None:
-    first = np.full((8, 8), count, np.int64)
-    with pytest.raises(UserError, match=f"{count} objects"):
-        next(track(named([np.zeros((8, 8, 3), np.uint8)]), first, color_encoder()))
+@pytest.mark.parametrize(
+    ("numbers", "reason"),
+    [([0], "0 objects"), (range(1, 256), "255 objects"), ([255], "an object 255"), ([-1], "-1"), ([65535], "65535")],
+)
+def test_track_mask_without_or_with_too_many_objects_is_refused(numbers: Sequence[int], reason: str) -> None:
+    first = np.resize(np.array(numbers, np.int64), (16, 16))
+    with pytest.raises(UserError, match=reason):
+        next(track(named([np.zeros((16, 16, 3), np.uint8)]), first, color_encoder()))
 
 
 def test_track_frame_of_another_size_is_refused() -> None:

@@ -77,7 +77,7 @@ def tracking(
     pred: Predictions,
     gt: Truth,
     rules: Annotated[
-        str | None, typer.Option("--rules", help="davis16 or davis17; by default guessed from the first true mask.")
+        str | None, typer.Option("--rules", help="davis16 or davis17; by default each sequence by its own true masks.")
     ] = None,
     sequences: Annotated[
         Path | None, typer.Option("--sequences", help="A file with one sequence a line, e.g. ImageSets/2017/val.txt.")
@@ -104,7 +104,17 @@ def tracking(
     scores = report.scores
     typer.echo("| | J&F | J mean | J recall | J decay | F mean | F recall | F decay |\n|---|" + "---:|" * 7)
     typer.echo(f"| {pred.name} | " + " | ".join(map(percent, (scores.j_and_f, *scores.j, *scores.f))) + " |")
-    typer.echo(f"rules {report.rules}; {len(scores.tracks)} objects", err=True)
+    rules_used = sorted(set(report.rules.values()))
+    late = f", {report.late} of them after the first frame" if report.late else ""
+    typer.echo(f"rules {' and '.join(rules_used)}; {len(scores.tracks)} objects{late}", err=True)
+    if len(rules_used) > 1:
+        merged = [name for name, own in report.rules.items() if own == "davis16"]
+        typer.echo(f"objects are merged (davis16) in {len(merged)} sequences: {', '.join(merged[:8])}", err=True)
+    if report.unscored:
+        typer.echo(
+            f"not scored: {len(report.unscored)} objects that appear too late: {', '.join(report.unscored[:8])}",
+            err=True,
+        )
     if report.extra_frames or report.extra_sequences:
         typer.echo(
             f"not scored: {report.extra_frames} extra frames, {len(report.extra_sequences)} extra sequences", err=True

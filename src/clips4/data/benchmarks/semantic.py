@@ -138,7 +138,7 @@ def _coco128(root: Path, split: str) -> Pairs:
     return pair_by_stem(root / "images", root / "masks")
 
 
-def _values(first: int, ignored: tuple[int, ...], classes: ClassList) -> NDArray[np.uint8]:
+def _values(first: int, ignored: tuple[int, ...], classes: ClassList) -> NDArray[np.integer]:
     return value_table(range(first, first + len(classes)), ignored)
 
 

@@ -13,7 +13,7 @@ from clips4.data.segmentation_dataset import LabeledFolder, LabelReader, Pairs
 from clips4.errors import UserError
 from clips4.utils.images import find_images
 
-Table = Callable[[ClassList], NDArray[np.uint8]]
+Table = Callable[[ClassList], NDArray[np.integer]]
 
 
 @dataclass(frozen=True)

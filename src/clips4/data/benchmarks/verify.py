@@ -14,7 +14,7 @@ from clips4.data.benchmarks.davis import load_davis
 from clips4.data.benchmarks.registry import SEMANTIC
 from clips4.data.benchmarks.spec import SetSpec
 from clips4.data.label_maps import IGNORE
-from clips4.data.masks import read_mask
+from clips4.data.masks import Rules, find_objects, read_mask
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.errors import UserError
 from clips4.utils.progress import NoProgress, ProgressReporter
@@ -116,16 +116,20 @@ def _check_davis(check: Check, root: Path, progress: ProgressReporter) -> None:
         progress.advance({})
         with Image.open(sequence.frames[0]) as opened:
             size = opened.height, opened.width
-        first = read_mask(sequence.masks[0], "davis16" if check.dataset == "davis16" else "davis17")
-        objects = int(first.max())
-        if first.shape != size:
+        rules: Rules = "davis16" if check.dataset == "davis16" else "davis17"
+        objects = find_objects(sequence.masks, rules).first
+        if read_mask(sequence.masks[0], rules).shape != size:
             check.problems.append(f"{sequence.masks[0]}: has another size than its frame")
-        if not objects:
+        if 0 not in objects.values():
             check.problems.append(
                 f"{sequence.masks[0]}: no object in the first frame; copy the masks of {check.dataset} again"
             )
-        elif check.dataset == "davis17" and objects > 20:
-            check.problems.append(f"{sequence.masks[0]}: value {objects}; DAVIS-2017 numbers its few objects 1, 2, ...")
+        elif max(objects) > 20:
+            check.problems.append(
+                f"{sequence.masks[0]}: value {max(objects)}; DAVIS-2017 numbers its few objects 1, 2, ..."
+            )
+        if late := [number for number, index in objects.items() if index]:
+            check.notes.append(f"{sequence.name}: {len(late)} objects appear after the first frame (object {late[0]})")
 
 
 def _check_bsds(check: Check, root: Path, progress: ProgressReporter) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from clips4.data.label_maps import IGNORE
+from clips4.data.label_maps import ignore_value
 from clips4.evaluation.metrics.davis import contour_accuracy
 
 BOUND = 0.0075  # tolerance as a share of the diagonal, as in Csurka et al.
@@ -20,14 +20,14 @@ def boundary_f(
     (``davis.contour_accuracy``). Ignored pixels take the truth's side: they are in no class, of either map.
 
     Args:
-        truth: (H, W) labels 0..K-1 or ``IGNORE``.
+        truth: (H, W) labels 0..K-1 or ``ignore_value(K)``.
         prediction: (H, W); values outside 0..K-1 are of no class.
         classes: K.
 
     Returns:
         In [0, 1]; None where every pixel is ignored.
     """
-    counted = truth != IGNORE
+    counted = truth != ignore_value(classes)
     if not counted.any():
         return None
     seen = np.unique(np.concatenate([np.unique(truth[counted]), np.unique(prediction[counted])]))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clips4.data.label_maps import IGNORE
+from clips4.data.label_maps import IGNORE, ignore_value
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def confusion_matrix(truth: NDArray[np.integer], prediction: NDArray[np.integer]
     """Count pixels by (true class, predicted class).
 
     Args:
-        truth: labels 0..K-1, or ``IGNORE`` for pixels that do not count.
+        truth: labels 0..K-1, or ``ignore_value(K)`` for pixels that do not count.
         prediction: same shape; any other value than 0..K-1 (such as "unknown") counts as wrong.
         classes: K.
 
@@ -50,9 +50,9 @@ def confusion_matrix(truth: NDArray[np.integer], prediction: NDArray[np.integer]
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} differ in size")
-    if truth.dtype == prediction.dtype == np.uint8:
+    if truth.dtype == prediction.dtype == np.uint8 and classes <= IGNORE:
         return _of_bytes(truth.astype(np.uint8, copy=False), prediction.astype(np.uint8, copy=False), classes)
-    counted = truth != IGNORE
+    counted = truth != ignore_value(classes)
     true = truth[counted].astype(np.int64)
     _check_truth(int(true.min(initial=0)), int(true.max(initial=0)), classes)
     predicted = prediction[counted].astype(np.int64)
@@ -67,16 +67,15 @@ def _of_bytes(truth: NDArray[np.uint8], prediction: NDArray[np.uint8], classes: 
     if occurring.size:
         _check_truth(int(occurring[0]), int(occurring[-1]), classes)
     counts = np.zeros((classes, classes + 1), np.int64)
-    kept = min(classes, 256)
-    rows = min(classes, IGNORE)
-    counts[:rows, :kept] = pairs[:rows, :kept]
-    counts[:rows, classes] = pairs[:rows, kept:].sum(1)
+    counts[:, :classes] = pairs[:classes, :classes]
+    counts[:, classes] = pairs[:classes, classes:].sum(1)
     return counts
 
 
 def _check_truth(lowest: int, highest: int, classes: int) -> None:
     if lowest < 0 or highest >= classes:
-        raise ValueError(f"truth holds values {lowest}..{highest}, expected 0..{classes - 1} or {IGNORE}")
+        expected = f"0..{classes - 1} or {ignore_value(classes)}"
+        raise ValueError(f"truth holds values {lowest}..{highest}, expected {expected}")
 
 
 def scores(confusion: NDArray[np.int64]) -> Scores:

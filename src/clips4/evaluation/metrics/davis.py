@@ -4,7 +4,7 @@ Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object
 the odd cases are those of the official scorer of DAVIS-2017.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -148,29 +148,29 @@ class TrackingScores:
 
 
 def score_objects(
-    sequence: str, objects: int, frames: Iterable[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]
+    sequence: str,
+    objects: Mapping[int, int],
+    frames: Iterable[tuple[str, NDArray[np.integer], NDArray[np.integer]]],
 ) -> list[ObjectTrack]:
     """J and F of every object of a sequence.
 
     Args:
         sequence: its name.
-        objects: their number.
-        frames: for each scored frame its name, true mask and predicted mask (H, W), objects 1, 2, ... and 0 for none.
+        objects: number of each object -> how many of the frames come before it is scored (0 for those of the first
+            mask; see ``data.masks.find_objects``).
+        frames: for each scored frame its name, true mask and predicted mask (H, W), numbers of objects and 0 for none.
 
     Returns:
-        One track for each object.
+        One track for each object that has a scored frame.
     """
-    names: list[str] = []
-    values: list[list[tuple[float, float]]] = []
-    for name, truth, prediction in frames:
-        names.append(name)
-        masks = [(truth == number, prediction == number) for number in range(1, objects + 1)]
-        values.append([(region_similarity(*pair), contour_accuracy(*pair)) for pair in masks])
-    found = np.array(values, np.float64).reshape(len(names), objects, 2)
-    return [
-        ObjectTrack(sequence, number + 1, tuple(names), found[:, number, 0], found[:, number, 1])
-        for number in range(objects)
-    ]
+    values: dict[int, dict[str, tuple[float, float]]] = {number: {} for number in objects}
+    for index, (name, truth, prediction) in enumerate(frames):
+        for number, before in objects.items():
+            if index >= before:
+                pair = truth == number, prediction == number
+                values[number][name] = region_similarity(*pair), contour_accuracy(*pair)
+    found = {number: np.array(list(own.values()), np.float64) for number, own in values.items() if own}
+    return [ObjectTrack(sequence, number, tuple(values[number]), own[:, 0], own[:, 1]) for number, own in found.items()]
 
 
 def summarize(tracks: Sequence[ObjectTrack]) -> TrackingScores:

@@ -5,7 +5,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.inference.segmenter import Segmenter
 from clips4.utils.tensors import resize_map
@@ -42,7 +41,7 @@ def pixels_by_class(
         x = ((np.arange(size[1]) + 0.5) * truth.shape[1] / size[1]).astype(int)
         small = truth[y][:, x].ravel()
         for label in wanted:
-            places = np.flatnonzero((small == label) & (small != IGNORE))
+            places = np.flatnonzero(small == label)
             places = generator.permutation(places)[: min(left[label], max(4, each // 8))]
             left[label] -= len(places)
             at = torch.from_numpy(places)

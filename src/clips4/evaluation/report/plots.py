@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from clips4.data.label_maps import IGNORE
+from clips4.data.label_maps import ignore_value
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import ImageScore
 from clips4.outputs.render import draw_legend, legend_font
@@ -87,7 +87,7 @@ def side_by_side(
     """Image, truth and prediction in a row, a title above and a legend below; ignored pixels are gray in both maps."""
     colors = palette(len(names))
     true, shown = (
-        np.where(truth == IGNORE, -1, np.clip(labels.astype(np.int64), -1, len(names)))
+        np.where(truth == ignore_value(len(names)), -1, np.clip(labels.astype(np.int64), -1, len(names)))
         for labels in (truth, prediction)
     )
     true[true >= len(names)] = shown[shown >= len(names)] = -1

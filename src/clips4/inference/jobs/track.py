@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from clips4.data.masks import davis_palette, guess_rules, read_mask
+from clips4.data.masks import Mask, davis_palette, first_masks
 from clips4.errors import UserError
 from clips4.inference.encoder import Encoder
 from clips4.inference.video.label_propagation import Recipe, track
@@ -21,9 +20,6 @@ from clips4.utils.progress import ProgressReporter
 from clips4.utils.video import Frames, VideoWriter, natural_key
 
 OVERLAY = "overlay.mp4"
-_MAX_OBJECTS = 254  # 255 means "not scored" in masks
-
-Mask = NDArray[np.uint8]
 
 
 @dataclass
@@ -43,17 +39,15 @@ class Tracked:
 
 @dataclass(frozen=True)
 class GivenMasks:
-    """The masks to propagate, objects numbered 1, 2, ... without gaps.
+    """The masks to propagate.
 
     Attributes:
-        by_frame: name of a frame -> (H, W) objects that appear there.
+        by_frame: name of a frame -> (H, W) numbers of the objects that appear there, 0 elsewhere.
         files: name of a frame -> file.
-        numbers: (N + 1,) uint8, the number that each object has in the files; 0 stays 0.
     """
 
     by_frame: Mapping[str, Mask]
     files: Mapping[str, Path]
-    numbers: Mask
 
 
 def read_masks(path: Path, first_frame: str) -> GivenMasks:
@@ -63,33 +57,26 @@ def read_masks(path: Path, first_frame: str) -> GivenMasks:
     give no more than first frames.
 
     Args:
-        path: a mask (palette, gray, or colors of DAVIS; 0 and 255 alone are one object), or a folder of them.
+        path: a mask (palette, gray, or colors of DAVIS), or a folder of them; 0 and 255 alone in all are one object.
         first_frame: name of the first frame, to which a mask file belongs.
 
     Raises:
         UserError: no mask, an unreadable one, none for the first frame, or no object in it.
     """
     if path.is_dir():
-        files = {p.stem: p for p in sorted(path.glob("*.png"), key=lambda p: natural_key(p.name))}
-        if first_frame not in files:
+        found = {p.stem: p for p in sorted(path.glob("*.png"), key=lambda p: natural_key(p.name))}
+        if first_frame not in found:
             raise UserError(f"{path}: no {first_frame}.png in this folder; name the mask of the first frame so")
+        files = {first_frame: found[first_frame], **found}
     elif path.is_file():
         files = {first_frame: path}
     else:
         raise UserError(f"{path}: no such mask; give a PNG of the first frame's objects, or a folder of masks")
-    by_frame: dict[str, Mask] = {}
-    seen: set[int] = set()
-    for name, file in files.items():
-        mask = read_mask(file, guess_rules(file))
-        new = set(np.unique(mask[mask > 0]).tolist()) - seen
-        if new:
-            by_frame[name] = np.where(np.isin(mask, list(new)), mask, 0)
-        elif not seen:
-            raise UserError(f"{file}: no object in this mask; mark each with its own number, 1 to {_MAX_OBJECTS}")
-        seen |= new
-    numbers = np.array([0, *sorted(seen)], np.uint8)
-    dense = {name: np.searchsorted(numbers, mask).astype(np.uint8) for name, mask in by_frame.items()}
-    return GivenMasks(dense, files, numbers)
+    names = list(files)
+    by_frame = {names[index]: mask for index, mask in first_masks(list(files.values())).items()}
+    if first_frame not in by_frame:
+        raise UserError(f"{files[first_frame]}: no object in this mask; mark each with its own number, 1 to 254")
+    return GivenMasks(by_frame, files)
 
 
 def track_files(
@@ -101,7 +88,9 @@ def track_files(
     video: bool,
     progress: ProgressReporter,
 ) -> Tracked:
-    """Propagate masks through frames and write ``FRAME.png`` (indexed, with DAVIS's palette) and ``overlay.mp4``.
+    """Propagate masks through frames and write ``FRAME.png`` and ``overlay.mp4``.
+
+    Masks are indexed, with DAVIS's palette; gray with 16 bits if an object's number is above 255.
 
     Frames are read and masks written one at a time; after an unreadable frame, the masks before it remain.
 
@@ -126,19 +115,18 @@ def track_files(
     refuse_overwriting(inputs, [*(out / f"{name}.png" for name in names), out / OVERLAY])
     later = _masks_by_index(frames, given, first_frame)
     first, sequence = given.by_frame[first_frame], _of_one_size(frames, given, first_frame)
-    tracked = Tracked([int(number) for number in given.numbers[1:]])
+    tracked = Tracked(sorted({int(n) for mask in given.by_frame.values() for n in np.unique(mask) if n}))
     progress.stage("tracking", frames.count)
     with (
         VideoWriter(out / OVERLAY, frames.rate) if video else nullcontext() as writer,
         deferred_interrupt() as interrupted,
     ):
         for name, image, mask in track(sequence, first, encoder, recipe, later):
-            numbered = given.numbers[mask]
-            write_atomically(out / f"{name}.png", encode_png(numbered, davis_palette().tolist()))
+            colors = davis_palette().tolist() if mask.dtype == np.uint8 else None
+            write_atomically(out / f"{name}.png", encode_png(mask, colors))
             if writer is not None:
-                writer.write(painted(image, numbered))
-            counts = np.bincount(mask.ravel(), minlength=len(given.numbers))[1:]
-            areas = {str(number): int(n) for number, n in zip(tracked.objects, counts, strict=True)}
+                writer.write(painted(image, mask))
+            areas = {str(number): int((mask == number).sum()) for number in tracked.objects}
             tracked.frames.append({"frame": name, "areas": areas})
             progress.advance({})
             if interrupted():
@@ -149,7 +137,7 @@ def track_files(
 
 def painted(image: RGB, numbered: Mask) -> RGB:
     """(H, W, 3) the image with its objects in DAVIS's colors and white outlines, unchanged elsewhere."""
-    colors = davis_palette()[numbered]
+    colors = davis_palette()[np.where(numbered < 256, numbered, 1 + numbered % 255)]
     shown = blend(image, colors, 0.5, boundaries(numbered))
     return np.where((numbered > 0)[..., None] | boundaries(numbered)[..., None], shown, image)
 

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clips4.data.masks import guess_rules, read_mask
+from clips4.data.label_maps import IGNORE, WIDE_IGNORE
+from clips4.data.masks import find_objects, read_mask
 from clips4.errors import UserError
 from clips4.inference.encoder import Encoder
 from clips4.inference.features import load_features
@@ -28,6 +29,7 @@ from clips4.utils.images import RGB
 from clips4.utils.tensors import resize_map
 from clips4.utils.video import open_frames
 
+_MAX_OBJECTS = 254
 _TILE = 12  # side of the blocks of target pixels that are compared at a time
 _OUTSIDE = -1e4  # cosine with positions outside the frame
 
@@ -54,11 +56,14 @@ class Recipe:
 
 
 class FrameMask(NamedTuple):
-    """A frame (H, W, 3) and its mask (H, W) uint8: the object of every pixel, 0 for none."""
+    """A frame (H, W, 3) and its mask (H, W): the object of every pixel, 0 for none.
+
+    uint8, or uint16 if an object's number is above 255.
+    """
 
     name: str
     image: RGB
-    mask: NDArray[np.uint8]
+    mask: NDArray[np.integer]
 
 
 def propagate_masks(
@@ -72,15 +77,15 @@ def propagate_masks(
 
     Args:
         frames: a folder of frames, a video file, or (H, W, 3) uint8 arrays, all of one size.
-        mask: (H, W) objects 0 (none), 1, ..., N of the first frame, at most 254; or a PNG of them.
+        mask: (H, W) numbers of the first frame's objects, 0 for none, see ``track``; or a PNG of them.
         features: a run, for the student's levels of strides 8 and 16 at long side 854 (as ``clips4 track`` uses); or an
             encoder, see ``inference.features.load_features``.
         recipe: how labels propagate.
         device: "auto", "cpu", "cuda" or "mps"; for the features of a run.
 
     Yields:
-        The name of each frame (its index for arrays), the frame and its (H, W) uint8 mask; the first mask is the given
-        one.
+        The name of each frame (its index for arrays), the frame and its (H, W) mask of the same numbers; the first mask
+        is the given one.
 
     Raises:
         UserError: no such file, an unreadable frame, no object in the mask, or sizes that differ.
@@ -93,10 +98,11 @@ def propagate_masks(
         named: Iterable[tuple[str, RGB]] = open_frames(Path(frames))
     else:
         named = ((str(index), image) for index, image in enumerate(frames))
-    first = read_mask(Path(mask), guess_rules(Path(mask))) if isinstance(mask, str | Path) else mask
+    if isinstance(mask, str | Path):
+        mask = read_mask(Path(mask), find_objects([Path(mask)]).rules)
     if isinstance(features, str | Path):
         features = load_features("student:c3+c4", Path(features), long_side=854, device=device)
-    return track(named, first, features, recipe)
+    return track(named, mask, features, recipe)
 
 
 def track(
@@ -112,7 +118,8 @@ def track(
 
     Args:
         frames: name and image (H, W, 3) uint8 of each, all of one size; ``utils.video.open_frames`` yields them.
-        first: (H, W) objects 0 (none), 1, ..., N of the first frame, at most 254.
+        first: (H, W) numbers of the first frame's objects, 0 for none: at most 254 different ones, 1 to 65534 but for
+            255; gaps are allowed.
         encoder: of the features that are compared, see ``inference.features.load_features``.
         recipe: how labels propagate.
         later: frame's index (from 0 on) -> (H, W) objects that appear there, with numbers of their own, 0 elsewhere.
@@ -122,9 +129,15 @@ def track(
         UserError: no object, a mask of another size, or frames whose size changes.
     """
     recipe, later = recipe or Recipe(), later or {}
-    count = max(int(mask.max(initial=0)) for mask in (first, *later.values())) if first.any() else 0
-    if not 1 <= count <= 254:
-        raise UserError(f"the first mask has {count} objects; number them 1 to 254")
+    numbers = np.unique(np.concatenate([[0], *(np.unique(mask) for mask in (first, *later.values()))]))
+    count = len(numbers) - 1 if first.any() else 0
+    if not 1 <= count <= _MAX_OBJECTS:
+        raise UserError(f"the first mask has {count} objects; mark 1 to {_MAX_OBJECTS}, each with a number of its own")
+    if numbers[0] < 0 or IGNORE in numbers or numbers[-1] >= WIDE_IGNORE:
+        wrong = next(number for number in (numbers[0], IGNORE, numbers[-1]) if number and number in numbers)
+        raise UserError(f"the masks have an object {wrong}; number objects 1 to 254, or up to 65534 without 255")
+    numbers = numbers.astype(np.uint8 if numbers[-1] < IGNORE else np.uint16)
+    first, later = np.searchsorted(numbers, first), {at: np.searchsorted(numbers, mask) for at, mask in later.items()}
     context: deque[tuple[Tensor, Tensor]] = deque(maxlen=recipe.before)
     anchors: list[tuple[Tensor, Tensor]] = []
     for index, (name, image) in enumerate(frames):
@@ -134,13 +147,13 @@ def track(
         blocks = source_blocks(z, recipe.radius)
         if not anchors:
             anchors.append((blocks, soften(first, count, z)))
-            yield FrameMask(name, image, first.astype(np.uint8))
+            yield FrameMask(name, image, numbers[first])
             continue
         sources = [*anchors, *context]
         labels = propagate(z, [each[0] for each in sources], [each[1] for each in sources], recipe)
         if index not in later:
             context.append((blocks, labels))
-            yield FrameMask(name, image, harden(labels, first.shape))
+            yield FrameMask(name, image, numbers[harden(labels, first.shape)])
             continue
         new = later[index]
         if new.shape != first.shape:
@@ -149,7 +162,7 @@ def track(
         labels = labels * given[:1]  # labels so far remain where no new object is
         labels[1:] += given[1:]
         anchors.append((blocks, labels))
-        yield FrameMask(name, image, np.where(new > 0, new, harden(labels, first.shape)).astype(np.uint8))
+        yield FrameMask(name, image, numbers[np.where(new > 0, new, harden(labels, first.shape))])
 
 
 def soften(mask: NDArray[np.integer], count: int, z: Tensor) -> Tensor:
