@@ -11,15 +11,16 @@ import torch.nn.functional as F
 from skimage.color import rgb2lab
 from torch import Tensor
 
-from clips4.config import StudentConfig
+from clips4.config import StudentConfig, TeacherConfig
 from clips4.errors import UserError
 from clips4.inference.encoder import Encoder
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.pretrained import load_backbone
 from clips4.models.student import EMBEDDING, LEVELS, hypercolumn
+from clips4.models.teachers.base import load_teacher
 from clips4.utils.devices import pick_device
 
-COLOR, STUDENT, BACKBONE = "colour", "student", "backbone"
+COLOR, TEACHER, STUDENT, BACKBONE = "colour", "teacher", "student", "backbone"
 # shorthands; any other choice of parts is written as on the right
 NAMED = {
     STUDENT: f"{STUDENT}:{EMBEDDING}",
@@ -28,7 +29,7 @@ NAMED = {
     "backbone-mid": f"{BACKBONE}:c4",
     "backbone-hypercolumn": f"{BACKBONE}:c5+c4",
 }
-KINDS = (*NAMED, COLOR)
+KINDS = (*NAMED, TEACHER, COLOR)
 STRIDE = 8  # pixels of the resized image per position, for features without a stride of their own
 
 
@@ -53,11 +54,11 @@ def load_features(kind: str, run: Path | None, long_side: int, device: str = "au
     """The encoder of one kind of features.
 
     Args:
-        kind: "colour" (Lab and a constant); "student:PARTS", parts of a run's student joined by +: "z", its embedding,
-            and "c2" to "c5", the levels of its backbone, fine to coarse; "backbone:PARTS", levels of the ImageNet
+        kind: "colour" (Lab and a constant); "teacher", the pixel map of the run's teacher; "student:PARTS", parts of a
+            run's student joined by +: "z", its embedding, and "c2" to "c5", the levels of its backbone, fine to coarse; "backbone:PARTS", levels of the ImageNet
             backbone that the run's student started from, before training; or a name in ``NAMED``. Parts are
             concatenated, each with the same weight in a cosine.
-        run: needed for the student; without it the backbone is the default one.
+        run: needed for the student; without it teacher and backbone are the default ones.
         long_side: larger images are reduced to it.
         device: "auto", "cpu", "cuda", "mps".
 
@@ -67,6 +68,9 @@ def load_features(kind: str, run: Path | None, long_side: int, device: str = "au
     where = pick_device(device)
     if kind == COLOR:
         return _encoder(color, long_side, where)
+    if kind == TEACHER:
+        teacher = load_teacher(load_checkpoint(run).config.teacher if run else TeacherConfig()).to(where)
+        return _encoder(lambda images: hypercolumn([teacher.encode_pixels(images)], _size(images)), long_side, where)
     network, parts = parse_kind(kind)
     if network == BACKBONE:
         config = load_checkpoint(run).config.student if run else StudentConfig()
