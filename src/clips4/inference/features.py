@@ -55,9 +55,9 @@ def load_features(kind: str, run: Path | None, long_side: int, device: str = "au
 
     Args:
         kind: "colour" (Lab and a constant); "teacher", the pixel map of the run's teacher; "student:PARTS", parts of a
-            run's student joined by +: "z", its embedding, and "c2" to "c5", the levels of its backbone, fine to coarse; "backbone:PARTS", levels of the ImageNet
-            backbone that the run's student started from, before training; or a name in ``NAMED``. Parts are
-            concatenated, each with the same weight in a cosine.
+            run's student joined by +: "z", its embedding, and "c2" to "c5", the levels of its backbone, fine to coarse;
+            "backbone:PARTS", levels of the ImageNet backbone that the run's student started from, before training; or a
+            name in ``NAMED``. Parts are concatenated, each with the same weight in a cosine.
         run: needed for the student; without it teacher and backbone are the default ones.
         long_side: larger images are reduced to it.
         device: "auto", "cpu", "cuda", "mps".
