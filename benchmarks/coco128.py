@@ -21,6 +21,7 @@ from rich.console import Console
 from clips4.config import load_config
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import load_classes
+from clips4.data.image_folder import find_images
 from clips4.evaluation.metrics.confusion import Scores
 from clips4.evaluation.open_vocabulary import score_language
 from clips4.evaluation.protocols import V1, class_file_hash
@@ -29,7 +30,6 @@ from clips4.inference.segmenter import Segmenter
 from clips4.inference.tta import InferenceOptions
 from clips4.models.checkpoint import checkpoint_folders, load_checkpoint, versions
 from clips4.training.loop import train
-from clips4.utils.images import find_images
 from clips4.utils.progress import ProgressBars
 
 INFERENCE = {"": None, ", at three sizes and mirrored": InferenceOptions(scales=(0.7, 1, 1.4), flip=True)}

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from clips4.config import with_overrides
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import load_classes
+from clips4.data.image_folder import find_images
 from clips4.evaluation.open_vocabulary import score_language
 from clips4.inference.segmenter import Segmenter
 from clips4.models.calibrated_teacher import calibrated
@@ -33,7 +34,6 @@ from clips4.models.teacher_trunk import TeacherTrunk, trunk_of
 from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.training.loop import train
 from clips4.training.recipe import AUTO, choose_config
-from clips4.utils.images import find_images
 from clips4.utils.progress import ProgressBars
 
 A = 0.5

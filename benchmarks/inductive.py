@@ -27,6 +27,7 @@ from torch import Tensor
 from clips4.config import Config, load_config
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import load_classes
+from clips4.data.image_folder import find_images
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.errors import UserError
 from clips4.evaluation.metrics.confusion import Tally, confusion_matrix, scores
@@ -39,7 +40,7 @@ from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.regions.cache import RegionCache
 from clips4.training.loop import train
 from clips4.utils.devices import pick_device
-from clips4.utils.images import find_images, reduce_to
+from clips4.utils.images import reduce_to
 from clips4.utils.progress import ProgressBars, ProgressReporter
 
 HALVES = ("all", "even", "odd")

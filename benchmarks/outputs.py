@@ -18,13 +18,12 @@ from PIL import Image
 
 from clips4.inference.classifier import Query
 from clips4.inference.encoder import EncodedImage
-from clips4.inference.jobs.folder import plan_images
-from clips4.inference.jobs.manifest import Output
 from clips4.inference.jobs.segment import segment_images
 from clips4.inference.result import Segmentation
 from clips4.inference.segmenter import Segmenter
 from clips4.outputs.encode import KINDS, image_facts, image_files
 from clips4.utils.images import load_rgb
+from clips4.utils.manifest import Output, plan
 from clips4.utils.progress import NoProgress
 from clips4.utils.tensors import resize_map
 
@@ -97,7 +96,8 @@ def main() -> None:
         for count in (given.images // 10, given.images):
             for again in ("first", "repeated"):
                 start = time.perf_counter()
-                items, output = plan_images(small[:count], folder / "out"), Output(folder / "out", KINDS, "bench")
+                output = Output(folder / "out", "segment", KINDS, "bench")
+                items = plan(output, small[:count], small[:1])
                 outcome = segment_images(cast(Segmenter, segmenter), QUERY, items, output, True, NoProgress())
                 print(
                     f"{count} images, {again}: {time.perf_counter() - start:.1f} s, {len(outcome.done)} done, "

@@ -17,8 +17,8 @@ from pathlib import Path
 # before anything is imported that reads them: one worker is one thread here, as each of two is
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
+from clips4.data.image_folder import find_images
 from clips4.regions.job import region_files, region_settings
-from clips4.utils.images import find_images
 from clips4.utils.progress import NoProgress
 
 
@@ -38,7 +38,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["CLIPS4_CACHE"] = folder
             started = time.perf_counter()
-            outcome = region_files(paths, settings, None, "png", workers, arguments.long_side, "cpu", NoProgress())
+            outcome = region_files(
+                paths, settings, None, "png", workers, arguments.long_side, "cpu", False, NoProgress()
+            )
             seconds.append(time.perf_counter() - started)
             assert len(outcome.done) == len(paths)
     print(

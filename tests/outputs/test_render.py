@@ -13,7 +13,6 @@ from clips4.outputs.encode import describe, label_png, parse_kinds, save_image
 from clips4.outputs.labeled_image import LabeledImage
 from clips4.outputs.render import legend_entries, overlay, overlay_with_legend
 from clips4.utils.images import UNKNOWN_COLOR, palette
-from clips4.utils.output_names import output_stems
 
 
 def result_of(labels: list[list[int]], names: tuple[str, ...] = ("cat", "cup"), scale: int = 1) -> LabeledImage:
@@ -101,12 +100,3 @@ def test_parse_kinds_unknown_or_none_is_refused() -> None:
         parse_kinds("png,gif")
     with pytest.raises(UserError, match="empty"):
         parse_kinds(" , ")
-
-
-def test_output_stems_never_collide() -> None:
-    paths = [Path(p) for p in ("x/a.jpg", "x/a.png", "y/a.jpg", "y/b.jpg", "z/B.jpg")]
-    stems = output_stems(paths)
-    assert len({stem.casefold() for stem in stems}) == len(paths)
-    assert output_stems([Path("x/a.jpg"), Path("x/b.png")]) == ["a", "b"]
-    twins = output_stems([Path("1/x/a.jpg"), Path("2/x/a.jpg")])
-    assert len(set(twins)) == 2

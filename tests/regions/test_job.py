@@ -29,6 +29,7 @@ def make(paths: list[Path], out: Path | None, settings: RegionConfig = NESTED, *
         "workers": 1,
         "long_side": 0,
         "device": "cpu",
+        "force": False,
         "progress": NoProgress(),
         **options,
     }
@@ -38,7 +39,7 @@ def make(paths: list[Path], out: Path | None, settings: RegionConfig = NESTED, *
 def test_label_png_overlay_and_page(images: Path, tmp_path: Path) -> None:
     paths = sorted(images.iterdir())
     make(paths, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 9
+    assert len(list(tmp_path.glob("[!.]*"))) == 9
     for path in paths:
         image = load_rgb(path)
         with Image.open(tmp_path / f"{path.stem}.png") as labels:
@@ -90,7 +91,7 @@ def test_broken_images_are_reported(images: Path, tmp_path: Path) -> None:
     broken = write_broken_images(tmp_path / "broken")
     outcome = make([*sorted(images.iterdir()), *broken.values()], tmp_path / "out", save="png", workers=2)
     assert sorted(s.path for s in outcome.skipped) == sorted(broken.values())  # type: ignore[attr-defined]
-    assert len(list((tmp_path / "out").iterdir())) == 3
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 3
 
 
 def test_images_of_one_name_have_files_of_their_own(images: Path, tmp_path: Path) -> None:
@@ -98,8 +99,31 @@ def test_images_of_one_name_have_files_of_their_own(images: Path, tmp_path: Path
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "same.png").write_bytes(source.read_bytes())
-    make([tmp_path / "a/same.png", tmp_path / "b/same.png"], tmp_path / "out", save="png")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_same_png.png", "b_same_png.png"]
+    make([tmp_path / "a", tmp_path / "b"], tmp_path / "out", save="png")
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("out/*/*.png")) == [
+        "out/a/same.png",
+        "out/b/same.png",
+    ]
+    make([tmp_path / "a"], tmp_path / "other", save="png")
+    with pytest.raises(UserError, match=r"b/same\.png: would have the same outputs in .* as .*a/same\.png"):
+        make([tmp_path / "b"], tmp_path / "other", save="png")
+
+
+def test_regions_with_other_settings_leave_no_earlier_files(images: Path, tmp_path: Path) -> None:
+    make([images], tmp_path / "out")
+    make([images], tmp_path / "out", RegionConfig(method="gradient-ucm", count=3), save="png")
+    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == ["photo0.png", "photo1.png", "photo2.png"]
+    with pytest.raises(UserError, match=r"outputs with other settings .* of 2 inputs"):
+        make([images / "photo0.png"], tmp_path / "out")
+    assert len(make([images / "photo0.png"], tmp_path / "out", force=True).done) == 1  # type: ignore[attr-defined]
+    assert len(list((tmp_path / "out").glob("[!.]*"))) == 3, "three kinds of one image"
+
+
+def test_regions_of_an_unwritable_image_are_skipped(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "out/photo1.png").mkdir(parents=True)
+    outcome = make([images], tmp_path / "out", save="png")
+    assert [s.path.name for s in outcome.skipped] == ["photo1.png"]  # type: ignore[attr-defined]
+    assert "clips4 did not write it" in outcome.skipped[0].reason  # type: ignore[attr-defined]
 
 
 def test_edge_maps_of_images_that_are_ambiguous(images: Path, tmp_path: Path) -> None:
@@ -107,9 +131,15 @@ def test_edge_maps_of_images_that_are_ambiguous(images: Path, tmp_path: Path) ->
     for twin in twins:
         twin.parent.mkdir(parents=True)
         twin.write_bytes(sorted(images.iterdir())[0].read_bytes())
-    settings = RegionConfig(method="edges-ucm", edges=str(tmp_path))
-    with pytest.raises(UserError, match="2 images are called p/same"):
+    edges = tmp_path / "edges"
+    edges.mkdir()
+    Image.fromarray(np.zeros((72, 96), np.uint8)).save(edges / "same.png")
+    settings = RegionConfig(method="edges-ucm", edges=str(edges))
+    with pytest.raises(UserError, match=r"same\.png: would be the edge map of .*x/p/same\.png and of .*y/p/same\.png"):
         make(twins, tmp_path / "out", settings)
+    (edges / "y/p").mkdir(parents=True)
+    (edges / "y/p/same.png").write_bytes((edges / "same.png").read_bytes())
+    assert len(make(twins, tmp_path / "out", settings, save="png").done) == 2  # type: ignore[attr-defined]
 
 
 def test_settings_are_those_of_the_options() -> None:
@@ -148,9 +178,9 @@ def test_worker_that_cuts_superpixels_does_without_pytorch(images: Path, tmp_pat
     image = sorted(images.iterdir())[0]
     program = (
         "import sys; from pathlib import Path; from clips4.config import RegionConfig\n"
-        "from clips4.regions.job import RegionWork\n"
-        f"work = RegionWork(RegionConfig(method='gradient-ucm'), None, (), Path({str(tmp_path)!r}))\n"
-        f"work((Path({str(image)!r}), 'a'))\n"
+        "from clips4.regions.job import RegionWork; from clips4.utils.manifest import Item\n"
+        f"work = RegionWork(RegionConfig(method='gradient-ucm'), None, Path({str(tmp_path)!r}))\n"
+        f"work(Item(Path({str(image)!r}), 'a', 'a'))\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from clips4.config import Config, load_config
+from clips4.data.image_folder import find_images
 from clips4.training.recipe import PRESET, SMALL, choose_config, choose_recipe, describe
-from clips4.utils.images import find_images
 
 
 @pytest.mark.parametrize("images", [1, 12, SMALL])

@@ -14,13 +14,11 @@ from clips4.errors import UserError
 from clips4.utils import images
 from clips4.utils.images import (
     MAX_PIXELS,
-    SUFFIXES,
     UNKNOWN_COLOR,
     blend,
     boundaries,
     color_labels,
     encode_png,
-    find_images,
     load_rgb,
     palette,
     reduce_to,
@@ -251,50 +249,6 @@ def test_large_image_is_read_without_a_warning(tmp_path: Path, monkeypatch: pyte
     assert load_rgb(tmp_path / "a.png").shape == (10, 15, 3)
 
 
-# ---------------------------------------------------------------------------------------------------------- finding
-
-
-def touch(*paths: Path) -> list[Path]:
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return list(paths)
-
-
-def test_folders_are_searched_through_in_sorted_order(tmp_path: Path) -> None:
-    wanted = touch(tmp_path / "a.jpg", tmp_path / "b" / "c.PNG", tmp_path / "b" / "d" / "e.webp", tmp_path / "z.tif")
-    touch(tmp_path / "notes.txt", tmp_path / ".hidden.jpg", tmp_path / "noext")
-    (tmp_path / "folder.png").mkdir()
-    assert find_images(tmp_path) == find_images(str(tmp_path)) == wanted
-
-
-def test_files_are_taken_whatever_their_suffix_and_each_once(tmp_path: Path) -> None:
-    a, b = touch(tmp_path / "a.jpg", tmp_path / "b.weird")
-    assert find_images([b, a, b]) == [b, a]
-    assert find_images([b, tmp_path]) == [b, a]
-    assert find_images([tmp_path, str(a)]) == [a]
-
-
-@pytest.mark.parametrize("suffix", sorted(SUFFIXES))
-def test_every_suffix_is_found_in_either_case(tmp_path: Path, suffix: str) -> None:
-    paths = touch(tmp_path / f"A{suffix.upper()}", tmp_path / f"b{suffix}")
-    assert find_images(tmp_path) == paths
-
-
-def test_path_that_is_not_there_is_named(tmp_path: Path) -> None:
-    (a,) = touch(tmp_path / "a.jpg")
-    with pytest.raises(UserError, match=r"gone: no such file or folder"):
-        find_images([a, tmp_path / "gone"])
-
-
-def test_no_image_is_an_error(tmp_path: Path) -> None:
-    touch(tmp_path / "notes.txt")
-    with pytest.raises(UserError, match="no image found; files end in"):
-        find_images(tmp_path)
-    with pytest.raises(UserError, match="nothing: no image found"):
-        find_images([])
-
-
 # ---------------------------------------------------------------------------------------------------- sizes, tensors
 
 
@@ -394,26 +348,3 @@ def test_palette_png_keeps_labels_and_colors() -> None:
     assert image.mode == "P"
     assert np.array_equal(np.asarray(image), labels)
     assert np.array_equal(np.asarray(image.convert("RGB")), palette(256)[labels])
-
-
-# ----------------------------------------------------------------------------------------------------------- lists
-
-
-def test_list_names_images_from_its_own_folder_or_absolutely(tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    for name in ("b.png", "deep/a.png"):
-        Image.new("RGB", (4, 4)).save(tmp_path / name)
-    (tmp_path / "list.txt").write_text(f"deep/a.png\n\n  {tmp_path / 'b.png'}\n")
-    assert find_images(tmp_path / "list.txt") == [tmp_path / "deep/a.png", tmp_path / "b.png"]
-
-
-def test_list_that_names_what_is_not_there_names_the_line(tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text("\ngone.png\n")
-    with pytest.raises(UserError, match=r"list\.txt, line 2: .*gone\.png: no such file"):
-        find_images(tmp_path / "list.txt")
-    (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="UTF-8"):
-        find_images(tmp_path / "list.txt")
-    (tmp_path / "list.txt").write_text("\n")
-    with pytest.raises(UserError, match="no image found"):
-        find_images(tmp_path / "list.txt")

@@ -8,12 +8,12 @@ from typing import NamedTuple, Protocol
 
 from PIL import Image
 
-from clips4.data.image_folder import SkippedImage, fit_training_image, load_training_image
+from clips4.data.image_folder import SkippedImage, find_images, fit_training_image, load_training_image, reason_to_skip
 from clips4.data.shard_reader import Sample, expand_shards, is_shard
 from clips4.data.shard_stream import read_once
 from clips4.errors import UserError
 from clips4.utils.cache import content_key, settings_key
-from clips4.utils.images import RGB, decode_rgb, find_images
+from clips4.utils.images import RGB, decode_rgb
 
 _SIZED = 256  # images whose sizes are read
 
@@ -66,8 +66,8 @@ class ImageFiles:
             path = self.paths[number]
             try:
                 yield SourceImage(number, path, load_training_image(path, long_side))
-            except UserError as error:
-                yield SourceImage(number, path, str(error))
+            except Exception as error:
+                yield SourceImage(number, path, reason_to_skip(error))
 
     def count(self, rank: int, world: int) -> int:
         return len(range(rank, len(self.paths), world))

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clips4.data.class_names import ClassList, data_lines
+from clips4.data.image_folder import find_images
 from clips4.data.label_maps import IGNORE, apply_table, check_depth, ignore_value, read_labels
 from clips4.errors import UserError
-from clips4.utils.images import RGB, find_images, load_rgb
+from clips4.utils.images import RGB, load_rgb
 
 LabelReader = Callable[[Path], NDArray[np.integer]]
 

@@ -9,6 +9,7 @@ from statistics import mean, stdev
 from clips4.config import Config, known_keys, load_config, parse_config
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import ClassList, load_classes
+from clips4.data.image_folder import find_images
 from clips4.errors import UserError
 from clips4.evaluation.protocols import V1, known_classes
 from clips4.evaluation.record import write_json
@@ -18,7 +19,6 @@ from clips4.models.teachers.base import pinned
 from clips4.outputs.tables import markdown, percent
 from clips4.training.loop import train
 from clips4.utils.atomic_io import write_atomically
-from clips4.utils.images import find_images
 from clips4.utils.progress import ProgressReporter
 
 SCORES = "scores.json"

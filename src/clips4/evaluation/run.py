@@ -12,6 +12,7 @@ from clips4.config import Config
 from clips4.data.benchmarks.davis import load_davis
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import load_classes
+from clips4.data.image_folder import find_images
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.errors import UserError
 from clips4.evaluation.knn import RetrievalRecipe, score_retrieval
@@ -39,7 +40,7 @@ from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.teachers.base import load_teacher
 from clips4.utils.devices import pick_device
-from clips4.utils.images import RGB, find_images
+from clips4.utils.images import RGB
 from clips4.utils.progress import ProgressReporter
 
 Record = dict[str, Any]

@@ -1,5 +1,7 @@
 """Contours of an image, by the detector that the settings name."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from clips4.regions.contour_map import ContourMap, from_strength
 from clips4.regions.gradient import gradient_contours
 from clips4.utils.images import RGB, reduce_to
 
-EDGE_SUFFIXES = (".png", ".npy")
+EDGE_SUFFIXES = (".png", ".npy", ".PNG", ".NPY")
 _MAX_STRETCH = 0.02  # relative difference of aspect that an edge map may have from its image
 
 
@@ -48,20 +50,39 @@ def _resize(values: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.fl
 
 
 def find_edge_file(folder: Path, image: Path) -> Path:
-    """The edge map of an image: ``FOLDER/PARENT/STEM.png``, or else ``FOLDER/STEM.png``; ``.npy`` likewise.
+    """The edge map of an image: a file in the folder that the end of the image's path names.
 
-    Args:
-        folder: of the edge maps.
-        image: its file; PARENT is the name of the folder it lies in.
+    Of ``photos/a/1.jpg``, that is ``FOLDER/photos/a/1.png``, or else ``FOLDER/a/1.png``, or else ``FOLDER/1.png``;
+    ``.npy`` likewise.
 
     Raises:
         UserError: there is no edge map.
     """
-    for base in (folder / image.parent.name, folder):
+    parts = Path(os.path.abspath(image)).with_suffix("").parts[1:]  # noqa: PTH100  # links stay
+    for start in range(len(parts)):
         for suffix in EDGE_SUFFIXES:
-            if (path := base / f"{image.stem}{suffix}").is_file():
+            if (path := folder.joinpath(*parts[start:-1], parts[-1] + suffix)).is_file():
                 return path
     raise UserError(f"{image}: no edge map {folder / image.stem}.png or .npy; create it with your detector")
+
+
+def check_edge_files(folder: Path, images: Sequence[Path]) -> None:
+    """Check that no two images have the same edge map.
+
+    Raises:
+        UserError: two have.
+    """
+    owners: dict[Path, Path] = {}
+    for image in images:
+        try:
+            file = find_edge_file(folder, image)
+        except UserError:  # reported when the image's turn comes
+            continue
+        if (owner := owners.setdefault(file, image)) != image:
+            raise UserError(
+                f"{file}: would be the edge map of {owner} and of {image}; rename one of them, or keep their maps in "
+                f"folders named as theirs, such as {folder / image.parent.name / file.name}"
+            )
 
 
 def read_edge_map(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:
@@ -75,7 +96,7 @@ def read_edge_map(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:
         UserError: the map is unreadable, not gray, of another aspect, or has values out of range.
     """
     try:
-        if path.suffix == ".npy":
+        if path.suffix.lower() == ".npy":
             values = np.load(path, allow_pickle=False)
         else:
             with Image.open(path) as image:

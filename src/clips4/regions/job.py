@@ -1,7 +1,6 @@
 """The job of `clips4 regions`: regions of image files, written to files."""
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +9,16 @@ from typing import Literal, get_args
 import numpy as np
 
 from clips4.config import RegionConfig, load_config
-from clips4.data.image_folder import JobOutcome, SkippedImage
+from clips4.data.image_folder import JobOutcome, SkippedImage, find_images, reason_to_skip
 from clips4.errors import UserError
 from clips4.outputs.drawing import mean_colors, outlined
 from clips4.regions.cache import RegionCache, makes_hierarchy
+from clips4.regions.contours import check_edge_files
 from clips4.utils.atomic_io import write_atomically
-from clips4.utils.cache import cache_root
+from clips4.utils.cache import cache_root, settings_key
 from clips4.utils.images import RGB, encode_png, load_rgb, reduce_to
 from clips4.utils.interrupts import deferred_interrupt
-from clips4.utils.output_names import output_stems
+from clips4.utils.manifest import Item, Output, open_folder, plan, write_entry
 from clips4.utils.parallel import map_items
 from clips4.utils.progress import ProgressReporter
 
@@ -32,46 +32,49 @@ class RegionWork:
 
     Attributes:
         settings: how regions are made.
-        out: folder to write to; None only fills the cache.
-        kinds: files to write: ``STEM.png``, 16-bit labels; ``STEM_overlay.png``, boundaries and mean colors;
-            ``STEM.html``, the hierarchy at several levels.
+        output: where to write; None only fills the cache. Kinds: ``STEM.png``, 16-bit labels; ``STEM_overlay.png``,
+            boundaries and mean colors; ``STEM.html``, the hierarchy at several levels.
         long_side: images are scaled down to it, as training does; 0 keeps their size.
         device: where HED runs.
         root: cache folder, passed on because workers may have started before it was set.
     """
 
     settings: RegionConfig
-    out: Path | None
-    kinds: tuple[Kind, ...]
+    output: Output | None
     root: Path
     long_side: int = 0
     device: str = "cpu"
 
-    def __call__(self, task: tuple[Path, str]) -> str | None:
-        """Work on one image and the stem of its outputs; the reason if the image cannot be used."""
+    def __call__(self, item: Item) -> str | None:
+        """Work on one image; the reason if it cannot be used, or its outputs cannot be written."""
         try:
-            self._write(*task)
-        except UserError as error:
-            return str(error)
+            self._write(item)
+        except Exception as error:
+            return reason_to_skip(error)
         return None
 
-    def _write(self, path: Path, stem: str) -> None:
-        image = load_rgb(path)
+    def _write(self, item: Item) -> None:
+        image = load_rgb(item.path)
         if self.long_side:
             image = reduce_to(image, self.long_side)
         cache = RegionCache(self.settings, self.root, self.device)
-        regions = cache(image, path)
-        if self.out is None:
+        regions = cache(image, item.path)
+        if self.output is None:
             return
-        if "png" in self.kinds:
-            write_atomically(self.out / f"{stem}.png", encode_png(regions.astype(np.uint16)))
-        if "overlay" in self.kinds:
-            write_atomically(self.out / f"{stem}_overlay.png", encode_png(overlay(image, regions)))
-        if "page" in self.kinds:
+        kinds, files = self.output.kinds_of(item), dict[str, bytes]()
+        if "png" in kinds:
+            files[f"{item.stem}.png"] = encode_png(regions.astype(np.uint16))
+        if "overlay" in kinds:
+            files[f"{item.stem}_overlay.png"] = encode_png(overlay(image, regions))
+        if "page" in kinds:
             from clips4.regions.hierarchy_page import hierarchy_page
 
-            page = hierarchy_page(image, cache.hierarchy(image, path), regions, path.name, self.settings)
-            write_atomically(self.out / f"{stem}.html", page.encode())
+            page = hierarchy_page(image, cache.hierarchy(image, item.path), regions, item.path.name, self.settings)
+            files[f"{item.stem}.html"] = page.encode(errors="backslashreplace")
+        entry = self.output.begin(item, kinds, list(files), {})
+        for name, content in files.items():
+            write_atomically(self.output.folder / name, content)
+        write_entry(self.output.folder, entry)
 
 
 def overlay(image: RGB, regions: np.ndarray) -> RGB:
@@ -125,46 +128,43 @@ def parse_kinds(text: str, settings: RegionConfig) -> tuple[Kind, ...]:
 
 
 def region_files(
-    paths: Sequence[Path],
+    inputs: Sequence[Path],
     settings: RegionConfig,
     out: Path | None,
     save: str,
     workers: int,
     long_side: int,
     device: str,
+    force: bool,
     progress: ProgressReporter,
 ) -> JobOutcome:
-    """Make the regions of each image and write its files.
+    """Make the regions of each image in files and folders, and write its files.
 
     Regions made before are read from the cache, so that an interrupted run resumes where it stopped.
 
     Raises:
-        UserError: an unknown kind, or a package or folder that all images need is missing.
+        UserError: an unknown kind, a package or folder that all images need is missing, two images have one edge map,
+            or see ``manifest.plan``.
     """
-    kinds = parse_kinds(save, settings)
+    kinds, paths = parse_kinds(save, settings), find_images(inputs)
     RegionCache(settings)  # raises once for a missing package or folder, not for every image
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
     if settings.edges is not None:
-        _check_unique_names(paths)
+        check_edge_files(Path(settings.edges).expanduser(), paths)
+    output, items = None, [Item(path, "", "") for path in paths]
+    if out is not None:
+        key = settings_key({"regions": settings.model_dump(mode="json"), "long_side": long_side})
+        output = Output(out, "regions", kinds, key, force)
+        items = plan(output, paths, inputs)
+        open_folder(output)
     progress.stage("regions", len(paths))
-    work = RegionWork(settings, out, kinds, cache_root(), long_side, device)
-    tasks = list(zip(paths, output_stems(paths), strict=True))
+    work = RegionWork(settings, output, cache_root(), long_side, device)
     outcome = JobOutcome()
     with deferred_interrupt() as interrupted:
-        for (path, _), reason in map_items(work, tasks, workers, interrupted, preload=[__name__]):
+        for item, reason in map_items(work, items, workers, interrupted, preload=[__name__]):
             if reason is None:
-                outcome.done.append(path)
+                outcome.done.append(item.path)
             else:
-                outcome.skipped.append(SkippedImage(path, reason))
+                outcome.skipped.append(SkippedImage(item.path, reason))
             progress.advance({})
-        outcome.interrupted = interrupted() and len(outcome.done) + len(outcome.skipped) < len(tasks)
+        outcome.interrupted = interrupted() and len(outcome.done) + len(outcome.skipped) < len(items)
     return outcome
-
-
-def _check_unique_names(paths: Sequence[Path]) -> None:
-    """Edge maps are found by the names of the image and its folder, so no two images may share both."""
-    names = Counter((path.parent.name, path.stem) for path in paths)
-    name, count = names.most_common(1)[0]
-    if count > 1:
-        raise UserError(f"{count} images are called {'/'.join(name)}.*, and would share one edge map; rename them")

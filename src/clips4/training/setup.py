@@ -24,6 +24,7 @@ from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.models.teachers.prompts import load_templates
 from clips4.models.teachers.text_cache import cached_class_vectors
 from clips4.regions.cache import RegionCache
+from clips4.regions.contours import check_edge_files
 from clips4.training.optim import build_optimizer
 from clips4.training.precompute import prepare
 from clips4.training.space import estimate_space
@@ -113,6 +114,8 @@ def set_up(
     raw_text = cached_class_vectors(teacher, classes, templates)
     raw_maps = plan_teacher_maps(teacher, source, raw_text, config, fabric.device, progress)
     regions = RegionCache(config.regions)
+    if config.regions.edges is not None:
+        check_edge_files(Path(config.regions.edges).expanduser(), paths)
     facts = run_facts(source, config, world)
     if checkpoint:  # before any file of the run is overwritten
         check_resumable(checkpoint, config, classes, facts, folder)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,10 +10,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+_TEMPORARY = re.compile(r"\..*\.(\d+)-[0-9a-f]{8}\.(part|old)")
+_LONGEST = 200  # bytes of a name that its temporary name repeats; file systems allow 255 in all
+
 
 def temporary_path(path: Path, suffix: str = "part") -> Path:
     """A hidden path in the same folder, unique to this process and this call, so that threads may write one file."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.{suffix}")
+    name = os.fsencode(path.name)[:_LONGEST].decode(errors="ignore")
+    return path.with_name(f".{name}.{os.getpid()}-{secrets.token_hex(4)}.{suffix}")
+
+
+def remove_stale_parts(folder: Path) -> None:
+    """Remove what processes that were killed left under temporary names in a folder and its subfolders."""
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            match = _TEMPORARY.fullmatch(name)
+            if match and not _is_alive(int(match[1])):
+                path = Path(parent, name)
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 @contextmanager
@@ -36,7 +61,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 @contextmanager
 def atomic_text_file(path: Path) -> Iterator[TextIO]:
     """A text file to write to; renamed to ``path`` at the end, removed after an error."""
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    # "backslashreplace": file names may hold bytes that are no text
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         yield file
 
 

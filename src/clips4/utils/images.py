@@ -3,7 +3,7 @@
 import io
 import struct
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,49 +18,6 @@ MAX_PIXELS = 178_956_970  # larger images count as decompression bombs; Pillow h
 ORIENTATION = 0x0112  # the EXIF tag: how stored pixels are turned and mirrored to be displayed, 1 to 8
 
 RGB = NDArray[np.uint8]  # (H, W, 3)
-
-
-def find_images(inputs: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Image files in files, folders and lists; folders are searched recursively, by suffix, in sorted order.
-
-    A list is a .txt file with one path per line; a relative path starts at the list's folder.
-
-    Raises:
-        UserError: a path does not exist, or there is no image.
-    """
-    paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = [p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
-            found += sorted(p for p in inside if not p.name.startswith("."))
-        elif path.is_file() and path.suffix.lower() == ".txt":
-            found += _read_list(path)
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise UserError(f"{path}: no such file or folder; give images, or a folder of them")
-    if not found:
-        where = ", ".join(map(str, paths)) or "nothing"
-        raise UserError(f"{where}: no image found; files end in {', '.join(sorted(SUFFIXES))}")
-    return list(dict.fromkeys(found))
-
-
-def _read_list(path: Path) -> list[Path]:
-    """The images in a list.
-
-    Raises:
-        UserError: the list is not UTF-8, or a line names no file.
-    """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file in UTF-8; a list holds one path per line")
-    images = [(number, path.parent / line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
-    for number, image in images:
-        if not image.is_file():
-            raise UserError(f"{path}, line {number}: {image}: no such file")
-    return [image for _, image in images]
 
 
 def load_rgb(path: str | Path) -> RGB:

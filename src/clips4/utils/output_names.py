@@ -1,24 +1,54 @@
-"""Names of output files: one for each input, and never the name of an input."""
+"""Names of output files: those of the inputs, by their place below the folder that the command was given."""
 
 import os
-from collections import Counter
+import unicodedata
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from clips4.errors import UserError
 
+_RESERVED = frozenset({"coco", "panoptic", "yolo", "gallery", "clusters", "clips4"})  # a folder's own files
 
-def output_stems(paths: Sequence[Path]) -> list[str]:
-    """A file name without suffix for each input, all different even if case is ignored.
 
-    The stem; where stems collide, with the suffix, and if necessary the name of the folder.
+def output_names(paths: Sequence[Path], inputs: Sequence[Path]) -> list[str]:
+    """Where the outputs of each file go: its path below the common folder of all inputs, without suffix.
+
+    A name depends on nothing else that lies in the folders. An underscore is added to a name that could be taken for
+    another output: one of ``_RESERVED``, or one that ends in ``_overlay``.
+
+    Args:
+        paths: files.
+        inputs: the folders and files that were given, and ``paths`` found in them.
+
+    Example:
+        >>> output_names([Path("photos/cat.jpg"), Path("photos/a/dog.png")], [Path("photos")])
+        ['cat', 'a/dog']
     """
-    stems = [path.stem for path in paths]
-    for longer in (lambda p: f"{p.stem}_{p.suffix[1:]}", lambda p: f"{p.parent.name}_{p.stem}_{p.suffix[1:]}"):
-        counts = Counter(stem.casefold() for stem in stems)
-        stems = [longer(p) if counts[s.casefold()] > 1 else s for p, s in zip(paths, stems, strict=True)]
-    counts = Counter(stem.casefold() for stem in stems)
-    return [f"{s}_{n}" if counts[s.casefold()] > 1 else s for n, s in enumerate(stems)]
+    folders = {os.path.abspath(path) for path in inputs if path.is_dir()}  # noqa: PTH100  # links stay
+    parents = {os.path.abspath(path.parent) for path in paths}  # noqa: PTH100
+    outside = {parent for parent in parents if not any(PurePath(parent).is_relative_to(each) for each in folders)}
+    base = os.path.commonpath([*folders, *outside]) if paths else ""
+    relative = (os.path.relpath(os.path.abspath(path), base) for path in paths)  # noqa: PTH100
+    return [safe_name(PurePath(path).with_suffix("").as_posix()) for path in relative]
+
+
+def safe_name(name: str) -> str:
+    """The name of the outputs of an input: with an underscore where another output could have it.
+
+    Example:
+        >>> safe_name("coco"), safe_name("a/cat_overlay"), safe_name("a/coco")
+        ('coco_', 'a/cat_overlay_', 'a/coco')
+    """
+    first, *rest = name.split("/")
+    parts = [f"{first}_" if first.rstrip("_").casefold() in _RESERVED else first, *rest]
+    if parts[-1].rstrip("_").casefold().endswith("_overlay"):
+        parts[-1] += "_"
+    return "/".join(parts)
+
+
+def folded(name: str) -> str:
+    """The same for names that some file systems do not tell apart: upper and lower case, composed and decomposed."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def check_out_folder(out: Path) -> None:

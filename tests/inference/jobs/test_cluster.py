@@ -61,7 +61,7 @@ def test_cluster_files_broken_images_or_too_many_clusters_are_refused(loaded: Lo
         cluster_files(loaded._replace(images=broken), 2, tmp_path / "none", "png", 1, 0, False, NoProgress())
     with pytest.raises(UserError, match=r"--k 4000: the images have \d+ pixel embeddings in all"):
         cluster_files(loaded, 4000, tmp_path / "none", "png", 1, 0, False, NoProgress())
-    assert not (tmp_path / "none").exists()
+    assert not list((tmp_path / "none").glob("[!.]*"))
 
 
 def test_cluster_command_prints_outcome_and_errors(tiny_run: Path, images: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811

@@ -1,5 +1,6 @@
 """Folders of predictions: every format by an independent reader, what is redone, interruptions, the gallery."""
 
+import errno
 import json
 import os
 import signal
@@ -23,14 +24,14 @@ from clips4.errors import UserError
 from clips4.inference.classifier import Query
 from clips4.inference.encoder import EncodedImage
 from clips4.inference.jobs import segment as module
-from clips4.inference.jobs.folder import plan_images
-from clips4.inference.jobs.manifest import FOLDER, Output, all_entries
+from clips4.inference.jobs.folder import folder_files
 from clips4.inference.jobs.segment import segment_images
 from clips4.inference.result import Segmentation
 from clips4.inference.segmenter import Segmenter
 from clips4.outputs.encode import KINDS, Kind
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import load_rgb
+from clips4.utils.manifest import FOLDER, Output, all_entries, open_folder, plan
 from clips4.utils.progress import NoProgress
 from tests.helpers import photograph, write_broken_images
 
@@ -90,11 +91,13 @@ def run(
     settings_hash: str = "one",
     force: bool = False,
     segmenter: FakeSegmenter | None = None,
+    inputs: Sequence[Path] = (),
 ) -> tuple[JobOutcome, list[str]]:
     fake = segmenter or FakeSegmenter()
-    output = Output(out, kinds, settings_hash, force)
-    outcome = segment_images(cast(Segmenter, fake), QUERY, plan_images(paths, out), output, True, NoProgress())
-    return outcome, fake.predicted
+    output = Output(out, "segment", kinds, settings_hash, force, folder_files(kinds))
+    items = plan(output, paths, inputs or paths)
+    open_folder(output)
+    return segment_images(cast(Segmenter, fake), QUERY, items, output, True, NoProgress()), fake.predicted
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -234,13 +237,16 @@ def test_segment_images_in_several_commands_gives_one_document(images: list[Path
     same, other = contents(out), contents(whole)
     for name in ("coco.json", "panoptic.json", "gallery.html"):
         assert same[name] == other[name]
-    run(images[:1], out, settings_hash="two")
+    with pytest.raises(UserError, match=r"with other settings .* of 2 inputs .*b #1\?\.jpg; give another --out"):
+        run(images[:1], out, settings_hash="two")
+    run(images[:1], out, settings_hash="two", force=True)
     assert len(COCO(str(out / "coco.json")).getImgIds()) == 1, "predictions of other settings do not mix"
+    assert not list(out.glob("c*.png")), "nor do their files"
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left on device")])
 def test_segment_images_interrupted_and_repeated_gives_the_same_files(
-    images: list[Path], tmp_path: Path, stop: type[BaseException], monkeypatch: pytest.MonkeyPatch
+    images: list[Path], tmp_path: Path, stop: BaseException | type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hard way: something is raised between two files of an image."""
     out, whole = tmp_path / "out", tmp_path / "whole"
@@ -255,7 +261,7 @@ def test_segment_images_interrupted_and_repeated_gives_the_same_files(
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "write_atomically", failing)
-        with pytest.raises(stop):
+        with pytest.raises(stop if isinstance(stop, type) else type(stop)):
             run(images, out)
     outcome, asked = run(images, out)
     assert asked == ["c.png"]
@@ -281,15 +287,124 @@ def test_segment_images_ctrl_c_finishes_the_image(images: list[Path], tmp_path: 
     assert run(images, out)[1] == ["c.png"]
 
 
-def test_segment_images_broken_image_is_skipped_and_old_files_remain(images: list[Path], tmp_path: Path) -> None:
+def test_segment_images_broken_image_is_skipped_and_old_files_remain_out_of_the_documents(
+    images: list[Path], tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     run(images, out)
     before = (out / "a.png").read_bytes()
     images[0].write_bytes(images[0].read_bytes()[:100])
-    broken = write_broken_images(tmp_path / "broken")
-    outcome, _ = run([*images, *broken.values()], out, settings_hash="two")
+    broken = write_broken_images(tmp_path / "in/broken")
+    outcome, _ = run([*images, *broken.values()], out, inputs=[tmp_path / "in"])
     assert [each.path for each in outcome.skipped] == [images[0], *broken.values()]
     assert (out / "a.png").read_bytes() == before
+    assert outcome.gone == 1
+    assert len(COCO(str(out / "coco.json")).getImgIds()) == 2
+    run([*images, *broken.values()], out, settings_hash="two", inputs=[tmp_path / "in"])
+    assert not (out / "a.png").exists(), "outputs of other settings are gone"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        PermissionError(errno.EACCES, "Permission denied", "b.jpg"),
+        OSError(errno.ENAMETOOLONG, "File name too long", "b.jpg"),
+    ],
+)
+def test_segment_images_error_of_one_image_skips_it(images: list[Path], tmp_path: Path, error: Exception) -> None:
+    class Failing(FakeSegmenter):
+        def encode_image(self, path: Path) -> EncodedImage:
+            if path == images[1]:
+                raise error
+            return super().encode_image(path)
+
+    outcome, _ = run(images, tmp_path / "out", segmenter=Failing())
+    assert (outcome.done, [each.path for each in outcome.skipped]) == ([images[0], images[2]], [images[1]])
+    assert len(COCO(str(tmp_path / "out/coco.json")).getImgIds()) == 2
+    error = ZeroDivisionError()  # a mistake of the program, not of the image
+    with pytest.raises(ZeroDivisionError):
+        run(images, tmp_path / "mistakes", segmenter=Failing())
+
+
+def test_segment_images_files_that_are_not_ours_are_kept(images: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "c.json").mkdir(parents=True)
+    (out / "a.png").write_text("a mask drawn by hand")
+    outcome, _ = run(images, out, ("png", "json", "coco"))
+    assert [each.path for each in outcome.skipped] == [images[0], images[2]]
+    assert "a.png: exists, and clips4 did not write it" in outcome.skipped[0].reason
+    assert (out / "a.png").read_text() == "a mask drawn by hand"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "coco.json").write_text("{}")
+    with pytest.raises(UserError, match=r"coco\.json: exists, and clips4 did not write it"):
+        run(images, other)
+
+
+def test_segment_images_vanished_and_edited_images_leave_the_documents(images: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(images, out)
+    images[0].unlink()
+    photograph(50, 60, 7).save(images[2])
+    outcome, asked = run(images[1:], out, ("png",))
+    assert (asked, outcome.gone) == (["c.png"], 1)
+    coco = COCO(str(out / "coco.json"))
+    listed = {Path(each["file_name"]).name: each["width"] for each in coco.loadImgs(coco.getImgIds())}
+    assert listed == {"b #1?.jpg": 96, "c.png": 60}, "an edited image is done again in all its kinds"
+    assert (out / "a.png").is_file(), "nothing is lost"
+    assert sorted(p.name for p in (out / "yolo/images").iterdir()) == ["b #1?.jpg", "c.png"]
+    page = Page((out / "gallery.html").read_text())
+    assert len(page.figures) == 2
+
+
+def test_segment_images_with_other_settings_replaces_all_kinds(images: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(images, out)
+    run(images, out, ("png",), settings_hash="two")
+    assert sorted(name for name in contents(out) if FOLDER not in name) == ["a.png", "b #1?.png", "c.png"]
+
+
+def test_segment_images_names_that_are_not_text_or_long(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    long = "n" * 240
+    for name in (b"a.png", b"caf\xe9.png", long.encode() + b".png"):
+        photograph(40, 50).save(folder / "plain.png")
+        (folder / "plain.png").rename(folder / os.fsdecode(name))
+    paths = sorted(folder.iterdir())
+    outcome, _ = run(paths, tmp_path / "out", inputs=[folder])
+    assert outcome.done == paths
+    images = json.loads((tmp_path / "out/coco.json").read_text())["images"]
+    assert [os.fsencode(Path(each["file_name"]).name) for each in images] == [
+        b"a.png",
+        b"caf\xe9.png",
+        long.encode() + b".png",
+    ]
+    assert "caf%E9.jpg" in (tmp_path / "out/gallery.html").read_text()
+    (folder / f"{'m' * 248}.png").write_bytes((folder / "a.png").read_bytes())
+    outcome, _ = run(sorted(folder.iterdir()), tmp_path / "out", inputs=[folder])
+    assert [each.reason.endswith("File name too long") for each in outcome.skipped] == [True]
+
+
+def test_segment_images_keep_subfolders_in_every_kind(tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a/1.png", "b/1.png", "coco.png", "1_overlay.png", "1.png", "panoptic/1.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        photograph(40, 50).save(folder / name)
+    outcome, _ = run(sorted(folder.rglob("*.png")), out, inputs=[folder])
+    assert len(outcome.done) == 6
+    names = ["1", "1_overlay_", "a/1", "b/1", "coco_", "panoptic_/1"]
+    for start, end in (("", ".png"), ("", "_overlay.png"), ("", ".json"), ("", ".npz"), ("yolo/labels/", ".txt")):
+        assert all((out / f"{start}{name}{end}").is_file() for name in names)
+    for entry in json.loads((out / "panoptic.json").read_text())["annotations"]:
+        assert (out / "panoptic" / entry["file_name"]).is_file()
+    page = Page((out / "gallery.html").read_text())
+    assert all((out / unquote(str(picture["src"]))).is_file() for picture in page.images)
+    listed = sum(len(entry["files"]) for entry in all_entries(out))
+    assert listed == 6 * 9, "no file has two owners"
 
 
 def test_plan_images_output_over_input_is_refused(images: list[Path], tmp_path: Path) -> None:
@@ -302,8 +417,9 @@ def test_plan_images_output_over_input_is_refused(images: list[Path], tmp_path: 
     assert contents(tmp_path / "in") == before
 
 
+@pytest.mark.filterwarnings("ignore:.*not taken as images")
 def test_plan_images_outputs_inside_the_input_folder_are_left_out(images: list[Path], tmp_path: Path) -> None:
-    from clips4.utils.images import find_images
+    from clips4.data.image_folder import find_images
 
     out = tmp_path / "in/out"
     run(images, out)

@@ -143,14 +143,18 @@ def test_segment_videos_truncated_video_is_skipped(loaded: Loaded, tmp_path: Pat
     assert not (tmp_path / "out/cut.mp4").exists()
 
 
-def test_segment_command_images_and_videos_have_distinct_outputs(tiny_run: Path, video: Path, tmp_path: Path) -> None:
+def test_segment_command_image_and_video_of_one_name_have_distinct_outputs(
+    tiny_run: Path, video: Path, tmp_path: Path
+) -> None:
     photograph().save(tmp_path / "clip.png")
-    done = clips4("segment", tiny_run, video, tmp_path / "clip.png", "--out", tmp_path / "out", "--device", "cpu")
+    (tmp_path / "clip.mp4").write_bytes(video.read_bytes())
+    given = (tmp_path / "clip.mp4", tmp_path / "clip.png")
+    done = clips4("segment", tiny_run, *given, "--out", tmp_path / "out", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"Segmented 2 files (0 skipped) into {tmp_path / 'out'}.\n"
-    assert (tmp_path / "out/clip_mp4.mp4").is_file()
-    assert (tmp_path / "out/clip.png").is_file()
-    assert len(list((tmp_path / "out/clip_mp4").iterdir())) == 6
+    names = ["clip", "clip.json", "clip.jsonl", "clip.mp4", "clip.png", "clip_overlay.png"]
+    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == names
+    assert len(list((tmp_path / "out/clip").iterdir())) == 6
 
 
 def test_segment_command_invalid_video_fails(tiny_run: Path, video: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811

@@ -29,9 +29,9 @@ def export(
     """Write the student as ONNX, for images of any size; class vectors are an input, so classes can still change."""
     from dataclasses import asdict
 
+    from clips4.data.image_folder import find_images
     from clips4.models.onnx.export import export_onnx
     from clips4.models.onnx.metadata import SUFFIX
-    from clips4.utils.images import find_images
 
     if out.suffix != SUFFIX:
         raise UserError(f"--out {out}: give a file that ends in {SUFFIX}")

@@ -34,18 +34,18 @@ def regions(
     ] = 0,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Number of processes.")] = 1,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="regions.key=value; may be repeated.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Remove outputs of other settings from --out.")] = False,
     device: Annotated[str, typer.Option("--device", help="Where HED runs: auto, cpu, cuda or mps.")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Divide images into visually coherent regions; for each a 16-bit label PNG and an overlay."""
     from clips4.regions.job import region_files, region_settings
     from clips4.utils.devices import pick_device
-    from clips4.utils.images import find_images
 
     settings = region_settings(method, count, threshold, edges, overrides or [])
     hed_device = str(pick_device(device))
     with progress_bars() as progress:
-        outcome = region_files(find_images(images), settings, out, save, workers, long_side, hed_device, progress)
+        outcome = region_files(images, settings, out, save, workers, long_side, hed_device, force, progress)
     for _, reason in outcome.skipped:
         print_note(f"skipped: {reason}")
     if outcome.interrupted:

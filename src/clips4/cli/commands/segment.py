@@ -99,6 +99,11 @@ def report(outcome: "JobOutcome", verb: str, out: Path, as_json: bool = False) -
 
     for _, reason in outcome.skipped:
         print_note(f"skipped: {reason}")
+    if outcome.gone:
+        print_note(
+            f"gone or edited since they were done: {outcome.gone}; their outputs remain in {out}, "
+            "and the files of the whole folder leave them out"
+        )
     if outcome.interrupted:
         done = len(outcome.done) + len(outcome.kept)
         print_note(f"Stopped after {done} images; run the same command to resume.")

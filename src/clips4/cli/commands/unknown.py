@@ -28,9 +28,9 @@ def unknown(
 ) -> None:
     """Show the unknown classes that a run discovered: how much of the images, where, and possible names."""
     from clips4.cli.console import progress_bars
+    from clips4.data.image_folder import find_images
     from clips4.inference.jobs.discover import DOCUMENT, PAGE, unknown_files
     from clips4.inference.segmenter import Segmenter
-    from clips4.utils.images import find_images
 
     paths = find_images(images)
     with progress_bars() as progress:

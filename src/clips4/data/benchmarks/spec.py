@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clips4.data.class_names import ClassList, load_classes
+from clips4.data.image_folder import find_images
 from clips4.data.label_maps import read_labels
 from clips4.data.segmentation_dataset import LabeledFolder, LabelReader, Pairs
 from clips4.errors import UserError
-from clips4.utils.images import find_images
 
 Table = Callable[[ClassList], NDArray[np.integer]]
 

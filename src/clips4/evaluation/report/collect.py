@@ -23,7 +23,7 @@ from clips4.regions.cache import RegionCache
 from clips4.training.log import LOG, read_log
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB, palette
-from clips4.utils.output_names import output_stems
+from clips4.utils.output_names import output_names
 from clips4.utils.progress import ProgressReporter
 
 Labels = NDArray[np.int64]  # (H, W)
@@ -118,7 +118,7 @@ def gather(run: Path, paths: Sequence[Path], device: str, progress: ProgressRepo
     student = Segmenter.load(checkpoint.path, device)
     teacher = Segmenter.from_teacher(config.teacher.name, config, device, space=prototypes.space)
     regions_of = RegionCache(config.regions)
-    titles = dict(zip(paths, (stem.replace("_", " ") for stem in output_stems(paths)), strict=True))
+    titles = dict(zip(paths, (name.replace("_", " ") for name in output_names(paths, paths)), strict=True))
     images: list[ReportImage] = []
     skipped: list[SkippedImage] = []
 

@@ -13,18 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clips4.data.image_folder import JobOutcome
+from clips4.data.image_folder import JobOutcome, reason_to_skip
 from clips4.errors import UserError
 from clips4.inference.clustering import BUDGET, cluster_query
-from clips4.inference.jobs.folder import plan_images
+from clips4.inference.jobs.folder import folder_files
 from clips4.inference.jobs.load import Loaded
-from clips4.inference.jobs.manifest import Output, file_stamp
 from clips4.inference.jobs.segment import segment_images
 from clips4.inference.segmenter import Segmenter
 from clips4.method.minibatch_kmeans import fit_minibatch_kmeans, nearest_center, sample_rows
 from clips4.outputs.encode import parse_kinds
 from clips4.utils.atomic_io import write_atomically
-from clips4.utils.cache import content_key, settings_key
+from clips4.utils.cache import settings_key
+from clips4.utils.manifest import Output, file_stamp, open_folder, plan
+from clips4.utils.output_names import file_location
 from clips4.utils.progress import ProgressReporter
 
 CENTERS = "clusters.npz"
@@ -46,19 +47,21 @@ def cluster_files(
         progress: advances by image and by restart.
 
     Raises:
-        UserError: fewer pixels than clusters, or no readable image; an unreadable image is skipped.
+        UserError: fewer pixels than clusters, no readable image, or see ``manifest.plan``; an unreadable image is
+            skipped.
     """
     kinds = parse_kinds(save)
-    items = plan_images(loaded.images, out)
-    stamps = [(str(item.path.resolve()), file_stamp(item.path)) for item in items]
     # the keys are those of all folders so far
+    stamps = [(file_location(path), file_stamp(path)) for path in loaded.images]
     settings_hash = settings_key({**loaded.identity, "k": k, "restarts": restarts, "seed": seed, "pictures": stamps})
+    output = Output(out, "cluster", kinds, settings_hash, force, [*folder_files(kinds), CENTERS])
+    items = plan(output, loaded.images, loaded.inputs)
     centers = None if force else read_centers(out / CENTERS, settings_hash)
     if centers is None:
         centers = find_centers(loaded.segmenter, [item.path for item in items], k, restarts, seed, progress)
-        write_centers(out / CENTERS, centers, settings_hash)
-    settings = {**loaded.identity, "centres": content_key(centers.numpy().tobytes())}
-    output = Output(out, kinds, settings_key(settings), force)
+    open_folder(output)
+    output.record_own([CENTERS])
+    write_centers(out / CENTERS, centers, settings_hash)
     return segment_images(loaded.segmenter, cluster_query(centers), items, output, False, progress)
 
 
@@ -72,14 +75,14 @@ def find_centers(
     """
     generator = torch.Generator().manual_seed(seed)
     progress.stage("sampling pixels", len(paths))
-    errors: list[UserError] = []
+    errors: list[str] = []
 
     def maps() -> Iterator[Tensor]:
         for path in paths:
             try:
                 z = segmenter.embed(path)
-            except UserError as error:
-                errors.append(error)
+            except Exception as error:
+                errors.append(reason_to_skip(error))
             else:
                 yield z
             progress.advance({})

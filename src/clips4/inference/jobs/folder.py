@@ -1,59 +1,57 @@
-"""A folder of predictions: which images it gets, and the files that cover all of them, made from the manifest alone."""
+"""The files that cover a whole folder of predictions, made from its manifest alone."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from clips4.inference.jobs.gallery import write_gallery
-from clips4.inference.jobs.manifest import ManifestEntry, Output, all_entries
 from clips4.outputs.coco import categories, info
 from clips4.outputs.encode import Kind
 from clips4.outputs.yolo import data_yaml
 from clips4.utils.atomic_io import write_atomically, write_json_lists
-from clips4.utils.output_names import check_out_folder, file_location, output_stems, refuse_overwriting
+from clips4.utils.manifest import ManifestEntry, Output, all_entries, is_current
 
-_ENDINGS = (".png", "_overlay.png", ".json", ".npz")  # of outputs that could have the name of an input
-
-
-class Item(NamedTuple):
-    """An input and the stem of the names of its outputs."""
-
-    path: Path
-    stem: str
+FOLDER_FILES = {"coco": "coco.json", "panoptic": "panoptic.json", "yolo": "yolo/data.yaml", "gallery": "gallery.html"}
 
 
-def plan_images(paths: Sequence[Path], out: Path) -> list[Item]:
-    """The images to predict; files that ``out`` holds as outputs of its own are left out.
+def folder_files(kinds: Sequence[str]) -> list[str]:
+    """Names of the files of these kinds that cover a whole folder."""
+    return [name for kind, name in FOLDER_FILES.items() if kind in kinds]
 
-    Raises:
-        UserError: ``out`` is a file, or an output would overwrite one of the images.
+
+def write_folder_files(output: Output, names: Sequence[str]) -> int:
+    """``coco.json``, ``panoptic.json``, ``yolo/data.yaml`` and ``gallery.html``, from all entries of these settings.
+
+    All kinds are written that the entries have. Images that no longer exist, or were edited since, are left out.
+
+    Returns:
+        The number of inputs that were left out.
     """
-    check_out_folder(out)
-    own = {file_location(out / name) for entry in all_entries(out) for name in (*entry["files"], *entry["older"])}
-    images = [path for path in paths if file_location(path) not in own]
-    items = [Item(path, stem) for path, stem in zip(images, output_stems(images), strict=True)]
-    refuse_overwriting(images, (out / f"{item.stem}{ending}" for item in items for ending in _ENDINGS))
-    return items
-
-
-def write_folder_files(output: Output, names: Sequence[str]) -> None:
-    """``coco.json``, ``panoptic.json``, ``yolo/data.yaml`` and ``gallery.html``, from all entries of these settings."""
-    out, kinds = output.folder, output.kinds
+    out, gone, kinds = output.folder, 0, set(output.kinds)
+    for entry in all_entries(out):
+        if output.has_settings(entry) and entry["kinds"]:
+            kinds |= set(entry["kinds"])
+            if not is_current(entry):
+                gone += 1
+                for name in (name for name in entry["files"] if name.startswith("yolo/images/")):
+                    if (out / name).is_symlink() and not (out / name).exists():
+                        (out / name).unlink()  # a link to nothing would end a training run
 
     def entries(kind: Kind) -> Iterator[ManifestEntry]:
         return all_entries(out, output.settings_hash, kind)
 
+    output.record_own(folder_files(list(kinds)))
     head = {"info": info(), "licenses": [], "categories": categories(names)}
     if "coco" in kinds:
         lists = {"images": _images(entries("coco")), "annotations": _annotations(entries("coco"))}
-        write_json_lists(out / "coco.json", head, lists)
+        write_json_lists(out / FOLDER_FILES["coco"], head, lists)
     if "panoptic" in kinds:
         lists = {"images": _images(entries("panoptic")), "annotations": _panoptic(entries("panoptic"))}
-        write_json_lists(out / "panoptic.json", head, lists)
+        write_json_lists(out / FOLDER_FILES["panoptic"], head, lists)
     if "yolo" in kinds:
-        write_atomically(out / "yolo/data.yaml", data_yaml(out / "yolo", names).encode())
+        write_atomically(out / FOLDER_FILES["yolo"], data_yaml(out / "yolo", names).encode())
     if "gallery" in kinds:
-        write_gallery(out / "gallery.html", lambda: entries("gallery"), names)
+        write_gallery(out / FOLDER_FILES["gallery"], lambda: entries("gallery"), names)
+    return gone
 
 
 def _images(entries: Iterator[ManifestEntry]) -> Iterator[dict[str, Any]]:

@@ -4,15 +4,16 @@ The page holds no image: thumbnails are files beside it, and a browser loads tho
 written one after the other, so that memory does not grow with the number of images.
 """
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote_from_bytes
 
 from clips4.data.class_names import UNKNOWN
-from clips4.inference.jobs.manifest import ManifestEntry
 from clips4.outputs.page import css_color, stream_page
 from clips4.utils.atomic_io import atomic_text_file
 from clips4.utils.images import UNKNOWN_COLOR
+from clips4.utils.manifest import ManifestEntry
 
 SHOWN = 6  # classes named below an image
 
@@ -68,8 +69,12 @@ def card(entry: ManifestEntry, names: Sequence[str]) -> dict[str, object]:
         "height": facts["height"],
         "unknown": sum(area["share"] for index, area in areas if index == len(names)),
         "shares": " ".join(f"{index}:{area['share']:.4f}" for index, area in known),
-        "link": quote(next((name for name in entry["files"] if name == f"{stem}_overlay.png"), overlay)),
-        "thumbnails": (("prediction", quote(overlay)), ("image", quote(f"gallery/{stem}.jpg"))),
+        "link": _link(next((name for name in entry["files"] if name == f"{stem}_overlay.png"), overlay)),
+        "thumbnails": (("prediction", _link(overlay)), ("image", _link(f"gallery/{stem}.jpg"))),
         "largest": [area for _, area in known[:SHOWN]],
         "more": max(0, len(known) - SHOWN),
     }
+
+
+def _link(name: str) -> str:
+    return quote_from_bytes(os.fsencode(name))  # a name need not be text

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from clips4.config import Config, parse_config
+from clips4.data.image_folder import drop_outputs, find_images
 from clips4.errors import UserError
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.tta import Edges, InferenceOptions
 from clips4.models.checkpoint import CARD, checkpoints_at
 from clips4.utils.cache import content_key
-from clips4.utils.images import find_images
 from clips4.utils.video import is_video
 
 
@@ -55,11 +55,15 @@ def parse_inference_options(
 
 
 class Loaded(NamedTuple):
-    """A segmenter, the images and videos to segment, and what identifies the segmenter in a settings hash."""
+    """A segmenter, the images and videos to segment, and what identifies the segmenter in a settings hash.
+
+    ``inputs`` are the folders and files in which they were found.
+    """
 
     segmenter: Segmenter
     images: list[Path]
     identity: dict[str, Any]
+    inputs: Sequence[Path]
     videos: list[Path] = []  # noqa: RUF012  # never changed
 
 
@@ -80,21 +84,21 @@ def load_segmenter(
         config, refinement = teacher.settings()
         identity = {"teacher": teacher_only, **teacher.identity()}
         segmenter = Segmenter.from_teacher(teacher_only, config, device, refinement, options)
-        return Loaded(segmenter, images, identity, videos)
+        return Loaded(segmenter, images, identity, arguments, videos)
     if teacher != TeacherOptions():
         raise UserError("--dense-attention, --templates, --key-smoothing and --prompt-denoising are for --teacher-only")
     run, *inputs = arguments
     if not inputs:
         raise UserError(f"give a run and images: clips4 segment RUN IMAGES... (got only {run})")
     images, videos = _images_and_videos(inputs)
-    return Loaded(Segmenter.load(run, device, options=options), images, run_identity(run), videos)
+    return Loaded(Segmenter.load(run, device, options=options), images, run_identity(run), inputs, videos)
 
 
 def _images_and_videos(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Images as ``find_images`` finds them, and the video files among the inputs themselves."""
     videos = [path for path in inputs if is_video(path)]
     others = [path for path in inputs if path not in videos]
-    return (find_images(others) if others or not videos else []), videos
+    return (find_images(others) if others or not videos else []), drop_outputs(videos)
 
 
 def run_identity(run: Path) -> dict[str, Any]:

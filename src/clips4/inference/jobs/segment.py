@@ -4,25 +4,24 @@ Memory holds one image at a time. The manifest knows what is done; an interrupte
 the folder's own files are then the same as without the interruption.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
-from clips4.data.image_folder import JobOutcome, SkippedImage
-from clips4.errors import UserError
+from clips4.data.image_folder import JobOutcome, SkippedImage, reason_to_skip
 from clips4.inference.classifier import Query, Vectors
-from clips4.inference.jobs.folder import Item, plan_images, write_folder_files
+from clips4.inference.jobs.folder import folder_files, write_folder_files
 from clips4.inference.jobs.load import Loaded
-from clips4.inference.jobs.manifest import Output, write_entry
-from clips4.inference.jobs.video import check_kinds, plan_videos, segment_videos
+from clips4.inference.jobs.video import check_kinds, segment_videos
 from clips4.inference.result import Segmentation
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.video.temporal_smoothing import Steadiness
-from clips4.outputs.encode import image_facts, image_files, parse_kinds
+from clips4.outputs.encode import Kind, image_facts, image_files, parse_kinds
 from clips4.outputs.yolo import link_image
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import content_key, settings_key
 from clips4.utils.interrupts import deferred_interrupt
+from clips4.utils.manifest import Item, Output, open_folder, plan, write_entry
 from clips4.utils.progress import ProgressReporter
 
 _FORMAT = 1  # of all outputs; another number redoes everything
@@ -55,21 +54,22 @@ def segment_files(
         progress: advances by image and by frame.
 
     Raises:
-        UserError: invalid class names or kinds of output; an unreadable image or video is skipped instead.
+        UserError: invalid class names or kinds of output, or see ``manifest.plan``; an input that cannot be read, or
+            whose outputs cannot be written, is skipped instead.
     """
     kinds = parse_kinds(save)
     if loaded.videos:
         check_kinds(kinds)
     query = loaded.segmenter.query(classes, cast(Vectors, vectors), background)
     settings = {**loaded.identity, **_query_settings(loaded.segmenter, query, unknown)}
-    items = plan_images(loaded.images, out)
-    videos = plan_videos(loaded.images, loaded.videos, out)
-    output = Output(out, kinds, settings_key(settings), force)
-    outcome = segment_images(loaded.segmenter, query, items, output, unknown, progress)
+    output = Output(out, "segment", kinds, settings_key(settings), force, folder_files(kinds))
+    items = plan(output, loaded.images, loaded.inputs, loaded.videos)
+    open_folder(output)
+    images, videos = items[: len(loaded.images)], items[len(loaded.images) :]
+    outcome = segment_images(loaded.segmenter, query, images, output, unknown, progress)
     if videos and not outcome.interrupted:
-        output = Output(out, kinds, settings_key({**settings, "steadiness": asdict(steadiness)}), force)
-        more = segment_videos(loaded.segmenter, query, videos, output, unknown, steadiness, progress)
-        outcome = outcome.joined(more)
+        own = replace(output, settings_hash=f"{output.settings_hash}-{settings_key(asdict(steadiness))}")
+        outcome = outcome.joined(segment_videos(loaded.segmenter, query, videos, own, unknown, steadiness, progress))
     return outcome
 
 
@@ -84,27 +84,27 @@ def segment_images(
             if interrupted():
                 outcome.interrupted = True
                 break
-            if output.is_done(item.path, item.stem):
+            if output.is_done(item):
                 outcome.kept.append(item.path)
             else:
                 try:
                     write_image(item, segmenter.predict(segmenter.encode_image(item.path), query, unknown), output)
-                except UserError as error:
-                    outcome.skipped.append(SkippedImage(item.path, str(error)))
+                except Exception as error:
+                    outcome.skipped.append(SkippedImage(item.path, reason_to_skip(error)))
                 else:
                     outcome.done.append(item.path)
             progress.advance({})
-    if outcome.done or outcome.kept:
-        write_folder_files(output, query.names)
+    if outcome.done or outcome.kept or any((output.folder / name).exists() for name in output.own_files):
+        outcome.gone = write_folder_files(output, query.names)
     return outcome
 
 
 def write_image(item: Item, result: Segmentation, output: Output) -> None:
     """Write the files of one image and its entry in the manifest."""
-    out, kinds = output.folder, output.kinds
+    out, kinds = output.folder, cast(list[Kind], output.kinds_of(item))
     files = image_files(result, item.path, item.stem, kinds, result.embeddings() if "npz" in kinds else None)
     link = [f"yolo/images/{item.stem}{item.path.suffix}"] if "yolo" in kinds else []
-    entry = output.begin(item.path, item.stem, [*files, *link], image_facts(result, kinds))
+    entry = output.begin(item, kinds, [*files, *link], image_facts(result, kinds))
     for name, content in files.items():
         write_atomically(out / name, content)
     for name in link:

@@ -7,18 +7,16 @@ written, and an interrupted one starts again.
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from dataclasses import replace
 from types import TracebackType
 from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clips4.data.image_folder import JobOutcome, SkippedImage
+from clips4.data.image_folder import JobOutcome, SkippedImage, reason_to_skip
 from clips4.errors import UserError
 from clips4.inference.classifier import Query
-from clips4.inference.jobs.folder import Item
-from clips4.inference.jobs.manifest import Output, write_entry
 from clips4.inference.result import Segmentation
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.video.temporal_smoothing import Steadiness, SteadyEmbeddings, flicker
@@ -27,7 +25,7 @@ from clips4.outputs.render import draw_legend, legend_entries, overlay
 from clips4.utils.atomic_io import atomic_text_file, write_atomically
 from clips4.utils.images import RGB
 from clips4.utils.interrupts import deferred_interrupt
-from clips4.utils.output_names import output_stems, refuse_overwriting
+from clips4.utils.manifest import Item, Output, write_entry
 from clips4.utils.progress import ProgressReporter
 from clips4.utils.video import Frames, VideoWriter, open_frames
 
@@ -43,18 +41,6 @@ def check_kinds(kinds: Sequence[Kind]) -> None:
     """
     if others := [kind for kind in kinds if kind not in KINDS]:
         raise UserError(f"--save {others[0]}: not for video files; give {', '.join(KINDS)}, or frames as images")
-
-
-def plan_videos(images: Sequence[Path], videos: Sequence[Path], out: Path) -> list[Item]:
-    """The videos to segment, with stems that no image of the same command has.
-
-    Raises:
-        UserError: an output would overwrite one of the videos.
-    """
-    stems = output_stems([*images, *videos])[len(images) :]
-    items = [Item(path, stem) for path, stem in zip(videos, stems, strict=True)]
-    refuse_overwriting(videos, (out / f"{item.stem}.mp4" for item in items))
-    return items
 
 
 def segment_videos(
@@ -76,13 +62,13 @@ def segment_videos(
     """
     outcome = JobOutcome()
     for item in items:
-        if output.is_done(item.path, item.stem):
+        if output.is_done(item):
             outcome.kept.append(item.path)
             continue
         try:
             complete = segment_video(segmenter, query, item, output, unknown, steadiness, progress)
-        except UserError as error:
-            outcome.skipped.append(SkippedImage(item.path, str(error)))
+        except Exception as error:
+            outcome.skipped.append(SkippedImage(item.path, reason_to_skip(error)))
             continue
         if not complete:
             outcome.interrupted = True
@@ -109,7 +95,9 @@ def segment_video(
         UserError: not a video, or one that cannot be read to its end.
     """
     frames, smooth = open_frames(item.path), SteadyEmbeddings(steadiness)
-    entry = output.begin(item.path, item.stem, [], {})
+    output = replace(output, kinds=output.kinds_of(item))
+    names = {"png": f"{item.stem}/", "overlay": f"{item.stem}.mp4", "json": f"{item.stem}.jsonl"}
+    entry = output.begin(item, output.kinds, [names[kind] for kind in output.kinds], {})
     before: NDArray[np.int16] | None = None
     progress.stage(item.path.name, frames.count)
     with deferred_interrupt() as interrupted, _VideoFiles(item.stem, output, frames) as files:

@@ -1,0 +1,335 @@
+"""The manifest of an output folder: what a command wrote there, with which settings, so that the same command resumes.
+
+``OUT/.clips4/KEY.json`` is the entry of an input. It is written before the input's files, without kinds, and again when
+all of them exist: an entry is valid at any moment. ``OUT/.clips4/clips4.json`` lists the files that cover the folder.
+Files that a manifest lists are never inputs (``without_outputs``).
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple, TypedDict
+
+from clips4.errors import UserError
+from clips4.utils.atomic_io import remove_stale_parts, write_atomically
+from clips4.utils.output_names import check_out_folder, file_location, folded, output_names, refuse_overwriting
+
+FOLDER = ".clips4"
+WHOLE = "clips4"  # key of the entry of the folder's own files; no input has this name
+_ENDINGS = (".png", "_overlay.png", ".json", ".npz", ".html")  # of an image's outputs that could be inputs
+
+
+class ManifestEntry(TypedDict):
+    """What is known of one input, or of the folder as a whole.
+
+    Attributes:
+        command: that wrote the files; empty in folders of earlier versions.
+        settings_hash: of all settings that its outputs depend on.
+        source: absolute path of the input; ``stamp`` its size in bytes and modification time in nanoseconds.
+        stem: the entry's key: the name of an image's outputs, of a video with its suffix.
+        kinds: what was saved; empty while the files are being written.
+        files: names of the outputs within the folder; one that ends in "/" is a folder.
+        facts: see ``outputs.encode.image_facts``.
+    """
+
+    command: str
+    settings_hash: str
+    source: str
+    stamp: list[int]
+    stem: str
+    kinds: list[str]
+    files: list[str]
+    facts: dict[str, Any]
+
+
+class Item(NamedTuple):
+    """An input, the name of its outputs, and the key of its entry."""
+
+    path: Path
+    stem: str
+    key: str
+    is_video: bool = False
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a job writes what.
+
+    Attributes:
+        folder: of the outputs.
+        command: that writes, such as "segment".
+        kinds: what to save.
+        settings_hash: of all settings that the outputs depend on; what follows a "-" may differ within a folder.
+        force: whether to redo what is done, and to replace outputs of other settings.
+        own_files: files of the folder as a whole.
+    """
+
+    folder: Path
+    command: str
+    kinds: Sequence[str]
+    settings_hash: str
+    force: bool = False
+    own_files: Sequence[str] = ()
+
+    def has_settings(self, entry: ManifestEntry) -> bool:
+        """Whether an entry has the settings of this folder, or none that is known."""
+        return entry["settings_hash"].partition("-")[0] in ("", self.settings_hash.partition("-")[0])
+
+    def is_done(self, item: Item) -> bool:
+        """Whether nothing is left to do: same input, same settings, all kinds, all files exist, and no ``force``."""
+        entry = read_entry(entry_path(self.folder, item.key))
+        return (
+            not self.force
+            and entry is not None
+            and entry["settings_hash"] == self.settings_hash
+            and is_current(entry)
+            and entry["source"] == file_location(item.path)
+            and set(self.kinds) <= set(entry["kinds"])
+            and all((self.folder / name).exists() for name in entry["files"])
+        )
+
+    def kinds_of(self, item: Item) -> list[str]:
+        """What to save of an input: the kinds of this job, and those that the same settings saved of it before."""
+        entry = read_entry(entry_path(self.folder, item.key))
+        same = entry is not None and entry["settings_hash"] == self.settings_hash
+        return list(dict.fromkeys([*self.kinds, *(entry["kinds"] if same and entry else ())]))
+
+    def begin(self, item: Item, kinds: Sequence[str], files: Sequence[str], facts: dict[str, Any]) -> ManifestEntry:
+        """Write an entry without kinds, before the outputs of an input, and remove files that will not be replaced.
+
+        Returns:
+            The entry to write when the files exist.
+
+        Raises:
+            UserError: a file is there that no command wrote.
+        """
+        before = read_entry(entry_path(self.folder, item.key))
+        listed = set(before["files"]) if before else set()
+        for name in files:
+            ours = any(each.startswith(name) for each in listed)  # or files in it, for a folder of frames
+            if not ours and os.path.lexists(self.folder / name):
+                raise UserError(
+                    f"{self.folder / name}: exists, and clips4 did not write it; move it, or give another --out"
+                )
+        entry = ManifestEntry(
+            command=self.command,
+            settings_hash=self.settings_hash,
+            source=file_location(item.path),
+            stamp=file_stamp(item.path),
+            stem=item.key,
+            kinds=list(kinds),
+            files=list(files),
+            facts=facts,
+        )
+        write_entry(self.folder, {**entry, "kinds": []})
+        _remove_files(self.folder, listed - set(files))
+        return entry
+
+    def record_own(self, files: Iterable[str]) -> None:
+        """List files of the folder as a whole, before they are written."""
+        names = dict.fromkeys([*_own_files(self.folder), *files])
+        entry = ManifestEntry(
+            command=self.command,
+            settings_hash=self.settings_hash,
+            source="",
+            stamp=[],
+            stem=WHOLE,
+            kinds=[],
+            files=list(names),
+            facts={},
+        )
+        write_entry(self.folder, entry)
+
+
+def plan(output: Output, images: Sequence[Path], inputs: Sequence[Path], videos: Sequence[Path] = ()) -> list[Item]:
+    """Name the outputs of each input, and check that they can be written; ``open_folder`` then makes room for them.
+
+    An input that the folder has outputs of keeps its name; see ``output_names`` for others.
+
+    Args:
+        output: where to write.
+        images, videos: files.
+        inputs: the folders and files in which they were found.
+
+    Returns:
+        The images, then the videos.
+
+    Raises:
+        UserError: the folder is a file, or has outputs of another command, or with other settings of other inputs; two
+            inputs would have the same outputs; or an output would overwrite an input.
+        OSError: the folder cannot be created.
+    """
+    out = output.folder
+    check_out_folder(out)
+    paths = [*images, *videos]
+    names = output_names(paths, inputs)
+    entries = [ManifestEntry(**{**entry, "facts": {}}) for entry in all_entries(out)]  # facts are large
+    check_command(output)
+    for name in output.own_files if not entries else ():  # earlier versions did not list them
+        if name not in _own_files(out) and os.path.lexists(out / name):
+            raise UserError(f"{out / name}: exists, and clips4 did not write it; give another --out")
+    keys = {entry["source"]: entry["stem"] for entry in entries}
+    items = []
+    for number, (path, name) in enumerate(zip(paths, names, strict=True)):
+        suffix = path.suffix if number >= len(images) else ""  # a video and an image may have one name
+        key = keys.get(file_location(path), name + suffix)
+        items.append(Item(path, key.removesuffix(suffix), key, bool(suffix)))
+    _refuse_duplicates(out, items, entries)
+    targets = (f"{item.stem}{end}" for item in items for end in ([".mp4"] if item.is_video else _ENDINGS))
+    refuse_overwriting(paths, (out / target for target in targets))
+    planned = {item.key for item in items}
+    left = [entry for entry in entries if not output.has_settings(entry) and entry["stem"] not in planned]
+    if left and not output.force:
+        raise UserError(
+            f"{out}: has outputs with other settings (model, classes or options) of {len(left)} inputs that this "
+            f"command does not have, the first {left[0]['source']}; give another --out, or --force to remove them"
+        )
+    (out / FOLDER).mkdir(parents=True, exist_ok=True)
+    return items
+
+
+def check_command(output: Output) -> None:
+    """Check that a folder has no outputs of another command.
+
+    Raises:
+        UserError: it has.
+    """
+    for path in (output.folder / FOLDER).rglob("*.json"):
+        entry = read_entry(path)
+        if entry is not None:
+            if entry["command"] not in ("", output.command):
+                raise UserError(f"{output.folder}: has the outputs of clips4 {entry['command']}; give another --out")
+            return
+
+
+def open_folder(output: Output) -> None:
+    """Remove outputs with other settings, files of the whole folder included, and what killed processes left."""
+    whole = read_entry(entry_path(output.folder, WHOLE))
+    for entry in [*all_entries(output.folder), *([whole] if whole else [])]:
+        if not output.has_settings(entry):
+            _remove_files(output.folder, entry["files"])
+            entry_path(output.folder, entry["stem"]).unlink(missing_ok=True)
+    remove_stale_parts(output.folder)
+
+
+def _own_files(out: Path) -> list[str]:
+    entry = read_entry(entry_path(out, WHOLE))
+    return entry["files"] if entry else []
+
+
+def _refuse_duplicates(out: Path, items: Sequence[Item], entries: Sequence[ManifestEntry]) -> None:
+    """Raise UserError if two inputs would have the same outputs."""
+    fold = folded if (out / FOLDER.upper()).is_dir() else str  # this file system ignores case
+    owners: dict[str, str] = {}
+    for entry in entries:
+        if os.path.lexists(entry["source"]):
+            owners |= {fold(name): entry["source"] for name in entry["files"] if name.endswith("/")}
+            owners[fold(entry["stem"])] = entry["source"]
+    for item in reversed(items):  # videos first: the folders of their frames are not for images
+        place = file_location(item.path)
+        own = [item.key, f"{item.stem}/"] if item.is_video else [item.key]
+        inside = [] if item.is_video else [f"{parent}/" for parent in PurePath(item.stem).parents]
+        claims = [owners.setdefault(fold(name), place) for name in own]
+        for owner in (*claims, *(owners.get(fold(name), place) for name in inside)):
+            if owner != place:
+                raise UserError(
+                    f"{item.path}: would have the same outputs in {out} as {owner}; rename one of them, give only one, "
+                    "or give another --out"
+                )
+
+
+def _remove_files(out: Path, names: Iterable[str]) -> None:
+    """Remove outputs, and the folders that become empty."""
+    for name in names:
+        if not name.endswith("/"):
+            (out / name).unlink(missing_ok=True)
+        for folder in (out / parent for parent in PurePath(name, "_").parents if parent != PurePath()):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def is_current(entry: ManifestEntry) -> bool:
+    """Whether the input of an entry exists and was not edited since."""
+    return bool(entry["stamp"]) and file_stamp(Path(entry["source"])) == entry["stamp"]
+
+
+def file_stamp(path: Path) -> list[int]:
+    """Size and modification time: a file that was edited is another input. Empty if there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns]
+
+
+def entry_path(out: Path, key: str) -> Path:
+    """The file of an entry."""
+    return out / FOLDER / f"{key}.json"
+
+
+def read_entry(path: Path) -> ManifestEntry | None:
+    """An entry; None if there is none, or an incomplete one."""
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(values, dict):
+        return None
+    if "made_by" in values:  # the key in folders of earlier versions
+        values["settings_hash"] = values.pop("made_by")
+    values.setdefault("command", "")
+    if older := values.pop("older", []):  # earlier versions kept files of other settings: done again, and removed
+        values |= {"kinds": [], "files": [*values["files"], *older]}
+    return values if values.keys() >= ManifestEntry.__annotations__.keys() else None  # type: ignore[return-value]
+
+
+def write_entry(out: Path, entry: ManifestEntry) -> None:
+    """Write an entry atomically."""
+    write_atomically(entry_path(out, entry["stem"]), json.dumps(entry, separators=(",", ":")).encode())
+
+
+def all_entries(out: Path, settings_hash: str | None = None, kind: str | None = None) -> Iterator[ManifestEntry]:
+    """Entries of the inputs of a folder by key, read one at a time.
+
+    Args:
+        out: the folder of outputs.
+        settings_hash: only those of these settings.
+        kind: only those that saved this kind, of inputs that are unchanged.
+    """
+    for path in sorted((out / FOLDER).rglob("*.json")):
+        entry = read_entry(path)
+        if (
+            entry
+            and entry["stem"] != WHOLE
+            and (settings_hash is None or entry["settings_hash"] == settings_hash)
+            and (kind is None or (kind in entry["kinds"] and is_current(entry)))
+        ):
+            yield entry
+
+
+def without_outputs(paths: Iterable[Path]) -> list[Path]:
+    """The files that no manifest in a folder above them lists."""
+    manifests: dict[Path, frozenset[str]] = {}
+
+    def is_output(path: Path) -> bool:
+        place = Path(os.path.abspath(path))  # noqa: PTH100  # links stay
+        for folder in place.parents:
+            if folder not in manifests:
+                manifests[folder] = _outputs_of(folder)
+            if manifests[folder]:
+                name = place.relative_to(folder)
+                names = {name.as_posix(), *(f"{parent.as_posix()}/" for parent in name.parents)}
+                if names & manifests[folder]:
+                    return True
+        return False
+
+    return [path for path in paths if not is_output(path)]
+
+
+def _outputs_of(folder: Path) -> frozenset[str]:
+    if not (folder / FOLDER).is_dir():
+        return frozenset()
+    entries = filter(None, map(read_entry, (folder / FOLDER).rglob("*.json")))
+    return frozenset(name for entry in entries for name in entry["files"])
