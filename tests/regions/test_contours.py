@@ -53,7 +53,7 @@ def test_edge_map_of_another_scale_is_resized(tmp_path: Path) -> None:
         ("a.png", np.zeros((48, 64, 3), np.uint8), "an edge map is gray"),
         ("a.npy", np.full((48, 64), 3.0), "give floats in"),
         ("a.npy", np.full((48, 64), np.nan), "give floats in"),
-        ("a.npy", np.zeros((48, 64), complex), "an edge map is gray"),
+        ("a.npy", np.zeros((48, 64), complex), "an edge map holds numbers"),
     ],
 )
 def test_wrong_edge_maps_raise(tmp_path: Path, name: str, values: np.ndarray, message: str) -> None:
@@ -65,7 +65,7 @@ def test_damaged_and_palette_edge_maps_raise(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
     (tmp_path / "b.npy").write_bytes(b"no array")
     Image.fromarray(np.zeros((48, 64), np.uint8)).convert("P").save(tmp_path / "c.png")
-    for name, message in (("a.png", "not a readable"), ("b.npy", "not a readable"), ("c.png", "palette")):
+    for name, message in (("a.png", "not an edge map"), ("b.npy", "not a readable"), ("c.png", "palette")):
         with pytest.raises(UserError, match=message):
             read_edge_map(tmp_path / name, (48, 64))
 

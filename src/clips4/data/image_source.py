@@ -1,18 +1,16 @@
 """Sources of training images: files, which can be read in any order, or tar shards, which are streams."""
 
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
-
-from PIL import Image
 
 from clips4.data.image_folder import SkippedImage, find_images, fit_training_image, load_training_image, reason_to_skip
 from clips4.data.shard_reader import Sample, expand_shards, is_shard
 from clips4.data.shard_stream import read_once
 from clips4.errors import UserError
 from clips4.utils.cache import content_key, settings_key
+from clips4.utils.image_file import image_size
 from clips4.utils.images import RGB, decode_rgb
 
 _SIZED = 256  # images whose sizes are read
@@ -111,7 +109,7 @@ class ImageShards:
         # a tar file is made of blocks of 512 bytes, one for each header
         mean = sum(512 * (1 + -(-len(sample.data) // 512)) for sample in first) / len(first)
         whole = sum(Path(shard).stat().st_size for shard in self.shards)
-        return round(whole / mean), [size for sample in first if (size := _size(io.BytesIO(sample.data)))]
+        return round(whole / mean), [size for sample in first if (size := _size(sample.data))]
 
     def sample(self, limit: int, long_side: int) -> Iterator[tuple[Path, RGB]]:
         for sample in islice(read_once(self.shards, 0, 1, lambda _: None), limit):
@@ -160,12 +158,11 @@ def evenly_spaced(paths: Sequence[Path], count: int) -> list[Path]:
     return list(paths[:: max(1, -(-len(paths) // count))])
 
 
-def _size(file: Path | io.BytesIO) -> tuple[int, int] | None:
+def _size(source: Path | bytes) -> tuple[int, int] | None:
     """(width, height) from the header; None if it is not an image."""
     try:
-        with Image.open(file) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return image_size(source, "")
+    except UserError:  # reported by ``iterate``
         return None
 
 

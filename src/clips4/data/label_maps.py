@@ -1,15 +1,13 @@
 """Label maps: files as they are stored, and the values of ignored pixels. No torch, so that scorers start fast."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from clips4.errors import UserError
-from clips4.utils.images import MAX_PIXELS, ORIENTATION, turned
+from clips4.utils.image_file import open_image, orientation, read_array, turned
 
 IGNORE = 255  # in label files: a pixel that is not scored
 WIDE_IGNORE = 65535  # the same in label files of 16 bits; the only such value if there are more than 255 classes
@@ -51,38 +49,26 @@ def read_stored(path: Path) -> NDArray[np.integer]:
     Raises:
         UserError: the file is unreadable, or its values are no whole numbers.
     """
-    try:
-        values = _read_array(path) if path.suffix.lower() == ".npy" else _read_image(path)
-    except UserError:
-        raise
-    except UnidentifiedImageError:
-        raise UserError(f"{path}: not a PNG or TIFF; formats such as JPEG change label values: {_FIX}")
-    except Exception as error:  # decoders raise almost anything at damaged files
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise UserError(f"{path}: not a readable label map ({reason}); copy it again from its source")
-    return _whole_numbers(values, path)
+    return _whole_numbers(_read_array(path) if path.suffix.lower() == ".npy" else _read_image(path), path)
 
 
 def _read_array(path: Path) -> NDArray[Any]:
-    stored = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: a false size in the header needs no memory
-    if not isinstance(stored, np.ndarray):
-        raise UserError(f"{path}: holds several arrays; save one array (H, W) with numpy.save")
+    stored = read_array(path, "label map")
     values = stored.squeeze() if stored.ndim == 3 and 1 in stored.shape else stored
-    if values.ndim != 2 or not 0 < values.size <= MAX_PIXELS:
+    if values.ndim != 2:
         raise UserError(f"{path}: an array {stored.shape}; save class numbers (H, W)")
-    return np.array(values)
+    return values
 
 
 def _read_image(path: Path) -> NDArray[Any]:
-    with warnings.catch_warnings(action="ignore"), Image.open(path, formats=("PNG", "TIFF")) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise UserError(f"{path}: {image.width} x {image.height} pixels are too many; cut it into smaller ones")
+    # formats such as JPEG change label values
+    with open_image(path, str(path), "label map", formats=("PNG", "TIFF")) as image:
         args = (image.tile[0].args if image.tile else None) or ""
         packing = str(args if isinstance(args, str) else args[0])
         sample_format = getattr(image, "tag_v2", {}).get(339)  # of a TIFF: 2 is signed
         image.load()
         values = np.array(image)
-        orientation = image.getexif().get(ORIENTATION, 1)
+        turn = orientation(image)
         mode = image.mode
     if mode in ("1", "L"):
         kind, _, flags = packing.partition(";")
@@ -98,7 +84,7 @@ def _read_image(path: Path) -> NDArray[Any]:
         values = _without_alpha(values, mode, path)
     elif mode not in ("P", "I", "F") and not mode.startswith("I;16"):
         raise UserError(f"{path}: mode {mode}; {_FIX}")
-    return turned(values, orientation)
+    return turned(values, turn)
 
 
 def _without_alpha(values: NDArray[np.uint8], mode: str, path: Path) -> NDArray[np.uint8]:

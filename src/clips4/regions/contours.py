@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from clips4.config import RegionConfig
 from clips4.errors import UserError
 from clips4.regions.contour_map import ContourMap, from_strength
 from clips4.regions.gradient import gradient_contours
+from clips4.utils.image_file import open_image, read_array
 from clips4.utils.images import RGB, reduce_to
 
 EDGE_SUFFIXES = (".png", ".npy", ".PNG", ".NPY")
@@ -95,16 +97,13 @@ def read_edge_map(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:
     Raises:
         UserError: the map is unreadable, not gray, of another aspect, or has values out of range.
     """
-    try:
-        if path.suffix.lower() == ".npy":
-            values = np.load(path, allow_pickle=False)
-        else:
-            with Image.open(path) as image:
-                values = np.asarray(image)
-                if image.mode == "P":
-                    raise UserError(f"{path}: a palette image; an edge map is gray, bright on contours")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{path}: not a readable edge map ({error}); create it again")
+    if path.suffix.lower() == ".npy":
+        values: NDArray[Any] = read_array(path, "edge map")
+    else:
+        with open_image(path, str(path), "edge map") as image:
+            values = np.asarray(image)
+            if image.mode == "P":
+                raise UserError(f"{path}: a palette image; an edge map is gray, bright on contours")
     if values.ndim != 2 or values.dtype.kind not in "ufib":
         raise UserError(f"{path}: {values.shape} of {values.dtype}; an edge map is gray: (h, w), bright on contours")
     if abs(np.log(values.shape[0] * size[1] / (values.shape[1] * size[0]))) > _MAX_STRETCH + 1 / min(size):

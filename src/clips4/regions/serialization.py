@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from clips4.errors import UserError
 from clips4.regions.ucm import Hierarchy
+from clips4.utils.image_file import open_image
 
 MAX_REGIONS = 1 << 16
 _DIGEST, _TREE = "clips4-sha256", "clips4-tree"
@@ -43,14 +45,13 @@ def encode_regions(regions: NDArray[np.int32] | Hierarchy) -> bytes:
 def decode_regions(data: bytes) -> NDArray[np.int32] | Hierarchy | None:
     """The input of ``encode_regions``; None if the bytes are damaged or of another kind."""
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            image.load()
+        with open_image(data, "a region map", "region map", formats=["PNG"]) as image:
             values = np.asarray(image)
             text = dict(getattr(image, "text", {}))
-        if values.ndim != 2 or values.dtype.kind not in "ui":
-            return None
-        tree = base64.b64decode(text.get(_TREE, ""), validate=True)
-    except (OSError, SyntaxError, ValueError, EOFError):
+            tree = base64.b64decode(text.get(_TREE, ""), validate=True)
+    except UserError:
+        return None
+    if values.ndim != 2 or values.dtype.kind not in "ui":
         return None
     values = values.astype(np.uint16)
     if text.get(_DIGEST) != _digest(values, tree):

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from typing_extensions import TypeIs
 
 from clips4.errors import UserError
-from clips4.utils.images import MAX_PIXELS, RGB, deep_to_8bit, load_rgb, pil_to_rgb
+from clips4.utils.image_file import check_pixels
+from clips4.utils.images import RGB, load_rgb, pil_to_rgb, to_8bit
 
 ImageInput = str | Path | Image.Image | NDArray[Any] | Tensor
 ImageInputs = list[Any] | tuple[ImageInput, ...]  # lists are invariant: any list of images
@@ -53,10 +54,10 @@ def as_rgb(image: ImageInput) -> RGB:
             raise UserError(f"{image}: URLs are not fetched; download the image and give its path")
         return load_rgb(image)
     if isinstance(image, Image.Image):
-        _check_size(image.height, image.width)
+        check_pixels("an image", image.width, image.height)
         try:
-            return pil_to_rgb(ImageOps.exif_transpose(image))
-        except (OSError, ValueError, SyntaxError, EOFError) as error:  # PIL reads an opened file only now
+            return pil_to_rgb(image)
+        except Exception as error:  # PIL reads an opened file only now, and raises almost anything
             raise UserError(f"damaged image ({error}); copy it again from its source")
     if isinstance(image, Tensor):
         if image.ndim != 3 or image.shape[0] != 3:
@@ -69,18 +70,13 @@ def as_rgb(image: ImageInput) -> RGB:
 def _array_to_rgb(array: NDArray[Any]) -> RGB:
     if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise UserError(f"an array image is (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
-    _check_size(*array.shape[:2])
+    check_pixels("an image", array.shape[1], array.shape[0])
     if array.dtype.kind == "f":
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
             raise UserError("a float image has values in [0, 1]; this one has others, or NaN")
         array = np.round(255 * array).astype(np.uint8)
     if array.dtype == np.uint16:
-        array = deep_to_8bit(array)
+        array = to_8bit(array)
     if array.dtype != np.uint8:
         raise UserError(f"an array image is uint8, uint16 or float, got {array.dtype}")
     return pil_to_rgb(Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array))
-
-
-def _check_size(height: int, width: int) -> None:
-    if height * width > MAX_PIXELS:
-        raise UserError(f"an image of {width} x {height} pixels is too large; resize it to at most {MAX_PIXELS} pixels")

@@ -5,6 +5,7 @@ Video files need PyAV (``pip install 'clips4[video]'``), which includes FFmpeg's
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,10 +16,13 @@ import numpy as np
 
 from clips4.errors import UserError
 from clips4.utils.atomic_io import temporary_path
+from clips4.utils.image_file import check_pixels, max_pixels
 from clips4.utils.images import RGB, SUFFIXES, load_rgb
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts"})
 DEFAULT_RATE = Fraction(24)  # frames a second of a folder of images; DAVIS's own
+# containers alone: a playlist would open whatever it names; and local files alone, whatever a name looks like
+_OPTIONS = {"format_whitelist": "mov,matroska,avi,mpeg,mpegvideo,mpegts,asf,flv,ogg", "protocol_whitelist": "file"}
 _LOST = 0.02  # share of the announced frames that may be missing before a file counts as cut off
 
 
@@ -80,8 +84,7 @@ def open_frames(path: Path, rate: float | None = None) -> Frames:
         return Frames(path, files, given or DEFAULT_RATE, len(files))
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder; give a folder of frames, or a video file")
-    with _opened(path) as container:
-        stream = _video_stream(container, path)
+    with _opened(path) as stream:
         return Frames(path, (), given or Fraction(stream.average_rate or DEFAULT_RATE), stream.frames)
 
 
@@ -98,33 +101,35 @@ def require_av() -> Any:
     return av
 
 
-def _opened(path: Path) -> Any:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The first video stream of a file; whatever PyAV raises in the block counts as damage."""
     av = require_av()
     try:
-        return av.open(str(path))
-    except (av.error.FFmpegError, OSError) as error:
+        with av.open(f"file:{path}", options=_OPTIONS) as container:
+            if not container.streams.video:
+                raise UserError(f"{path}: has no video stream; give a folder of frames, or a video file")
+            stream = container.streams.video[0]
+            check_pixels(str(path), stream.width, stream.height)
+            stream.codec_context.options = {"max_pixels": str(max_pixels())}  # a later frame may be larger
+            yield stream
+    except UserError:
+        raise
+    except Exception as error:  # FFmpeg's errors, and of damaged metadata almost anything
         raise UserError(f"{path}: not a readable video, or cut off ({_reason(error)}); copy it again from its source")
 
 
-def _video_stream(container: Any, path: Path) -> Any:
-    if not container.streams.video:
-        raise UserError(f"{path}: has no video stream; give a folder of frames, or a video file")
-    return container.streams.video[0]
-
-
 def _decoded(path: Path) -> Iterator[tuple[str, RGB]]:
-    av = require_av()
     number, end = 0, 0.0
-    with _opened(path) as container:
-        stream = _video_stream(container, path)
+    with _opened(path) as stream:
         stream.thread_type = "AUTO"
         frame_seconds = float(1 / (stream.average_rate or DEFAULT_RATE))
         try:
-            for frame in container.decode(stream):
+            for frame in stream.container.decode(stream):
                 yield f"{number:05d}", _upright(frame)
                 number += 1
                 end = max(end, (frame.time or 0.0) + frame_seconds)
-        except av.error.FFmpegError as error:
+        except Exception as error:  # as in ``_opened``
             raise UserError(f"{path}: damaged after frame {number} ({_reason(error)}); copy it again from its source")
         if number == 0:
             raise UserError(f"{path}: a video without frames; copy it again from its source")
@@ -147,7 +152,7 @@ def _upright(frame: Any) -> RGB:
 
 
 def _reason(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or error).splitlines()[0]
+    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
 
 
 class VideoWriter:
@@ -169,7 +174,7 @@ class VideoWriter:
 
     def __enter__(self) -> "VideoWriter":
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._container = self._av.open(str(self._temporary), "w", format="mp4", options={"movflags": "faststart"})
+        self._container = self._av.open(f"file:{self._temporary}", "w", format="mp4", options={"movflags": "faststart"})
         return self
 
     def write(self, image: RGB) -> None:

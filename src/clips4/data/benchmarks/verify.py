@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from clips4.data.benchmarks.bsds import SPLITS as BSDS_SPLITS
 from clips4.data.benchmarks.bsds import load_bsds
@@ -17,6 +16,7 @@ from clips4.data.label_maps import IGNORE
 from clips4.data.masks import Rules, find_objects, read_mask
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.errors import UserError
+from clips4.utils.image_file import image_size
 from clips4.utils.progress import NoProgress, ProgressReporter
 
 
@@ -82,10 +82,9 @@ def _check_semantic(check: Check, spec: SetSpec, dataset: LabeledFolder, progres
     for image, mask in zip(dataset.images, dataset.masks, strict=True):
         progress.advance({})
         try:
-            with Image.open(image) as opened:
-                size = opened.height, opened.width
+            size = image_size(image, str(image))[::-1]
             values = dataset.read(mask)
-        except (OSError, SyntaxError, UserError) as error:
+        except UserError as error:
             unreadable.append(str(error))
             continue
         if values.shape != size:
@@ -114,8 +113,7 @@ def _check_davis(check: Check, root: Path, progress: ProgressReporter) -> None:
     progress.stage("checking", len(sequences))
     for sequence in sequences:
         progress.advance({})
-        with Image.open(sequence.frames[0]) as opened:
-            size = opened.height, opened.width
+        size = image_size(sequence.frames[0], str(sequence.frames[0]))[::-1]
         rules: Rules = "davis16" if check.dataset == "davis16" else "davis17"
         objects = find_objects(sequence.masks, rules).first
         if read_mask(sequence.masks[0], rules).shape != size:
