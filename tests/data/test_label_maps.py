@@ -149,7 +149,7 @@ def test_read_labels_values_that_are_no_numbers_are_refused(
 @pytest.mark.parametrize("array", [np.zeros((2, 2, 2)), np.zeros(4), np.zeros((0, 3)), np.array([["a"]])])
 def test_read_labels_other_arrays_are_refused(tmp_path: Path, array: NDArray[np.generic]) -> None:
     np.save(tmp_path / "a.npy", array)
-    with pytest.raises(UserError, match=r"a\.npy: (an array|values of type)"):
+    with pytest.raises(UserError, match=r"a\.npy: (an array|an empty array|.*holds numbers)"):
         read_labels(tmp_path / "a.npy")
 
 
@@ -164,7 +164,7 @@ def test_read_labels_a_false_size_or_a_pickle_needs_no_memory(tmp_path: Path) ->
 
 def test_read_labels_jpeg_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png", "JPEG")
-    with pytest.raises(UserError, match="JPEG change label values"):
+    with pytest.raises(UserError, match="JPEG changes values"):
         read_labels(tmp_path / "a.png")
 
 

@@ -71,8 +71,8 @@ PHRASES = [
     "spare_same_class",
 ]
 OLD_KEYS = ["rate", "power", "clip", "keep", "patience", "stall", "rounds", "prior"]
-# "asked" is a key in the JSON of a protocol, fixed since its first version
-EXCEPTIONS = {"asked"}
+# "asked" is a key in the JSON of a protocol, fixed since its first version; "tell" is a method of files
+EXCEPTIONS = {"asked", "tell"}
 
 
 def names_of(path: Path) -> set[str]:

@@ -63,7 +63,8 @@ def _read_array(path: Path) -> NDArray[Any]:
 def _read_image(path: Path) -> NDArray[Any]:
     # formats such as JPEG change label values
     with open_image(path, str(path), "label map", formats=("PNG", "TIFF")) as image:
-        args = (image.tile[0].args if image.tile else None) or ""
+        tile = getattr(image, "tile", None)
+        args = (tile[0].args if tile else None) or ""
         packing = str(args if isinstance(args, str) else args[0])
         sample_format = getattr(image, "tag_v2", {}).get(339)  # of a TIFF: 2 is signed
         image.load()

@@ -108,11 +108,9 @@ def read_edge_map(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:
         raise UserError(f"{path}: {values.shape} of {values.dtype}; an edge map is gray: (h, w), bright on contours")
     if abs(np.log(values.shape[0] * size[1] / (values.shape[1] * size[0]))) > _MAX_STRETCH + 1 / min(size):
         raise UserError(f"{path}: {values.shape} has another aspect than its image {tuple(size)}; create it again")
-    if values.dtype.kind == "f":
-        strength = values.astype(np.float32)
-    else:  # Pillow reads 16-bit gray as int32 in some versions
-        deep = values.dtype.itemsize > 1
-        strength = values.astype(np.float32) / (65535 if deep else 1 if values.dtype.kind == "b" else 255)
+    strength: NDArray[np.float32] = values.astype(np.float32)
+    if values.dtype.kind in "ui":  # Pillow reads 16-bit gray as int32 in some versions
+        strength /= 255 if values.dtype.itemsize == 1 else 65535
     if not np.isfinite(strength).all() or strength.min() < 0 or strength.max() > 1:
         raise UserError(f"{path}: values from {values.min()} to {values.max()}; give floats in [0, 1]")
     return strength if strength.shape == tuple(size) else np.clip(_resize(strength, size), 0, 1)

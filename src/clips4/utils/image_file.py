@@ -130,9 +130,9 @@ def open_image(
     except FileNotFoundError:
         raise UserError(f"{name}: no such file")
     except UnidentifiedImageError:
-        save = "JPEG or PNG" if "JPEG" in formats else "PNG"
+        save = "open it and save it as JPEG or PNG" if "JPEG" in formats else "JPEG changes values: create it as a PNG"
         heic = ", or install pillow-heif" if name.lower().endswith((".heic", ".heif")) else ""
-        raise UserError(f"{name}: not {_a(kind)}, or of an unsupported format; open it and save it as {save}{heic}")
+        raise UserError(f"{name}: not {_a(kind)}, or of an unsupported format; {save}{heic}")
     except Image.DecompressionBombError:
         raise too_large(name, "its pixels")
     except MemoryError:
