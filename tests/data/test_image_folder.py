@@ -127,8 +127,8 @@ def test_find_images_linked_folders_are_searched_once(tmp_path: Path) -> None:
 
 def test_find_images_counts_what_it_leaves_out(tmp_path: Path) -> None:
     (a,) = touch(tmp_path / "in/a.jpg")
-    touch(tmp_path / "in/b.HEIC", tmp_path / "in/c.heic", tmp_path / "in/d.MP4", tmp_path / "in/notes.md")
-    with pytest.warns(UserWarning, match=r"left out what is no image .*\(2 \.heic, 1 \.mp4\)"):
+    touch(tmp_path / "in/b.JXL", tmp_path / "in/c.jxl", tmp_path / "in/d.MP4", tmp_path / "in/notes.md")
+    with pytest.warns(UserWarning, match=r"left out what is no image .*\(2 \.jxl, 1 \.mp4\)"):
         assert find_images(tmp_path / "in") == [a]
 
 
