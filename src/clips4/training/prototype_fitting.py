@@ -39,9 +39,9 @@ from clips4.utils import distributed
 from clips4.utils.images import RGB
 from clips4.utils.progress import ProgressReporter
 
-_GAPS = 1024  # pixels of an image that the margin of unknown is estimated on, about
-IMAGES = 512  # sampled evenly from the set where pixels are kept; their vectors take some 200 MB
-MEAN_IMAGES = 4096  # where only segments are kept
+_GAPS = 2**18  # pixels that the margin of unknown is estimated on, about
+IMAGES = 512  # sampled evenly from the set for EM, which needs all pixels; their vectors take some 200 MB
+MEAN_IMAGES = 4096  # where only segments and a few pixels are kept
 
 
 @torch.no_grad()
@@ -82,17 +82,18 @@ def fit_to_student(
     rank, world = distributed.rank(), distributed.world_size()
     progress.stage("fitting prototypes", 0)
     teacher_side, student_side, pixels = [], [], []
-    keeps_pixels = bool(extensions.em_iterations) or caps
-    limit = IMAGES if keeps_pixels else MEAN_IMAGES
+    limit = IMAGES if extensions.em_iterations else MEAN_IMAGES
+    gaps = max(16, _GAPS // max(1, min(limit, source.sizes()[0])))  # pixels of an image
     for number, (path, image) in enumerate(source.sample(limit, config.data.long_side)):
         if number % world == rank:
             z = student(at_inference_size(image, config.data.inference_side).to(device))
             both = _segments_of_both(image, path, z, config, regions, teacher_maps)
             teacher_side.append(both[0].half())
             student_side.append(both[1].half())
-            if keeps_pixels:
+            if extensions.em_iterations or caps:
                 halved = F.avg_pool2d(z, 2, ceil_mode=True, count_include_pad=False)  # neighbors are nearly equal
-                pixels.append(F.normalize(flatten_pixels(halved), dim=1).half().cpu())
+                rows = F.normalize(flatten_pixels(halved), dim=1).half().cpu()
+                pixels.append(rows if extensions.em_iterations else rows[:: max(1, len(rows) // gaps)])
             progress.advance({})
     student.train(training)
 
@@ -130,7 +131,7 @@ def _margin(prototypes: Prototypes, pixels: list[Tensor], extensions: ExtensionC
     known, unknown = prototypes.query_known, prototypes.query_unknown
     gaps = [known.new_empty(0)]
     for each in pixels:
-        rows = each[:: max(1, len(each) // _GAPS)].to(known)
+        rows = each.to(known)
         gaps.append((rows @ unknown.T).amax(1) - (rows @ known.T).amax(1))
     own = torch.cat(gaps)
     gap = distributed.gather_rows(own, distributed.counts(len(own), device=own.device)[:, 0].tolist())
