@@ -55,13 +55,30 @@ def test_class_without_a_label_value_raises() -> None:
 
 
 def test_labeled_folder_wrong_layouts_raise(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such file or folder"):
+    with pytest.raises(UserError, match="no label map"):
         COCO128.load(tmp_path)
     root = miniature(tmp_path / "set", size=(5, 8))
     with pytest.raises(UserError, match="is not the size"):
         list(COCO128.load(root))
     (root / "images/a.jpg").unlink()
-    with pytest.raises(UserError, match="each needs one of the same name"):
+    with pytest.raises(UserError, match="1 of 1 files are missing, the first a, the image of a label map"):
+        COCO128.load(root)
+
+
+def test_labeled_folder_images_of_one_name_in_two_folders_are_not_guessed(tmp_path: Path) -> None:
+    root = miniature(tmp_path / "set")
+    (root / "images/old").mkdir()
+    Image.fromarray(noise_image(6, 8)).save(root / "images/old/a.jpg")
+    assert COCO128.load(root).images == (root / "images/a.jpg",), "the same path"
+    (root / "images/a.jpg").rename(root / "images/old/b.jpg")
+    assert COCO128.load(root).images == (root / "images/old/a.jpg",), "the only one of this name"
+    (root / "images/new").mkdir()
+    Image.fromarray(noise_image(6, 8)).save(root / "images/new/a.jpg")
+    with pytest.raises(UserError, match=r"no file is called a, and new/a may be meant or not"):
+        COCO128.load(root)
+    Image.fromarray(noise_image(6, 8)).save(root / "images/a.png")
+    Image.fromarray(noise_image(6, 8)).save(root / "images/a.jpg")
+    with pytest.raises(UserError, match=r"a\.png: has the same name as .*a\.jpg"):
         COCO128.load(root)
 
 

@@ -95,7 +95,7 @@ def test_reducing_the_zero_label(tmp_path: Path) -> None:
 def test_what_cannot_be_scored_raises(tmp_path: Path) -> None:
     truth = save(tmp_path / "gt", random_maps(0))
     pred = save(tmp_path / "pred", random_maps(1, count=2))
-    with pytest.raises(UserError, match=r"1 of 3 images have no prediction, the first p2\.png"):
+    with pytest.raises(UserError, match=r"1 of 3 files are missing, the first p2; predictions have the"):
         score_semantic(folder_truth(truth, 4), pred)
     save(pred, {"p2": np.zeros((3, 4), np.uint8)})
     with pytest.raises(UserError, match="4 x 3 pixels, the truth has 40 x 30"):
@@ -111,6 +111,45 @@ def test_what_cannot_be_scored_raises(tmp_path: Path) -> None:
         score_semantic(folder_truth(truth, 4), tmp_path / "no")
     with pytest.raises(UserError, match="no PNG, TIFF or NPY there"):
         folder_truth(tmp_path / "no", 4)
+
+
+@pytest.mark.parametrize(
+    ("truth", "pred"),
+    [
+        (("a/0001.png", "b/0001.png"), ("a/0001.png", "b/0001.png")),
+        (("a/0001.PNG", "b/c/0001.png"), ("b/c/0001.PNG", "a/0001.png")),
+        (("0.png", "1.png"), ("0.png", "1.png", "panoptic/0.png", "yolo/images/0.png", "0_overlay.png")),
+    ],
+)
+def test_score_semantic_equal_names_are_told_apart_by_their_folders(
+    tmp_path: Path, truth: tuple[str, ...], pred: tuple[str, ...]
+) -> None:
+    maps = list(random_maps(5).values())
+    order = {Path(name).with_suffix(""): number for number, name in enumerate(truth)}
+    for root, names in (("gt", truth), ("pred", pred)):
+        for name in names:
+            (tmp_path / root / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(maps[order.get(Path(name).with_suffix(""), 2)]).save(tmp_path / root / name)
+    result = score_semantic(folder_truth(tmp_path / "gt", 4), tmp_path / "pred", False)
+    assert result.scores.miou == 1
+    assert len(result.names) == len(set(result.names)) == 2
+    assert result.extra == len(pred) - 2
+
+
+def test_score_semantic_endings_pair_files_of_other_conventions(tmp_path: Path) -> None:
+    maps = list(random_maps(6).values())
+    for number, name in enumerate(("ulm/ulm_0", "bonn/bonn_0")):
+        for root, ending in (("gt", "_gtFine_labelTrainIds"), ("gt", "_gtFine_color"), ("pred", "_leftImg8bit")):
+            path = tmp_path / root / f"{name}{ending}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(maps[number if "color" not in ending else 2]).save(path)
+    truth = folder_truth(tmp_path / "gt", 4, ending="_gtFine_labelTrainIds.png")
+    result = score_semantic(truth, tmp_path / "pred", False, ending="_leftImg8bit.png")
+    assert (result.scores.miou, result.names) == (1, ("bonn/bonn_0", "ulm/ulm_0"))
+    with pytest.raises(UserError, match=r"2 of 2 files are missing, the first bonn/bonn_0.*--pred-ending"):
+        score_semantic(truth, tmp_path / "pred", False)
+    with pytest.raises(UserError, match=r"no \*_labelIds\.png there"):
+        folder_truth(tmp_path / "gt", 4, ending="_labelIds.png")
 
 
 # -------------------------------------------------------------------------------------------------------- boundary F

@@ -99,5 +99,5 @@ def test_trap_6_an_unknown_name_is_nowhere_in_what_a_run_raises() -> None:
 
 def test_truth_of_a_set_for_saved_predictions(tmp_path: Path) -> None:
     truth, classes = set_truth("voc21", miniatures.voc(tmp_path), None)
-    assert truth.stems == ("2007_000033", "2007_000042")
+    assert truth.names == ("2007_000033", "2007_000042")
     assert truth.classes == len(classes) == 21

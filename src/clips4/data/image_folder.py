@@ -120,8 +120,27 @@ def drop_outputs(paths: Collection[Path]) -> list[Path]:
 
 def _images_below(folder: Path) -> list[Path]:
     found: list[Path] = []
-    seen: set[str] = set()
     others: Counter[str] = Counter()
+    for path in files_below(folder):
+        suffix = path.suffix.lower()
+        if suffix in SUFFIXES:
+            found.append(path)
+        elif suffix in VIDEO_SUFFIXES or _OTHER_IMAGES.fullmatch(suffix):
+            others[suffix] += 1
+    if others:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+        _warn(f"{folder}: left out what is no image of a supported format ({kinds}); convert it, or name each video")
+    return found
+
+
+def files_below(folder: Path) -> list[Path]:
+    """The visible files in a folder and its subfolders, sorted; none if there is no such folder.
+
+    Links to folders are followed, each folder once; links to nothing are included. Warnings name linked folders, and
+    those that cannot be searched.
+    """
+    found: list[Path] = []
+    seen: set[str] = set()
     links, followed, left = [folder], list[Path](), list[Path]()
     while links:
         start = links.pop(0)
@@ -130,20 +149,11 @@ def _images_below(folder: Path) -> list[Path]:
             continue
         followed.append(start)
         for path, is_folder in _walk(start, seen):
-            if is_folder:
-                links.append(path)
-            elif path.suffix.lower() in SUFFIXES:
-                found.append(path)
-            else:
-                suffix = path.suffix.lower()
-                others[suffix] += suffix in VIDEO_SUFFIXES or bool(_OTHER_IMAGES.fullmatch(suffix))
+            (links if is_folder else found).append(path)
     if followed[1:]:
         _warn(f"linked folders are searched, too: {_few(followed[1:])}")
     if left:
         _warn(f"links to folders that are searched already are left out: {_few(left)}")
-    if others := +others:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
-        _warn(f"{folder}: left out what is no image of a supported format ({kinds}); convert it, or name each video")
     return sorted(found)
 
 
@@ -153,7 +163,7 @@ def _walk(start: Path, seen: set[str]) -> Iterator[tuple[Path, bool]]:
     def report(error: OSError) -> None:
         _warn(f"{error.filename}: left out, cannot be searched ({error.strerror})")
 
-    for parent, folders, files in os.walk(start, onerror=report):
+    for parent, folders, files in os.walk(start, onerror=report) if start.is_dir() else ():
         seen.add(os.path.realpath(parent))
         paths = sorted(Path(parent, name) for name in folders if name != FOLDER)
         yield from ((path, True) for path in paths if path.is_symlink())

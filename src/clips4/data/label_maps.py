@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clips4.data.image_folder import files_below
 from clips4.errors import UserError
 from clips4.utils.image_file import open_image, orientation, read_array, turned
 
@@ -25,7 +26,7 @@ def ignore_value(classes: int) -> int:
 
 def find_label_maps(folder: Path) -> list[Path]:
     """The label maps in a folder and its subfolders, sorted; none if there is no such folder."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return [path for path in files_below(folder) if path.suffix.lower() in SUFFIXES]
 
 
 def read_labels(path: Path) -> NDArray[np.integer]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from clips4.data.class_names import ClassList, data_lines
 from clips4.data.image_folder import find_images
 from clips4.data.label_maps import IGNORE, apply_table, check_depth, ignore_value, read_labels
+from clips4.data.pairs import by_name, files_in, match
 from clips4.errors import UserError
 from clips4.utils.images import RGB, load_rgb
 
@@ -99,22 +100,14 @@ def value_table(classes: Sequence[int], ignored: Collection[int] | None = None) 
 Pairs = tuple[tuple[Path, ...], tuple[Path, ...]]
 
 
-def pair_by_stem(images: Path, masks: Path, suffix: str = ".png", cut: str = "") -> Pairs:
-    """Each label map of a folder with the image of the same stem.
-
-    Args:
-        images, masks: folders.
-        suffix: of label maps.
-        cut: ending of the label maps' stems that the images' stems lack.
+def pair_by_name(images: Path, masks: Path) -> Pairs:
+    """Each label map (PNG) of a folder with the image of the same name in another folder, see ``pairs.match``.
 
     Raises:
-        UserError: there is no label map, or one has no image.
+        UserError: there is no label map, one has no image, or it is not certain which.
     """
-    found = sorted(masks.glob(f"*{suffix}"))
-    by_stem = {path.stem: path for path in find_images(images)}
-    stems = [path.name.removesuffix(suffix).removesuffix(cut) for path in found]
+    found = files_in(masks, ".png")
     if not found:
-        raise UserError(f"{masks}: no label map (*{suffix}); give the folder that the set's archive unpacks to")
-    if missing := [stem for stem in stems if stem not in by_stem]:
-        raise UserError(f"{masks}: {missing[0]}{cut}{suffix} has no image in {images}; each needs one of the same name")
-    return tuple(by_stem[stem] for stem in stems), tuple(found)
+        raise UserError(f"{masks}: no label map (*.png); give the folder that the set's archive unpacks to")
+    names = [path.stem for path in found]
+    return tuple(match(names, by_name(find_images(images), images), images, ", the image of a label map")), tuple(found)

@@ -12,19 +12,22 @@ from numpy.typing import NDArray
 from clips4.data.label_maps import (
     apply_table,
     check_depth,
-    find_label_maps,
     ignore_value,
     ignore_wide,
     read_labels,
 )
 from clips4.data.masks import Mask, Rules, find_objects, read_mask
+from clips4.data.pairs import files_in, label_maps_by_name, match
 from clips4.data.segmentation_dataset import value_table
 from clips4.errors import UserError
 from clips4.evaluation.metrics.boundary_f import boundary_f
 from clips4.evaluation.metrics.confusion import ImageScore, Scores, Tally, confusion_matrix, scores
 from clips4.evaluation.metrics.davis import ObjectTrack, TrackingScores, score_objects, summarize
+from clips4.utils.manifest import FOLDER
 from clips4.utils.parallel import map_items
 from clips4.utils.progress import NoProgress, ProgressReporter
+
+_HINT = "; predictions have the names of the images (endings such as _leftImg8bit.png: --pred-ending, --gt-ending)"
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,14 @@ class Truth:
 
     Attributes:
         masks: (N,) label maps.
-        stems: (N,) name of each image and of its prediction.
+        names: (N,) name of each image and of its prediction: its path below the set's folder, without suffix.
         table: value of a label map -> 0..K-1 or ``ignore_value(K)``; None where the values are that already.
         classes: K.
         read: how a label map is read.
     """
 
     masks: tuple[Path, ...]
-    stems: tuple[str, ...]
+    names: tuple[str, ...]
     table: NDArray[np.integer] | None
     classes: int
     read: Callable[[Path], NDArray[np.integer]] = read_labels
@@ -82,23 +85,22 @@ def score_semantic(
     with_boundary: bool = True,
     workers: int = 1,
     progress: ProgressReporter | None = None,
+    ending: str = "",
 ) -> SemanticScores:
     """Score a folder of label PNGs (0..K-1; any other value is wrong wherever the truth counts).
 
-    The result does not depend on the number of processes.
+    The result does not depend on the number of processes. Predictions are found by name, see ``pairs.match``; with
+    ``ending`` only those whose names end so, without it.
 
     Raises:
         UserError: a prediction is missing, unreadable or of another size, or a truth has values that are no class.
     """
-    found = {path.stem: path for path in find_label_maps(predictions)}
+    found = label_maps_by_name(predictions, ending)
     if not found:
         raise UserError(f"{predictions}: no PNG, TIFF or NPY there; give the folder of predicted label maps")
-    if missing := [stem for stem in truth.stems if stem not in found]:
-        raise UserError(
-            f"{predictions}: {len(missing)} of {len(truth.stems)} images have no prediction, the first {missing[0]}.png"
-        )
-    jobs = [(stem, mask, found[stem]) for stem, mask in zip(truth.stems, truth.masks, strict=True)]
-    plain = replace(truth, masks=(), stems=())  # small enough to be sent with every job
+    paths = match(truth.names, found, predictions, _HINT)
+    jobs = list(zip(truth.names, truth.masks, paths, strict=True))
+    plain = replace(truth, masks=(), names=())  # small enough to be sent with every job
     work = partial(_score_image, truth_of_set=plain, with_boundary=with_boundary)
     counts, outlines = Tally(truth.classes), []
     progress = progress or NoProgress()
@@ -112,7 +114,7 @@ def score_semantic(
         scores=scores(counts.total),
         confusion=counts.total,
         boundary_f=float(np.mean(drawn)) if drawn else None,
-        names=truth.stems,
+        names=truth.names,
         images=tuple(counts.images),
         outlines=tuple(outlines),
         extra=len(found) - len(jobs),
@@ -120,7 +122,7 @@ def score_semantic(
 
 
 def _score_image(job: tuple[str, Path, Path], truth_of_set: Truth, with_boundary: bool) -> ScoredImage:
-    stem, mask, path = job
+    name, mask, path = job
     table, classes = truth_of_set.table, truth_of_set.classes
     truth, prediction = truth_of_set.read(mask), read_labels(path)
     check_depth(truth, classes, mask)
@@ -135,19 +137,21 @@ def _score_image(job: tuple[str, Path, Path], truth_of_set: Truth, with_boundary
         confusion = confusion_matrix(truth, prediction, classes)
     except ValueError as error:
         raise UserError(f"{mask}: {error}; is this the right set, or the right list of classes?")
-    return ScoredImage(stem, confusion, boundary_f(truth, prediction, classes) if with_boundary else None)
+    return ScoredImage(name, confusion, boundary_f(truth, prediction, classes) if with_boundary else None)
 
 
-def folder_truth(masks: Path, classes: int, reduce_zero: bool = False) -> Truth:
+def folder_truth(masks: Path, classes: int, reduce_zero: bool = False, ending: str = "") -> Truth:
     """Label maps of a folder whose values are 0..K-1 or ignored; with ``reduce_zero`` 0 is ignored and 1..K are 0..K-1.
 
-    Ignored are 255 and, in maps of 16 bits, 65535; of more than 255 classes 65535 alone.
+    Ignored are 255 and, in maps of 16 bits, 65535; of more than 255 classes 65535 alone. With ``ending`` only files
+    count whose names end so, such as ``_labelTrainIds.png``.
     """
-    paths = tuple(find_label_maps(masks))
-    if not paths:
-        raise UserError(f"{masks}: no PNG, TIFF or NPY there; give the folder of true label maps")
+    found = label_maps_by_name(masks, ending)
+    if not found:
+        kind = f"*{ending}" if ending else "PNG, TIFF or NPY"
+        raise UserError(f"{masks}: no {kind} there; give the folder of true label maps")
     table = value_table(range(1, classes + 1), {0, ignore_value(classes)}) if reduce_zero else None
-    return Truth(paths, tuple(path.stem for path in paths), table, classes)
+    return Truth(tuple(found.values()), tuple(found), table, classes)
 
 
 # -------------------------------------------------------------------------------------------------------- tracking
@@ -192,14 +196,14 @@ def score_tracking(
         UserError: a sequence or frame is missing, has another size, or has more objects than the truth.
     """
     available = sorted(path.name for path in truth.iterdir() if path.is_dir()) if truth.is_dir() else []
-    available = [name for name in available if any((truth / name).glob("*.png"))]
+    available = [name for name in available if files_in(truth / name, ".png")]
     names = list(sequences) if sequences is not None else available
     if not names or (unknown := [name for name in names if name not in available]):
         problem = f"no sequence {unknown[0]!r} there" if names else "no folder with PNGs there"
         raise UserError(f"{truth}: {problem}; give the folder that holds a folder of masks for each sequence")
     if missing := [name for name in names if not (predictions / name).is_dir()]:
         raise UserError(f"{predictions}: {len(missing)} of {len(names)} sequences are missing, the first {missing[0]}")
-    frames = {name: sorted((truth / name).glob("*.png")) for name in names}
+    frames = {name: files_in(truth / name, ".png") for name in names}
     jobs = [(name, frames[name], predictions / name) for name in names]
     progress = progress or NoProgress()
     progress.stage("scoring", len(jobs))
@@ -208,10 +212,12 @@ def score_tracking(
         scored.append(sequence)
         progress.advance({})
     extra = sum(
-        len({path.name for path in (predictions / name).glob("*.png")} - {path.name for path in frames[name]})
+        len({path.name for path in files_in(predictions / name, ".png")} - {path.name for path in frames[name]})
         for name in names
     )
-    others = sorted(path.name for path in predictions.iterdir() if path.is_dir() and path.name not in available)
+    others = sorted(
+        path.name for path in predictions.iterdir() if path.is_dir() and path.name not in (*available, FOLDER)
+    )
     tracks = [track for each in scored for track in each.tracks]
     if not tracks:
         raise UserError(f"{truth}: no object has a scored frame; objects must appear before the last but one")

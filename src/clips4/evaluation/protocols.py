@@ -24,6 +24,7 @@ from typing import Literal
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import ClassList, data_lines, load_classes
 from clips4.data.label_maps import IGNORE
+from clips4.data.pairs import names_of
 from clips4.errors import UserError
 from clips4.evaluation.predictions import Truth
 from clips4.inference.classifier import BackgroundRule
@@ -139,5 +140,4 @@ def known_classes(dataset: str, fold: int) -> ClassList:
 def set_truth(dataset: str, root: Path, split: str | None) -> tuple[Truth, ClassList]:
     """The truth and the classes of a named set, to score saved predictions."""
     found = semantic_spec(dataset).load(root, split)
-    stems = tuple(path.stem for path in found.images)
-    return Truth(found.masks, stems, found.table, len(found.classes), found.read), found.classes
+    return Truth(found.masks, names_of(found.images), found.table, len(found.classes), found.read), found.classes

@@ -10,7 +10,7 @@ from clips4.errors import UserError
 _RESERVED = frozenset({"coco", "panoptic", "yolo", "gallery", "clusters", "clips4"})  # a folder's own files
 
 
-def output_names(paths: Sequence[Path], inputs: Sequence[Path]) -> list[str]:
+def output_names(paths: Sequence[Path], inputs: Sequence[Path], safe: bool = True) -> list[str]:
     """Where the outputs of each file go: its path below the common folder of all inputs, without suffix.
 
     A name depends on nothing else that lies in the folders. An underscore is added to a name that could be taken for
@@ -19,6 +19,7 @@ def output_names(paths: Sequence[Path], inputs: Sequence[Path]) -> list[str]:
     Args:
         paths: files.
         inputs: the folders and files that were given, and ``paths`` found in them.
+        safe: whether to add underscores.
 
     Example:
         >>> output_names([Path("photos/cat.jpg"), Path("photos/a/dog.png")], [Path("photos")])
@@ -29,7 +30,8 @@ def output_names(paths: Sequence[Path], inputs: Sequence[Path]) -> list[str]:
     outside = {parent for parent in parents if not any(PurePath(parent).is_relative_to(each) for each in folders)}
     base = os.path.commonpath([*folders, *outside]) if paths else ""
     relative = (os.path.relpath(os.path.abspath(path), base) for path in paths)  # noqa: PTH100
-    return [safe_name(PurePath(path).with_suffix("").as_posix()) for path in relative]
+    names = [PurePath(path).with_suffix("").as_posix() for path in relative]
+    return [safe_name(name) for name in names] if safe else names
 
 
 def safe_name(name: str) -> str:

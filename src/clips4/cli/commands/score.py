@@ -36,6 +36,12 @@ def semantic(
     reduce_zero: Annotated[
         bool, typer.Option("--reduce-zero-label", help="Truth 0 is ignored and 1..K are classes 0..K-1.")
     ] = False,
+    gt_ending: Annotated[
+        str, typer.Option("--gt-ending", help="Ending that only true label maps have: _gtFine_labelTrainIds.png.")
+    ] = "",
+    pred_ending: Annotated[
+        str, typer.Option("--pred-ending", help="Ending of the predictions' names, such as _leftImg8bit.png.")
+    ] = "",
     boundary: Annotated[bool, typer.Option(help="Score outlines too (slower).")] = True,
     json_file: Json = None,
     workers: Workers = 1,
@@ -51,12 +57,14 @@ def semantic(
     if (classes is None) == (dataset is None):
         raise UserError("give --classes (for a folder of label PNGs) or --dataset (for a set), one of the two")
     if dataset is not None:
+        if gt_ending:
+            raise UserError("--gt-ending is for --classes; a set has its own names")
         truth, names = set_truth(dataset, gt, split)
     else:
         names = load_classes(str(classes))
-        truth = folder_truth(gt, len(names), reduce_zero)
+        truth = folder_truth(gt, len(names), reduce_zero, gt_ending)
     with progress_bars() as progress:
-        result = score_semantic(truth, pred, boundary, workers, progress)
+        result = score_semantic(truth, pred, boundary, workers, progress, pred_ending)
     record = describe_semantic(result, names.names)
     columns = {"miou": "mIoU", "pixel_accuracy": "pixel acc.", "mean_accuracy": "mean acc.", "boundary_f": "boundary F"}
     typer.echo(markdown({pred.name: record}, columns))

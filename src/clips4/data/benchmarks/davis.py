@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from clips4.data.pairs import files_in
 from clips4.errors import UserError
 
 LAYOUT = "JPEGImages/480p/SEQUENCE/*.jpg, Annotations/480p/SEQUENCE/*.png, ImageSets/{480p or 2016, 2017}/val.txt"
@@ -54,7 +55,7 @@ def _names_in_list(root: Path, year: str, split: str, resolution: str) -> list[s
 
 
 def _sequence(name: str, frames: Path, masks: Path) -> Sequence:
-    found, labels = sorted(frames.glob("*.jpg")), sorted(masks.glob("*.png"))
+    found, labels = files_in(frames, ".jpg"), files_in(masks, ".png")
     if len(found) < 3 or not labels:
         raise UserError(f"{frames}: {len(found)} frames and {len(labels)} masks; a sequence has at least three of each")
     if odd := {path.stem for path in found} ^ {path.stem for path in labels}:

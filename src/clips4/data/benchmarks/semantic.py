@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from clips4.data.benchmarks.spec import SetSpec, pairs_from_list, pairs_in_subfolders
 from clips4.data.class_names import ClassList, load_classes
 from clips4.data.label_maps import IGNORE, read_labels
-from clips4.data.segmentation_dataset import Pairs, load_label_table, pair_by_stem, value_table
+from clips4.data.segmentation_dataset import Pairs, load_label_table, pair_by_name, value_table
 from clips4.errors import UserError
 
 # ----------------------------------------------------------------------------------------------------- Pascal VOC
@@ -94,7 +94,7 @@ def _coco_stuff(root: Path, split: str) -> Pairs:
     found = next((root / name / folder for name in masks if (root / name / folder).is_dir()), root / masks[0] / folder)
     if any(path.stem.endswith("_labelTrainIds") for path in found.glob("*_labelTrainIds.png")):
         raise UserError(f"{found}: has *_labelTrainIds.png, another convention; give the published PNGs")
-    return pair_by_stem(images, found)
+    return pair_by_name(images, found)
 
 
 def _coco_raw(name: str, classes: ClassList) -> NDArray[np.uint8]:
@@ -116,7 +116,7 @@ _COCO_VALUES = "raw ids less one (0-181, eleven of them unused), 255 unlabeled; 
 def _ade(root: Path, split: str) -> Pairs:
     root = root / "ADEChallengeData2016" if (root / "ADEChallengeData2016").is_dir() else root
     folder = {"val": "validation", "train": "training"}[split]
-    return pair_by_stem(root / "images" / folder, root / "annotations" / folder)
+    return pair_by_name(root / "images" / folder, root / "annotations" / folder)
 
 
 def _cityscapes(root: Path, split: str) -> Pairs:
@@ -131,11 +131,11 @@ def _cityscapes_table(classes: ClassList) -> NDArray[np.uint8]:
 
 
 def _camvid(root: Path, split: str) -> Pairs:
-    return pair_by_stem(root / split, root / f"{split}annot")
+    return pair_by_name(root / split, root / f"{split}annot")
 
 
 def _coco128(root: Path, split: str) -> Pairs:
-    return pair_by_stem(root / "images", root / "masks")
+    return pair_by_name(root / "images", root / "masks")
 
 
 def _values(first: int, ignored: tuple[int, ...], classes: ClassList) -> NDArray[np.integer]:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clips4.data.class_names import ClassList, load_classes
-from clips4.data.image_folder import find_images
+from clips4.data.image_folder import files_below, find_images
 from clips4.data.label_maps import read_labels
+from clips4.data.pairs import by_name, match
 from clips4.data.segmentation_dataset import LabeledFolder, LabelReader, Pairs
 from clips4.errors import UserError
 
@@ -108,11 +109,8 @@ def pairs_in_subfolders(images: Path, masks: Path, cut_image: str, cut_mask: str
     Raises:
         UserError: there is no label map, or one has no image.
     """
-    found = sorted(masks.rglob(f"*{cut_mask}")) if masks.is_dir() else []
+    found = by_name(files_below(masks), masks, cut_mask)
     if not found:
         raise UserError(f"{masks}: no *{cut_mask} in this folder")
-    by_name = {path.name.removesuffix(cut_image): path for path in find_images(images)}
-    names = [path.name.removesuffix(cut_mask) for path in found]
-    if missing := [name for name in names if name not in by_name]:
-        raise UserError(f"{images}: {len(missing)} images are missing: {missing[0]}{cut_image}")
-    return tuple(by_name[name] for name in names), tuple(found)
+    paths = match(list(found), by_name(find_images(images), images, cut_image), images, cut_image)
+    return tuple(paths), tuple(found.values())

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clips4.data.label_maps import IGNORE, ignore_value
+from clips4.data.pairs import names_of
 
 
 @dataclass(frozen=True)
@@ -164,5 +165,4 @@ class SetScores:
     @classmethod
     def collect(cls, images: Sequence[Path], counts: Tally, matching: NDArray[np.int64] | None = None) -> "SetScores":
         """The scores of a set from the counts of its images, in their order."""
-        names = tuple(path.stem for path in images)
-        return cls(scores(counts.total), counts.total, names, tuple(counts.images), matching)
+        return cls(scores(counts.total), counts.total, names_of(images), tuple(counts.images), matching)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from clips4.data.masks import Mask, davis_palette, first_masks
+from clips4.data.pairs import files_in
 from clips4.errors import UserError
 from clips4.inference.encoder import Encoder
 from clips4.inference.video.label_propagation import Recipe, track
@@ -64,7 +65,7 @@ def read_masks(path: Path, first_frame: str) -> GivenMasks:
         UserError: no mask, an unreadable one, none for the first frame, or no object in it.
     """
     if path.is_dir():
-        found = {p.stem: p for p in sorted(path.glob("*.png"), key=lambda p: natural_key(p.name))}
+        found = {p.stem: p for p in sorted(files_in(path, ".png"), key=lambda p: natural_key(p.name))}
         if first_frame not in found:
             raise UserError(f"{path}: no {first_frame}.png in this folder; name the mask of the first frame so")
         files = {first_frame: found[first_frame], **found}
