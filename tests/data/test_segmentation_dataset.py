@@ -93,7 +93,7 @@ def test_label_maps_are_read_as_stored(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="gray or palette"):
         read_labels(tmp_path / "rgb.png")
     (tmp_path / "no.png").write_text("no")
-    with pytest.raises(UserError, match="not a readable label map"):
+    with pytest.raises(UserError, match="not a label map"):
         read_labels(tmp_path / "no.png")
 
 

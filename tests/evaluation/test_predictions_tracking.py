@@ -103,7 +103,7 @@ def test_score_tracking_unusable_files_raise_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="color #010203 is not in the DAVIS palette"):
         score_tracking(truth, prediction)
     target.write_text("no")
-    with pytest.raises(UserError, match="not a PNG or TIFF"):
+    with pytest.raises(UserError, match="not a label map"):
         score_tracking(truth, prediction)
     target.unlink()
     with pytest.raises(UserError, match=r"1 frames missing, the first 00002\.png"):
