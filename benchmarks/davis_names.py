@@ -27,6 +27,7 @@ from torch import Tensor
 from clips4.cli.console import progress_bars
 from clips4.data.benchmarks.davis import load_davis
 from clips4.data.class_names import load_classes
+from clips4.data.image_folder import find_images
 from clips4.data.image_source import evenly_spaced
 from clips4.evaluation.named_objects import FramePredictions, object_names, score_named_objects, score_predictions
 from clips4.evaluation.protocols import V1, class_file_hash
@@ -35,7 +36,7 @@ from clips4.inference.tta import InferenceOptions
 from clips4.models.checkpoint import checkpoint_folders, load_checkpoint
 from clips4.training.loop import train
 from clips4.training.recipe import choose_config
-from clips4.utils.images import find_images, load_rgb
+from clips4.utils.images import load_rgb
 
 INFERENCE = {"": None, ", at three sizes and mirrored": InferenceOptions(scales=(0.7, 1, 1.4), flip=True)}
 

@@ -1,20 +1,34 @@
-"""Class lists and their files.
+"""Class lists: names in the order of their labels. Aliases replace a name in the prompts (repeat it to keep it).
 
-A class file holds one class per line: ``name`` or ``name: alias, alias``; ``#`` starts a comment. Aliases replace the
-name in the prompts (list the name among them to keep it).
+``class_files`` reads the files.
 """
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
+from clips4.data.class_files import (
+    STRUCTURED,
+    TABLES,
+    ClassEntry,
+    in_order_of_ids,
+    parse_class_file,
+    parse_class_lines,
+    split_list,
+)
 from clips4.errors import UserError
 from clips4.utils.images import UNKNOWN_NAME
+from clips4.utils.text import read_text
 
 ASSETS = resources.files("clips4").joinpath("assets")
+MAX_CLASSES = 32_767  # labels are 16-bit numbers
 UNKNOWN = UNKNOWN_NAME  # the prediction for pixels nearest an unknown prototype; no class may have this name
+_SUFFIXES = {*STRUCTURED, *TABLES, ".txt", ".names"}
+_LONGEST = 200  # characters of a name
+_LISTED = 60  # names in a description
 
 
 @dataclass(frozen=True)
@@ -24,41 +38,69 @@ class ClassList:
     Attributes:
         names: (K,) distinct names.
         aliases: (K,) for each class its aliases, at least one.
+        ids: (K,) that its file gives the classes, in ascending order; none if they are 0, ..., K-1 or there are none.
     """
 
     names: tuple[str, ...]
     aliases: tuple[tuple[str, ...], ...]
+    ids: tuple[int, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
         return len(self.names)
 
 
 def parse_classes(lines: Sequence[str], source: str = "class list") -> ClassList:
-    """Parse lines of a class file.
+    """Class names of lines ``name`` or ``name: alias, alias``; see ``class_files.parse_class_lines``.
 
     Raises:
-        UserError: no class, an empty name or alias, a name given twice, or the reserved name "unknown".
+        UserError: no class, an empty name or alias, a name or id given twice, or the reserved name "unknown".
     """
-    names: list[str] = []
-    groups: list[tuple[str, ...]] = []
-    for number, raw in enumerate(lines, 1):
-        line = raw.split("#", 1)[0].strip()
-        if not line:
-            continue
-        name, colon, aliases = (part.strip() for part in line.partition(":"))
-        listed = tuple(alias.strip() for alias in aliases.split(",")) if colon else (name,)
-        if not name or not all(listed):
-            raise UserError(f"{source}, line {number}: empty name in {line!r}; write 'name' or 'name: alias, alias'")
-        names.append(name)
-        groups.append(listed)
-    if not names:
+    return _checked(parse_class_lines(lines, source), source)
+
+
+def _checked(entries: Sequence[ClassEntry], source: str) -> ClassList:
+    entries = in_order_of_ids(entries, source)
+    if not entries:
         raise UserError(f"{source}: no class names; write one per line")
+    names: list[str] = []
+    aliases: list[tuple[str, ...]] = []
+    for entry in entries:
+        name, *others = (" ".join(unicodedata.normalize("NFC", word).split()) for word in (entry.name, *entry.aliases))
+        if not name or not all(others):
+            raise UserError(f"{source}, {entry.where}: empty name; give each class a name, and no empty alias")
+        if odd := next((word for word in (name, *others) if len(word) > _LONGEST or not word.isprintable()), None):
+            raise UserError(f"{source}, {entry.where}: {odd[:40]!a} is no name: too long, or with control characters")
+        names.append(name)
+        aliases.append(tuple(others) or (name,))
+    if len(names) > MAX_CLASSES:
+        raise UserError(f"{source}: {len(names)} classes; label maps hold at most {MAX_CLASSES}")
     twice = [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]
     if twice:
         raise UserError(f"{source}: {twice[0]!r} is listed twice; give each class once")
     if UNKNOWN in (name.casefold() for name in names):
         raise UserError(f"{source}: the name {UNKNOWN!r} is reserved for pixels of no class; choose another")
-    return ClassList(tuple(names), tuple(groups))
+    ids = tuple(entry.id for entry in entries if entry.id is not None)
+    return ClassList(tuple(names), tuple(aliases), () if ids == tuple(range(len(ids))) else ids)
+
+
+def describe_classes(classes: ClassList) -> str:
+    """One line with the names as they were read, for people to check.
+
+    Example:
+        >>> describe_classes(load_classes("cat, sea: sea, ocean"))
+        '2 classes: cat; sea (sea, ocean)'
+    """
+    words = [
+        name if aliases == (name,) else f"{name} ({', '.join(aliases)})"
+        for name, aliases in zip(classes.names, classes.aliases, strict=True)
+    ]
+    if len(words) > _LISTED:
+        words = [*words[: _LISTED - 5], f"... {len(words) - _LISTED} more ...", *words[-5:]]
+    text = f"{len(classes)} class{'es' if len(classes) > 1 else ''}: {'; '.join(words)}"
+    if not classes.ids:
+        return text
+    ids = f"{classes.ids[0]} to {classes.ids[-1]}"
+    return f"{text}. Their ids ({ids}) are not label values, which count from 0 in this order"
 
 
 def builtin_class_files() -> list[str]:
@@ -72,30 +114,35 @@ def load_classes(classes: str | Path | Sequence[str] | ClassList) -> ClassList:
     Args:
         classes: a ``ClassList``; a sequence of names (``name: alias, alias`` allowed); the path of a class file; the
             name of one that comes with the package (``coco128``, ``demo``); or names parted by commas.
+
+    Raises:
+        UserError: no such file, or a form that is not understood (see ``class_files``).
     """
     if isinstance(classes, ClassList):
         return classes
     if not isinstance(classes, (str, Path)):
         return parse_classes(list(classes))
     path = Path(classes)
-    if _is_file(path):
-        try:
-            return parse_classes(path.read_text(encoding="utf-8-sig").splitlines(), str(path))
-        except UnicodeDecodeError:
-            raise UserError(f"{path}: not a text file in UTF-8; write one class name per line")
+    if _exists(path):
+        return _checked(parse_class_file(read_text(path), path.suffix.lower(), str(path)), str(path))
     text = str(classes)
     if text in builtin_class_files():
         return parse_classes(ASSETS.joinpath("classes", f"{text}.txt").read_text("utf-8").splitlines(), text)
-    if path.suffix in {".txt", ".csv", ".yaml"} or (len(path.parts) > 1 and "," not in text):
+    if "\n" in text or text.lstrip()[:1] in ("[", "{"):
+        return _checked(parse_class_file(text, "", "class list"), "class list")
+    if path.suffix.lower() in _SUFFIXES or (len(path.parts) > 1 and "," not in text):
         raise UserError(f"{text}: no such class file; give a file with one name per line, or names parted by commas")
-    return parse_classes(text.split(","))
+    names = split_list(text)
+    if not all(names):
+        raise UserError(f"class list: empty name in {text[:60]!r}; remove a comma, or add the name")
+    return parse_classes(names)
 
 
-def _is_file(path: Path) -> bool:
-    """Whether there is such a file; a list of names may be longer than any file's name can be."""
+def _exists(path: Path) -> bool:
+    """Whether there is such a file or folder; a list of names may be longer than any file's name can be."""
     try:
-        return path.is_file()
-    except OSError:
+        return path.exists()
+    except (OSError, ValueError):
         return False
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from clips4.errors import UserError
 from clips4.utils.images import RGB, SUFFIXES, load_rgb, reduce_to
 from clips4.utils.manifest import FOLDER, without_outputs
+from clips4.utils.text import read_text
 from clips4.utils.video import VIDEO_SUFFIXES
 
 MIN_SIDE = 32  # pixels; smaller images have no useful crop
@@ -188,10 +189,7 @@ def _read_list(path: Path) -> list[Path]:
     Raises:
         UserError: the list is not text, or a line names no file.
     """
-    data = path.read_bytes()
-    if b"\0" in data:
-        raise UserError(f"{path}: not a text file in UTF-8; a list holds one path per line")
-    lines = data.decode("utf-8-sig", "surrogateescape").splitlines()  # names of files need not be text
+    lines = read_text(path, "surrogateescape").split("\n")  # names of files need not be text
     images = [(number, path.parent / line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     for number, image in images:
         if not image.is_file():

@@ -62,6 +62,11 @@ def semantic(
         truth, names = set_truth(dataset, gt, split)
     else:
         names = load_classes(str(classes))
+        if names.ids and not (reduce_zero and names.ids == tuple(range(1, len(names) + 1))):
+            raise UserError(
+                f"{classes}: ids {names.ids[0]} to {names.ids[-1]}, but label values count from 0 without gaps; list "
+                "names in the order of values, or give --reduce-zero-label where the ids are 1 to K"
+            )
         truth = folder_truth(gt, len(names), reduce_zero, gt_ending)
     with progress_bars() as progress:
         result = score_semantic(truth, pred, boundary, workers, progress, pred_ending)
@@ -99,6 +104,7 @@ def tracking(
     from clips4.evaluation.protocols import SCORE_TRACKING
     from clips4.evaluation.record import describe_tracking_report, provenance, write_json
     from clips4.outputs.tables import percent
+    from clips4.utils.text import first_columns
 
     if rules not in (None, "davis16", "davis17"):
         raise UserError(f"--rules {rules!r}: give davis16 or davis17")
@@ -106,7 +112,7 @@ def tracking(
     if sequences is not None:
         if not sequences.is_file():
             raise UserError(f"{sequences}: no such file; give one sequence a line")
-        names = [line.split()[0] for line in sequences.read_text("utf-8").splitlines() if line.strip()]
+        names = first_columns(sequences)
     with progress_bars() as progress:
         report = score_tracking(gt, pred, rules, names, workers, progress)  # type: ignore[arg-type]
     scores = report.scores

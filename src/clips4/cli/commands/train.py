@@ -45,7 +45,7 @@ def train(
     device: Device = "auto",
 ) -> None:
     """Train a student on unlabeled images; under torchrun or Slurm, on many devices."""
-    from clips4.data.class_names import load_classes
+    from clips4.data.class_names import describe_classes, load_classes
     from clips4.data.image_source import find_training_images
     from clips4.evaluation.callbacks import make_callback, open_labeled
     from clips4.training.loop import Interrupted
@@ -58,6 +58,7 @@ def train(
     config, reasons = choose_config(preset, paths, [*chosen, *(overrides or [])], out if resume else None, device)
     for line in reasons if distributed.rank() == 0 else ():
         print_note(line)
+    print_note(describe_classes(names))
     callback = make_callback(paths, config, out, open_labeled(validate, config) if validate else None)
     try:
         with progress_bars() as progress:

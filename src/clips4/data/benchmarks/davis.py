@@ -5,6 +5,7 @@ from pathlib import Path
 
 from clips4.data.pairs import files_in
 from clips4.errors import UserError
+from clips4.utils.text import first_columns
 
 LAYOUT = "JPEGImages/480p/SEQUENCE/*.jpg, Annotations/480p/SEQUENCE/*.png, ImageSets/{480p or 2016, 2017}/val.txt"
 SPLITS = {"davis16": {"val": 20, "train": 30}, "davis17": {"val": 30, "train": 60}}
@@ -49,8 +50,7 @@ def _names_in_list(root: Path, year: str, split: str, resolution: str) -> list[s
     for folder in ("2016", resolution, "480p") if year == "davis16" else ("2017",):
         path = root / "ImageSets" / folder / f"{split}.txt"
         if path.is_file():
-            words = [line.split()[0] for line in path.read_text("utf-8").splitlines() if line.strip()]
-            return list(dict.fromkeys(Path(word).parent.name if "/" in word else word for word in words))
+            return list(dict.fromkeys(Path(word).parent.name if "/" in word else word for word in first_columns(path)))
     return None
 
 

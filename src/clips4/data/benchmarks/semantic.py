@@ -16,6 +16,7 @@ from clips4.data.class_names import ClassList, load_classes
 from clips4.data.label_maps import IGNORE, read_labels
 from clips4.data.segmentation_dataset import Pairs, load_label_table, pair_by_name, value_table
 from clips4.errors import UserError
+from clips4.utils.text import read_text
 
 # ----------------------------------------------------------------------------------------------------- Pascal VOC
 
@@ -68,7 +69,7 @@ def _context_numbers(names: Path) -> NDArray[np.uint8]:
     """(460,) label of the 459 -> 1-59 in alphabetical order, 0 for the rest."""
     names59 = load_classes("context59").names
     table = np.zeros(460, np.uint8)
-    for line in names.read_text("utf-8").splitlines():
+    for line in read_text(names).split("\n"):
         number, _, name = line.partition(":")
         if name.strip() in names59:
             table[int(number)] = names59.index(name.strip()) + 1

@@ -13,6 +13,7 @@ from clips4.data.label_maps import read_labels
 from clips4.data.pairs import by_name, match
 from clips4.data.segmentation_dataset import LabeledFolder, LabelReader, Pairs
 from clips4.errors import UserError
+from clips4.utils.text import first_columns
 
 Table = Callable[[ClassList], NDArray[np.integer]]
 
@@ -88,7 +89,7 @@ def pairs_from_list(root: Path, list_file: Path, images: str, masks: str, mask_s
     """
     if not list_file.is_file():
         raise UserError(f"{list_file}: no such file")
-    names = [line.split()[0] for line in list_file.read_text("utf-8").splitlines() if line.strip()]
+    names = first_columns(list_file)
     if not names:
         raise UserError(f"{list_file}: the list is empty")
     paths = tuple(root / images / f"{name}.jpg" for name in names)
