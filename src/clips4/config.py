@@ -203,7 +203,7 @@ class ExtensionConfig(_Section):
         False, description="prototypes are the student's own mean over the teacher's nearest segments"
     )
     text_prior: float = Field(
-        0.0, ge=0, description="student_prototypes: weight of the class's text vector beside its pixel prototype"
+        0.0, ge=0, description="weight of the class's text vector beside its pixel prototype; not with em_iterations"
     )
     em_iterations: int = Field(0, ge=0, description="EM iterations that fit prototypes to the trained student; 0: none")
     em_temperature: float = Field(0.03, gt=0, description="tau of the prototype fit")

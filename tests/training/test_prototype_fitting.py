@@ -209,6 +209,16 @@ def test_text_prior_pulls_the_students_prototypes_to_their_names(
     assert torch.equal(plain.query_unknown, pulled.query_unknown)
 
 
+def test_fit_with_a_text_prior_alone_mixes_the_teachers_prototypes(
+    teacher: torch.nn.Module, images: Path, prototypes: Prototypes
+) -> None:
+    given = replace(prototypes, known=unit(2, 384, seed=5).float())
+    found = fit(teacher, images, given, torch.eye(384), 0, PRIOR)
+    torch.testing.assert_close(found.query_known, F.normalize(given.known + 2 * given.text, dim=1))
+    assert torch.equal(found.query_unknown, given.unknown)
+    assert (found.bank, found.student_bank, found.text_prior) == (given.bank, None, 2)
+
+
 def test_without_em_and_prototypes_of_its_own_nothing_is_computed(
     teacher: torch.nn.Module, images: Path, prototypes: Prototypes
 ) -> None:

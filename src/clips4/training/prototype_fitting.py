@@ -40,8 +40,8 @@ from clips4.utils.images import RGB
 from clips4.utils.progress import ProgressReporter
 
 _GAPS = 2**18  # pixels that the margin of unknown is estimated on, about
-IMAGES = 512  # sampled evenly from the set for EM, which needs all pixels; their vectors take some 200 MB
-MEAN_IMAGES = 4096  # where only segments and a few pixels are kept
+IMAGES = 512  # sampled evenly from the set where pixels are kept; those that EM needs take some 200 MB
+MEAN_IMAGES = 4096  # where segments are averaged without EM
 
 
 @torch.no_grad()
@@ -67,13 +67,19 @@ def fit_to_student(
         progress: reports the stage and each image.
 
     Returns:
-        The same with ``fitted``, ``bank``, ``student_bank`` and ``unknown_margin``; unchanged where the run has neither
-        a fit nor a cap.
+        The same with ``fitted`` (prototypes of the student's own, fitted ones, or the teacher's with a text prior),
+        ``bank`` and ``student_bank`` (not with the last) and ``unknown_margin``; unchanged where the run asks for none.
     """
     extensions = config.extensions
     fits = bool(extensions.student_prototypes or extensions.em_iterations)
     caps = extensions.unknown_cap < 1 and bool(len(prototypes.unknown))
-    if not (fits or caps) or config.objective.mode != "clips4":
+    if config.objective.mode != "clips4":
+        return prototypes
+    if extensions.text_prior and not fits:
+        known = with_text_prior(prototypes.known, prototypes.text, extensions.text_prior)
+        fitted = torch.cat([known, prototypes.unknown])
+        prototypes = replace(prototypes, fitted=fitted, text_prior=extensions.text_prior)
+    if not (fits or caps):
         return prototypes
     if prototypes.space is not None:
         extensions = prototypes.space.scale_extensions(extensions)
@@ -82,14 +88,15 @@ def fit_to_student(
     rank, world = distributed.rank(), distributed.world_size()
     progress.stage("fitting prototypes", 0)
     teacher_side, student_side, pixels = [], [], []
-    limit = IMAGES if extensions.em_iterations else MEAN_IMAGES
+    limit = MEAN_IMAGES if fits and not extensions.em_iterations else IMAGES
     gaps = max(16, _GAPS // max(1, min(limit, source.sizes()[0])))  # pixels of an image
     for number, (path, image) in enumerate(source.sample(limit, config.data.long_side)):
         if number % world == rank:
             z = student(at_inference_size(image, config.data.inference_side).to(device))
-            both = _segments_of_both(image, path, z, config, regions, teacher_maps)
-            teacher_side.append(both[0].half())
-            student_side.append(both[1].half())
+            if fits:
+                both = _segments_of_both(image, path, z, config, regions, teacher_maps)
+                teacher_side.append(both[0].half())
+                student_side.append(both[1].half())
             if extensions.em_iterations or caps:
                 halved = F.avg_pool2d(z, 2, ceil_mode=True, count_include_pad=False)  # neighbors are nearly equal
                 rows = F.normalize(flatten_pixels(halved), dim=1).half().cpu()
@@ -97,12 +104,12 @@ def fit_to_student(
             progress.advance({})
     student.train(training)
 
+    if not fits:
+        return replace(prototypes, unknown_margin=_margin(prototypes, pixels, extensions))
     nothing = prototypes.text.new_empty(0, prototypes.text.shape[1]).half()
     by_teacher, by_student = torch.cat([nothing, *teacher_side]), torch.cat([nothing, *student_side])
     counts = distributed.counts(len(by_teacher), device=by_teacher.device)[:, 0].tolist()
     by_teacher, by_student = distributed.gather_rows(by_teacher, counts), distributed.gather_rows(by_student, counts)
-    if not fits:
-        return replace(prototypes, unknown_margin=_margin(prototypes, pixels, extensions))
     teacher_rows, m = by_teacher.float(), config.prototypes.m
     if extensions.exclusive_prototypes:
         start = exclusive_prototypes(prototypes.text, teacher_rows, m, teacher_rows, by_student.float())
@@ -121,7 +128,7 @@ def fit_to_student(
         fitted=fitted,
         bank=by_teacher[drawn].contiguous(),
         student_bank=by_student[drawn].contiguous(),
-        text_prior=extensions.text_prior if extensions.student_prototypes else 0.0,
+        text_prior=0.0 if extensions.em_iterations else extensions.text_prior,
     )
     return replace(found, unknown_margin=_margin(found, pixels, extensions)) if caps else found
 

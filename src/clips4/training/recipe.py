@@ -57,6 +57,7 @@ def choose_recipe(images: int, bfloat16: bool = True) -> tuple[Choice, ...]:
         Choice("train.steps=40", f"{few}: longer training learns the teacher's mistakes by heart."),
         Choice("train.batch=4", f"{few}: a step sees 4 of them."),
         Choice("extensions.head_scale=0.5", f"{few}: half of what the head learned, half of its teacher, fails least."),
+        Choice("extensions.student_prototypes=true", f"{few}: prototypes from what the student sees fail least."),
         *precise,
     )
 
