@@ -57,3 +57,27 @@ def test_place_of_image_without_position_is_none(tmp_path: Path, name: str) -> N
     else:
         geotiff(path, given, turned=name == "turned.tif")
     assert place_of(path) is None
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {33550: (0.0, 0.0, 0.0), 33922: (0.0, 0.0, 0.0, 1.0, 2.0, 0.0)},  # pixels without a size
+        {33550: (float("nan"), 1.0, 0.0), 33922: (0.0,) * 6},
+        {33550: (1.0, 1.0, 0.0), 33922: (0.0, 0.0, 0.0, float("inf"), 0.0, 0.0)},
+        {34264: (float("nan"),) * 16},
+        {34264: (0.0,) * 16},
+        {33550: (1.0,), 33922: (0.0,) * 6},
+    ],
+)
+def test_place_of_numbers_that_make_no_sense_is_none(tmp_path: Path, tags: dict[int, tuple[float, ...]]) -> None:
+    assert place_of(geotiff(tmp_path / "a.tif", tags)) is None
+
+
+def test_place_of_text_where_numbers_belong_is_none(tmp_path: Path) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag in (33550, 33922, 34264, 34735):
+        tags.tagtype[tag] = 2
+        tags[tag] = "six numbers"
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "a.tif", tiffinfo=tags)
+    assert place_of(tmp_path / "a.tif") is None

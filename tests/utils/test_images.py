@@ -19,6 +19,7 @@ from clips4.utils.images import (
     encode_png,
     load_rgb,
     palette,
+    range_settings,
     reduce_to,
 )
 from tests.helpers import noise_image, provable
@@ -422,3 +423,10 @@ def test_palette_png_keeps_labels_and_colors() -> None:
     assert image.mode == "P"
     assert np.array_equal(np.asarray(image), labels)
     assert np.array_equal(np.asarray(image.convert("RGB")), palette(256)[labels])
+
+
+def test_range_settings_differ_by_the_stated_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CLIPS4_VALUE_RANGE", raising=False)
+    assert range_settings() == {}
+    monkeypatch.setenv("CLIPS4_VALUE_RANGE", "0,4095")
+    assert range_settings() == {"value_range": (0.0, 4095.0)}

@@ -170,3 +170,36 @@ def test_video_without_frames(tmp_path: Path) -> None:
     path.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75")])  # up to the first cluster
     with pytest.raises(UserError, match=r"a video without frames|not a readable video"):
         list(open_frames(path))
+
+
+def test_open_frames_name_with_a_colon_is_a_local_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("12:30.mp4", "http:a.mp4", "concat:a.mp4", "100%.mp4"):
+        with VideoWriter(Path(name), Fraction(25)) as writer:
+            for frame in moving(3):
+                writer.write(frame)
+        assert len(list(open_frames(Path(name)))) == 3
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ffconcat version 1.0\nfile 'secret.mp4'\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+        "v=0\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+        '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period/></MPD>',
+    ],
+)
+def test_open_frames_playlist_named_as_a_video_raises_and_opens_nothing(tmp_path: Path, text: str) -> None:
+    write_video(tmp_path / "secret.mp4", moving(3))
+    (tmp_path / "a.mp4").write_text(text)
+    with pytest.raises(UserError, match=r"a\.mp4: not a readable video"):
+        list(open_frames(tmp_path / "a.mp4"))
+
+
+def test_open_frames_frames_beyond_the_limit_raise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.mp4", moving(3))
+    monkeypatch.setenv("CLIPS4_MAX_MEGAPIXELS", "0.001")
+    with pytest.raises(UserError, match=r"a\.mp4: 64 x 48 pixels are too many"):
+        open_frames(path)

@@ -11,7 +11,7 @@ from clips4.data.shard_stream import read_once
 from clips4.errors import UserError
 from clips4.utils.cache import content_key, settings_key
 from clips4.utils.image_file import image_size
-from clips4.utils.images import RGB, decode_rgb
+from clips4.utils.images import RGB, decode_rgb, range_settings
 
 _SIZED = 256  # images whose sizes are read
 
@@ -169,4 +169,4 @@ def _size(source: Path | bytes) -> tuple[int, int] | None:
 def _digest(paths: Iterable[Path]) -> str:
     # a broken link has no size; ``iterate`` reports it as unreadable; the key keeps the name that runs have
     sizes = [(path.name, path.stat().st_size if path.exists() else None) for path in paths]
-    return settings_key({"pictures": sizes})
+    return settings_key({"pictures": sizes, **range_settings()})

@@ -108,7 +108,8 @@ def read_edge_map(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:
         raise UserError(f"{path}: {values.shape} of {values.dtype}; an edge map is gray: (h, w), bright on contours")
     if abs(np.log(values.shape[0] * size[1] / (values.shape[1] * size[0]))) > _MAX_STRETCH + 1 / min(size):
         raise UserError(f"{path}: {values.shape} has another aspect than its image {tuple(size)}; create it again")
-    strength: NDArray[np.float32] = values.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinity is refused below
+        strength: NDArray[np.float32] = values.astype(np.float32)
     if values.dtype.kind in "ui":  # Pillow reads 16-bit gray as int32 in some versions
         strength /= 255 if values.dtype.itemsize == 1 else 65535
     if not np.isfinite(strength).all() or strength.min() < 0 or strength.max() > 1:

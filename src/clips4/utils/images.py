@@ -105,6 +105,12 @@ def value_range() -> tuple[float, float] | None:
     return low, high
 
 
+def range_settings() -> dict[str, object]:
+    """What a settings hash takes of ``value_range``; nothing if it is not set."""
+    stated = value_range()
+    return {"value_range": stated} if stated else {}
+
+
 def to_8bit(values: NDArray[Any], nodata: float = math.nan) -> NDArray[np.uint8]:
     """Scale gray values to 8 bits.
 

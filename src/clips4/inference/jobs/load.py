@@ -12,6 +12,7 @@ from clips4.inference.segmenter import Segmenter
 from clips4.inference.tta import Edges, InferenceOptions
 from clips4.models.checkpoint import CARD, checkpoints_at
 from clips4.utils.cache import content_key
+from clips4.utils.images import range_settings
 from clips4.utils.video import is_video
 
 
@@ -82,7 +83,7 @@ def load_segmenter(
     if teacher_only:
         images, videos = _images_and_videos(arguments)
         config, refinement = teacher.settings()
-        identity = {"teacher": teacher_only, **teacher.identity()}
+        identity = {"teacher": teacher_only, **teacher.identity(), **range_settings()}
         segmenter = Segmenter.from_teacher(teacher_only, config, device, refinement, options)
         return Loaded(segmenter, images, identity, arguments, videos)
     if teacher != TeacherOptions():
@@ -91,7 +92,9 @@ def load_segmenter(
     if not inputs:
         raise UserError(f"give a run and images: clips4 segment RUN IMAGES... (got only {run})")
     images, videos = _images_and_videos(inputs)
-    return Loaded(Segmenter.load(run, device, options=options), images, run_identity(run), inputs, videos)
+    return Loaded(
+        Segmenter.load(run, device, options=options), images, run_identity(run) | range_settings(), inputs, videos
+    )
 
 
 def _images_and_videos(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
