@@ -8,7 +8,6 @@ student (transductive, clips4-v1), and the ratio of each figure to the plain tea
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -17,16 +16,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from rich.console import Console
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from clips4.config import with_overrides
+from clips4.config import saved_config, with_overrides
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import load_classes
 from clips4.data.image_folder import find_images
 from clips4.evaluation.open_vocabulary import score_language
 from clips4.inference.segmenter import Segmenter
 from clips4.models.calibrated_teacher import calibrated
+from clips4.models.card import parse_card
 from clips4.models.checkpoint import CARD, WEIGHTS, Prototypes, checkpoint_folders, prototypes_of
 from clips4.models.residual_student import ResidualStudent
 from clips4.models.student import Embedder
@@ -35,6 +34,8 @@ from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.training.loop import train
 from clips4.training.recipe import AUTO, choose_config
 from clips4.utils.progress import ProgressBars
+from clips4.utils.tensors import read_tensors
+from clips4.utils.text import read_json
 
 A = 0.5
 PAPER_OBJECTIVE = [
@@ -160,7 +161,8 @@ def main() -> None:
 def read_prototypes(run: Path) -> Prototypes:
     """The class vectors of a run whose student need not load."""
     folder = checkpoint_folders(run)[-1]
-    return prototypes_of(json.loads((folder / CARD).read_text()), load_file(folder / WEIGHTS))
+    card = parse_card(read_json(folder / CARD), CARD)
+    return prototypes_of(card, saved_config(card.config, CARD), read_tensors(folder / WEIGHTS))
 
 
 def print_row(objective: str, shape: str, found: dict[tuple[str, str, str, str], float]) -> None:

@@ -14,6 +14,7 @@ more than 5 %. Writes OUT/scores.json; jobs that are in it are not run again.
 import argparse
 import json
 import time
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def by_vectors(segmenter: Segmenter, vectors: torch.Tensor) -> Prediction:
 
 def teacher_prototypes(job: Job, config: Config, folder: Path, bars: ProgressBars) -> Prototypes:
     """Text vectors and prototypes of the teacher's raw space, from the job's training images."""
-    return set_up(list(job.train), job.classes, config, folder, False, "cpu", bars).state.prototypes
+    with ExitStack() as stack:
+        return set_up(list(job.train), job.classes, config, folder, False, "cpu", bars, stack).state.prototypes
 
 
 def score_job(job: Job, preset: str, overrides: list[str], out: Path, bars: ProgressBars) -> dict[str, Score]:

@@ -1,6 +1,7 @@
 """Typed configuration: defaults, presets (one YAML file each) and ``key=value`` overrides; unknown keys are errors."""
 
 import difflib
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -8,12 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from clips4.config_renames import RENAMED, with_current_keys
 from clips4.errors import UserError
+from clips4.utils.text import has_controls, printable, read_bytes
 
 PRESETS = resources.files("clips4").joinpath("presets")
+_YAML_BYTES, _YAML_DEPTH, _YAML_NODES = 2**18, 16, 10_000
+_LARGEST = 2**53  # of a number; beyond it not every whole number has a float
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -23,7 +27,25 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_plain(cls, value: Any, info: ValidationInfo) -> Any:
+        is_switch = cls.model_fields[str(info.field_name)].annotation is bool
+        for part in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(part, bool) and not is_switch:
+                raise ValueError("true or false, where a number or a name belongs")
+            if isinstance(part, str) and has_controls(part):
+                raise ValueError("holds control characters")
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _check_size(cls, value: Any) -> Any:
+        if isinstance(value, (int, float)) and not -_LARGEST <= value <= _LARGEST:
+            raise ValueError("is out of range")
+        return value
 
 
 class DataConfig(_Section):
@@ -332,7 +354,7 @@ def load_config(preset: str | Path = "cpu", overrides: Sequence[str] = ()) -> Co
         text = PRESETS.joinpath(f"{preset}.yaml").read_text("utf-8")
     elif Path(preset).is_file():
         try:
-            text = Path(preset).read_text("utf-8")
+            text = read_bytes(Path(preset), _YAML_BYTES).decode()
         except UnicodeDecodeError:
             raise UserError(f"{preset}: not a UTF-8 text file; write the configuration as YAML")
     else:
@@ -381,11 +403,49 @@ def _renamed(sections: Mapping[str, Any], source: str) -> dict[str, Any]:
     return current
 
 
+class _Loader(yaml.SafeLoader):
+    """The safe loader with YAML 1.2's plain values: 010, 1_000, 1:30, on and 2020-01-01 are text for the schema."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+
+
+for _tag, _pattern, _first in (
+    ("null", "~|null|Null|NULL|", "~nN"),
+    ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", "[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+.0123456789"),
+    ("merge", "<<", "<"),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), [*_first, *([""] if _tag == "null" else [])]
+    )
+
+
 def _read_yaml(text: str, source: str) -> Any:
+    """The values of a YAML text of limited size, depth and repetition."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{source}: invalid YAML ({str(error).splitlines()[0]})")
+        if len(text) > _YAML_BYTES:
+            raise ValueError(f"longer than {_YAML_BYTES} characters")
+        tree = yaml.compose(text, _Loader)
+        if tree is not None and _count_nodes(tree, {}) > _YAML_NODES:
+            raise ValueError("its aliases repeat too much")
+        return yaml.load(text, _Loader)  # a safe loader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{source}: invalid YAML ({printable(str(error).splitlines()[0][:120])})")
+    except (TypeError, LookupError, AttributeError, ArithmeticError):  # of the loader's constructors
+        raise UserError(f"{source}: invalid YAML (a value is not what its tag says)")
+
+
+def _count_nodes(node: yaml.Node, sizes: dict[int, int], depth: int = 0) -> int:
+    """Nodes below one, each as often as aliases repeat it."""
+    if depth > _YAML_DEPTH:
+        raise ValueError(f"nested more than {_YAML_DEPTH} levels deep")
+    if id(node) not in sizes:
+        children = node.value if isinstance(node, yaml.CollectionNode) else []
+        flat = [each for child in children for each in (child if isinstance(child, tuple) else (child,))]
+        sizes[id(node)] = 1 + sum(_count_nodes(each, sizes, depth + 1) for each in flat)
+    return sizes[id(node)]
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -416,11 +476,14 @@ def parse_config(values: Mapping[str, Any], source: str) -> Config:
         return Config.model_validate(with_current_keys(values).values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = printable(".".join(str(part) for part in first["loc"]))[:80]
+        given = printable(repr(first["input"]))[:80]
         near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.4)
         if first["type"] == "extra_forbidden":
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UserError(f"{source}: unknown key {key!r}{hint}")
-        if first["type"] == "value_error":  # of several keys together; the message names them
-            raise UserError(f"{source}: {first['msg'].removeprefix('Value error, ')}")
-        raise UserError(f"{source}: {key} = {first['input']!r}: {first['msg'].lower()}")
+        if first["type"] == "value_error":
+            # of several keys together the message names them
+            name = f"{key} = {given}: " if len(first["loc"]) > 1 else ""
+            raise UserError(f"{source}: {name}{first['msg'].removeprefix('Value error, ')}")
+        raise UserError(f"{source}: {key} = {given}: {first['msg'].lower()}")

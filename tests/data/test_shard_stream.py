@@ -1,9 +1,12 @@
+import bz2
+import gzip
 import io
+import lzma
 import random
 import sys
 import tarfile
 import tracemalloc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import webdataset
 
 from clips4.data import shard_stream as shards_module
 from clips4.data.image_folder import SkippedImage
+from clips4.data.image_source import ImageShards
 from clips4.data.shard_reader import IMAGE_SUFFIXES, OnSkip, Sample, count_images, expand_shards, is_shard, read_shard
 from clips4.data.shard_stream import read_forever, read_once
 from clips4.errors import UserError
@@ -172,11 +176,122 @@ def test_what_is_no_sample_is_left_out(tmp_path: Path) -> None:
     members = [("README", b"read me"), ("__meta__/info.json", b"{}"), ("._7.jpg", b"of a Mac"), ("7.jpg", b"picture")]
     path = write_tar(tmp_path / "a.tar", members)
     with tarfile.open(path, "a") as tar:
-        link = tarfile.TarInfo("8.jpg")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(link)
+        tar.addfile(tarfile.TarInfo("folder.jpg/"))
     assert list(read_once([path], 0, 1, no_skips)) == [Sample(f"{path}/7.jpg", b"picture")]
     assert count_images(path) == 1
+
+
+# --------------------------------------------------------------------------------------------------------- hostile
+
+
+def header(name: str, size: int, kind: bytes = b"0", link: str = "", sparse: int | None = None) -> bytes:
+    """A tar header with a size that may be a lie."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    block[124:136] = (
+        (b"\xff" + (size % 256**11).to_bytes(11, "big")) if size < 0 else b"\x80" + size.to_bytes(11, "big")
+    )
+    if sparse is not None:
+        for start, value in ((386, sparse), (398, 0), (483, sparse)):
+            block[start : start + 12] = b"\x80" + value.to_bytes(11, "big")
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+GOOD = header("1.jpg", 3) + b"one" + bytes(509)
+END = bytes(1024)
+
+
+@pytest.mark.parametrize(
+    ("member", "words"),
+    [
+        (header("2.jpg", 0, tarfile.SYMTYPE, "/etc/passwd"), "a link or a device; it is skipped"),
+        (header("2.jpg", 0, tarfile.LNKTYPE, "../../x"), "a link or a device; it is skipped"),
+        (header("2.jpg", 0, tarfile.CHRTYPE), "a link or a device; it is skipped"),
+        (header("2.jpg", 0, tarfile.FIFOTYPE), "a link or a device; it is skipped"),
+        (header("../2.jpg", 0), "its name leads out"),
+        (header("a/../../2.jpg", 0), "its name leads out"),
+        (header("/etc/2.jpg", 0), "its name leads out"),
+        (header("2.jpg", 0, b"S", sparse=3 << 30), "a sparse file; it is skipped"),
+    ],
+)
+def test_read_shard_hostile_member_is_skipped_and_the_rest_read(tmp_path: Path, member: bytes, words: str) -> None:
+    path, skipped = tmp_path / "a.tar", list[SkippedImage]()
+    path.write_bytes(GOOD + member + GOOD.replace(b"1.jpg", b"3.jpg", 1) + END)
+    content = bytearray(path.read_bytes())  # the changed name needs its own checksum
+    content[-1024 - 1024 : -1024 - 512] = header("3.jpg", 3)
+    path.write_bytes(content)
+    assert [sample.data for sample in read_shard(str(path), skipped.append)] == [b"one", b"one"]
+    assert count_images(str(path)) == 2
+    assert len(skipped) == 1
+    assert words in skipped[0].reason
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        header("2.jpg", 3 << 30),  # larger than the file
+        header("2.jpg", -5),
+        header("2.jpg", -(2**40)),
+        header("2.jpg", 2**80),
+        header("2.jpg", 2**30, tarfile.GNUTYPE_LONGNAME),
+        header("2.jpg", 2**30, tarfile.XHDTYPE),
+        header("2.jpg", -512, tarfile.XHDTYPE),
+        (header("x", 512, tarfile.GNUTYPE_LONGNAME) + b"n" * 512) * 3000,  # headers of headers of headers
+        b"\xff" * 512,
+    ],
+    ids=["large", "minus", "far", "huge", "long-name", "pax", "pax-minus", "headers", "bytes"],
+)
+def test_read_shard_hostile_header_ends_it_with_a_reason(tmp_path: Path, member: bytes) -> None:
+    path, skipped = tmp_path / "a.tar", list[SkippedImage]()
+    path.write_bytes(GOOD + member + END)
+    tracemalloc.start()
+    assert [sample.data for sample in read_shard(str(path), skipped.append)] == [b"one"]
+    assert count_images(str(path)) == 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
+    assert [skip.path for skip in skipped] == [path]
+    assert "damaged shard" in skipped[0].reason
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_read_shard_bomb_ends_within_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
+) -> None:
+    monkeypatch.setattr("clips4.data.shard_reader._FREE", 2**20)
+    path, skipped = tmp_path / "a.tar", list[SkippedImage]()
+    path.write_bytes(pack(GOOD + header("2.jpg", 2**24) + bytes(2**24) + header("3.jpg", 2**24) + bytes(2**24) + END))
+    read = [len(sample.data) for sample in read_shard(str(path), skipped.append)]
+    assert read in ([3], [3, 2**24])
+    assert count_images(str(path)) == len(read)
+    assert "unpacks to more than 100 times its size" in skipped[0].reason
+
+
+def test_read_shard_pipe_or_damaged_archive_is_reported(tmp_path: Path) -> None:
+    packed = gzip.compress(GOOD * 50 + END)
+    for name, data in {"cut": packed[:-40], "crc": packed[:-8] + b"12345678", "gz": packed[:12], "empty": b""}.items():
+        path, skipped = tmp_path / f"{name}.tar", list[SkippedImage]()
+        path.write_bytes(data)
+        assert sum(1 for _ in read_shard(str(path), skipped.append)) == count_images(str(path))
+        assert len(skipped) >= 1, name
+
+
+@pytest.mark.parametrize("spec", ["{0..999999999}.tar", "{0..99999}{0..99999}.tar", "{0..-999999999}.tar"])
+def test_expand_shards_too_many_names_raises(spec: str) -> None:
+    with pytest.raises(UserError, match="more than 1048576 names"):
+        expand_shards(spec)
+
+
+def test_read_shard_name_that_is_no_unicode_is_read(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", encoding="latin-1") as tar:
+        info = tarfile.TarInfo("caf\xe9.jpg")
+        info.size = 1
+        tar.addfile(info, io.BytesIO(b"x"))
+    source = ImageShards([str(tmp_path / "a.tar")])
+    assert [item.path.suffix for item in source.iterate(64, 0, 1)] == [".jpg"]
 
 
 # ---------------------------------------------------------------------------------------------------------- damage

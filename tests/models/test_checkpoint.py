@@ -18,7 +18,6 @@ from clips4.models.checkpoint import (
     WEIGHTS,
     Prototypes,
     checkpoint_folders,
-    clear_leftovers,
     load_checkpoint,
     load_state,
     save_checkpoint,
@@ -321,14 +320,6 @@ def test_where_all_are_damaged_it_is_the_users_error(run: Run) -> None:
         (folder / WEIGHTS).write_bytes(b"")
     with pytest.raises(UserError, match="damaged"):
         load_checkpoint(run.folder, log=lambda _: None)
-
-
-def test_what_a_killed_process_left_is_cleared_away(run: Run) -> None:
-    for name in (".step-00000009.123.part", ".step-00000003.123.old"):
-        (run.folder / FOLDER / name).mkdir()
-        (run.folder / FOLDER / name / CARD).write_text("{")
-    clear_leftovers(run.folder)
-    assert [path.name for path in (run.folder / FOLDER).iterdir()] == ["step-00000007"]
 
 
 def test_checkpoints_of_format_1_are_read(run: Run) -> None:

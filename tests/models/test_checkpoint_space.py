@@ -9,6 +9,7 @@ import torch
 
 from clips4.config import load_config, saved_config
 from clips4.method.calibration import SpaceCalibration
+from clips4.models.card import parse_card
 from clips4.models.checkpoint import CARD, load_checkpoint, prototypes_of, save_checkpoint
 from clips4.models.student import empty_student
 from tests.helpers import unit
@@ -44,8 +45,9 @@ def test_prototypes_of_onnx_metadata_hold_the_space() -> None:
 
     given = make_prototypes()
     tensors = {f"prototypes.{name}": getattr(given, name) for name in ("text", "known", "unknown")} | SPACE.tensors()
-    card = {"classes": dict(zip(given.names, map(list, given.classes.aliases), strict=True))}
-    found = prototypes_of(card, load(save(tensors)))
+    classes = dict(zip(given.names, map(list, given.classes.aliases), strict=True))
+    values = {"format": 2, "step": 1, "classes": classes, "embed_dim": DIMENSIONS, "config": {}}
+    found = prototypes_of(parse_card(values, "card"), CONFIG, load(save(tensors)))
     assert found.space is not None
     assert torch.equal(found.space.text_offset, SPACE.text_offset)
 

@@ -1,12 +1,29 @@
 """Files and folders appear whole or not at all, whoever else writes them at that moment."""
 
+import errno
+import os
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
 
-from clips4.utils.atomic_io import atomic_folder, atomic_text_file, temporary_path, write_atomically
+from clips4.errors import UserError
+from clips4.utils.atomic_io import (
+    LOCK,
+    atomic_folder,
+    atomic_text_file,
+    lock_file,
+    lock_folder,
+    remove_leftovers,
+    temporary_path,
+    write_atomically,
+)
 
 
 def test_writing_makes_folders_and_replaces_what_was_there(tmp_path: Path) -> None:
@@ -111,3 +128,87 @@ def test_folder_replaces_the_old_one_when_complete(tmp_path: Path, error: type[B
         fail_midway()
     assert [each.name for each in path.iterdir()] == ["second"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def hold(path: Path, function: str = "lock_folder") -> subprocess.Popen[str]:
+    """Another process that holds a lock until it is killed."""
+    code = f"""
+import sys, time
+from pathlib import Path
+from clips4.utils.atomic_io import {function}
+with {function}(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    child = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "held\n"
+    return child
+
+
+@pytest.mark.parametrize("function", [lock_folder, lock_file])
+def test_lock_of_a_living_process_raises_and_of_a_killed_one_is_taken(
+    tmp_path: Path, function: Callable[[Path], AbstractContextManager[None]]
+) -> None:
+    child = hold(tmp_path / "out", function.__name__)
+    try:
+        words = rf"out: process {child.pid} on .* is writing there; wait until it ends"
+        with pytest.raises(UserError, match=words), function(tmp_path / "out"):
+            pass
+    finally:
+        child.kill()
+        child.wait()
+    with function(tmp_path / "out"):
+        pass
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+def test_lock_folder_clears_what_killed_processes_left_and_nothing_else(tmp_path: Path) -> None:
+    kept = ["a.png", ".hidden", ".a.part", "b.12-deadbeef.part", ".clips4/a.json", "deep/.x.y"]
+    left = [".0.npz.99999-deadbeef.part", "yolo/labels/.a.txt.7-00000000.part", "checkpoints/.step-3.123.old/x"]
+    for name in kept + left:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path.parent)
+    with lock_folder(tmp_path):
+        assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file() and p.name != LOCK) == (
+            sorted(kept)
+        )
+
+
+def test_lock_file_clears_leftovers_of_its_name_alone(tmp_path: Path) -> None:
+    for name in (".m.onnx.7-00000000.part", ".n.onnx.7-00000000.part", ".run.7-00000000.old"):
+        (tmp_path / name).write_text("x")
+    with lock_file(tmp_path / "m.onnx"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".n.onnx.7-00000000.part", ".run.7-00000000.old"]
+
+
+def test_lock_folder_after_an_error_leaves_no_new_folder(tmp_path: Path) -> None:
+    for failing in (True, False):
+        with suppress(UserError), lock_folder(tmp_path / "out"):
+            if failing:
+                raise UserError("no")
+            (tmp_path / "out" / "a").write_text("x")
+        assert (tmp_path / "out").exists() != failing
+    with pytest.raises(UserError, match="is a file; give a folder"), lock_folder(tmp_path / "out" / "a"):
+        pass
+
+
+def test_remove_leftovers_of_a_shared_folder_spares_the_young_and_those_of_the_future(tmp_path: Path) -> None:
+    for name, age in (("old", 7200), ("young", 5), ("future", -7200)):
+        path = tmp_path / f".{name}.7-00000000.part"
+        path.write_text("x")
+        os.utime(path, (time.time() - age,) * 2)
+    remove_leftovers(tmp_path, age=3600)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".future.7-00000000.part", ".young.7-00000000.part"]
+
+
+def test_write_atomically_full_disk_error_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_atomically(tmp_path / "a.png", b"x")
+    assert caught.value.filename == str(tmp_path / "a.png")

@@ -6,22 +6,31 @@ import threading
 
 import pytest
 
-from clips4.utils.interrupts import deferred_interrupt
+from clips4.utils.interrupts import STOPPING, deferred_interrupt, sigterm_as_interrupt
 
 
-def press() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
+def press(number: int = signal.SIGINT) -> None:
+    os.kill(os.getpid(), number)
 
 
-def test_first_is_noted_the_second_raised_and_the_old_handler_comes_back() -> None:
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("first", STOPPING)
+@pytest.mark.parametrize("second", STOPPING)
+def test_first_is_noted_the_second_raised_and_the_old_handler_comes_back(first: int, second: int) -> None:
+    before = [signal.getsignal(number) for number in STOPPING]
     with deferred_interrupt() as pressed:
         assert not pressed()
-        press()
+        press(first)
         assert pressed()
         with pytest.raises(KeyboardInterrupt):
-            press()
-    assert signal.getsignal(signal.SIGINT) is before
+            press(second)
+    assert [signal.getsignal(number) for number in STOPPING] == before
+
+
+def test_sigterm_as_interrupt_raises_and_the_old_handler_comes_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), sigterm_as_interrupt():
+        press(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_in_another_thread_nothing_is_noted() -> None:

@@ -1,11 +1,83 @@
-"""Text files that others wrote."""
-
+import os
 from pathlib import Path
 
 import pytest
 
 from clips4.errors import UserError
-from clips4.utils.text import first_columns, read_text
+from clips4.utils.text import (
+    first_columns,
+    has_controls,
+    markdown_text,
+    parse_json,
+    printable,
+    read_bytes,
+    read_json,
+    read_text,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, Größe 大きい 🐈", "plain, Größe 大きい 🐈"),
+        ("a\x1b[31mred", r"a\x1b[31mred"),
+        ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
+        ("one\ntwo\r\tthree", r"one\ntwo\r\tthree"),
+        ("nul\0", r"nul\x00"),
+        ("\x9b2J", r"\x9b2J"),  # the one-byte form of ESC [
+        ("evil\u202egpj.exe", r"evil\u202egpj.exe"),
+        ("line\u2028two", r"line\u2028two"),
+        (os.fsdecode(b"caf\xe9"), r"caf\udce9"),
+        (Path("p") / "x\n", r"p/x\n"),
+    ],
+)
+def test_printable_hostile_text_shows_escapes_on_one_line(text: object, shown: str) -> None:
+    assert printable(text) == shown
+    assert printable(text).encode()
+    assert has_controls(str(text)) == (shown != str(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["<script>alert(1)</script>", "[x](javascript:y)", "![i](u)", "a | b", "`code`", "# head", "*b*", "$x$"]
+)
+def test_markdown_text_hostile_name_keeps_no_active_sign(text: str) -> None:
+    shown = markdown_text(text)
+    plain = shown.replace("&lt;", "").replace("&gt;", "")
+    for place, sign in enumerate(plain):
+        if sign in "`*[]()#!|$_":
+            assert plain[place - 1] == "\\"
+    assert "<" not in shown
+
+
+def test_read_bytes_file_within_the_limit_is_returned(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1234")
+    assert read_bytes(tmp_path / "a", 4) == b"1234"
+
+
+def test_read_bytes_pipe_folder_device_giant_or_nothing_raises(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    os.mkfifo(tmp_path / "pipe")
+    for path, words in {
+        tmp_path / "a": "larger than",
+        tmp_path / "pipe": "not a regular file",
+        tmp_path: "not a regular file",
+        Path("/dev/zero"): "not a regular file",
+        tmp_path / "nothing": "cannot be read",
+        Path("nul\0"): "cannot be read",
+    }.items():
+        with pytest.raises(UserError, match=words):
+            read_bytes(path, 4)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b"3", b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xfe", b'{"a": ' + b"9" * 5000 + b"}"]
+)
+def test_parse_json_no_object_raises(data: bytes, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="copy or download it again"):
+        parse_json(data, "card")
+    (tmp_path / "a.json").write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.json"):
+        read_json(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])

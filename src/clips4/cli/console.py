@@ -14,6 +14,7 @@ import typer
 
 from clips4.cli.shell import QUIET
 from clips4.utils.progress import ProgressBars
+from clips4.utils.text import printable
 
 
 class Outcome(Protocol):
@@ -40,18 +41,24 @@ def progress_bars() -> ProgressBars:
     return ProgressBars(Console(stderr=True, quiet=is_quiet()))
 
 
+def echo(text: object, err: bool = False) -> None:
+    """Print lines; names in them cannot control the terminal."""
+    for line in str(text).split("\n"):
+        typer.echo(printable(line), err=err)
+
+
 def print_summary(text: str, record: Mapping[str, object] | None = None, as_json: bool = False) -> None:
     """Print the last line of a command: ``text``, or with ``as_json`` the record, which ``--quiet`` does not hide."""
     if as_json:
         typer.echo(json.dumps(record, indent=2, default=str))
     elif not is_quiet():
-        typer.echo(text)
+        echo(printable(text))
 
 
 def print_note(text: str) -> None:
     """Print one line to standard error."""
     if not is_quiet():
-        typer.echo(text, err=True)
+        echo(printable(text), err=True)
 
 
 def outcome_record(outcome: Outcome) -> dict[str, object]:

@@ -1,9 +1,10 @@
 """Behavior shared by all commands: global flags anywhere on the line, exit codes, one-line errors.
 
 Exit codes: 0 success; 1 success with a problem found (``doctor``), or an internal error; 2 an error that the user can
-fix; 130 stopped by Ctrl-C.
+fix; 130 stopped by Ctrl-C or SIGTERM.
 """
 
+import errno
 import os
 import sys
 import warnings
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from clips4.errors import UserError
+from clips4.utils.interrupts import sigterm_as_interrupt
+from clips4.utils.text import printable
 
 QUIET = "CLIPS4_QUIET"  # an environment variable, so that child processes are quiet too
 _GLOBAL = ("--debug", "--quiet", "-q")
@@ -31,9 +34,9 @@ def run(app: Callable[..., Any], arguments: Sequence[str]) -> int:
     ordered = global_flags_first(current_options(arguments))
     debug = "--debug" in ordered
     quiet = any(flag in ordered[: len(_GLOBAL)] for flag in ("--quiet", "-q"))
-    warnings.formatwarning = lambda message, *_, **__: f"clips4: {message}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"clips4: {printable(message)}\n"
     try:
-        with _quiet(quiet):
+        with _quiet(quiet), sigterm_as_interrupt():
             code = app(args=ordered, prog_name="clips4", standalone_mode=False)
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # a command group without a command shows its help
@@ -42,7 +45,7 @@ def run(app: Callable[..., Any], arguments: Sequence[str]) -> int:
         if debug:
             raise
         line, code = describe_error(error)
-        print(f"clips4: {line}", file=sys.stderr)
+        print(f"clips4: {printable(line)}", file=sys.stderr)
     if code == 130:
         print("clips4: stopped", file=sys.stderr)
     return int(code or 0)
@@ -86,6 +89,8 @@ def describe_error(error: Exception) -> tuple[str, int]:
         return "stopped", 130
     if isinstance(error, OSError):  # a full disk, a folder without write permission, a file where a folder belongs
         where = f"{error.filename}: " if error.filename else ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"{where}{error.strerror}; free some space and run the same command again (train: --resume)", 2
         return f"{where}{error.strerror or error}; fix this path, or give another one", 2
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "out of memory; use smaller images, a smaller batch (--set train.batch=...), or another --device", 2

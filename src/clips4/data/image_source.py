@@ -1,5 +1,6 @@
 """Sources of training images: files, which can be read in any order, or tar shards, which are streams."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -93,13 +94,13 @@ class ImageShards:
         skipped_samples: list[SkippedImage] = []
         for sample in read_once(self.shards, rank, world, skipped_samples.append):
             path = Path(sample.name)
-            number = int(content_key(sample.name.encode())[:7], 16)  # the same on every rank
+            number = int(content_key(os.fsencode(sample.name))[:7], 16)  # the same on every rank
             try:
                 yield SourceImage(number, path, decode_sample(sample, long_side))
             except UserError as error:
                 yield SourceImage(number, path, str(error))
         for skipped in skipped_samples:
-            yield SourceImage(int(content_key(str(skipped).encode())[:7], 16), skipped.path, skipped.reason)
+            yield SourceImage(int(content_key(os.fsencode(str(skipped)))[:7], 16), skipped.path, skipped.reason)
 
     def count(self, rank: int, world: int) -> int:
         return 0

@@ -24,6 +24,7 @@ from clips4.data.shard_stream import read_forever
 from clips4.data.views import UnencodedViews, Views, make_unencoded_views, make_views, warp_map
 from clips4.errors import UserError
 from clips4.utils.images import RGB
+from clips4.utils.interrupts import ignore_stopping
 from clips4.utils.tensors import to_tensor
 
 _HOPELESS = 1000  # images in a row that cannot be read
@@ -254,9 +255,15 @@ def batches(
         num_workers=workers,
         collate_fn=list if encode else collate,
         pin_memory=pin,
+        worker_init_fn=ignore_stopping,
     )
     for loaded in loader:
         yield collate([encode_views(Item(*item), encode) for item in loaded]) if encode else loaded
+
+
+def is_killed_loader(error: RuntimeError) -> bool:
+    """Whether this is PyTorch's report of a loader process that was killed, which it raises in any line of the loop."""
+    return str(error).startswith("DataLoader worker")
 
 
 def training_batches(

@@ -11,7 +11,6 @@ is used instead.
 
 import hashlib
 import json
-import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,21 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from clips4.config import Config, saved_config
 from clips4.data.class_names import ClassList
 from clips4.errors import UserError
 from clips4.method.calibration import SpaceCalibration
+from clips4.models.card import FORMAT, Card, check_sizes, parse_card
+from clips4.models.pretrained import check_weights, load_exactly
 from clips4.models.residual_student import ResidualStudent, empty_student_of
 from clips4.models.student import Embedder
 from clips4.utils.atomic_io import atomic_folder, remove_folder
+from clips4.utils.tensors import read_pickled_tensors, read_tensors, write_error, write_tensors
+from clips4.utils.text import read_json
 
 FOLDER, WEIGHTS, CARD, STATE = "checkpoints", "student.safetensors", "card.json", "state.pt"
-FORMAT = 2
-_READABLE = (1, 2)  # format 1 had no digests and another file for the optimizer; its student is the same
 _STUDENT = "student."
 _NUMBERS = ("unknown_margin", "head_scale", "text_prior")  # of prototypes; kept where they are not the default
 _OPTIONAL = ("bank", "fitted", "student_bank")  # of prototypes; earlier versions kept none
@@ -168,8 +167,11 @@ def save_checkpoint(
         for name in _NUMBERS:
             if (number := getattr(prototypes, name)) != getattr(Prototypes, name):
                 tensors[f"prototypes.{name}"] = torch.tensor([number], dtype=torch.float64)
-        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, beside / WEIGHTS)
-        torch.save(dict(state), beside / STATE)
+        write_tensors(beside / WEIGHTS, tensors)
+        try:
+            torch.save(dict(state), beside / STATE)
+        except RuntimeError as error:  # PyTorch's own words for a full disk
+            raise write_error(error, beside / STATE)
         card = {
             "format": FORMAT,
             "step": step,
@@ -191,12 +193,6 @@ def save_checkpoint(
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def clear_leftovers(run: Path) -> None:
-    """Remove unfinished checkpoints of a process that was killed while saving."""
-    for leftover in (run / FOLDER).glob(".step-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def load_checkpoint(run: Path, resuming: bool = False, log: Callable[[str], None] = warnings.warn) -> Checkpoint:
@@ -225,48 +221,60 @@ def load_checkpoint(run: Path, resuming: bool = False, log: Callable[[str], None
 
 def _read(path: Path, files: Sequence[str]) -> Checkpoint:
     try:
-        card = json.loads((path / CARD).read_text(encoding="utf-8"))
-        if card["format"] not in _READABLE:
-            raise UserError(f"{path}: format {card['format']} of another version of clips4; this one reads {FORMAT}")
-        for name in files if "files" in card else ():
-            if _digest(path / name) != card["files"][name]:
-                raise ValueError(f"{name} changed after it was written")
-        step = int(card["step"])
-        tensors = load_file(path / WEIGHTS)
-        config = saved_config(card["config"], str(path / CARD))
-        student = empty_student_of(config, card["embed_dim"], card.get("backbone"))
-        student.load_state_dict(
-            {key.removeprefix(_STUDENT): value for key, value in tensors.items() if key.startswith(_STUDENT)}
-        )
-        prototypes = prototypes_of(card, tensors)
+        values = read_json(path / CARD)
+        card = parse_card(values, CARD)
+        config = saved_config(card.config, CARD)
+        for name in files if card.files else ():
+            if not (path / name).is_file() or _digest(path / name) != card.files.get(name):
+                raise UserError(f"{name} is missing or changed after it was written")
+        tensors = read_tensors(path / WEIGHTS)
+        prototypes = prototypes_of(card, config, tensors)
+        student = _load_student(card, config, tensors)
         if isinstance(student, ResidualStudent):
             student.head_scale = prototypes.head_scale
             if prototypes.space is not None:
                 student.pixel_offset = prototypes.space.pixel_offset
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (OSError, UserError) as error:
+        reason = str(error).removeprefix(f"{path}/")
+        raise UserError(f"{path}: damaged checkpoint, or one of another version of clips4 ({reason})")
+    return Checkpoint(path, card.step, config, values, student.eval(), prototypes)
+
+
+def _load_student(card: Card, config: Config, tensors: Mapping[str, Tensor]) -> Embedder:
+    """The student of a card with its weights; sizes are compared before memory is taken for them."""
+    weights = {key.removeprefix(_STUDENT): value for key, value in tensors.items() if key.startswith(_STUDENT)}
+    if not_finite := [key for key, value in weights.items() if not value.isfinite().all()]:
+        raise UserError(f"{WEIGHTS}: {_STUDENT}{not_finite[0]} holds values that are not finite")
+    try:
+        with torch.device("meta"):
+            check_weights(empty_student_of(config, card.embed_dim, card.backbone), weights, WEIGHTS)
+        student = empty_student_of(config, card.embed_dim, card.backbone)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError, ArithmeticError) as error:
         if isinstance(error, UserError):
             raise
-        reason = str(error).splitlines()[0] if str(error) else ""
-        raise UserError(
-            f"{path}: damaged checkpoint, or one of another version of clips4 ({reason or type(error).__name__})"
-        )
-    return Checkpoint(path, step, config, card, student.eval(), prototypes)
+        raise UserError(f"{CARD}: its backbone cannot be built ({type(error).__name__})")
+    load_exactly(student, weights, WEIGHTS)
+    return student
 
 
-def prototypes_of(card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Prototypes:
-    """The class vectors of a card and the tensors beside the student's.
+def prototypes_of(card: Card, config: Config, tensors: Mapping[str, Tensor]) -> Prototypes:
+    """The class vectors of a card, its configuration, and the tensors beside the student's.
 
     Raises:
-        KeyError: one is missing.
+        UserError: one is missing, does not fit the card, or is not finite.
     """
-    prototypes = Prototypes(
-        ClassList(tuple(card["classes"]), tuple(map(tuple, card["classes"].values()))),
-        tensors["prototypes.text"],
-        tensors["prototypes.known"],
-        tensors["prototypes.unknown"],
-        **{name: tensors.get(f"prototypes.{name}") for name in _OPTIONAL},  # type: ignore[arg-type]
-        space=SpaceCalibration.from_tensors(tensors),
-    )
+    try:
+        check_sizes(card, tensors, config.prototypes.unknown, WEIGHTS)
+        prototypes = Prototypes(
+            card.class_list,
+            tensors["prototypes.text"],
+            tensors["prototypes.known"],
+            tensors["prototypes.unknown"],
+            **{name: tensors.get(f"prototypes.{name}") for name in _OPTIONAL},  # type: ignore[arg-type]
+            space=SpaceCalibration.from_tensors(tensors),
+        )
+    except KeyError as error:
+        raise UserError(f"{WEIGHTS}: has no {error.args[0]}")
     numbers = {name: float(tensors[key]) for name in _NUMBERS if (key := f"prototypes.{name}") in tensors}
     return replace(prototypes, **numbers)  # type: ignore[arg-type]
 
@@ -279,6 +287,6 @@ def load_state(checkpoint: Checkpoint) -> dict[str, Any]:
     """
     path = checkpoint.path / STATE
     try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:
-        raise UserError(f"{path}: cannot be resumed ({type(error).__name__}); start a new run with another --out")
+        return dict(read_pickled_tensors(path))
+    except (UserError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: cannot be resumed ({error}); start a new run with another --out")

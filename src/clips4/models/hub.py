@@ -20,7 +20,9 @@ from clips4.errors import UserError
 from clips4.models.checkpoint import CARD, STATE, WEIGHTS, load_checkpoint
 from clips4.models.model_card import write_model_card
 from clips4.utils.atomic_io import atomic_folder
+from clips4.utils.cache import is_sealed
 from clips4.utils.hub import NoSuchFileError, fetch_files, is_connection_error, is_hub_id
+from clips4.utils.text import read_json
 
 SCORES = "scores"
 
@@ -152,19 +154,26 @@ def _without_folder(name: str | None) -> str | None:
 
 
 def _images(run: Path) -> int | None:
-    """Number of training images, where the run's folder still has it."""
-    try:
-        return int(json.loads((run / "prepared" / "pictures.json").read_text("utf-8"))["pictures"])
-    except (OSError, ValueError, KeyError, TypeError):
+    """Number of training images, where the run's folder still has it.
+
+    Raises:
+        UserError: the file that has it was changed.
+    """
+    path = run / "prepared" / "pictures.json"
+    if not path.exists():
         return None
+    facts = read_json(path)
+    if not isinstance(facts.get("pictures"), int) or not is_sealed(facts, ("key", "pictures", "skipped")):
+        raise UserError(f"{path}: changed after it was written; remove it, or resume the run, which writes it again")
+    return int(facts["pictures"])
 
 
 def _scores(run: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Records of ``clips4 evaluate`` in a run's folder (RUN/*.json, RUN/scores/*.json), without paths."""
     for path in sorted([*run.glob("*.json"), *(run / SCORES).glob("*.json")]):
         try:
-            record = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError):
+            record = read_json(path)
+        except UserError:
             continue
-        if isinstance(record, dict) and {"protocol", "dataset", "rows"} <= record.keys():
+        if {"protocol", "dataset", "rows"} <= record.keys():
             yield path.name, {key: value for key, value in record.items() if key not in ("command", "run", "per_image")}

@@ -1,14 +1,11 @@
 """Weights of backbones, from a package, local files or a hub; every key accounted for, no pickle."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from clips4.errors import UserError
@@ -24,7 +21,9 @@ from clips4.models.backbones.dino_vit import (
 )
 from clips4.models.backbones.efficientnet import EfficientNetLite0Classifier
 from clips4.models.backbones.registry import CONVOLUTIONAL, DINO
-from clips4.utils.hub import HubFiles, NoSuchFileError, fetch_files, is_hub_id
+from clips4.utils.hub import HubFiles, NoSuchFileError, fetch_files, is_hub_id, own_file, shard_names
+from clips4.utils.tensors import read_pickled_tensors, read_tensors
+from clips4.utils.text import read_json
 
 BUILTIN, RANDOM = "builtin", "random"
 
@@ -68,31 +67,37 @@ def _lite0_key(key: str) -> str:
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors of a .safetensors or .pth file; nothing in the file is executed."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(f"{path}: not a readable weights file ({type(error).__name__}); give .safetensors or .pth")
+    state = read_tensors(path) if path.suffix == ".safetensors" else read_pickled_tensors(path)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path}: holds no plain state dict of tensors; save model.state_dict() instead")
     return dict(state)
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], source: object, unused: tuple[str, ...] = ()) -> None:
-    """Load ``state`` into ``module``: each key used, none missing, but those that begin with a name in ``unused``."""
+    """Load ``state`` into ``module``: each key used, none missing, but those that begin with a name in ``unused``.
+
+    Raises:
+        UserError: see ``check_weights``.
+    """
     kept = {key: value for key, value in state.items() if not key.startswith(unused)} if unused else dict(state)
+    check_weights(module, kept, source)
+    module.load_state_dict(kept, strict=False)
+
+
+def check_weights(module: nn.Module, state: Mapping[str, Tensor], source: object) -> None:
+    """Refuse a state whose names or shapes are not the module's, which may be on the device "meta".
+
+    Raises:
+        UserError: the message names the first difference.
+    """
     own = module.state_dict()
     # older files lack BatchNorm's step counter, which plays no part in what the network computes
-    missing = sorted(key for key in own.keys() - kept.keys() if not key.endswith("num_batches_tracked"))
-    extra = sorted(kept.keys() - own.keys())
-    wrong = sorted(key for key in own.keys() & kept.keys() if own[key].shape != kept[key].shape)
+    missing = sorted(key for key in own.keys() - state.keys() if not key.endswith("num_batches_tracked"))
+    extra = sorted(state.keys() - own.keys())
+    wrong = sorted(key for key in own.keys() & state.keys() if own[key].shape != state[key].shape)
     for problem, keys in (("lacks", missing), ("has unknown", extra), ("has wrongly shaped", wrong)):
         if keys:
             raise UserError(f"{source}: {problem} {len(keys)} weights of {type(module).__name__}, e.g. {keys[0]}")
-    module.load_state_dict(kept, strict=False)
 
 
 def builtin_lite0_path() -> Path:
@@ -164,22 +169,10 @@ def _quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path.parent}: holds no {path.name}; give the folder of a model that transformers saved")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({one_line(error)})")
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: holds no configuration; give the folder of a model that transformers saved")
-    return values
-
-
 def _statistics(folder: Path, key: str, usual: tuple[float, float, float]) -> tuple[float, float, float]:
     """``image_mean`` or ``image_std`` of a model's training images; DINOv3's satellite models have their own."""
-    path = folder / "preprocessor_config.json"
-    values = _read_json(path).get(key, usual) if path.is_file() else usual
+    path = own_file(folder, "preprocessor_config.json")
+    values = read_json(path).get(key, usual) if path else usual
     try:
         red, green, blue = map(float, values)
     except (TypeError, ValueError):
@@ -198,8 +191,13 @@ def load_dino(weights: str) -> DinoViT:
         UserError: not there, of another type, without safetensors, or with weights missing or too many.
     """
     folder = _locate_folder(weights)
-    config = vit_config(_read_json(folder / "config.json"), folder)
-    if not any(folder.glob("model*.safetensors")):
+    path = own_file(folder, "config.json")
+    if path is None:
+        raise UserError(f"{folder}: holds no config.json; give the folder of a model that transformers saved")
+    config = vit_config(read_json(path), folder)
+    index = own_file(folder, f"{_HUB_FILE}.index.json")
+    names = shard_names(index) if index and not own_file(folder, _HUB_FILE) else [_HUB_FILE]
+    if not all(own_file(folder, name) for name in names):
         raise UserError(f"{folder}: holds no model.safetensors; other formats of weights are not read")
     from transformers import AutoModel
 

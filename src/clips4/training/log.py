@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from clips4.utils.atomic_io import write_atomically
+from clips4.utils.atomic_io import path_in_errors, write_atomically
 
 LOG, BOARD = "log.jsonl", "tensorboard"
 
@@ -42,8 +42,9 @@ class RunLog:
     def _write(self, values: Mapping[str, float]) -> None:
         # JSON cannot express NaN and infinity
         line = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        with path_in_errors(self._path):
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
         if self._board:
             for name in line.keys() - {"step"}:
                 self._board.add_scalar(name, values[name], int(values["step"]))
@@ -58,9 +59,9 @@ class RunLog:
 def read_log(path: Path) -> list[Line]:
     """Lines of a run's log; an unfinished last line is left out, as are values that were not finite."""
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for text in path.read_text("utf-8", "replace").splitlines() if path.is_file() else []:
         try:
             lines.append({name: value for name, value in json.loads(text).items() if value is not None})
-        except json.JSONDecodeError:
+        except (ValueError, AttributeError, RecursionError):
             break
     return lines

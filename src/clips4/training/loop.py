@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -13,7 +14,7 @@ from torch import Tensor
 from clips4.config import Config
 from clips4.data.class_names import ClassList
 from clips4.data.image_folder import SkippedImage
-from clips4.data.loader import Batch
+from clips4.data.loader import Batch, is_killed_loader
 from clips4.data.rng import STEP, seeded
 from clips4.errors import UserError
 from clips4.method.objective import Terms, objective
@@ -138,34 +139,50 @@ def train(
     Example:
         >>> train(find_images(["photos"]), load_classes("cat,dog"), load_config("cpu"), Path("runs/pets"))
     """
-    setup = set_up(paths, classes, config, run, resume, device, progress, teacher)
+    with ExitStack() as stack:
+        setup = set_up(paths, classes, config, run, resume, device, progress, stack, teacher)
+        setup.progress.stage("training", setup.config.train.steps - setup.state.step)
+        write_log = stack.enter_context(RunLog(run / LOG, setup.state.step, setup.rank == 0))
+        interrupted = stack.enter_context(deferred_interrupt())
+        try:
+            _train(setup, write_log, interrupted, callback)
+        except RuntimeError as error:
+            if not is_killed_loader(error):
+                raise
+            raise UserError(f"{error}; it may have run out of memory: lower data.workers, then resume with --resume")
+    return TrainResult(run, setup.state.step, setup.images, list(setup.skipped.values()), setup.state.left_out)
+
+
+def _train(
+    setup: Run,
+    write_log: Callable[[Mapping[str, float]], None],
+    interrupted: Callable[[], bool],
+    callback: Callback | None,
+) -> None:
+    """From the current step to the last, or to an interruption."""
     state, settings = setup.state, setup.config.train
-    setup.progress.stage("training", settings.steps - state.step)
-    run.mkdir(parents=True, exist_ok=True)
     batches = open_batches(setup)
     setup.model.train()
-    with RunLog(run / LOG, state.step, setup.rank == 0) as write_log, deferred_interrupt() as interrupted:
-        started = time.perf_counter()
-        while state.step < settings.steps:
-            step = training_step(setup, batches, interrupted)
-            report_nonfinite(setup, step)
-            now = time.perf_counter()
-            line = {"step": state.step, "seconds": round(now - started, 4), "rate_factor": step.lr_factor}
-            line |= step.values._asdict()
-            started = now
-            if callback and settings.eval_every and state.step % settings.eval_every == 0:
-                line |= evaluate(setup, callback)
-            write_log(line)
-            setup.progress.advance({name: value for name, value in step.values._asdict().items() if name != "norm"})
-            if state.step == settings.steps:
-                fit_prototypes(setup)
-            # ranks agreed on stopping within the step; a single one also stops for a Ctrl-C since then
-            stop = interrupted() if setup.world == 1 else step.interrupted
-            if stop or state.step % settings.save_every == 0 or state.step == settings.steps:
-                save(setup)
-            if stop:
-                raise Interrupted(state.step)
-    return TrainResult(run, state.step, setup.images, list(setup.skipped.values()), state.left_out)
+    started = time.perf_counter()
+    while state.step < settings.steps:
+        step = training_step(setup, batches, interrupted)
+        report_nonfinite(setup, step)
+        now = time.perf_counter()
+        line = {"step": state.step, "seconds": round(now - started, 4), "rate_factor": step.lr_factor}
+        line |= step.values._asdict()
+        started = now
+        if callback and settings.eval_every and state.step % settings.eval_every == 0:
+            line |= evaluate(setup, callback)
+        write_log(line)
+        setup.progress.advance({name: value for name, value in step.values._asdict().items() if name != "norm"})
+        if state.step == settings.steps:
+            fit_prototypes(setup)
+        # ranks agreed on stopping within the step; a single one also stops for a Ctrl-C since then
+        stop = interrupted() if setup.world == 1 else step.interrupted
+        if stop or state.step % settings.save_every == 0 or state.step == settings.steps:
+            save(setup)
+        if stop:
+            raise Interrupted(state.step)
 
 
 def training_step(run: Run, batches: Iterator[Batch], interrupted: Callable[[], bool]) -> StepResult:

@@ -7,12 +7,11 @@ A resumed run loads both, so that it does not depend on a second pass.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from clips4.config import Config
@@ -29,8 +28,10 @@ from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
 from clips4.utils import distributed
 from clips4.utils.atomic_io import atomic_folder
-from clips4.utils.cache import settings_key
+from clips4.utils.cache import content_key, is_sealed, sealed, settings_key
 from clips4.utils.progress import ProgressReporter
+from clips4.utils.tensors import read_tensors, write_tensors
+from clips4.utils.text import read_json
 
 BANK_SEGMENTS = 4096  # kept with the run, of the ``prototypes.sample`` segments drawn at random
 FOLDER, IMAGES, VECTORS = "prepared", "pictures.json", "prototypes.safetensors"
@@ -81,7 +82,7 @@ def prepare(
     settings |= {"long_side": config.data.long_side, "mode": config.objective.mode, "seed": config.train.seed}
     settings |= {"unknown_share": config.extensions.unknown_share}
     key = settings_key({"pictures": source.digest, "words": classes.aliases, **settings})
-    if (found := _read(run / FOLDER, key, classes)) is not None:
+    if (found := _read(run / FOLDER, key, classes, progress.log)) is not None:
         return found
 
     sample = max(config.prototypes.sample, config.prototypes.unknown)
@@ -123,20 +124,25 @@ def _write(folder: Path, key: str, prepared: Prepared) -> None:
         vectors = {"text": prototypes.text, "known": prototypes.known, "unknown": prototypes.unknown}
         vectors |= {"bank": prototypes.bank} if prototypes.bank is not None else {}
         vectors |= prototypes.space.tensors() if prototypes.space is not None else {}
-        save_file({name: value.contiguous() for name, value in vectors.items()}, beside / VECTORS)
+        write_tensors(beside / VECTORS, vectors)
         skipped = [[number, str(path), reason] for number, (path, reason) in prepared.skipped.items()]
-        text = json.dumps({"key": key, "pictures": prepared.images, "skipped": skipped}, indent=2)
-        (beside / IMAGES).write_text(text + "\n", encoding="utf-8")
+        digest = content_key((beside / VECTORS).read_bytes())
+        facts = sealed({"key": key, "pictures": prepared.images, "skipped": skipped, "vectors": digest})
+        (beside / IMAGES).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
-def _read(folder: Path, key: str, classes: ClassList) -> Prepared | None:
-    """What was prepared with the same key; None where there is nothing whole."""
+def _read(folder: Path, key: str, classes: ClassList, log: Callable[[str], None]) -> Prepared | None:
+    """What was prepared with the same key; None where there is nothing, or a byte of it has changed."""
+    if not (folder / IMAGES).exists():
+        return None
     try:
-        found = json.loads((folder / IMAGES).read_text(encoding="utf-8"))
-        if found["key"] != key:
-            return None
+        found = read_json(folder / IMAGES)
+        vectors = read_tensors(folder / VECTORS)
+        if not is_sealed(found, ("key", "pictures", "skipped")) or (
+            "vectors" in found and found["vectors"] != content_key((folder / VECTORS).read_bytes())
+        ):
+            raise ValueError("a digest differs")
         skipped = {int(number): SkippedImage(Path(path), str(reason)) for number, path, reason in found["skipped"]}
-        vectors = load_file(folder / VECTORS)
         prototypes = Prototypes(
             classes,
             vectors["text"],
@@ -145,6 +151,7 @@ def _read(folder: Path, key: str, classes: ClassList) -> Prepared | None:
             vectors.get("bank"),
             space=SpaceCalibration.from_tensors(vectors),
         )
-        return Prepared(int(found["pictures"]), skipped, prototypes)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return Prepared(int(found["pictures"]), skipped, prototypes) if found["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log(f"{folder}: damaged or changed ({error}); made again")
         return None

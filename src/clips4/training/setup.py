@@ -1,6 +1,7 @@
 """What a run needs before its first step: teacher, student, class prototypes and the stream of batches."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from clips4.data.image_source import Source, open_source
 from clips4.data.loader import Batch, ItemMaker, training_batches
 from clips4.errors import UserError
 from clips4.models.calibrated_teacher import calibrated
-from clips4.models.checkpoint import checkpoint_folders, clear_leftovers, load_checkpoint
+from clips4.models.checkpoint import checkpoint_folders, load_checkpoint
 from clips4.models.residual_student import ResidualStudent, build_residual_student
 from clips4.models.student import Embedder, build_student
 from clips4.models.teachers.base import Teacher, load_teacher, pinned
@@ -32,11 +33,15 @@ from clips4.training.stall_monitor import warn_on_stall
 from clips4.training.state import RunState, check_resumable, run_facts
 from clips4.training.teacher_cache import plan_teacher_maps
 from clips4.utils import distributed
+from clips4.utils.atomic_io import lock_folder, remove_leftovers
+from clips4.utils.cache import cache_root
 from clips4.utils.devices import make_fabric
 from clips4.utils.progress import NoProgress, ProgressReporter
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+_DAY = 86400.0  # seconds; other trainings may be writing to the cache
 
 
 @dataclass(frozen=True)
@@ -88,16 +93,18 @@ def set_up(
     resume: bool,
     device: str,
     progress: ProgressReporter | None,
+    stack: ExitStack,
     teacher: Teacher | None = None,
 ) -> Run:
-    """Load or build everything that the loop needs; see ``loop.train`` for arguments and errors."""
-    _check_arguments(folder, config, resume)
+    """Load or build what the loop needs, closed by ``stack``; see ``loop.train`` for arguments and errors."""
     source = open_source(paths)
     fabric = make_fabric(device, config.train.precision)
     rank, world = distributed.rank(), distributed.world_size()
     progress = progress if progress and rank == 0 else NoProgress()
     if rank == 0:
-        clear_leftovers(folder)
+        stack.enter_context(lock_folder(folder))
+        remove_leftovers(cache_root(), age=_DAY)
+    _check_arguments(folder, config, resume)
 
     torch.manual_seed(config.train.seed)
     checkpoint = None
@@ -167,8 +174,6 @@ def _new_student(config: Config, teacher: Teacher) -> Embedder:
 
 
 def _check_arguments(folder: Path, config: Config, resume: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; give a folder for the run")
     if checkpoint_folders(folder) and not resume:
         raise UserError(f"{folder}: already holds a run; continue it with --resume, or give another --out")
     if config.data.crop % config.student.stride:

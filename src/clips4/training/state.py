@@ -70,17 +70,26 @@ class RunState:
         save_checkpoint(run, self.step, config, self.result, now, state, config.train.keep_checkpoints, facts)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Load the state of a checkpoint."""
+        """Load the state of a checkpoint.
+
+        Raises:
+            UserError: it is missing, damaged, or of another student.
+        """
         state = load_state(checkpoint)
-        # with an average, the checkpoint's own weights are the average's
-        self.student.load_state_dict(state["student"] or checkpoint.student.state_dict())
-        self.optimizer.load_state_dict(state["optimiser"])
-        if self.averaged:
-            self.averaged.load_state_dict(state["averaged"])
-        if self.scaler:
-            self.scaler.load_state_dict(state["scaler"])
+        try:
+            # with an average, the checkpoint's own weights are the average's
+            self.student.load_state_dict(state["student"] or checkpoint.student.state_dict())
+            self.optimizer.load_state_dict(state["optimiser"])
+            if self.averaged:
+                self.averaged.load_state_dict(state["averaged"])
+            if self.scaler:
+                self.scaler.load_state_dict(state["scaler"])
+            self.failures, self.left_out = int(state["failures"]), int(state["left_out"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise UserError(f"{checkpoint.path}: its state does not fit the run ({reason}); start a new run")
         self.prototypes, self.unknown = checkpoint.prototypes, checkpoint.prototypes.unknown.to(self.unknown)
-        self.step, self.failures, self.left_out = checkpoint.step, state["failures"], state["left_out"]
+        self.step = checkpoint.step
 
 
 def run_facts(source: Source, config: Config, world: int) -> dict[str, Any]:

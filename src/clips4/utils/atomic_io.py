@@ -1,16 +1,29 @@
-"""Files and folders that appear complete or not at all: written under a temporary name, then renamed."""
+"""Files and folders that appear complete or not at all: written under a temporary name, then renamed.
 
+A process that is killed leaves its temporary files; the next one that locks the same folder or file removes them.
+"""
+
+import errno
 import json
 import os
 import re
 import secrets
 import shutil
+import socket
+import sys
+import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any, TextIO
 
-_TEMPORARY = re.compile(r"\..*\.(\d+)-[0-9a-f]{8}\.(part|old)")
+from clips4.errors import UserError
+from clips4.utils.text import printable
+
+LOCK = ".lock"
+_LEFTOVER = re.compile(r"\.(.+)\.(\d+)(-[0-9a-f]{8})?\.(part|old)")
 _LONGEST = 200  # bytes of a name that its temporary name repeats; file systems allow 255 in all
 
 
@@ -20,36 +33,28 @@ def temporary_path(path: Path, suffix: str = "part") -> Path:
     return path.with_name(f".{name}.{os.getpid()}-{secrets.token_hex(4)}.{suffix}")
 
 
-def remove_stale_parts(folder: Path) -> None:
-    """Remove what processes that were killed left under temporary names in a folder and its subfolders."""
-    for parent, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            match = _TEMPORARY.fullmatch(name)
-            if match and not _is_alive(int(match[1])):
-                path = Path(parent, name)
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True
-
-
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path to write a file to; renamed to ``path`` at the end, removed after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path)
     try:
-        yield temporary
-        temporary.replace(path)
+        with path_in_errors(path):
+            yield temporary
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def path_in_errors(path: Path) -> Iterator[None]:
+    """Add the path to system errors without one: a full disk shows itself when a file is written, not opened."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:  # else the message has no place for it
+            error.filename = error.filename or str(path)
+        raise
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -72,9 +77,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary = temporary_path(path)
     temporary.mkdir(parents=True)
     try:
-        yield temporary
-        remove_folder(path)
-        temporary.replace(path)
+        with path_in_errors(path):
+            yield temporary
+            remove_folder(path)
+            temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -85,6 +91,121 @@ def remove_folder(path: Path) -> None:
         renamed = temporary_path(path, "old")
         path.replace(renamed)
         shutil.rmtree(renamed)
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Make a folder, keep other processes from writing to it meanwhile, and clear what killed ones left there.
+
+    Raises:
+        UserError: it is a file, or another process writes to it.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; give a folder with --out")
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(folder / LOCK, folder):
+            remove_leftovers(folder)
+            yield
+    finally:
+        if new:  # an error before anything was written leaves nothing
+            with suppress(OSError):
+                folder.rmdir()
+
+
+@contextmanager
+def lock_file(path: Path) -> Iterator[None]:
+    """The same for one file or folder that is written as a whole, in a folder that others may write to.
+
+    Raises:
+        UserError: another process writes it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path.with_name(f".{path.name}{LOCK}"), path):
+        for left in path.parent.glob(f".{escape(path.name)}.*"):
+            if (found := _LEFTOVER.fullmatch(left.name)) and found[1] == path.name:
+                _remove(left)
+        yield
+
+
+def remove_leftovers(folder: Path, age: float = 0, spare_living: bool = False) -> None:
+    """Remove temporary files and folders of killed processes from a folder and its subfolders.
+
+    Args:
+        folder: searched; links are not followed.
+        age: seconds since their last change, at least; for a folder that other machines may be writing to.
+        spare_living: keep those whose process number is in use on this machine.
+    """
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if found := _LEFTOVER.fullmatch(name):
+                path = Path(parent, name)
+                with suppress(OSError):
+                    young = age and time.time() - path.lstat().st_mtime <= age
+                    if not young and not (spare_living and _is_alive(int(found[2]))):
+                        _remove(path)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path, target: Path) -> Iterator[None]:
+    """Hold a lock file, which says who holds it.
+
+    The lock is the system's own, on the open file: it ends with the process, however that ends, so that a file left by
+    a killed process or a machine that was switched off keeps nobody out. Windows has none.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = printable(file.read(200).strip()) or "another process"
+            file.close()
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise UserError(f"{target}: {holder} is writing there; wait until it ends, or give another --out")
+            warnings.warn(
+                f"{target}: this file system has no locks; let one command at a time write there", stacklevel=4
+            )
+            path.unlink(missing_ok=True)
+            yield
+            return
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                break
+        file.close()  # its holder removed it in between
+    try:
+        with suppress(OSError):  # a full disk: the lock holds without its text
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            file.close()
 
 
 def write_json_lists(path: Path, head: dict[str, Any], lists: Mapping[str, Iterable[Any]]) -> None:

@@ -3,7 +3,6 @@
 Files are stored in the hub library's own cache (``HF_HOME``), so that a second use needs no network.
 """
 
-import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clips4.errors import UserError
+from clips4.utils.text import printable, read_json
 
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w][\w./-]*)?")
+_SHARD = re.compile(r"[\w][\w.-]{0,200}\.safetensors")
 
 
 class NoSuchFileError(Exception):
@@ -77,15 +78,41 @@ def fetch_files(hub_id: str, kind: str, advice: str, files: Sequence[str], optio
 
 
 def shard_names(index: Path) -> list[str]:
-    """The weight files that a ``*.safetensors.index.json`` lists.
+    """The weight files that a ``*.safetensors.index.json`` lists; all lie beside it.
 
     Raises:
-        UserError: it lists none, or is not readable.
+        UserError: it lists none, other files or places, or is not readable.
     """
-    try:
-        return sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    listed = read_json(index).get("weight_map")
+    names = list(listed.values()) if isinstance(listed, dict) else []
+    if not names:
         raise UserError(f"{index}: lists no weights; copy or download it again")
+    for name in names:
+        if not isinstance(name, str) or not _SHARD.fullmatch(name):
+            raise UserError(f"{index}: lists {printable(repr(name)[:80])}, no file of weights beside it; refused")
+    return sorted(set(names))
+
+
+def own_file(folder: Path, name: str) -> Path | None:
+    """A file of a model's folder; None where it is missing.
+
+    The hub's cache links ``snapshots/COMMIT/FILE`` to ``blobs/HASH``; a link that leads out of the repository's folder
+    could show any file of this machine as a part of the model.
+
+    Raises:
+        UserError: not a regular file, or a link that leads out of the folder.
+    """
+    path = folder / name
+    if not path.exists() and not path.is_symlink():
+        return None
+    inside = folder.resolve()
+    if inside.parent.name == "snapshots":
+        inside = inside.parent.parent
+    if not path.resolve().is_relative_to(inside):
+        raise UserError(f"{path}: a link that leads out of its folder; put the file itself there")
+    if not path.is_file():
+        raise UserError(f"{path}: not a regular file; copy or download it again")
+    return path
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple, TypedDict
 
 from clips4.errors import UserError
-from clips4.utils.atomic_io import remove_stale_parts, write_atomically
+from clips4.utils.atomic_io import remove_leftovers, write_atomically
 from clips4.utils.output_names import check_out_folder, file_location, folded, output_names, refuse_overwriting
 
 FOLDER = ".clips4"
@@ -211,7 +211,7 @@ def open_folder(output: Output) -> None:
         if not output.has_settings(entry):
             _remove_files(output.folder, entry["files"])
             entry_path(output.folder, entry["stem"]).unlink(missing_ok=True)
-    remove_stale_parts(output.folder)
+    remove_leftovers(output.folder, spare_living=True)
 
 
 def _own_files(out: Path) -> list[str]:

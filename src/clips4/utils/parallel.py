@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -16,6 +17,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+_GRACE = 0.2  # seconds; SIGTERM to all processes of a job may reach a worker first
 _AHEAD = 8  # items per worker that are submitted before the oldest is done
 
 
@@ -69,6 +71,9 @@ def _map_in_pool(
                 item, future = running.popleft()
                 yield item, future.result()
         except BrokenProcessPool:
+            time.sleep(_GRACE)
+            if interrupted():
+                return
             raise UserError("a worker process died, perhaps for lack of memory; give fewer --workers")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

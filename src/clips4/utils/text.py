@@ -1,10 +1,18 @@
-"""Text files that others wrote."""
+"""Text that others wrote: names shown on one line, files and JSON read in bounded memory."""
 
 import codecs
+import html
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 from clips4.errors import UserError
 
+JSON_BYTES = 2**26  # of one document; the card of a run has a few KiB
+# control characters, line and paragraph separators, marks of direction, halves of characters (undecodable file names)
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
 _MARKS = {  # byte order marks; the longer of two that begin alike comes first
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -12,6 +20,75 @@ _MARKS = {  # byte order marks; the longer of two that begin alike comes first
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+
+
+def printable(text: object) -> str:
+    r"""Text on one line without anything that a terminal obeys: such characters become escapes.
+
+    Example:
+        >>> printable("a\x1b[31m\nb")
+        'a\\x1b[31m\\nb'
+    """
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def has_controls(text: str) -> bool:
+    """Whether ``printable`` would change this text."""
+    return _UNSAFE.search(text) is not None
+
+
+def markdown_text(text: object) -> str:
+    r"""Text that Markdown shows as it is: no link, image, code, table cell or HTML element.
+
+    Example:
+        >>> markdown_text("<b>*a*</b> | [x](y)")
+        '&lt;b&gt;\\*a\\*&lt;/b&gt; \\| \\[x\\]\\(y\\)'
+    """
+    return _MARKDOWN.sub(r"\\\1", html.escape(printable(text), quote=False))
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file, at most ``limit`` of them.
+
+    Raises:
+        UserError: not a regular file (a pipe or device would never end), larger than that, or not readable.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: not a regular file; give a file, no folder, pipe or device")
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); check this path")
+    if len(data) > limit:
+        raise UserError(f"{path}: larger than {limit / 2**20:.3g} MiB, too large for a file of its kind")
+    return data
+
+
+def read_json(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
+    """The object of a JSON file.
+
+    Raises:
+        UserError: see ``read_bytes`` and ``parse_json``.
+    """
+    return parse_json(read_bytes(path, limit), str(path))
+
+
+def parse_json(data: bytes | str, source: str) -> dict[str, Any]:
+    """The object of a JSON document.
+
+    Raises:
+        UserError: not JSON, nested too deeply, or not an object.
+    """
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{source}: not readable as JSON ({type(error).__name__}); copy or download it again")
+    if not isinstance(values, dict):
+        raise UserError(f"{source}: not an object of JSON; copy or download it again")
+    return values
 
 
 def read_text(path: Path, errors: str = "strict") -> str:

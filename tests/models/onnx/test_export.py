@@ -201,10 +201,10 @@ def test_what_is_no_exported_run_raises(tmp_path: Path, exported: Path, tiny_run
     next(entry for entry in spoilt.metadata_props if entry.key == "clips4.tensors").value = "AAAA"
     onnx.save(spoilt, tmp_path / "spoilt.onnx")
     for name, words in {
-        "letter.onnx": "ONNX Runtime cannot read it",
-        "cut.onnx": "ONNX Runtime cannot read it",
+        "letter.onnx": "damaged, or not one that 'clips4 export' wrote",
+        "cut.onnx": "damaged, or not one that 'clips4 export' wrote",
         "foreign.onnx": "not one that 'clips4 export' wrote",
-        "spoilt.onnx": "damaged, or of another version",
+        "spoilt.onnx": "changed, or written by an earlier version",
         "nowhere.onnx": "no such file; 'clips4 export RUN --out nowhere.onnx' writes one",
     }.items():
         with pytest.raises(UserError, match=words) as caught:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from clips4.cli.arguments import expand_paths
-from clips4.cli.console import print_note
+from clips4.cli.console import echo, print_note
 
 
 def ablate(
@@ -58,5 +58,5 @@ def ablate(
     except Interrupted as interrupted:
         print_note(f"Stopped at step {interrupted.step} and saved; the same command resumes.")
         raise typer.Exit(130)
-    typer.echo(table)
+    echo(table)
     print_note(f"written to {out / 'table.md'}")

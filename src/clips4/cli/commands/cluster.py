@@ -33,8 +33,9 @@ def cluster(
     from clips4.cli.console import progress_bars
     from clips4.inference.jobs.cluster import cluster_files
     from clips4.inference.jobs.load import TeacherOptions, load_segmenter
+    from clips4.utils.atomic_io import lock_folder
 
-    with progress_bars() as progress:
+    with progress_bars() as progress, lock_folder(out):
         loaded = load_segmenter([run, *images], None, device, TeacherOptions())
         outcome = cluster_files(loaded, k, out, save, restarts, seed, force, progress)
     report(outcome, "Clustered", out, as_json)

@@ -11,7 +11,7 @@ from typing import Annotated, TypedDict
 import typer
 
 from clips4.cli.arguments import AsJson
-from clips4.cli.console import progress_bars
+from clips4.cli.console import echo, progress_bars
 from clips4.errors import UserError
 
 _CORE = (
@@ -54,7 +54,7 @@ def doctor(
         check_copy(data, dataset, split, as_json)
         return
     report = diagnose()
-    typer.echo(json.dumps(report, indent=2) if as_json else describe(report))
+    echo(json.dumps(report, indent=2) if as_json else describe(report))
     if report["missing"]:
         raise typer.Exit(1)
 
@@ -74,7 +74,7 @@ def check_copy(data: Path | None, dataset: str | None, split: str | None, as_jso
         raise UserError(f"give both --data DIR and --dataset NAME; names: {', '.join(checkable())}")
     with progress_bars() as progress:
         check = check_set(dataset, data, split, progress)
-    typer.echo(json.dumps(asdict(check), indent=2) if as_json else describe_check(check))
+    echo(json.dumps(asdict(check), indent=2) if as_json else describe_check(check))
     if check.problems:
         raise typer.Exit(1)
 

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from clips4.cli.console import echo
+
 app = typer.Typer(
     name="evaluate",
     help="Score a run on a labeled set by a protocol, which is stored with the score.",
@@ -175,8 +177,8 @@ def _report(record: dict[str, Any], columns: dict[str, str], json_file: Path | N
     from clips4.outputs.tables import markdown
 
     rows = {row["row"]: row for row in record["rows"]}
-    typer.echo(markdown(rows, columns))
+    echo(markdown(rows, columns))
     protocol = record["protocol"]["id"]
-    typer.echo(f"protocol {protocol}, {record['dataset']} {record['split']}", err=True)
+    echo(f"protocol {protocol}, {record['dataset']} {record['split']}", err=True)
     if json_file:
         write_json(json_file, record)

@@ -32,21 +32,23 @@ def export(
     from clips4.data.image_folder import find_images
     from clips4.models.onnx.export import export_onnx
     from clips4.models.onnx.metadata import SUFFIX
+    from clips4.utils.atomic_io import lock_file
 
     if out.suffix != SUFFIX:
         raise UserError(f"--out {out}: give a file that ends in {SUFFIX}")
     if int8 != bool(calibrate):
         raise UserError("--int8 and --calibrate IMAGES go together: int8 needs some dozens of images to calibrate on")
     images = find_images(calibrate) if calibrate else None
-    report = export_onnx(run, out, images)
+    with lock_file(out):
+        report = export_onnx(run, out, images)
     text = (
         f"Wrote {out} ({report.bytes / 2**20:.1f} MiB, {report.precision}); the float32 graph differs from torch by "
         f"at most {report.difference:.1e} on {len(report.sizes)} sizes. Next: clips4 segment {out} IMAGES --out DIR"
     )
-    if agreement := report.agreement:
+    print_summary(text, {**asdict(report), "path": out}, as_json)
+    if (agreement := report.agreement) and not as_json:
         which = "held-out images" if agreement.held_out else "the calibration images"
-        text += (
-            f"\nint8 against float32 on {agreement.images} {which}: same class at {agreement.same_label:.2%} of the "
+        print_summary(
+            f"int8 against float32 on {agreement.images} {which}: same class at {agreement.same_label:.2%} of the "
             f"positions, mean cosine {agreement.cosine:.4f}"
         )
-    print_summary(text, {**asdict(report), "path": out}, as_json)

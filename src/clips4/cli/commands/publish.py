@@ -19,11 +19,13 @@ def publish(
 ) -> None:
     """Write or upload a run without the files that only resuming needs, with a model card."""
     from clips4.models.hub import push_to_hub, save_pretrained
+    from clips4.utils.atomic_io import lock_file
 
     if (out is None) == (to is None):
         raise UserError("give either --out FOLDER or --to OWNER/NAME")
     if out is not None:
-        folder = save_pretrained(run, out)
+        with lock_file(out):
+            folder = save_pretrained(run, out)
         print_summary(f"Wrote {folder}; its model card is {folder / 'README.md'}.", {"folder": folder}, as_json)
     else:
         address = push_to_hub(run, str(to), private=not public)

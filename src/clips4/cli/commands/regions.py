@@ -1,12 +1,13 @@
 """`clips4 regions`: images into visually coherent regions."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from clips4.cli.arguments import AsJson, expand_paths
-from clips4.cli.console import outcome_record, print_note, print_summary, progress_bars
+from clips4.cli.console import echo, outcome_record, print_note, print_summary, progress_bars
 from clips4.errors import UserError
 
 
@@ -40,16 +41,17 @@ def regions(
 ) -> None:
     """Divide images into visually coherent regions; for each a 16-bit label PNG and an overlay."""
     from clips4.regions.job import region_files, region_settings
+    from clips4.utils.atomic_io import lock_folder
     from clips4.utils.devices import pick_device
 
     settings = region_settings(method, count, threshold, edges, overrides or [])
     hed_device = str(pick_device(device))
-    with progress_bars() as progress:
+    with progress_bars() as progress, lock_folder(out) if out else nullcontext():
         outcome = region_files(images, settings, out, save, workers, long_side, hed_device, force, progress)
     for _, reason in outcome.skipped:
         print_note(f"skipped: {reason}")
     if outcome.interrupted:
-        typer.echo(f"Stopped after {len(outcome.done)} images; run the same command to resume.", err=True)
+        echo(f"Stopped after {len(outcome.done)} images; run the same command to resume.", err=True)
         raise typer.Exit(130)
     text = f"Regions of {len(outcome.done)} images ({len(outcome.skipped)} skipped) in {out or 'the cache'}."
     print_summary(text, {**outcome_record(outcome), "out": out}, as_json)

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from clips4.cli.console import echo
 from clips4.errors import UserError
+from clips4.utils.text import printable
 
 app = typer.Typer(
     name="score",
@@ -72,9 +74,9 @@ def semantic(
         result = score_semantic(truth, pred, boundary, workers, progress, pred_ending)
     record = describe_semantic(result, names.names)
     columns = {"miou": "mIoU", "pixel_accuracy": "pixel acc.", "mean_accuracy": "mean acc.", "boundary_f": "boundary F"}
-    typer.echo(markdown({pred.name: record}, columns))
+    echo(markdown({pred.name: record}, columns))
     if result.extra:
-        typer.echo(f"{result.extra} predictions belong to no truth and were not scored", err=True)
+        echo(f"{result.extra} predictions belong to no truth and were not scored", err=True)
     if json_file:
         fields = {
             "protocol": SCORE_SEMANTIC,
@@ -116,22 +118,20 @@ def tracking(
     with progress_bars() as progress:
         report = score_tracking(gt, pred, rules, names, workers, progress)  # type: ignore[arg-type]
     scores = report.scores
-    typer.echo("| | J&F | J mean | J recall | J decay | F mean | F recall | F decay |\n|---|" + "---:|" * 7)
-    typer.echo(f"| {pred.name} | " + " | ".join(map(percent, (scores.j_and_f, *scores.j, *scores.f))) + " |")
+    echo("| | J&F | J mean | J recall | J decay | F mean | F recall | F decay |\n|---|" + "---:|" * 7)
+    echo(f"| {printable(pred.name)} | " + " | ".join(map(percent, (scores.j_and_f, *scores.j, *scores.f))) + " |")
     rules_used = sorted(set(report.rules.values()))
     late = f", {report.late} of them after the first frame" if report.late else ""
-    typer.echo(f"rules {' and '.join(rules_used)}; {len(scores.tracks)} objects{late}", err=True)
+    echo(f"rules {' and '.join(rules_used)}; {len(scores.tracks)} objects{late}", err=True)
     if len(rules_used) > 1:
         merged = [name for name, own in report.rules.items() if own == "davis16"]
-        typer.echo(f"objects are merged (davis16) in {len(merged)} sequences: {', '.join(merged[:8])}", err=True)
+        echo(f"objects are merged (davis16) in {len(merged)} sequences: {', '.join(merged[:8])}", err=True)
     if report.unscored:
-        typer.echo(
+        echo(
             f"not scored: {len(report.unscored)} objects that appear too late: {', '.join(report.unscored[:8])}",
             err=True,
         )
     if report.extra_frames or report.extra_sequences:
-        typer.echo(
-            f"not scored: {report.extra_frames} extra frames, {len(report.extra_sequences)} extra sequences", err=True
-        )
+        echo(f"not scored: {report.extra_frames} extra frames, {len(report.extra_sequences)} extra sequences", err=True)
     if json_file:
         write_json(json_file, {"protocol": SCORE_TRACKING, **provenance(), **describe_tracking_report(report)})

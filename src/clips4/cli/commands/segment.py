@@ -77,10 +77,11 @@ def segment(
     from clips4.inference.jobs.load import TeacherOptions, load_segmenter, parse_inference_options
     from clips4.inference.jobs.segment import segment_files
     from clips4.inference.video.temporal_smoothing import Steadiness
+    from clips4.utils.atomic_io import lock_folder
 
     teacher = TeacherOptions(dense_attention, templates, key_smoothing, prompt_denoising)
     options = parse_inference_options(scales, flip, window, overlap, refine)
-    with progress_bars() as progress:
+    with progress_bars() as progress, lock_folder(out):
         loaded = load_segmenter(run_and_images, teacher_only, device, teacher, options)
         outcome = segment_files(
             loaded, out, classes, save, vectors, unknown, background, Steadiness(steady), force, progress

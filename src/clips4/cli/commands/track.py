@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.console import print_summary
+from clips4.cli.console import echo, print_summary
 
 
 def track(
@@ -46,13 +46,14 @@ def track(
     from clips4.inference.features import load_features
     from clips4.inference.jobs.track import track_files
     from clips4.inference.video.label_propagation import Recipe
+    from clips4.utils.atomic_io import lock_folder
     from clips4.utils.video import open_frames, require_av
 
     if video:
         require_av()
     recipe = Recipe(radius=radius, before=before)
     source = open_frames(frames, rate)
-    with progress_bars() as progress:
+    with progress_bars() as progress, lock_folder(out):
         tracked = track_files(source, mask, out, load_features(features, run, side, device), recipe, video, progress)
     if json_file:
         record = {
@@ -68,6 +69,6 @@ def track(
         write_json(json_file, record)
     said = f"{len(tracked.objects)} object{'s' if len(tracked.objects) > 1 else ''} in {len(tracked.frames)} frames"
     if tracked.interrupted:
-        typer.echo(f"Stopped: {said}, in {out}.", err=True)
+        echo(f"Stopped: {said}, in {out}.", err=True)
         raise typer.Exit(130)
     print_summary(f"Tracked {said} into {out}.")

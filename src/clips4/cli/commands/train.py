@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from clips4.cli.arguments import AsJson, Device, Overrides, expand_paths
-from clips4.cli.console import print_note, print_summary, progress_bars
+from clips4.cli.console import echo, print_note, print_summary, progress_bars
 
 
 def train(
@@ -64,7 +64,7 @@ def train(
         with progress_bars() as progress:
             result = run_training(paths, names, config, out, resume, device, progress, callback)
     except Interrupted as interrupted:
-        typer.echo(f"Stopped and saved at step {interrupted.step}; run the same command with --resume.", err=True)
+        echo(f"Stopped and saved at step {interrupted.step}; run the same command with --resume.", err=True)
         raise typer.Exit(130)
     if distributed.rank():  # the first of several processes reports
         return

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from clips4.cli.arguments import expand_paths
-from clips4.cli.console import print_note, print_summary
+from clips4.cli.console import echo, print_note, print_summary
+from clips4.utils.text import read_json
 
 
 def unknown(
@@ -31,15 +32,16 @@ def unknown(
     from clips4.data.image_folder import find_images
     from clips4.inference.jobs.discover import DOCUMENT, PAGE, unknown_files
     from clips4.inference.segmenter import Segmenter
+    from clips4.utils.atomic_io import lock_folder
 
     paths = find_images(images)
-    with progress_bars() as progress:
+    with progress_bars() as progress, lock_folder(out):
         segmenter = Segmenter.load(run, device)
         found, skipped = unknown_files(segmenter, paths, out, names, examples, classes, progress)
     for _, reason in skipped:
         print_note(f"skipped: {reason}")
     if as_json:
-        typer.echo(json.dumps(json.loads((out / DOCUMENT).read_text("utf-8")), ensure_ascii=False))
+        echo(json.dumps(read_json(out / DOCUMENT)))
         return
     occurring = sum(bool(each.examples) for each in found)
     print_summary(f"{occurring} of {len(found)} unknown classes occur in {len(paths) - len(skipped)} images.")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from clips4.errors import UserError
 from clips4.models.checkpoint import WEIGHTS, Checkpoint, load_checkpoint, versions
-from clips4.models.onnx.metadata import import_onnxruntime, to_metadata
+from clips4.models.onnx.metadata import import_onnxruntime, seal, to_metadata
 from clips4.models.onnx.quantize import Agreement, quantize
 from clips4.utils.atomic_io import write_atomically
 
@@ -110,7 +110,7 @@ def export_onnx(run: str | Path | Checkpoint, out: str | Path, calibration: list
     for key, value in metadata.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value
-    write_atomically(out, proto.SerializeToString())
+    write_atomically(out, seal(proto.SerializeToString()))
     return report
 
 

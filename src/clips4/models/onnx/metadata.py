@@ -11,28 +11,35 @@ A file needs nothing of the run it came from. The graph:
     clips4.tensors     base64 of a safetensors file: prototypes.text (K, D), prototypes.known, prototypes.unknown, ...
     clips4.export      how it was made and checked: an ``ExportReport``
     class_names, long_side   for programs without clips4: JSON list of names, pixels to which images are reduced
+    clips4.sha256      digest of all bytes before this entry, which is the file's last
+
+A file whose digest does not fit, or that names files beside it (external data), is refused.
 """
 
 import base64
-import binascii
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from clips4.config import Config, saved_config
 from clips4.errors import UserError
+from clips4.models.card import parse_card
 from clips4.models.checkpoint import Prototypes, prototypes_of
+from clips4.utils.tensors import parse_tensors
+from clips4.utils.text import parse_json, read_bytes
 
 if TYPE_CHECKING:
     import onnxruntime
 
 SUFFIX = ".onnx"
-FORMAT = 1
+FORMAT = 2  # format 1 had no digest
+MAX_BYTES = 2**31  # protobuf's own limit
+_SEAL, _DIGITS = b"clips4.sha256", 64
 _CARD, _TENSORS, _EXPORT = "clips4.card", "clips4.tensors", "clips4.export"
 
 
@@ -81,27 +88,70 @@ def open_exported(path: Path, device: str = "cpu", threads: int | None = None) -
     """
     session = _session(path, device, threads)
     metadata = session.get_modelmeta().custom_metadata_map
-    if _CARD not in metadata:
-        raise UserError(f"{path}: an ONNX file, but not one that 'clips4 export' wrote")
     try:
-        card, report = json.loads(metadata[_CARD]), json.loads(metadata[_EXPORT])
-        if report["format"] != FORMAT:
-            raise UserError(f"{path}: format {report['format']} of another version of clips4; export the run again")
-        prototypes = prototypes_of(card, load(base64.b64decode(metadata[_TENSORS], validate=True)))
-        config = saved_config(card["config"], str(path))
-    except (KeyError, TypeError, ValueError, binascii.Error, SafetensorError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path}: damaged, or of another version of clips4 ({type(error).__name__}); export it again")
+        report, card = (parse_json(metadata[key], key) for key in (_EXPORT, _CARD))
+        checked = parse_card(card, _CARD)
+        config = saved_config(checked.config, _CARD)
+        tensors = parse_tensors(base64.b64decode(metadata[_TENSORS], validate=True), _TENSORS)
+        prototypes = prototypes_of(checked, config, tensors)
+    except (KeyError, ValueError) as error:  # of base64, and UserError
+        raise UserError(f"{path}: damaged, or of another version of clips4 ({error}); export the run again")
     return ExportedRun(config, prototypes, card, report, session)
+
+
+def seal(graph: bytes) -> bytes:
+    """The bytes of a ``ModelProto`` with its last metadata entry, the digest of all others.
+
+    A serialized message may be extended by appending a field: here ``metadata_props``, number 14.
+    """
+    value = hashlib.sha256(graph).hexdigest().encode()
+    entry = b"".join(bytes([tag, len(text)]) + text for tag, text in ((0x0A, _SEAL), (0x12, value)))
+    return graph + bytes([14 << 3 | 2, len(entry)]) + entry
+
+
+def check_graph(path: Path) -> None:
+    """Refuse a file that is not whole, not clips4's, or leads to other files.
+
+    Raises:
+        UserError: it is; or the package onnx is not installed.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise UserError("ONNX files need the package onnx; pip install 'clips4[onnx]'")
+    data = read_bytes(path, MAX_BYTES)
+    length = len(seal(b""))
+    if seal(data[:-length]) != data:
+        ours = _CARD.encode() in data
+        why = "changed, or written by an earlier version" if ours else "damaged, or not one that 'clips4 export' wrote"
+        raise UserError(f"{path}: {why}; export the run again")
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as error:  # protobuf's own class
+        raise UserError(f"{path}: not readable as ONNX ({type(error).__name__}); export the run again")
+    if _has_external_data(model):
+        raise UserError(f"{path}: has data in other files, which are never read; export the run again")
+
+
+def _has_external_data(message: Any) -> bool:
+    """Whether a tensor anywhere in a protobuf message lies in another file."""
+    if getattr(message, "data_location", 0) or getattr(message, "external_data", ()):
+        return True
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            parts = [value] if hasattr(value, "ListFields") else value
+            if any(_has_external_data(part) for part in parts):
+                return True
+    return False
 
 
 def _session(path: Path, device: str, threads: int | None) -> "onnxruntime.InferenceSession":
     import torch
 
     ort = import_onnxruntime()
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: no such file; 'clips4 export RUN --out {path.name}' writes one")
+    check_graph(path)
     where, _, number = device.partition(":")
     providers: list[Any] = ["CPUExecutionProvider"]
     if where == "cuda" and "CUDAExecutionProvider" in ort.get_available_providers():
@@ -112,11 +162,12 @@ def _session(path: Path, device: str, threads: int | None) -> "onnxruntime.Infer
     options.intra_op_num_threads = threads or torch.get_num_threads()
     options.log_severity_level = 3  # errors only
     try:
-        return ort.InferenceSession(path, options, providers=providers)
-    except Exception as error:  # its own classes, not exported by name
-        if not type(error).__module__.startswith("onnxruntime"):
-            raise
+        session = ort.InferenceSession(path, options, providers=providers)
+    except Exception as error:  # its own classes, not exported by name, and Python's
         raise UserError(f"{path}: ONNX Runtime cannot read it ({_first_line(error)}); export the run again")
+    if {each.name for each in session.get_inputs()} != {"images", "vectors"} or session.get_outputs()[0].name != "z":
+        raise UserError(f"{path}: its graph has other inputs or outputs than a student's; export the run again")
+    return session
 
 
 def import_onnxruntime() -> Any:
@@ -133,4 +184,4 @@ def import_onnxruntime() -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]

@@ -31,7 +31,11 @@ class OnnxEncoder:
 
     def __call__(self, images: Tensor) -> Tensor:
         given = {"images": images.detach().float().cpu().numpy(), "vectors": self._no_classes}
-        return torch.from_numpy(self._session.run(["z"], given)[0]).to(images.device)
+        try:
+            (z,) = self._session.run(["z"], given)
+        except Exception as error:  # its own classes, not exported by name
+            raise UserError(f"ONNX Runtime cannot run this graph ({type(error).__name__}); export the run again")
+        return torch.from_numpy(z).to(images.device)
 
 
 def is_exported(path: str | Path) -> bool:

@@ -97,8 +97,8 @@ def load_teacher(teacher: str | TeacherConfig) -> Teacher:
         raise UserError(f"unknown teacher {name!r}; there is {known}, a saved model's folder, or a hub id owner/name")
     files = find_model(name)
     kind = files.config.get("model_type")
-    if kind not in _MODEL_TYPES:
-        why = _REFUSED.get(str(kind), f"is a {kind!r}, no CLIP; a teacher's model_type is clip or siglip")
+    if not isinstance(kind, str) or kind not in _MODEL_TYPES:
+        why = _REFUSED.get(str(kind), f"is a {repr(kind)[:80]}, no CLIP; a teacher's model_type is clip or siglip")
         raise UserError(f"teacher {name}: {why}")
     return _MODEL_TYPES[kind](files, settings)
 

