@@ -221,3 +221,35 @@ def test_config_keys_that_do_not_fit_together_are_named_in_a_short_line() -> Non
         load_config("recommended", ["student.stride=8"])
     assert len(str(caught.value)) < 200
     assert "extensions.residual: student.stride = 8" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "train: !!int x",
+        "train: !!bool x",
+        "train: !!timestamp x",
+        "train: 2020-99-99",
+        "train: {steps: .inf}",
+        "train: {lr: 1e999}",
+        "train: {lr: .nan}",
+        "train: {steps: true}",
+        "train: {steps: on}",
+        "train: {steps: 1:30}",
+        "train: {steps: 1e30}",
+        'teacher: {name: "a\\0b"}',
+        "data: {jitter: [true, 0, 0, 0]}",
+        "train: !!python/name:os.system",
+        "[" * 2000,
+        "- " * 2000,
+        "a: &a [*a]",
+        "a: &a [1, 1]\nb: &b [*a, *a]\n" + "".join(f"k{i}: &k{i} [{'*b, ' * 400}]\n" for i in range(20)),
+        "a" * 300_000,
+    ],
+)
+def test_load_config_hostile_yaml_raises_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"p\.yaml") as caught:
+        load_config(tmp_path / "p.yaml")
+    assert len(str(caught.value)) < 600
+    assert str(caught.value).isprintable()

@@ -1,5 +1,6 @@
 """The model card of a published run: its student, its teacher, its scores and its limits."""
 
+import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from clips4.outputs.tables import markdown
 from clips4.utils.atomic_io import write_atomically
+from clips4.utils.text import markdown_text
 
 _PAGE = resources.files("clips4").joinpath("assets/model_card.md")
 STAND_IN = "conse"  # the built-in teacher
@@ -68,13 +70,14 @@ def _facts(
     config = parse_config(card["config"], "card")
     student = empty_student_of(config, card["embed_dim"], card.get("backbone"))
     names = list(card["classes"])
-    shown = ", ".join(names[:_NAMES_SHOWN])
+    shown = markdown_text(", ".join(names[:_NAMES_SHOWN]))
     teacher = config.teacher.name
     attention = f", dense attention `{config.teacher.dense_attention}`" if config.teacher.dense_attention else ""
     return {
         "name": repository.partition("/")[2] if repository else "A run of clips4",
         "repository": repository or "owner/name",
-        "examples": ", ".join(f'"{name}"' for name in names[:3]),
+        # within a block of code
+        "examples": ", ".join(json.dumps(name, ensure_ascii=False) for name in names[:3]).replace("`", "\\x60"),
         "backbone": "its teacher's network, residual" if config.extensions.residual else config.student.backbone,
         "parameters": f"{sum(p.numel() for p in student.parameters()) / 1e6:.1f}",
         "stride": config.student.stride,
@@ -82,7 +85,7 @@ def _facts(
         "teacher": f"`{teacher}`{attention}" + (" (the built-in stand-in)" if teacher == STAND_IN else ""),
         "templates": config.teacher.templates,
         "pictures": images if images is not None else "an unrecorded number",
-        "digest": card.get("pictures", "not recorded"),
+        "digest": str(card.get("pictures", "not recorded")).replace("`", ""),
         "step": card["step"],
         "per_step": card.get("pictures_per_step", config.train.batch),
         "crop": config.data.crop,
@@ -90,7 +93,7 @@ def _facts(
         "long_side": config.data.inference_side,
         "known": f"{len(names)}: {shown}" + (f", and {len(names) - _NAMES_SHOWN} more" if names[_NAMES_SHOWN:] else ""),
         "unknown": config.prototypes.unknown,
-        "versions": ", ".join(f"{name} {version}" for name, version in card["versions"].items()),
+        "versions": markdown_text(", ".join(f"{name} {version}" for name, version in card["versions"].items())),
         "scores": _score_tables(scores),
         "limits": _STAND_IN_LIMIT if teacher == STAND_IN else _CLIP_LIMIT,
         "licence_note": ""

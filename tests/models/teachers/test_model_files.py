@@ -1,5 +1,6 @@
 """Models from the hub, against a local stand-in of it over HTTP."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from clips4.errors import UserError
 from clips4.models.teachers.base import load_teacher
 from clips4.models.teachers.model_files import find_model, is_model_name
+from clips4.utils.hub import own_file, shard_names
 from tests.helpers import photograph
 from tests.models.teachers.hub_server import HubServer, ask_here
 from tests.models.teachers.models import write_clip
@@ -212,3 +214,30 @@ def test_command_line_downloads_and_segments(folder: Path, tmp_path: Path) -> No
         assert "%" not in done.stderr, "no progress bar where the output is no terminal"
         assert running.asked("GET", "model.safetensors") == 1
     assert [path.name for path in (tmp_path / "out").glob("*.*") if path.is_file()] == ["a.png"]
+
+
+def test_own_file_link_out_of_the_folder_or_pipe_raises_and_a_hub_cache_link_is_followed(tmp_path: Path) -> None:
+    for name in ("model", "models--a/snapshots/c", "models--a/blobs"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "secret").write_text("{}")
+    (tmp_path / "models--a/blobs/1").write_text("{}")
+    snapshot, model = tmp_path / "models--a/snapshots/c", tmp_path / "model"
+    (snapshot / "config.json").symlink_to("../../blobs/1")
+    assert own_file(snapshot, "config.json") == snapshot / "config.json"
+    assert own_file(model, "config.json") is None
+    for folder, target in ((model, "../secret"), (model, "/etc/passwd"), (snapshot, "../../../secret")):
+        (folder / "x.json").unlink(missing_ok=True)
+        (folder / "x.json").symlink_to(target)
+        with pytest.raises(UserError, match="a link that leads out of its folder"):
+            own_file(folder, "x.json")
+    os.mkfifo(model / "pipe")
+    with pytest.raises(UserError, match="not a regular file"):
+        own_file(model, "pipe")
+
+
+@pytest.mark.parametrize("names", [["../x.safetensors"], ["/x.safetensors"], [5], [["x"]], ["x.bin"], [5, "x"], []])
+def test_shard_names_other_places_or_kinds_raise(tmp_path: Path, names: list[object]) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {str(number): name for number, name in enumerate(names)}}))
+    with pytest.raises(UserError, match=r"index\.json: lists"):
+        shard_names(index)
