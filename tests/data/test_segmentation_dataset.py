@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import load_classes
 from clips4.data.label_maps import IGNORE, read_labels
-from clips4.data.segmentation_dataset import load_label_table
+from clips4.data.segmentation_dataset import LabeledFolder, load_label_table, value_table
 from clips4.errors import UserError
+from clips4.utils.image_file import turned
 from tests.helpers import noise_image
 
 CLASSES, COCO128 = load_classes("coco128"), semantic_spec("coco128")
@@ -105,3 +107,32 @@ def test_load_coco128_real_set_has_published_counts() -> None:
     assert len(dataset) == 100
     present = {int(label) for _, _, truth in dataset for label in np.unique(truth)} - {IGNORE}
     assert 70 <= len(present) <= 92
+
+
+def _turned_set(folder: Path, orientation: int, mask: NDArray[np.uint8]) -> LabeledFolder:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(folder / "a.jpg", exif=exif)
+    Image.fromarray(mask).save(folder / "a.png")
+    return LabeledFolder((folder / "a.jpg",), (folder / "a.png",), load_classes("a,b"), value_table(range(2)))
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_truth_label_map_of_stored_pixels_is_turned_with_its_image(tmp_path: Path, orientation: int) -> None:
+    mask = (np.arange(48).reshape(6, 8) % 5 == 0).astype(np.uint8)
+    dataset = _turned_set(tmp_path, orientation, mask)
+    expected = turned(mask, orientation)
+    ((_, image, truth),) = dataset
+    assert image.shape[:2] == truth.shape == (8, 6)
+    np.testing.assert_array_equal(truth, expected)
+    Image.fromarray(expected).save(tmp_path / "a.png")  # as an editor of displayed pixels saves it
+    np.testing.assert_array_equal(dataset.truth(0), expected)
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 4])
+def test_truth_label_map_that_fits_both_ways_is_as_displayed_with_a_warning(tmp_path: Path, orientation: int) -> None:
+    mask = (np.arange(48).reshape(6, 8) % 5 == 0).astype(np.uint8)
+    dataset = _turned_set(tmp_path, orientation, mask)
+    np.testing.assert_array_equal(dataset.truth(0), mask)
+    with pytest.warns(UserWarning, match=r"EXIF turns 1 of 1 images, the first .*a\.jpg"):
+        dataset.warn_of_orientation()

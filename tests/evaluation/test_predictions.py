@@ -1,6 +1,7 @@
 """clips4 score semantic: saved label PNGs against truth; torchmetrics as oracle."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -218,3 +219,17 @@ def test_score_semantic_formats_may_differ(tmp_path: Path) -> None:
     Image.fromarray(labels.astype(np.float32)).save(pred / "b.tif")
     Image.fromarray(labels).save(pred / "c.png")
     assert score_semantic(folder_truth(truth, 3), pred).scores.miou == 1
+
+
+def test_score_semantic_truth_is_turned_to_predictions_as_displayed(tmp_path: Path) -> None:
+    mask = (np.arange(48).reshape(6, 8) % 5 == 0).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    truth = folder_truth(save(tmp_path / "gt", {"a": mask}), 2)
+    for prediction in (mask, np.ascontiguousarray(np.rot90(mask, -1))):
+        pred = save(tmp_path / "pred", {"a": prediction})
+        known = replace(truth, images=(tmp_path / "a.jpg",))
+        assert score_semantic(known, pred).scores.pixel_accuracy == 1
+    with pytest.raises(UserError, match="does EXIF turn the image"):
+        score_semantic(truth, pred)

@@ -1,6 +1,8 @@
 """Images with label maps, for scoring; training never reads the labels."""
 
+import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from clips4.data.image_folder import find_images
 from clips4.data.label_maps import IGNORE, apply_table, check_depth, ignore_value, read_labels
 from clips4.data.pairs import by_name, files_in, match
 from clips4.errors import UserError
+from clips4.utils.image_file import image_orientation, image_size, turned
 from clips4.utils.images import RGB, load_rgb
 
 LabelReader = Callable[[Path], NDArray[np.integer]]
@@ -56,7 +59,28 @@ class LabeledFolder:
         """
         values = self.read(self.masks[index])
         check_depth(values, len(self.classes), self.masks[index])
-        return apply_table(self.table, values, self.masks[index])
+        return apply_table(self.table, as_displayed(values, self.images[index]), self.masks[index])
+
+    def warn_of_orientation(self) -> None:
+        """Warn of images that EXIF turns, since their label maps may belong to the stored pixels."""
+        turned_images = []
+        for path in self.images:
+            with suppress(UserError):  # unreadable ones are reported where they are read
+                if image_orientation(path, str(path)) != 1:
+                    turned_images.append(path)
+        if turned_images:
+            warnings.warn(
+                f"EXIF turns {len(turned_images)} of {len(self.images)} images, the first {turned_images[0]}: a label "
+                "map of the stored pixels' size is turned; one that fits both ways is taken as displayed; check it",
+                stacklevel=2,
+            )
+
+
+def as_displayed(values: NDArray[np.integer], image: Path) -> NDArray[np.integer]:
+    """(H, W) labels turned as EXIF turns their image, where they have the size of its stored pixels alone."""
+    turn = image_orientation(image, str(image))
+    stored = image_size(image, str(image)) if turn >= 5 else None  # (height, width) of the stored pixels
+    return turned(values, turn) if values.shape == stored and stored[0] != stored[1] else values
 
 
 def load_label_table(name: str, classes: ClassList, size: int = 256) -> NDArray[np.uint8]:

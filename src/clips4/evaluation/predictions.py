@@ -18,7 +18,7 @@ from clips4.data.label_maps import (
 )
 from clips4.data.masks import Mask, Rules, find_objects, read_mask
 from clips4.data.pairs import files_in, label_maps_by_name, match
-from clips4.data.segmentation_dataset import value_table
+from clips4.data.segmentation_dataset import as_displayed, value_table
 from clips4.errors import UserError
 from clips4.evaluation.metrics.boundary_f import boundary_f
 from clips4.evaluation.metrics.confusion import ImageScore, Scores, Tally, confusion_matrix, scores
@@ -40,6 +40,7 @@ class Truth:
         table: value of a label map -> 0..K-1 or ``ignore_value(K)``; None where the values are that already.
         classes: K.
         read: how a label map is read.
+        images: (N,) what they show, where that is known; EXIF may turn it.
     """
 
     masks: tuple[Path, ...]
@@ -47,6 +48,7 @@ class Truth:
     table: NDArray[np.integer] | None
     classes: int
     read: Callable[[Path], NDArray[np.integer]] = read_labels
+    images: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,9 @@ def score_semantic(
     if not found:
         raise UserError(f"{predictions}: no PNG, TIFF or NPY there; give the folder of predicted label maps")
     paths = match(truth.names, found, predictions, _HINT)
-    jobs = list(zip(truth.names, truth.masks, paths, strict=True))
-    plain = replace(truth, masks=(), names=())  # small enough to be sent with every job
+    images = truth.images or (None,) * len(truth.names)
+    jobs = list(zip(truth.names, truth.masks, paths, images, strict=True))
+    plain = replace(truth, masks=(), names=(), images=())  # small enough to be sent with every job
     work = partial(_score_image, truth_of_set=plain, with_boundary=with_boundary)
     counts, outlines = Tally(truth.classes), []
     progress = progress or NoProgress()
@@ -121,17 +124,20 @@ def score_semantic(
     )
 
 
-def _score_image(job: tuple[str, Path, Path], truth_of_set: Truth, with_boundary: bool) -> ScoredImage:
-    name, mask, path = job
+def _score_image(job: tuple[str, Path, Path, Path | None], truth_of_set: Truth, with_boundary: bool) -> ScoredImage:
+    name, mask, path, image = job
     table, classes = truth_of_set.table, truth_of_set.classes
     truth, prediction = truth_of_set.read(mask), read_labels(path)
     check_depth(truth, classes, mask)
     check_depth(prediction, classes, path)
     truth = ignore_wide(truth, classes) if table is None else apply_table(table, truth, mask)
+    if truth.shape != prediction.shape and image is not None:
+        truth = as_displayed(truth, image)
     if truth.shape != prediction.shape:
+        swapped = ", and sides are swapped: does EXIF turn the image?" if truth.shape == prediction.shape[::-1] else ""
         raise UserError(
             f"{path}: {prediction.shape[1]} x {prediction.shape[0]} pixels, the truth has {truth.shape[1]} x "
-            f"{truth.shape[0]}; predictions are scored at the truth's own size, which is never changed"
+            f"{truth.shape[0]}; predictions are scored at the truth's own size, which is never changed{swapped}"
         )
     try:
         confusion = confusion_matrix(truth, prediction, classes)

@@ -140,4 +140,6 @@ def known_classes(dataset: str, fold: int) -> ClassList:
 def set_truth(dataset: str, root: Path, split: str | None) -> tuple[Truth, ClassList]:
     """The truth and the classes of a named set, to score saved predictions."""
     found = semantic_spec(dataset).load(root, split)
-    return Truth(found.masks, names_of(found.images), found.table, len(found.classes), found.read), found.classes
+    return Truth(
+        found.masks, names_of(found.images), found.table, len(found.classes), found.read, found.images
+    ), found.classes

@@ -263,6 +263,16 @@ def image_size(source: Path | bytes, name: str) -> tuple[int, int]:
         return image.size if turn < 5 else image.size[::-1]
 
 
+def image_orientation(source: Path | bytes, name: str) -> int:
+    """How the stored pixels of an image file are turned to be displayed, see ``turned``; no pixel is decoded.
+
+    Raises:
+        UserError: see ``open_image``.
+    """
+    with open_image(source, name) as image:
+        return orientation(image)
+
+
 def read_array(path: Path, kind: str) -> NDArray[Any]:
     """An array of numbers from a ``.npy`` file; nothing in it is ever run, and its header is checked first.
 

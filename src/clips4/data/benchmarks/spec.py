@@ -72,7 +72,9 @@ class SetSpec:
             images, masks = self.pair(root, split)
         except UserError as error:
             raise UserError(f"{error} (layout of {self.name}: {self.layout})")
-        return LabeledFolder(images, masks, classes or own, self.table(own), self.background, self.read)
+        dataset = LabeledFolder(images, masks, classes or own, self.table(own), self.background, self.read)
+        dataset.warn_of_orientation()
+        return dataset
 
 
 def pairs_from_list(root: Path, list_file: Path, images: str, masks: str, mask_suffix: str = ".png") -> Pairs:

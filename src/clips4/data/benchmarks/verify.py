@@ -14,7 +14,7 @@ from clips4.data.benchmarks.registry import SEMANTIC
 from clips4.data.benchmarks.spec import SetSpec
 from clips4.data.label_maps import IGNORE
 from clips4.data.masks import Rules, find_objects, read_mask
-from clips4.data.segmentation_dataset import LabeledFolder
+from clips4.data.segmentation_dataset import LabeledFolder, as_displayed
 from clips4.errors import UserError
 from clips4.utils.image_file import image_size
 from clips4.utils.progress import NoProgress, ProgressReporter
@@ -83,7 +83,7 @@ def _check_semantic(check: Check, spec: SetSpec, dataset: LabeledFolder, progres
         progress.advance({})
         try:
             size = image_size(image, str(image))[::-1]
-            values = dataset.read(mask)
+            values = as_displayed(dataset.read(mask), image)
         except UserError as error:
             unreadable.append(str(error))
             continue
