@@ -306,13 +306,44 @@ def test_sample_without_an_image_is_reported_once_and_skipped(tmp_path: Path) ->
     assert skipped[0].reason.startswith(f"{path}/2: no image in this sample, only .json, .txt; ")
 
 
-def test_names_with_more_dots_explain_why_they_fail(tmp_path: Path) -> None:
-    path = write_tar(tmp_path / "a.tar", [("DSC.1.jpg", b"one"), ("DSC.2.jpg", b"two"), ("3.jpg", b"three")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("DSC.1.jpg", "DSC.2.jpg", "3.jpg"),
+        ("frame_0.5.jpg", "frame_0.6.JPG", "v1.0_c.png"),
+        ("cat.jpg", "cat.1.jpg", "cat.2.jpg"),
+        ("a.1/x.jpg", "a.1/x.10.5.webp", "b.0.jpg"),
+    ],
+)
+def test_read_shard_numbers_after_dots_are_images_of_their_own(tmp_path: Path, names: tuple[str, ...]) -> None:
+    path = write_tar(tmp_path / "a.tar", [(name, name.encode()) for name in names])
     skipped: list[SkippedImage] = []
-    assert [sample.data for sample in read_once([path], 0, 1, skipped.append)] == [b"three"]
+    samples = list(read_once([path], 0, 1, skipped.append))
+    assert [sample.data for sample in samples] == [name.encode() for name in names]
+    assert [sample.name for sample in samples] == [f"{path}/{name}" for name in names]
+    assert not skipped
+    assert count_images(path) == 3
+
+
+def test_read_shard_files_beside_a_numbered_image_are_not_reported(tmp_path: Path) -> None:
+    path = write_tar(
+        tmp_path / "a.tar", [("f.1.jpg", b"1"), ("f.1.json", b"{}"), ("f.2.jpg", b"2"), ("f.2.json", b"{}")]
+    )
+    skipped: list[SkippedImage] = []
+    assert [sample.data for sample in read_once([path], 0, 1, skipped.append)] == [b"1", b"2"]
+    assert not skipped
+
+
+def test_read_shard_other_dots_are_reported_with_the_reason(tmp_path: Path) -> None:
+    members = [("a.final.jpg", b"a"), ("b.jpg", b"b"), ("b.final.jpg", b"b2"), ("b.seg.png", b"mask"), ("c.jpg", b"c")]
+    path = write_tar(tmp_path / "a.tar", [*members, ("c.old.jpg", b"c2")])
+    skipped: list[SkippedImage] = []
+    assert [sample.data for sample in read_once([path], 0, 1, skipped.append)] == [b"b", b"c"]
     assert [skip.reason.split(";")[0] for skip in skipped] == [
-        f"{path}/DSC: no image in this sample, only .1.jpg, .2.jpg"
+        f"{path}/a: no image in this sample, only .final.jpg",
+        f"{path}: 2 images such as b.final.jpg are not used",
     ]
+    assert all("ends at its first dot" in skip.reason for skip in skipped)
 
 
 def test_of_two_members_of_one_name_the_first_is_taken(tmp_path: Path) -> None:

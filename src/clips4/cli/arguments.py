@@ -1,6 +1,7 @@
 """Arguments and options that several commands share; paths as a shell passes them."""
 
 import glob
+import io
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -48,10 +49,9 @@ def _expand(path: Path) -> Iterable[Path]:
 def _read_stdin() -> list[Path]:
     if sys.stdin.isatty():
         raise UserError("'-' reads paths from standard input; pipe them in: find photos -name '*.jpg' | clips4 ... -")
-    try:
-        text = sys.stdin.read()
-    except UnicodeDecodeError:
-        raise UserError("standard input: not UTF-8; give paths, one per line")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # names of files need not be text
+    text = sys.stdin.read()
     lines = text.split("\0") if "\0" in text else text.splitlines()
     paths = [Path(line) for line in lines if line.strip()]
     if not paths:

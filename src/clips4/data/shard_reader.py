@@ -1,7 +1,10 @@
 """Files of WebDataset shards: tar files of images, found by name and read as streams.
 
 A sample is a run of members with one key, such as ``000123.jpg`` and ``000123.json``; its image is the member with an
-image suffix. Members are read into memory one at a time and never written anywhere; links, devices, sparse files, and
+image suffix. A key ends at the first dot (``000123.seg.png`` belongs to ``000123``), unless a number follows and the
+member is an image: ``frame_0.5.jpg`` and ``cat.2.jpg`` are images of their own.
+
+Members are read into memory one at a time and never written anywhere; links, devices, sparse files, and
 names that lead out of a folder are skipped.
 """
 
@@ -36,6 +39,8 @@ _FREE, _MAX_RATIO = 2**28, 100  # bytes that any shard may unpack to; beyond, ti
 _DECOMPRESSORS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 # what tarfile and the decompressors raise for damaged or hostile files
 _DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, ValueError, ArithmeticError, LookupError)
+
+_DOTS = "; the name of a sample ends at its first dot, so replace other dots that are not followed by a number"
 
 OnSkip = Callable[[SkippedImage], None]
 
@@ -279,15 +284,28 @@ def _images(members: Iterable[dict[str, Any]], shard: str, on_skip: OnSkip | Non
             on_skip(SkippedImage(Path(shard), f"{shard}: {error.args[0]}; the second is skipped"))
         return True
 
-    for sample in import_webdataset().tariterators.group_by_keys(members, lcase=False, handler=report):
+    left: list[str] = []  # images with more dots in samples that have another image
+    group = import_webdataset().tariterators.group_by_keys
+    for sample in group(members, keys=_split_name, lcase=False, handler=report):
         key = sample["__key__"]
         suffixes = {suffix.lower(): suffix for suffix in sample if not suffix.startswith("__")}
         image = next((suffixes[suffix] for suffix in IMAGE_SUFFIXES if suffix in suffixes), None)
         name = f"{shard}/{key}"
         if image is not None:
+            left += [f"{key}.{suffix}" for suffix in suffixes.values() if suffix.lower().endswith(f".{image.lower()}")]
             yield Sample(f"{name}.{image}", sample[image])
-        elif on_skip:
+        elif on_skip and not all(suffix[:1].isdigit() for suffix in suffixes):  # those lie beside numbered images
             others = ", ".join(f".{suffix}" for suffix in sorted(suffixes)) or "nothing"
             known = ", ".join(f".{suffix}" for suffix in IMAGE_SUFFIXES)
-            reason = f"{name}: no image in this sample, only {others}; an image ends in {known}"
+            reason = f"{name}: no image in this sample, only {others}; an image ends in {known}{_DOTS}"
             on_skip(SkippedImage(Path(name), reason))
+    if left and on_skip:
+        on_skip(SkippedImage(Path(shard), f"{shard}: {len(left)} images such as {left[0]} are not used{_DOTS}"))
+
+
+def _split_name(member: str) -> tuple[str | None, str | None]:
+    """Key and suffix of a member's name, without the dot between them; None for a name without a suffix."""
+    key, suffix = import_webdataset().tariterators.base_plus_ext(member)
+    stem, dot, last = (suffix or "").rpartition(".")
+    numbered = dot and stem[:1].isdigit() and last.lower() in IMAGE_SUFFIXES
+    return (f"{key}.{stem}", last) if numbered else (key, suffix)

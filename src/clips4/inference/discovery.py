@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clips4.data.image_folder import SkippedImage
+from clips4.data.image_folder import SkippedImage, reason_to_skip
 from clips4.errors import UserError
 from clips4.inference.classifier import Classes
 from clips4.inference.name_suggestion import Suggestion, suggest_names
@@ -101,10 +101,10 @@ def discover(
         progress.advance({})
         try:
             result = segmenter.predict(segmenter.encode_image(image), query)
-        except UserError as error:
+        except Exception as error:
             if skipped is None:
                 raise
-            skipped.append(SkippedImage(Path(input_name(image, number)), str(error)))
+            skipped.append(SkippedImage(Path(input_name(image, number)), reason_to_skip(error)))
             continue
         count_read += 1
         for area in result.unknown_areas():

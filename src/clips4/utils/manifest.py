@@ -127,13 +127,36 @@ class Output:
         _remove_files(self.folder, listed - set(files))
         return entry
 
-    def record_own(self, files: Iterable[str]) -> None:
-        """List files of the folder as a whole, before they are written."""
+    def begin_whole(self, files: Sequence[str], source: str = "") -> None:
+        """List the outputs of a command that belong to the folder as a whole, before they are written.
+
+        Files that an earlier command listed, and that will not be written again, are removed.
+
+        Args:
+            files: names within the folder.
+            source: absolute path of what they are made from.
+
+        Raises:
+            UserError: the folder has outputs of another command or source, or a file is there that no command wrote.
+        """
+        check_command(self)
+        before = read_entry(entry_path(self.folder, WHOLE))
+        if before and before["source"] != source:
+            raise UserError(f"{self.folder}: has the outputs of {before['source']}; give another --out")
+        listed = set(before["files"]) if before else set()
+        for name in files:
+            if name not in listed and os.path.lexists(self.folder / name):
+                raise UserError(f"{self.folder / name}: exists, and clips4 did not write it; give another --out")
+        self.record_own(files, source)
+        _remove_files(self.folder, listed - set(files))
+
+    def record_own(self, files: Iterable[str], source: str = "") -> None:
+        """List files of the folder as a whole, besides those that are listed, before they are written."""
         names = dict.fromkeys([*_own_files(self.folder), *files])
         entry = ManifestEntry(
             command=self.command,
             settings_hash=self.settings_hash,
-            source="",
+            source=source,
             stamp=[],
             stem=WHOLE,
             kinds=[],

@@ -18,6 +18,7 @@ from clips4.errors import UserError
 from clips4.utils.atomic_io import temporary_path
 from clips4.utils.image_file import check_pixels, max_pixels
 from clips4.utils.images import RGB, SUFFIXES, load_rgb
+from clips4.utils.manifest import without_outputs
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts"})
 DEFAULT_RATE = Fraction(24)  # frames a second of a folder of images; DAVIS's own
@@ -74,9 +75,10 @@ def open_frames(path: Path, rate: float | None = None) -> Frames:
     given = None if rate is None else Fraction(rate).limit_denominator(1001)
     if path.is_dir():
         found = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != "."]
-        files = tuple(sorted(found, key=lambda p: natural_key(p.name)))
+        files = tuple(sorted(without_outputs(found), key=lambda p: natural_key(p.name)))
         if not files:
-            raise UserError(f"{path}: no frames in this folder; their names end in {', '.join(sorted(SUFFIXES))}")
+            suffixes = ", ".join(sorted(SUFFIXES))
+            raise UserError(f"{path}: no frames in this folder; give images ({suffixes}) that clips4 did not write")
         stems = [p.stem.casefold() for p in files]
         if len(set(stems)) < len(stems):
             twice = next(p.stem for p in files if stems.count(p.stem.casefold()) > 1)

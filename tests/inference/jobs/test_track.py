@@ -102,7 +102,10 @@ def test_track_files_video_and_mask_of_0_and_255_is_one_object(tmp_path: Path) -
     mask = save_mask(tmp_path / "first.png", np.where(scene(0)[1] > 0, 255, 0).astype(np.uint8))
     tracked = run(tmp_path / "clip.mp4", mask, tmp_path / "out", video=True)
     assert tracked.objects == [1]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [*(f"{i:05d}.png" for i in range(5)), "overlay.mp4"]
+    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == [
+        *(f"{i:05d}.png" for i in range(5)),
+        "overlay.mp4",
+    ]
     assert overlap(read(tmp_path / "out/00004.png") == 1, scene(4)[1] == 7) > 0.7
     assert open_frames(tmp_path / "out/overlay.mp4").rate == 10
 
@@ -161,7 +164,7 @@ def _frame_of_another_size(tmp: Path, folder: Path) -> tuple[Path, Path]:
         (_mask_of_another_size, r"m\.png: 40 x 32 pixels, but the frames of .* have 80 x 64", 0),
         (_empty_mask, r"m\.png: no object in this mask", 0),
         (_no_mask, r"nowhere\.png: no such mask", 0),
-        (_broken_mask, r"m\.png: not a PNG or TIFF", 0),
+        (_broken_mask, r"m\.png: not a label map", 0),
         (_masks_without_the_first, r"masks: no f8\.png in this folder", 0),
         (_mask_of_no_frame, r"f99\.png: no frame has the name f99", 0),
         (_broken_frame, r"f10\.png: (damaged|not an) image", 2),
@@ -174,7 +177,7 @@ def test_track_files_invalid_input_fails_and_earlier_masks_remain(
     frames, masks = make(tmp_path, folder)
     with pytest.raises(UserError, match=words):
         run(frames, masks, tmp_path / "out", video=True)
-    assert len(list((tmp_path / "out").glob("*"))) == written, "masks before it; no half video"
+    assert len(list((tmp_path / "out").glob("[!.]*"))) == written, "masks before it; no half video"
 
 
 def test_track_files_output_over_input_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -244,3 +247,22 @@ def test_track_command_prints_outcome_and_errors(tiny_run: Path, folder: Path, t
     assert "holds no checkpoint" in fails("track", folder, folder, *track)
     assert "features 'hog'" in fails("track", tiny_run, folder, *track, "--features", "hog")
     assert not (tmp_path / "none").exists()
+
+
+def test_track_files_of_other_frames_into_the_same_folder_are_refused(folder: Path, tmp_path: Path) -> None:
+    mask, out = save_mask(tmp_path / "m.png", scene(0)[1]), tmp_path / "out"
+    run(folder, mask, out)
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.fromarray(scene(0)[0]).save(other / "f8.png")
+    with pytest.raises(UserError, match=r"out: has the outputs of .*frames; give another --out"):
+        run(other, mask, out)
+    (folder / "f12.png").unlink()
+    run(folder, mask, out)
+    assert sorted(p.name for p in out.glob("[!.]*")) == ["f10.png", "f11.png", "f8.png", "f9.png"], "no stale mask"
+    with pytest.raises(UserError, match="no frames in this folder"):
+        open_frames(out)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/f9.png").write_text("drawn by hand")
+    with pytest.raises(UserError, match=r"f9\.png: exists, and clips4 did not write it"):
+        run(folder, mask, tmp_path / "mine")

@@ -10,6 +10,8 @@ from clips4.inference.segmenter import Segmenter
 from clips4.outputs.page import render_page
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import encode_png
+from clips4.utils.manifest import Output, check_command
+from clips4.utils.output_names import check_out_folder
 from clips4.utils.progress import ProgressReporter
 
 DOCUMENT, PAGE, CROPS = "unknown.json", "index.html", "crops"
@@ -30,16 +32,26 @@ def unknown_files(
         The classes, and the unreadable images with the reason.
 
     Raises:
-        UserError: the run has no unknown prototypes, or no image can be read.
+        UserError: the run has no unknown prototypes, no image can be read, or see ``Output.begin_whole``.
     """
+    output = Output(out, "unknown", [], "")
+    check_out_folder(out)
+    check_command(output)
     skipped: list[SkippedImage] = []
     found = discover(segmenter, paths, names, examples, progress, skipped, classes=classes)
-    for unknown in found:
-        for number, shown in enumerate(unknown.examples):
-            write_atomically(out / crop_path(unknown, number), encode_png(shown.crop))
+    crops = {
+        crop_path(unknown, number).as_posix(): shown.crop
+        for unknown in found
+        for number, shown in enumerate(unknown.examples)
+    }
+    output.begin_whole([DOCUMENT, PAGE, *crops])
+    for name, crop in crops.items():
+        write_atomically(out / name, encode_png(crop))
     document = {"pictures": len(paths) - len(skipped), "classes": [describe(each) for each in found]}
-    write_atomically(out / DOCUMENT, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
-    write_atomically(out / PAGE, page(found, len(paths) - len(skipped)).encode())
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    # a file name need not be text: in JSON, as on the page, such bytes are escaped
+    write_atomically(out / DOCUMENT, text.encode(errors="backslashreplace"))
+    write_atomically(out / PAGE, page(found, len(paths) - len(skipped)).encode(errors="backslashreplace"))
     return found, skipped
 
 

@@ -16,7 +16,8 @@ from clips4.inference.video.label_propagation import Recipe, track
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, blend, boundaries, encode_png
 from clips4.utils.interrupts import deferred_interrupt
-from clips4.utils.output_names import check_out_folder, refuse_overwriting
+from clips4.utils.manifest import Output
+from clips4.utils.output_names import check_out_folder, file_location, refuse_overwriting
 from clips4.utils.progress import ProgressReporter
 from clips4.utils.video import Frames, VideoWriter, natural_key
 
@@ -105,7 +106,8 @@ def track_files(
         progress: advances by frame.
 
     Raises:
-        UserError: invalid masks or frames (see ``read_masks``, ``Frames``), or an output would overwrite an input.
+        UserError: invalid masks or frames (see ``read_masks``, ``Frames``), or an output would overwrite an input
+            or a file that clips4 did not write, or the outputs of other frames.
     """
     check_out_folder(out)
     first_frame = frames.files[0].stem if frames.files else "00000"
@@ -115,6 +117,11 @@ def track_files(
     inputs = [*frames.files, *given.files.values(), frames.source]
     refuse_overwriting(inputs, [*(out / f"{name}.png" for name in names), out / OVERLAY])
     later = _masks_by_index(frames, given, first_frame)
+    output, overlay = Output(out, "track", [], ""), [OVERLAY] if video else []
+    planned = (
+        [f"{name}.png" for name in names] if frames.files else [f"{index:05d}.png" for index in range(frames.count)]
+    )
+    output.begin_whole([*planned, *overlay], file_location(frames.source))
     first, sequence = given.by_frame[first_frame], _of_one_size(frames, given, first_frame)
     tracked = Tracked(sorted({int(n) for mask in given.by_frame.values() for n in np.unique(mask) if n}))
     progress.stage("tracking", frames.count)
@@ -123,6 +130,8 @@ def track_files(
         deferred_interrupt() as interrupted,
     ):
         for name, image, mask in track(sequence, first, encoder, recipe, later):
+            if frames.count <= len(tracked.frames) and not frames.files:  # more frames than the video's header says
+                output.record_own([f"{name}.png"], file_location(frames.source))
             colors = davis_palette().tolist() if mask.dtype == np.uint8 else None
             write_atomically(out / f"{name}.png", encode_png(mask, colors))
             if writer is not None:
