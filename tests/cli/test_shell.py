@@ -166,8 +166,8 @@ def test_expand_paths_pattern_gives_sorted_matches(tmp_path: Path, monkeypatch: 
 def test_json_option_lists_done_and_skipped(images: Path, tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"not an image")
     chosen = [str(sorted(images.iterdir())[0]), str(tmp_path / "broken.png")]
-    out = str(tmp_path / "out")
     for command in (["segment", str(tiny_run), *chosen], ["regions", *chosen, "--count", "6"]):
+        out = str(tmp_path / command[0])
         done = clips4(*command, "--out", out, "--save", "png", "--json")
         record = json.loads(done.stdout)
         assert done.returncode == 0
