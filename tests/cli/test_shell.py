@@ -190,7 +190,7 @@ def test_quiet_json_prints_only_json(images: Path, tmp_path: Path) -> None:
     listed = "\n".join(map(str, [*sorted(images.iterdir())[:2], tmp_path / "more/broken.png"]))
     done = subprocess.run(command, input=listed, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert len(list((tmp_path / "o").glob("photo?.png"))) == 2
+    assert len(list((tmp_path / "o").rglob("photo?.png"))) == 2
 
 
 def test_help_colors_only_on_terminals() -> None:
