@@ -46,7 +46,7 @@ def tiny_config() -> Config:
 def tiny_run(images: Path, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps on three small images; do not write to it."""
     run = tmp_path_factory.mktemp("runs") / "tiny"
-    train(sorted(images.iterdir()), load_classes("cat,cup,grass"), tiny_config, run, device="cpu")
+    train(sorted(images.iterdir()), load_classes("cat,cup,grass"), tiny_config, run, device="cpu", report=False)
     return run
 
 

@@ -264,6 +264,9 @@ class TrainConfig(_Section):
     poly_power: float = Field(0.9, ge=0, description="the learning rate falls as (1 - step / steps) ** poly_power")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients with a larger norm are scaled down to it")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    holdout: Share = Field(
+        0.0, description="share of images kept out of training for the quality report; 0: it uses training images"
+    )
     seed: int = Field(0, ge=0, description="seed of all random numbers")
     ema: float = Field(
         0.0, ge=0, lt=1, description="decay of a moving average of the weights, saved as the student; 0: none"

@@ -19,16 +19,17 @@ SIGNATURES = {
     "propagate_masks": "(frames, mask, features, recipe=None, device='auto')",
     "push_to_hub": "(run, repository, private=True, token=None)",
     "save_pretrained": "(run, folder, repository=None)",
-    "train": "(paths, classes, config, run, resume=False, device='auto', progress=None, callback=None, teacher=None)",
+    "train": "(paths, classes, config, run, resume=False, device='auto', progress=None, callback=None, teacher=None, "
+    "report=True)",
 }
 METHODS = {
     "Segmenter.cluster": "(self, images=None, k=8, seed=0, options=None)",
     "Segmenter.discover": "(self, images, names=5, examples=4, progress=None)",
     "Segmenter.embed": "(self, images=None, options=None)",
     "Segmenter.from_pretrained": "(name, revision=None, device='auto', precision='auto', options=None, "
-    "backend='torch')",
+    "backend='torch', use='auto')",
     "Segmenter.from_teacher": "(name, config=None, device='auto', refinement=..., options=None, space=None)",
-    "Segmenter.load": "(run, device='auto', precision='auto', options=None, backend='torch')",
+    "Segmenter.load": "(run, device='auto', precision='auto', options=None, backend='torch', use='auto')",
     "Segmenter.segment": "(self, images=None, classes=None, unknown=True, vectors='prototypes', background=None, "
     "options=None)",
     "Segmenter.set_image": "(self, image, options=None)",

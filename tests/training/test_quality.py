@@ -1,26 +1,22 @@
-"""The quality report: which images are kept out, its figures, its verdicts."""
+"""The quality report: which images are kept out, its verdicts, its file."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
-import torch.nn.functional as F
 
 from clips4.training.quality import (
     FILE,
     Quality,
-    agreement,
-    class_extremes,
     held_out,
-    mirrored_agreement,
-    names_fit,
+    read_quality,
+    split_held_out,
     write_quality,
 )
-from tests.helpers import generator, unit
 
-SOUND = Quality(images=24, held_out=2, agreement=0.66, names_fit=0.003)
+SOUND = Quality(images=24, measured_on=2, held_out=True, agreement=0.66, cosine=0.5, names_fit=0.85)
 
 
 @pytest.mark.parametrize(
@@ -40,66 +36,68 @@ def test_held_out_images_are_usable_different_and_the_same_every_time() -> None:
     assert held_out(usable, 0.2) == found
 
 
-def test_agreement_is_the_share_of_equal_labels() -> None:
-    assert agreement(torch.tensor([[0, 1], [2, 2]]), torch.tensor([[0, 1], [2, 0]])) == 0.75
+def test_split_held_out_keeps_every_image_once_and_shards_whole() -> None:
+    paths = [Path(f"{i}.jpg") for i in range(24)]
+    training, out = split_held_out(paths, 0.125)
+    assert (len(training), out) == (21, [paths[4], paths[12], paths[20]])
+    assert sorted(training + out) == sorted(paths)
+    assert split_held_out([Path("a.tar")] * 20, 0.5)[1] == []
 
 
-def test_agreement_of_other_shapes_fails_with_both() -> None:
-    with pytest.raises(ValueError, match=r"\(2, 2\), \(2, 3\)"):
-        agreement(torch.zeros(2, 2), torch.zeros(2, 3))
-
-
-def test_mirrored_agreement_of_a_mirrored_larger_map_is_one() -> None:
-    labels = torch.randint(4, (6, 8), generator=generator(0))
-    view = labels.flip(-1).repeat_interleave(2, 0).repeat_interleave(2, 1)
-    assert mirrored_agreement(labels, view) == 1
-    assert mirrored_agreement(labels, view + 1) == 0
-
-
-def test_class_extremes_finds_the_absent_and_the_one_that_swallows() -> None:
-    assert class_extremes(torch.tensor([990, 10, 0]), ("a", "b", "c")) == (("c",), ("a",))
-    assert class_extremes(torch.tensor([600, 400]), ("a", "b")) == ((), ())
-    assert class_extremes(torch.tensor([5]), ("a",)) == ((), ())
-
-
-def test_names_fit_is_small_for_names_that_fit_and_large_for_others() -> None:
-    vocabulary = unit(500, 32, seed=1)
-    pixels = F.normalize(vocabulary[:4].repeat_interleave(50, 0) + 0.05 * unit(200, 32, seed=2), dim=1)
-    assert names_fit(pixels, vocabulary[:4], vocabulary) == 0
-    assert names_fit(pixels, unit(4, 32, seed=3), vocabulary) > 0.01
-
-
-def test_names_fit_without_pixels_fails() -> None:
-    with pytest.raises(ValueError, match="got 0 and 3"):
-        names_fit(unit(0, 8), unit(3, 8), unit(5, 8))
-
-
-def test_sound_run_has_no_problem_and_uses_its_student() -> None:
-    assert (SOUND.problems, SOUND.use_teacher) == ((), False)
-    assert SOUND.line() == "Quality: sound on 2 held-out images; agreement with the teacher 66%."
+def test_sound_run_is_good_and_uses_its_student() -> None:
+    assert (SOUND.problems, SOUND.verdict, SOUND.use) == ((), "good", "student")
+    assert SOUND.line() == "Quality: good; student and teacher agree on 66 % of positions (2 held-out images)."
 
 
 @pytest.mark.parametrize(
-    ("spoiled", "word", "teacher"),
+    ("change", "word", "use"),
     [
-        (replace(SOUND, agreement=0.43), "agrees", True),  # the learning rate ten times too high, as measured
-        (Quality(images=5), "only 5", True),
-        (replace(SOUND, names_fit=0.0140), "--classes", False),
+        ({"images": 5}, "only 5 training images", "teacher"),
+        ({"cosine": 0.11}, "lower train.lr", "teacher"),  # ten times the learning rate, as measured
+        ({"agreement": 0.2}, "agrees with its teacher on 20 %", "teacher"),
+        ({"names_fit": 0.6}, "--classes", "student"),
+        ({"strangers": ("xqzt",)}, "names fit nothing: 'xqzt'", "student"),
+        ({"strangers": ("a", "b", "c", "d", "e")}, "'a', 'b', 'c' and 2 more", "student"),
+        ({"swallowing": ("sky",)}, "swallows nearly everything: 'sky'", "teacher"),
+        ({"lost": 0.9}, "never predicts 90 %", "teacher"),
+        ({"unknown": 0.97}, "97 % of positions are unknown", "student"),
+        ({"nonfinite": 0.5}, "50 % of the steps", "teacher"),
+        ({"loss_ratio": 3.0}, "rose to 3.00", "teacher"),
+        ({"loss_ratio": float("nan")}, "lower train.lr", "teacher"),
     ],
 )
-def test_spoiled_run_is_named_and_answered_by_the_better_of_the_two(spoiled: Quality, word: str, teacher: bool) -> None:
-    assert len(spoiled.problems) == 1
+def test_spoiled_run_is_named_and_predicts_with_the_better_of_the_two(
+    change: dict[str, Any], word: str, use: str
+) -> None:
+    spoiled = replace(SOUND, **change)
+    assert (spoiled.verdict, spoiled.use, len(spoiled.problems)) == ("doubtful", use, 1)
+    assert spoiled.line().startswith("Quality: doubtful: ")
     assert word in spoiled.line()
-    assert spoiled.use_teacher is teacher
-    assert ("teacher." in spoiled.line()) is teacher
+    assert ("use the teacher" in spoiled.line()) is (use == "teacher")
 
 
-def test_run_too_small_to_hold_out_says_that_nothing_was_measured() -> None:
-    assert "not measured" in Quality(images=9).line()
+def test_figures_that_were_not_measured_are_not_judged() -> None:
+    bare = Quality(images=20)
+    assert {each.verdict for each in bare.figures() if each.value is None} == {"not judged"}
+    assert (bare.verdict, bare.use) == ("good", "student")
 
 
-def test_quality_file_holds_figures_ranges_and_verdict(tmp_path: Path) -> None:
-    write_quality(tmp_path, replace(SOUND, agreement=0.2))
-    found = json.loads((tmp_path / FILE).read_text())
-    assert (found["agreement"], found["sound_ranges"]["agreement"]) == (0.2, [0.47, None])
-    assert found["use_teacher"] is True
+def test_every_judged_figure_states_its_range() -> None:
+    for each in replace(SOUND, nonfinite=0.0, loss_ratio=0.5, lost=0.0, unknown=0.0, view_agreement=0.9).figures():
+        assert bool(each.range_text) == (each.verdict != "not judged")
+
+
+def test_quality_file_round_trips_and_holds_plain_values(tmp_path: Path) -> None:
+    quality = replace(SOUND, agreement=0.2, strangers=("xqzt", "größe"))
+    write_quality(tmp_path, quality)
+    assert read_quality(tmp_path) == quality
+    found = json.loads((tmp_path / FILE).read_text("utf-8"))
+    assert (found["version"], found["verdict"], found["use"]) == (1, "doubtful", "teacher")
+    assert found["figures"]["agreement"] == {"value": 0.2, "sound": [0.4, None], "is": "doubtful"}
+    assert found["figures"]["never"]["is"] == "not judged"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"version": 0}', '{"version": 1}', '{"version": 1, "figures": []}'])
+def test_unreadable_quality_file_counts_as_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / FILE).write_text(text)
+    assert read_quality(tmp_path) is None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clips4.cli.arguments import Device, Overrides
-from clips4.cli.console import print_summary, progress_bars
+from clips4.cli.console import print_note, print_summary, progress_bars
 from clips4.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,8 +38,12 @@ def demo(
     device: Device = "auto",
 ) -> None:
     """Train on sample photographs, offline, and write an HTML report of what was learned."""
+    from clips4.training.quality import read_quality
+
     with progress_bars() as progress:
         page = run_demo(out, overrides or [], device, progress)
+    if quality := read_quality(out):
+        print_note(quality.line())
     print_summary(f"Open {page} in a browser.")
 
 

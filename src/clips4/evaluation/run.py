@@ -107,7 +107,7 @@ def evaluate_by_language(
     classes = load_classes(class_file or protocol.class_file)
     dataset = semantic_spec(dataset_name).load(root, split, classes)
     unknown = unknown_classes(dataset_name, fold) if fold is not None else frozenset()
-    student = Segmenter.load(run, device) if run else None
+    student = Segmenter.load(run, device, use="student") if run else None
     if student is not None and (leaked := sorted(unknown & set(student.names))):
         raise UserError(
             f"{run}: was trained with the name {leaked[0]!r}, which fold {fold} keeps unknown; train without it"

@@ -6,7 +6,9 @@ segmenter.segment(["cat", "sofa"])                  # any class names, any numbe
 segmenter.segment(["cat", "sofa"], background="wall, floor")
 """
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args, overload
 
@@ -24,7 +26,8 @@ from clips4.inference.tta import Edges, InferenceOptions, PixelEncoder
 from clips4.method.calibration import SpaceCalibration
 from clips4.method.prediction_context import PredictionContext
 from clips4.models.calibrated_teacher import calibrated
-from clips4.models.checkpoint import Prototypes, load_checkpoint
+from clips4.models.checkpoint import Checkpoint, Prototypes, load_checkpoint
+from clips4.models.residual_student import ResidualStudent
 from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.utils.devices import pick_device
 from clips4.utils.image_input import ImageInput, ImageInputs, is_many
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from clips4.utils.progress import ProgressReporter
 
 Backend = Literal["torch", "onnx"]
+Use = Literal["auto", "student", "teacher"]
+_SPOILED = "by its quality report this run is no better than its teacher"
 
 
 class Segmenter:
@@ -96,8 +101,9 @@ class Segmenter:
         precision: Precision = "auto",
         options: InferenceOptions | None = None,
         backend: Backend = "torch",
+        use: Use = "auto",
     ) -> "Segmenter":
-        """The student of a run.
+        """The student of a run, or its teacher where the run's quality report found the student spoiled.
 
         Args:
             run: folder that ``clips4 train`` wrote, one checkpoint of it, a hub id ``owner/name[@revision]``, or an
@@ -108,21 +114,29 @@ class Segmenter:
             options: how images are encoded (scales, windows, edges); each call may override them.
             backend: "torch", or "onnx" for ONNX Runtime, which exports a run to the cache at its first use. ONNX files
                 always run in ONNX Runtime.
+            use: "student" or "teacher", each with its own prototypes; "auto" follows the quality report, with a warning
+                where that is the teacher.
 
         Raises:
-            UserError: no complete checkpoint, or one that this backend cannot run.
+            UserError: no complete checkpoint, one that this backend cannot run, or a teacher that cannot be loaded.
         """
         from clips4.models.hub import fetch_run
         from clips4.models.onnx.runtime import is_exported, load_onnx
 
         if backend not in get_args(Backend):
             raise UserError(f"backend {backend!r}: choose one of {', '.join(get_args(Backend))}")
+        if use not in get_args(Use):
+            raise UserError(f"use {use!r}: choose one of {', '.join(get_args(Use))}")
         where = pick_device(device)
         if backend == "onnx" or is_exported(run):
             if precision not in ("auto", "float32"):
                 raise UserError(f"precision {precision!r}: an ONNX file has a fixed precision; leave it out")
             network, exported = load_onnx(Path(run) if is_exported(run) else fetch_run(run), str(where))
             side, prototypes = exported.config.data.inference_side, exported.prototypes
+            if use == "teacher":
+                raise UserError(f"{run}: ONNX Runtime runs the student alone; leave out use='teacher'")
+            if use == "auto" and exported.card.get("use") == "teacher":
+                warnings.warn(f"{run}: {_SPOILED}; an ONNX file holds the student alone", stacklevel=2)
             return cls(
                 network,
                 exported.config.teacher,
@@ -134,6 +148,17 @@ class Segmenter:
                 context=_context_of(exported.config, prototypes.space),
             )
         checkpoint = load_checkpoint(fetch_run(run))
+        if use == "teacher" or (use == "auto" and checkpoint.card.get("use") == "teacher"):
+            try:
+                segmenter = cls._by_teacher(checkpoint, where, precision, options)
+            except UserError as error:
+                if use == "teacher":
+                    raise
+                warnings.warn(f"{run}: {_SPOILED}, which cannot be loaded: {error}", stacklevel=2)
+            else:
+                if use == "auto":
+                    warnings.warn(f"{run}: {_SPOILED}, which predicts; override: --use student", stacklevel=2)
+                return segmenter
         config = checkpoint.config
         return cls(
             checkpoint.student.to(where),
@@ -147,6 +172,26 @@ class Segmenter:
         )
 
     @classmethod
+    def _by_teacher(
+        cls, checkpoint: Checkpoint, where: torch.device, precision: Precision, options: InferenceOptions | None
+    ) -> "Segmenter":
+        """The teacher of a run with its own prototypes: a residual student without its head, or the teacher itself."""
+        config, prototypes = checkpoint.config, replace(checkpoint.prototypes, head_scale=0.0)
+        context = _context_of(config, prototypes.space)
+        if isinstance(checkpoint.student, ResidualStudent):
+            student = checkpoint.student.to(where)
+            student.head_scale = 0.0
+            side = config.data.inference_side
+            return cls(
+                student, config.teacher, side, where, prototypes, None, Refinement(), None, options, precision, context
+            )
+        teacher = calibrated(load_teacher(config.teacher).to(where), prototypes.space)
+        encode, side = teacher.encode_pixels, config.data.long_side
+        return cls(
+            encode, config.teacher, side, where, prototypes, teacher, Refinement(), None, options, "float32", context
+        )
+
+    @classmethod
     def from_pretrained(
         cls,
         name: str | Path,
@@ -155,6 +200,7 @@ class Segmenter:
         precision: Precision = "auto",
         options: InferenceOptions | None = None,
         backend: Backend = "torch",
+        use: Use = "auto",
     ) -> "Segmenter":
         """``load`` with the hub's usual arguments: a folder, or a hub id and a branch, tag or commit.
 
@@ -163,7 +209,7 @@ class Segmenter:
         """
         from clips4.models.hub import fetch_run
 
-        return cls.load(fetch_run(name, revision), device, precision, options, backend)
+        return cls.load(fetch_run(name, revision), device, precision, options, backend, use)
 
     @classmethod
     def from_teacher(

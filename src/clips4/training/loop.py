@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -23,9 +23,11 @@ from clips4.models.checkpoint import Prototypes
 from clips4.models.residual_student import ResidualStudent
 from clips4.models.student import Embedder
 from clips4.models.teachers.base import Teacher
-from clips4.training.log import LOG, RunLog
+from clips4.training.assessment import assess
+from clips4.training.log import LOG, RunLog, read_log
 from clips4.training.optim import set_learning_rates
 from clips4.training.prototype_fitting import fit_to_student
+from clips4.training.quality import Quality, read_quality, write_quality
 from clips4.training.setup import Run, open_batches, set_up
 from clips4.utils import distributed
 from clips4.utils.interrupts import deferred_interrupt
@@ -66,6 +68,9 @@ class TrainResult:
         images: number of images it was trained on.
         skipped: images that could not be used, with the reason.
         left_out_steps: steps without an update, since the loss or its gradient was not finite.
+        training: image files or shards it was trained on.
+        held_out: images kept out of training for the quality report.
+        quality: the report, on the first rank.
     """
 
     run: Path
@@ -73,6 +78,9 @@ class TrainResult:
     images: int
     skipped: list[SkippedImage]
     left_out_steps: int = 0
+    training: list[Path] = field(default_factory=list)
+    held_out: list[Path] = field(default_factory=list)
+    quality: Quality | None = None
 
 
 class StepValues(NamedTuple):
@@ -111,6 +119,7 @@ def train(
     progress: ProgressReporter | None = None,
     callback: Callback | None = None,
     teacher: Teacher | None = None,
+    report: bool = True,
 ) -> TrainResult:
     """Train a student on unlabeled images.
 
@@ -128,9 +137,11 @@ def train(
         progress: reports each stage and step.
         callback: evaluates the student every ``train.eval_every`` steps.
         teacher: instead of the one that ``config.teacher`` names; for experiments, since a run only keeps the name.
+        report: whether to measure the run at its end, see ``training.quality``; where that finds the student spoiled,
+            predictions use the teacher.
 
     Returns:
-        The run's folder, the number of steps and images, and what was skipped.
+        The run's folder, the number of steps and images, what was skipped, and the quality report.
 
     Raises:
         UserError: no usable image, ``run`` already holds a run, or the run to resume has other settings.
@@ -145,12 +156,15 @@ def train(
         write_log = stack.enter_context(RunLog(run / LOG, setup.state.step, setup.rank == 0))
         interrupted = stack.enter_context(deferred_interrupt())
         try:
-            _train(setup, write_log, interrupted, callback)
+            _train(setup, write_log, interrupted, callback, report)
         except RuntimeError as error:
             if not is_killed_loader(error):
                 raise
             raise UserError(f"{error}; it may have run out of memory: lower data.workers, then resume with --resume")
-    return TrainResult(run, setup.state.step, setup.images, list(setup.skipped.values()), setup.state.left_out)
+    state, skipped, out = setup.state, list(setup.skipped.values()), setup.held_out
+    unused = {*out, *(each.path for each in skipped)}
+    used = [path for path in paths if path not in unused]
+    return TrainResult(run, state.step, setup.images, skipped, state.left_out, used, out, read_quality(run))
 
 
 def _train(
@@ -158,6 +172,7 @@ def _train(
     write_log: Callable[[Mapping[str, float]], None],
     interrupted: Callable[[], bool],
     callback: Callback | None,
+    report: bool,
 ) -> None:
     """From the current step to the last, or to an interruption."""
     state, settings = setup.state, setup.config.train
@@ -177,6 +192,8 @@ def _train(
         setup.progress.advance({name: value for name, value in step.values._asdict().items() if name != "norm"})
         if state.step == settings.steps:
             fit_prototypes(setup)
+            if report:
+                write_report(setup)
         # ranks agreed on stopping within the step; a single one also stops for a Ctrl-C since then
         stop = interrupted() if setup.world == 1 else step.interrupted
         if stop or state.step % settings.save_every == 0 or state.step == settings.steps:
@@ -291,6 +308,14 @@ def fit_prototypes(run: Run) -> None:
     run.state.prototypes = fit_to_student(
         prototypes, student, run.source, run.config, run.regions, run.teacher_maps, run.fabric.device, run.progress
     )
+
+
+def write_report(run: Run) -> None:
+    """After the last step: ``quality.json``, and in the checkpoint's card what predictions use."""
+    if run.rank == 0:
+        quality = assess(run, read_log(run.folder / LOG))
+        write_quality(run.folder, quality)
+        run.facts["use"] = quality.use
 
 
 def save(run: Run) -> None:

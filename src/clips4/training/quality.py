@@ -1,102 +1,279 @@
-"""The quality report of a run, from unlabeled images that were kept out of training: figures, sound ranges, verdicts.
+"""The quality report of a run, from images without labels: figures, sound ranges, verdict.
 
-    RUN/quality.json    the figures below, each with its sound range and whether it lies in it
+    RUN/quality.json    the figures, each with its sound range and verdict; what predictions use; one line of text
 
-Ranges were measured with the built-in teacher on small jobs (12 to 142 images, 3 to 17 names; issue 27, research r2):
-
-    agreement    .48 to .85 in 24 sound runs; .43 where the learning rate was ten times too high, .40 with 5 images
-    names_fit    at most .0082 for 19 of 20 jobs with true names; above .0085 for 18 of 20 with names that fit nothing
-    images       5 images spoil a run; the smallest sound job had 12
-
-There the teacher read each image at 512 and 768, in a calibrated space, and one job was spoiled per line above but for
-names. Agreement of two views did not separate sound runs from spoiled ones; for unknown, classes never predicted and
-classes that swallow everything no range was measured. They are reported and have no verdict. No figure without labels
-says that a student is *better* than its teacher (24 jobs, rank correlations with the gain between -.37 and .09).
+``assessment`` measures the figures; docs/quality.md defines them and says how the ranges were measured. No figure
+without labels says that a student is *better* than its teacher (docs/journal.md). They say whether a run is spoiled.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-import torch
-from torch import Tensor
-
+from clips4.data.shard_reader import is_shard
 from clips4.utils.atomic_io import write_atomically
 
-FILE = "quality.json"
-MIN_AGREEMENT = 0.47
-MAX_NAMES_FIT = 0.0085
-MIN_IMAGES = 8
+FILE, VERSION = "quality.json", 1
+MIN_FIT_OF_NAME = 0.43  # of a single name: 1 % of 130 true names lie below, 70 % of made-up words
 _FEWEST, _MOST, _FROM = 2, 32, 10  # held-out images, and the smallest set that can spare any
-_NEVER, _SWALLOWS = 0.001, 0.8  # share of all named pixels of a class
-_BEST_SHARE, _BEST_AT_LEAST = 50, 8  # a name's best positions: one in 50, at least 8
+_SHOWN = 3  # names in a sentence
+
+Use = Literal["student", "teacher"]
+Verdict = Literal["good", "doubtful", "not judged"]
+Value = float | tuple[str, ...] | None
+
+
+class Definition(NamedTuple):
+    """What a figure is.
+
+    Attributes:
+        title, meaning: for people; ``meaning`` is a sentence.
+        low, high: ends of the sound range; None where it has no such end.
+        problem: what a value outside the range means and what to do, with a place for ``{text}``; "" if not judged.
+        spoils: whether such a value means that the student is no better than its teacher.
+    """
+
+    title: str
+    meaning: str
+    low: float | None = None
+    high: float | None = None
+    problem: str = ""
+    spoils: bool = False
+
+
+# of names, sound is none
+FIGURES = {
+    "images": Definition(
+        "Training images",
+        "How many images the student was trained on.",
+        low=8,
+        problem="only {text} training images (at least 8 are needed)",
+        spoils=True,
+    ),
+    "agreement": Definition(
+        "Agreement with the teacher",
+        "Share of positions where student and teacher predict the same class, both by the teacher’s prototypes.",
+        low=0.4,
+        problem="the student agrees with its teacher on {text} of positions (at least 40 % is sound)",
+        spoils=True,
+    ),
+    "cosine": Definition(
+        "Likeness to the teacher",
+        "Mean cosine between the student’s and the teacher’s vectors.",
+        low=0.25,
+        problem="the student’s vectors have left those of its teacher (cosine {text}, at least 0.25 is sound); "
+        "lower train.lr",
+        spoils=True,
+    ),
+    "view_agreement": Definition(
+        "Agreement of two views, student",
+        "Share of positions whose class stays the same when the image is mirrored.",
+    ),
+    "teacher_view_agreement": Definition(
+        "Agreement of two views, teacher", "The same of the teacher, to compare with."
+    ),
+    "unknown": Definition(
+        "Unknown",
+        "Share of positions that the student predicts as unknown.",
+        high=0.95,
+        problem="{text} of positions are unknown; check --classes",
+    ),
+    "names_fit": Definition(
+        "Fit of the class names",
+        "Where a name fits best, its cosine as a share of that of the best common noun; the median of all names.",
+        low=0.74,
+        problem="most names fit the images badly ({text} of the best noun’s cosine, at least 74 % is sound); check "
+        "--classes",
+    ),
+    "strangers": Definition(
+        "Names that fit nothing",
+        f"Class names whose own share is below {100 * MIN_FIT_OF_NAME:.0f} %.",
+        problem="names fit nothing: {text}",
+    ),
+    "never": Definition(
+        "Classes never predicted",
+        "Classes with less than 0.1 % of all named positions; a few images cannot show many classes.",
+    ),
+    "lost": Definition(
+        "Classes lost",
+        "Of the classes that the teacher predicts in these images, the share that the student never predicts.",
+        high=0.8,
+        problem="the student never predicts {text} of the classes that its teacher predicts",
+        spoils=True,
+    ),
+    "swallowing": Definition(
+        "Classes that swallow everything",
+        "Classes with more than 80 % of all named positions by the student, and not by the teacher.",
+        problem="one class swallows nearly everything: {text}",
+        spoils=True,
+    ),
+    "nonfinite": Definition(
+        "Steps left out",
+        "Share of training steps whose loss or gradient was not finite.",
+        high=0.1,
+        problem="the loss or gradient of {text} of the steps was not finite; lower train.lr",
+        spoils=True,
+    ),
+    "loss_ratio": Definition(
+        "Loss, end to start",
+        "Mean loss of the last tenth of the steps, as a multiple of that of the first tenth.",
+        high=1.5,
+        problem="the loss rose to {text} of its start; lower train.lr",
+        spoils=True,
+    ),
+}
+_NUMBERS = ("images", "cosine", "loss_ratio")  # the others are shares, shown in percent
+
+
+class Figure(NamedTuple):
+    """A row of the report: a definition, its value and the verdict; see ``Quality``."""
+
+    key: str
+    definition: Definition
+    value: Value
+    verdict: Verdict
+
+    @property
+    def text(self) -> str:
+        """The value for people."""
+        if isinstance(self.value, tuple):
+            return ", ".join(f"'{name}'" for name in self.value) or "none"
+        return "not measured" if self.value is None else _show(self.key, self.value)
+
+    @property
+    def range_text(self) -> str:
+        """The sound range for people; "" where there is none."""
+        if isinstance(self.value, tuple):
+            return "none" if self.definition.problem else ""
+        ends = ("at least", self.definition.low), ("at most", self.definition.high)
+        return " and ".join(f"{word} {_show(self.key, end)}" for word, end in ends if end is not None)
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, with a few names at most; "" where nothing is."""
+        if self.verdict != "doubtful":
+            return ""
+        text = self.text
+        if isinstance(self.value, tuple) and len(self.value) > _SHOWN:
+            text = f"{', '.join(map(repr, self.value[:_SHOWN]))} and {len(self.value) - _SHOWN} more"
+        return self.definition.problem.format(text=text)
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What is known of a run without labels.
+    """What is known of a run without labels. The figures of ``FIGURES`` are None where they were not measured.
 
     Attributes:
-        images: number of training images.
-        held_out: number of images the figures were measured on.
-        agreement: share of pixels where student and teacher predict the same class.
-        view_agreement: share of pixels whose class is the same in a mirrored view of another size.
-        unknown: share of unknown pixels.
-        names_fit: median share of the vocabulary that fits a name's best positions better than the name.
-        never: classes predicted almost nowhere.
-        swallowing: classes predicted nearly everywhere.
-
-    Figures are None where they were not measured: without held-out images, or of a student that has no such answer.
+        measured_on: number of images that the figures were measured on.
+        held_out: whether those were kept out of training.
     """
 
     images: int
-    held_out: int = 0
+    measured_on: int = 0
+    held_out: bool = False
     agreement: float | None = None
+    cosine: float | None = None
     view_agreement: float | None = None
+    teacher_view_agreement: float | None = None
     unknown: float | None = None
     names_fit: float | None = None
+    strangers: tuple[str, ...] = ()
     never: tuple[str, ...] = ()
+    lost: float | None = None
     swallowing: tuple[str, ...] = ()
+    nonfinite: float | None = None
+    loss_ratio: float | None = None
+
+    def figures(self) -> tuple[Figure, ...]:
+        """All figures with their verdicts, in the order of ``FIGURES``."""
+        values = {key: getattr(self, key) for key in FIGURES}
+        return tuple(Figure(key, FIGURES[key], value, _judge(FIGURES[key], value)) for key, value in values.items())
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Everything outside its sound range, one sentence each."""
-        found = []
-        if self.images < MIN_IMAGES:
-            found.append(f"only {self.images} training images; give at least {MIN_IMAGES}")
-        if self.agreement is not None and self.agreement < MIN_AGREEMENT:
-            found.append(
-                f"the student agrees with its teacher on {self.agreement:.0%} of pixels; sound runs reach 48 %"
-            )
-        if self.names_fit is not None and self.names_fit > MAX_NAMES_FIT:
-            found.append("the names fit hardly anything in the images; check --classes")
-        return tuple(found)
+        """Everything outside its sound range."""
+        return tuple(each.problem for each in self.figures() if each.problem)
 
     @property
-    def use_teacher(self) -> bool:
-        """Whether predictions are the teacher's: the student is spoiled. Wrong names spoil both alike."""
-        return self.images < MIN_IMAGES or (self.agreement is not None and self.agreement < MIN_AGREEMENT)
+    def verdict(self) -> Verdict:
+        """Whether all figures that are judged are sound."""
+        return "doubtful" if self.problems else "good"
+
+    @property
+    def use(self) -> Use:
+        """What predictions use. Names that do not fit spoil both alike, so they do not count."""
+        spoiled = any(each.problem and each.definition.spoils for each in self.figures())
+        return "teacher" if spoiled else "student"
+
+    @property
+    def where(self) -> str:
+        """What the figures were measured on."""
+        kind = "held-out" if self.held_out else "training"
+        return f"{self.measured_on} {kind} image{'' if self.measured_on == 1 else 's'}"
 
     def line(self) -> str:
         """One line for the terminal."""
         if self.problems:
-            answer = " Predictions use the teacher." if self.use_teacher else ""
-            return f"Quality: {'; '.join(self.problems)}.{answer}"
+            ending = " Predictions use the teacher; --use student overrides." if self.use == "teacher" else ""
+            return f"Quality: doubtful: {'; '.join(self.problems)}.{ending}"
         if self.agreement is None:
-            return f"Quality: not measured; {self.images} images are too few to keep some out of training."
-        return f"Quality: sound on {self.held_out} held-out images; agreement with the teacher {self.agreement:.0%}."
+            return f"Quality: good, as far as {self.where} show."
+        share = _show("agreement", self.agreement)
+        return f"Quality: good; student and teacher agree on {share} of positions ({self.where})."
 
     def to_json(self) -> str:
         """The text of ``quality.json``."""
-        ranges = {"images": [MIN_IMAGES, None], "agreement": [MIN_AGREEMENT, None], "names_fit": [None, MAX_NAMES_FIT]}
-        summary = {"sound_ranges": ranges, "problems": self.problems, "use_teacher": self.use_teacher}
-        return json.dumps({**asdict(self), **summary}, indent=2) + "\n"
+        rows = {
+            each.key: {"value": each.value, "sound": [each.definition.low, each.definition.high], "is": each.verdict}
+            for each in self.figures()
+        }
+        summary = {"verdict": self.verdict, "use": self.use, "problems": self.problems, "line": self.line()}
+        images = {"measured_on": self.measured_on, "held_out": self.held_out}
+        return json.dumps({"version": VERSION, **summary, **images, "figures": rows}, indent=2) + "\n"
+
+
+def _judge(definition: Definition, value: Value) -> Verdict:
+    if value is None or not definition.problem:
+        return "not judged"
+    if isinstance(value, tuple):
+        return "doubtful" if value else "good"
+    low, high = definition.low, definition.high
+    # not finite is outside of any range
+    return "good" if (low is None or value >= low) and (high is None or value <= high) else "doubtful"
+
+
+def _show(key: str, value: float) -> str:
+    if key in _NUMBERS:
+        return f"{value:.2f}" if isinstance(value, float) else f"{value}"
+    return f"{100 * value:.0f} %" if value == 0 or value >= 0.0995 else f"{100 * value:.1f} %"
 
 
 def write_quality(run: Path, quality: Quality) -> None:
     """Write ``RUN/quality.json``."""
     write_atomically(run / FILE, quality.to_json().encode())
+
+
+def read_quality(run: Path) -> Quality | None:
+    """What ``write_quality`` wrote; None where there is no such file, or one of another version."""
+    try:
+        found = json.loads((run / FILE).read_text(encoding="utf-8"))
+        if found["version"] != VERSION:
+            return None
+        values: dict[str, Any] = {key: each["value"] for key, each in found["figures"].items()}
+        values |= {key: found[key] for key in ("measured_on", "held_out")}
+        names = {each.name for each in fields(Quality)}
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names}
+        return Quality(**given)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def split_held_out(paths: Sequence[Path], share: float) -> tuple[list[Path], list[Path]]:
+    """Training images and those kept out, by ``held_out``; shards, which are streams, are all trained on."""
+    out = set(() if any(map(is_shard, paths)) else held_out(range(len(paths)), share))
+    return [p for i, p in enumerate(paths) if i not in out], [p for i, p in enumerate(paths) if i in out]
 
 
 def held_out(usable: Sequence[int], share: float) -> tuple[int, ...]:
@@ -117,73 +294,3 @@ def held_out(usable: Sequence[int], share: float) -> tuple[int, ...]:
         return ()
     count = min(max(round(share * len(usable)), _FEWEST), _MOST, len(usable) - 1)
     return tuple(usable[(2 * i + 1) * len(usable) // (2 * count)] for i in range(count))
-
-
-@torch.no_grad()
-def agreement(student: Tensor, teacher: Tensor) -> float:
-    """Share of equal labels, of two label maps of the same shape.
-
-    Raises:
-        ValueError: other shapes, or no pixel.
-    """
-    if student.shape != teacher.shape or not student.numel():
-        raise ValueError(f"label maps of the same shape expected, got {tuple(student.shape)}, {tuple(teacher.shape)}")
-    return float((student == teacher).double().mean())
-
-
-@torch.no_grad()
-def mirrored_agreement(labels: Tensor, of_mirrored: Tensor) -> float:
-    """Share of positions whose class is the same in the mirrored view.
-
-    Args:
-        labels: (h, w) of the image.
-        of_mirrored: (h', w') of the image mirrored left to right, at any size; brought to (h, w) by nearest position.
-    """
-    back = of_mirrored.flip(-1)
-    rows, columns = (
-        ((torch.arange(n, device=back.device) + 0.5) * have / n).long()
-        for n, have in zip(labels.shape, back.shape, strict=True)
-    )
-    return agreement(labels, back[rows][:, columns])
-
-
-@torch.no_grad()
-def class_extremes(counts: Tensor, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Classes predicted almost nowhere, and those that swallow everything.
-
-    Args:
-        counts: (K,) pixels of each class.
-        names: K names.
-
-    Returns:
-        Names below .1 % and above 80 % of all named pixels; a single class swallows nothing.
-    """
-    shares = (counts.double() / counts.double().sum().clamp(min=1)).tolist()
-    never = tuple(name for name, share in zip(names, shares, strict=True) if share < _NEVER)
-    swallowing = tuple(name for name, share in zip(names, shares, strict=True) if share > _SWALLOWS)
-    return never, swallowing if len(names) > 1 else ()
-
-
-@torch.no_grad()
-def names_fit(pixels: Tensor, text: Tensor, vocabulary: Tensor) -> float:
-    """How badly the names fit: where each fits best, the median share of the vocabulary that fits better.
-
-    Args:
-        pixels: (P, D) the teacher's unit pixel vectors, some of all images.
-        text: (K, D) unit text vectors of the names.
-        vocabulary: (V, D) those of the shipped nouns.
-
-    Returns:
-        The median over names, in [0, 1]; 0 where no noun fits better at most of a name's best positions.
-
-    Raises:
-        ValueError: no pixel or no name.
-    """
-    if not len(pixels) or not len(text):
-        raise ValueError(f"pixels and names expected, got {len(pixels)} and {len(text)}")
-    count = min(len(pixels), max(_BEST_AT_LEAST, len(pixels) // _BEST_SHARE))
-    fits = []
-    for name in text:
-        best, at = (pixels @ name).topk(count)
-        fits.append((pixels[at] @ vocabulary.T > best[:, None]).double().mean(1).median())
-    return float(torch.stack(fits).median())

@@ -28,6 +28,7 @@ from clips4.regions.cache import RegionCache
 from clips4.regions.contours import check_edge_files
 from clips4.training.optim import build_optimizer
 from clips4.training.precompute import prepare
+from clips4.training.quality import split_held_out
 from clips4.training.space import estimate_space
 from clips4.training.stall_monitor import warn_on_stall
 from clips4.training.state import RunState, check_resumable, run_facts
@@ -52,12 +53,14 @@ class Run:
         folder: of the run.
         config: of the run; ``teacher.name`` is pinned to the weights that were loaded.
         source: the training images.
+        held_out: images kept out of training for the quality report.
         images: how many of them are usable.
         skipped: the others, by their numbers in the source.
         facts: what weights depend on besides the configuration, for the checkpoint's card.
         fabric: device, precision and ranks.
         rank, world: this process's rank and the number of ranks.
         model, optimizer: the student and its optimizer as Fabric wraps them.
+        teacher: in the space of the run.
         state: what changes from step to step.
         known: (K, D) c_0..c_{K-1}, on the device.
         text: (K, D) text vectors of the known classes, on the device.
@@ -69,6 +72,7 @@ class Run:
     folder: Path
     config: Config
     source: Source
+    held_out: list[Path]
     images: int
     skipped: dict[int, SkippedImage]
     facts: dict[str, Any]
@@ -77,6 +81,7 @@ class Run:
     world: int
     model: Any
     optimizer: Any
+    teacher: Teacher
     state: RunState
     known: Tensor
     text: Tensor
@@ -97,6 +102,7 @@ def set_up(
     teacher: Teacher | None = None,
 ) -> Run:
     """Load or build what the loop needs, closed by ``stack``; see ``loop.train`` for arguments and errors."""
+    paths, held_out = split_held_out(paths, config.train.holdout)
     source = open_source(paths)
     fabric = make_fabric(device, config.train.precision)
     rank, world = distributed.rank(), distributed.world_size()
@@ -133,7 +139,8 @@ def set_up(
         space = estimate_space(teacher, config.teacher, source, raw_maps, long_side, fabric.device, progress)
     if space is not None and isinstance(student, ResidualStudent):
         student.pixel_offset = space.pixel_offset
-    text = cached_class_vectors(calibrated(teacher, space), classes, templates)
+    teacher = calibrated(teacher, space)
+    text = cached_class_vectors(teacher, classes, templates)
     teacher_maps = raw_maps.in_space(space)
     prepared = prepare(source, classes, config, text, regions, teacher_maps, folder, progress, space)
 
@@ -150,6 +157,7 @@ def set_up(
         folder=folder,
         config=config,
         source=source,
+        held_out=held_out,
         images=prepared.images,
         skipped=prepared.skipped,
         facts=facts,
@@ -158,6 +166,7 @@ def set_up(
         world=world,
         model=model,
         optimizer=optimizer,
+        teacher=teacher,
         state=state,
         known=fabric.to_device(state.prototypes.known),
         text=fabric.to_device(text),

@@ -71,6 +71,9 @@ def segment(
         bool,
         typer.Option("--prompt-denoising", help="Teacher only: drop classes confident nowhere (MaskCLIP)."),
     ] = False,
+    use: Annotated[
+        str, typer.Option("--use", help="student, teacher, or auto: the teacher where RUN/quality.json says so.")
+    ] = "auto",
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Predict the class of every pixel: a label PNG, an overlay and JSON per image; COCO, YOLO, a gallery."""
@@ -82,7 +85,7 @@ def segment(
     teacher = TeacherOptions(dense_attention, templates, key_smoothing, prompt_denoising)
     options = parse_inference_options(scales, flip, window, overlap, refine)
     with progress_bars() as progress, lock_folder(out):
-        loaded = load_segmenter(run_and_images, teacher_only, device, teacher, options)
+        loaded = load_segmenter(run_and_images, teacher_only, device, teacher, options, use)
         outcome = segment_files(
             loaded, out, classes, save, vectors, unknown, background, Steadiness(steady), force, progress
         )

@@ -42,12 +42,21 @@ def train(
     validate: Annotated[
         str | None, typer.Option("--validate", help="NAME=DIR: score this labeled set every train.eval_every steps.")
     ] = None,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report/--no-report",
+            help="Measure the run at its end on at most 32 images, and write report.html: seconds to a minute.",
+        ),
+    ] = True,
     device: Device = "auto",
 ) -> None:
     """Train a student on unlabeled images; under torchrun or Slurm, on many devices."""
     from clips4.data.class_names import describe_classes, load_classes
     from clips4.data.image_source import find_training_images
     from clips4.evaluation.callbacks import make_callback, open_labeled
+    from clips4.evaluation.report.collect import images_to_show
+    from clips4.evaluation.report.page import PAGE, write_report
     from clips4.training.loop import Interrupted
     from clips4.training.loop import train as run_training
     from clips4.training.recipe import choose_config
@@ -62,7 +71,10 @@ def train(
     callback = make_callback(paths, config, out, open_labeled(validate, config) if validate else None)
     try:
         with progress_bars() as progress:
-            result = run_training(paths, names, config, out, resume, device, progress, callback)
+            result = run_training(paths, names, config, out, resume, device, progress, callback, report=report)
+            if report and not distributed.rank():
+                shown = images_to_show(result.training, result.held_out)
+                write_report(out / PAGE, out, shown, device, progress, reasons)
     except Interrupted as interrupted:
         echo(f"Stopped and saved at step {interrupted.step}; run the same command with --resume.", err=True)
         raise typer.Exit(130)
@@ -72,14 +84,17 @@ def train(
         print_note(f"skipped: {reason}")
     if result.left_out_steps:
         print_note(f"skipped {result.left_out_steps} steps: their loss or gradient was not finite")
+    if result.quality:
+        print_note(result.quality.line())
     print_summary(
         f"Trained on {result.images} images ({len(result.skipped)} skipped), {result.steps} steps. "
-        f"Next: clips4 segment {out} IMAGES --out DIR",
+        f"{f'Report: {out / PAGE}. ' if report else ''}Next: clips4 segment {out} IMAGES --out DIR",
         {
             "run": out,
             "pictures": result.images,
             "skipped": {str(path): reason for path, reason in result.skipped},
             "steps": result.steps,
+            "quality": json.loads(result.quality.to_json()) if result.quality else None,
         },
         as_json,
     )

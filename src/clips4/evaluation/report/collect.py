@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from clips4.config import SegmentConfig
 from clips4.data.image_folder import SkippedImage
-from clips4.data.image_source import ImageFiles
+from clips4.data.image_source import evenly_spaced, open_source
+from clips4.data.shard_reader import is_shard
 from clips4.errors import UserError
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.upsample import nearest_class
@@ -21,13 +23,14 @@ from clips4.method.segments import cut_by_regions, locations, pool, spherical_km
 from clips4.models.checkpoint import Checkpoint, load_checkpoint
 from clips4.regions.cache import RegionCache
 from clips4.training.log import LOG, read_log
+from clips4.training.quality import Quality, read_quality
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB, palette
-from clips4.utils.output_names import output_names
 from clips4.utils.progress import ProgressReporter
 
 Labels = NDArray[np.int64]  # (H, W)
 
+SHOWN = 8  # images on the page of a run
 SMALL = 0.001  # share of all pixels below which an unknown prototype counts as not found
 
 
@@ -66,6 +69,8 @@ class RunReport:
         skipped: those that cannot be read.
         log: lines of the run's log.
         device: on which the images were computed.
+        quality: of the run, where it was measured.
+        notes: what the recipe chose and why.
     """
 
     checkpoint: Checkpoint
@@ -73,6 +78,8 @@ class RunReport:
     skipped: list[SkippedImage]
     log: list[dict[str, float]]
     device: str
+    quality: Quality | None = None
+    notes: Sequence[str] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -107,23 +114,25 @@ class RunReport:
         return np.mean([np.bincount(each.ravel(), minlength=len(self.names)) / each.size for each in labels], 0)
 
 
-def gather(run: Path, paths: Sequence[Path], device: str, progress: ProgressReporter) -> RunReport:
-    """Load a run and compute what the page shows of each image.
+def gather(
+    run: Path, paths: Sequence[Path], device: str, progress: ProgressReporter, notes: Sequence[str] = ()
+) -> RunReport:
+    """Load a run and compute what the page shows of each image: of image files all, of shards the first ``SHOWN``.
 
     Raises:
         UserError: no image can be read.
     """
     checkpoint = load_checkpoint(run)
     config, prototypes = checkpoint.config, checkpoint.prototypes
-    student = Segmenter.load(checkpoint.path, device)
+    student = Segmenter.load(checkpoint.path, device, use="student")
     teacher = Segmenter.from_teacher(config.teacher.name, config, device, space=prototypes.space)
     regions_of = RegionCache(config.regions)
-    titles = dict(zip(paths, (name.replace("_", " ") for name in output_names(paths, paths)), strict=True))
     images: list[ReportImage] = []
     skipped: list[SkippedImage] = []
 
     progress.stage("drawing the page", len(paths))
-    for _, path, image in ImageFiles(paths).iterate(config.data.long_side, 0, 1):
+    limit = SHOWN if any(map(is_shard, paths)) else len(paths)
+    for _, path, image in islice(open_source(paths).iterate(config.data.long_side, 0, 1), limit):
         if isinstance(image, str):
             skipped.append(SkippedImage(path, image))
             continue
@@ -131,12 +140,20 @@ def gather(run: Path, paths: Sequence[Path], device: str, progress: ProgressRepo
         segments = fine_segments(z, regions, config.segments)
         by_teacher = nearest_class(pixel_map, prototypes.text, image.shape[:2])[0].numpy()
         by_student = nearest_class(z, prototypes.queries(), image.shape[:2])[0].numpy()
-        images.append(ReportImage(titles[path], image, regions, segments, z, pixel_map, by_teacher, by_student))
+        images.append(
+            ReportImage(path.stem.replace("_", " "), image, regions, segments, z, pixel_map, by_teacher, by_student)
+        )
         progress.advance({})
     if not images:
         first = f"; the first: {skipped[0].reason}" if skipped else ""
         raise UserError(f"none of {len(paths)} images can be shown{first}")
-    return RunReport(checkpoint, images, skipped, read_log(run / LOG), str(pick_device(device)))
+    log, quality = read_log(run / LOG), read_quality(run)
+    return RunReport(checkpoint, images, skipped, log, str(pick_device(device)), quality, notes)
+
+
+def images_to_show(training: Sequence[Path], held_out: Sequence[Path]) -> list[Path]:
+    """Those kept out of training, or else training images: ``SHOWN`` of them, evenly spaced; all shards."""
+    return list(training) if any(map(is_shard, training)) else evenly_spaced(held_out or training, SHOWN)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """The page of a run: what it learned, as one HTML file (``assets/pages/report.html.j2``)."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from clips4.utils.progress import ProgressReporter
 
 _LONG_SIDE, _CROP_SIDE = 512, 200  # pixels, of the images on the page
 _VIEW_PIXELS = 60  # per image and per network in the two-dimensional view
+_PLANE = "t-SNE view of text vectors, prototypes and pixels"
+_VERDICTS = {"good": "✓ good", "doubtful": "! doubtful", "not judged": "not judged"}
 _LOSSES = {
     "loss": ("Objective", ""),
     "contrast": ("Pixel–segment contrast", "t"),
@@ -35,7 +38,17 @@ _SIGNS = (
 )
 
 
-def write_report(page: Path, run: Path, images: Sequence[Path], device: str, progress: ProgressReporter) -> None:
+PAGE = "report.html"
+
+
+def write_report(
+    page: Path,
+    run: Path,
+    images: Sequence[Path],
+    device: str,
+    progress: ProgressReporter,
+    notes: Sequence[str] = (),
+) -> None:
     """Write one HTML page that shows what a run learned; it loads nothing from elsewhere.
 
     Args:
@@ -44,11 +57,12 @@ def write_report(page: Path, run: Path, images: Sequence[Path], device: str, pro
         images: to show; unreadable ones are named on the page.
         device: "auto", "cpu", "cuda" or "mps".
         progress: advances once an image.
+        notes: lines on what the recipe chose and why.
 
     Raises:
         UserError: no checkpoint in ``run``, or no readable image.
     """
-    write_atomically(page, render(gather(run, images, device, progress)).encode())
+    write_atomically(page, render(gather(run, images, device, progress, notes)).encode())
 
 
 def render(report: RunReport) -> str:
@@ -61,6 +75,11 @@ def render(report: RunReport) -> str:
         "report",
         teacher=checkpoint.config.teacher.name,
         steps=checkpoint.step,
+        trained_on=report.quality.images if report.quality else len(report.images),
+        quality=report.quality,
+        verdicts=_VERDICTS,
+        notes=report.notes,
+        occurring=occurring(report),
         known=report.known,
         unknown=len(report.names) - report.known,
         images=[
@@ -72,7 +91,7 @@ def render(report: RunReport) -> str:
         rare=[name for i, name in enumerate(report.names) if i >= report.known and i not in report.found],
         rare_below=SMALL,
         losses=losses(report.log),
-        plane=charts.scatter_chart("t-SNE view of text vectors, prototypes and pixels", view_marks(report)),
+        plane=charts.scatter_chart(_PLANE, view_marks(report)) if find_spec("sklearn") else "",
         signs=_SIGNS,
         classes=[
             {"color": css_color(color), "name": name, "words": words, "teacher": share, "student": own}
@@ -86,6 +105,12 @@ def render(report: RunReport) -> str:
     )
 
 
+def occurring(report: RunReport) -> list[dict[str, object]]:
+    """Names and colors of all that teacher or student predicts somewhere, in the order of the classes."""
+    found = sorted({int(i) for each in report.images for i in (*np.unique(each.teacher), *np.unique(each.student))})
+    return [{"name": report.names[i], "color": css_color(report.colors[i])} for i in found]
+
+
 def panels(report: RunReport, image: ReportImage, z_colors: RGB) -> list[dict[str, object]]:
     """The six images of one image; ``z_colors`` (h, w, 3) are enlarged to its size."""
     height, width = image.image.shape[:2]
@@ -95,11 +120,11 @@ def panels(report: RunReport, image: ReportImage, z_colors: RGB) -> list[dict[st
     )
     found: tuple[tuple[str, RGB, str, list[dict[str, object]]], ...] = (
         ("Image", image.image, f"{width} × {height}", []),
+        ("Teacher", teacher, "", legend(report, image.teacher, unknown=False)),
+        ("Student", student, "", legend(report, image.student, unknown=len(report.names) > report.known)),
         ("Regions", outlined(image.image, image.regions), str(image.regions.max() + 1), []),
         ("Embedding", embedding, "", []),
         ("Segments", mean_colors(image.image, image.segments), str(image.segments.max() + 1), []),
-        ("Teacher", teacher, "", legend(report, image.teacher, unknown=False)),
-        ("Student", student, "", legend(report, image.student)),
     )
     return [
         {"name": name, "image": page_image(shown, _LONG_SIDE), "note": note, "legend": entries}

@@ -8,7 +8,7 @@ from clips4.config import Config, parse_config
 from clips4.data.image_folder import drop_outputs, find_images
 from clips4.errors import UserError
 from clips4.inference.refine.maskclip import Refinement
-from clips4.inference.segmenter import Segmenter
+from clips4.inference.segmenter import Segmenter, Use
 from clips4.inference.tta import Edges, InferenceOptions
 from clips4.models.checkpoint import CARD, checkpoints_at
 from clips4.utils.cache import content_key
@@ -74,6 +74,7 @@ def load_segmenter(
     device: str,
     teacher: TeacherOptions,
     options: InferenceOptions | None = None,
+    use: str = "auto",
 ) -> Loaded:
     """The segmenter and the inputs named by RUN IMAGES..., or by IMAGES... for a teacher without a student.
 
@@ -81,6 +82,8 @@ def load_segmenter(
         UserError: no such run, teacher or image, or teacher options with a run.
     """
     if teacher_only:
+        if use != "auto":
+            raise UserError("--use chooses between a run's student and its teacher; leave it out with --teacher-only")
         images, videos = _images_and_videos(arguments)
         config, refinement = teacher.settings()
         identity = {"teacher": teacher_only, **teacher.identity(), **range_settings()}
@@ -92,9 +95,9 @@ def load_segmenter(
     if not inputs:
         raise UserError(f"give a run and images: clips4 segment RUN IMAGES... (got only {run})")
     images, videos = _images_and_videos(inputs)
-    return Loaded(
-        Segmenter.load(run, device, options=options), images, run_identity(run) | range_settings(), inputs, videos
-    )
+    segmenter = Segmenter.load(run, device, options=options, use=cast(Use, use))
+    identity = run_identity(run) | range_settings() | ({"use": use} if use != "auto" else {})
+    return Loaded(segmenter, images, identity, inputs, videos)
 
 
 def _images_and_videos(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
