@@ -60,6 +60,7 @@ class Card(BaseModel):
         config: of the run.
         versions: of the packages that made it.
         files: digests of the files beside it.
+        use: what predicts, by the run's quality report.
     """
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, frozen=True)
@@ -75,6 +76,7 @@ class Card(BaseModel):
     config: dict[str, Any]
     versions: dict[Text, Text] = {}
     files: dict[Text, Digest] = {}
+    use: Literal["student", "teacher"] = "student"
 
     @property
     def class_list(self) -> ClassList:
