@@ -35,7 +35,7 @@ def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
             main()
         captured = capsys.readouterr()
         assert stopped.value.code == 2, captured
-        notes = ("skipped: ", "teacher maps ", "auto: ", "  train.")
+        notes = ("skipped: ", "teacher maps ", "auto: ", "  train.", "  extensions.")
         lines = [line for line in captured.err.splitlines() if not line.startswith(notes)]
         assert len(lines) == 1, captured
         assert lines[0].startswith("clips4: ")

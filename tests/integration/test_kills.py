@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 # the child that is killed: it calls itself off at the given call of a function
 CHILD = """
-import os, signal, sys
+import os, shutil, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
@@ -35,7 +35,7 @@ from clips4.data.class_names import load_classes
 folder, run, moment, *settings = sys.argv[1:]
 module, name, when = moment.split(":")
 module = {"checkpoints": clips4.models.checkpoint, "preparation": clips4.training.precompute,
-          "training": clips4.training.loop, "shutil": clips4.models.checkpoint.shutil}[module]
+          "training": clips4.training.loop, "shutil": shutil}[module]
 honest, calls = getattr(module, name), iter(range(1000))
 
 def fatal(*arguments, **options):
@@ -68,7 +68,8 @@ def contents(run: Path) -> tuple[bytes, bytes, list[dict[str, float]]]:
         "preparation:teacher_segments:1",  # while pictures are read
         "training:update_unknown:2",  # within a step
         "checkpoints:_digest:3",  # a checkpoint half written
-        "shutil:rmtree:7",  # around the removal of an old one
+        "checkpoints:remove_folder:1",  # before the removal of an old one
+        "shutil:rmtree:1",  # within it
     ],
 )
 def test_killed_run_ends_like_an_unbroken_one(whole: Path, images: Path, tmp_path: Path, moment: str) -> None:
