@@ -261,7 +261,7 @@ def test_read_shard_hostile_header_ends_it_with_a_reason(tmp_path: Path, member:
 def test_read_shard_bomb_ends_within_its_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
 ) -> None:
-    monkeypatch.setattr("clips4.data.shard_reader._FREE", 2**20)
+    monkeypatch.setattr("clips4.data.shard_reader.FREE", 2**20)
     path, skipped = tmp_path / "a.tar", list[SkippedImage]()
     path.write_bytes(pack(GOOD + header("2.jpg", 2**24) + bytes(2**24) + header("3.jpg", 2**24) + bytes(2**24) + END))
     read = [len(sample.data) for sample in read_shard(str(path), skipped.append)]

@@ -8,7 +8,7 @@ import pytest
 import clips4
 
 SIGNATURES = {
-    "ClassList": "(names, aliases)",
+    "ClassList": "(names, aliases, ids=())",
     "Config": "(*, data=..., regions=..., teacher=..., student=..., segments=..., prototypes=..., objective=..., "
     "extensions=..., train=...)",
     "InferenceOptions": "(scales=(1.0,), flip=False, window=None, overlap=0.5, refine=None)",

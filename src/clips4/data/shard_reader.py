@@ -35,7 +35,7 @@ _BLOCK = 512  # bytes; tar files consist of such blocks, and at least the last i
 _RANGE = re.compile(r"\{(-?\d{1,18})\.\.(-?\d{1,18})(\.\.-?\d+)?\}")
 _MAX_NAMES = 2**20  # of one pattern with braces
 _MAX_HEADER, _MAX_IMAGE = 2**16, 2**28  # bytes of a member's header, of an image
-_FREE, _MAX_RATIO = 2**28, 100  # bytes that any shard may unpack to; beyond, times the bytes of its file
+FREE, MAX_RATIO = 2**28, 100  # bytes that any shard may unpack to; beyond, times the bytes of its file
 _DECOMPRESSORS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 # what tarfile and the decompressors raise for damaged or hostile files
 _DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, ValueError, ArithmeticError, LookupError)
@@ -204,8 +204,8 @@ def _members(
             unpack = next((each for magic, each in _DECOMPRESSORS.items() if start.startswith(magic)), None)
             size = Path(shard).stat().st_size
             with cast(BinaryIO, unpack(raw)) if unpack else raw as file:
-                most = f"unpacks to more than {_MAX_RATIO} times its size"
-                limit, why = (max(_FREE, _MAX_RATIO * size), most) if unpack else (size, "unexpected end of data")
+                most = f"unpacks to more than {MAX_RATIO} times its size"
+                limit, why = (max(FREE, MAX_RATIO * size), most) if unpack else (size, "unexpected end of data")
                 stream = _Stream(file, limit, why)
                 yield from _read_members(stream, shard, on_skip, with_data)
                 problems += _unread(stream, size if unpack is None else None)
