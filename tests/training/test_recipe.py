@@ -18,13 +18,12 @@ def test_recipe_of_few_images_loads_and_every_choice_takes_effect(images: int) -
         assert getattr(getattr(chosen, section), key) != getattr(getattr(plain, section), key)
 
 
-def test_recipe_of_many_images_is_the_preset() -> None:
-    assert choose_recipe(SMALL + 1) == ()
-    assert describe(()) == [f"auto: preset {PRESET} as it is."]
+def test_recipe_of_many_images_keeps_some_for_the_report() -> None:
+    assert [each.override for each in choose_recipe(SMALL + 1)] == ["train.holdout=0.02"]
 
 
 def test_recipe_of_a_device_without_bfloat16_is_float32() -> None:
-    assert [each.override for each in choose_recipe(SMALL + 1, bfloat16=False)] == ["train.precision=32-true"]
+    assert choose_recipe(SMALL + 1, bfloat16=False)[-1].override == "train.precision=32-true"
     assert choose_recipe(3, bfloat16=False)[-1].override == "train.precision=32-true"
 
 

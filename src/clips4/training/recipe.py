@@ -44,14 +44,17 @@ def choose_recipe(images: int, bfloat16: bool = True) -> tuple[Choice, ...]:
     Example:
         >>> [choice.override for choice in choose_recipe(24)][:2]
         ['train.steps=40', 'train.batch=4']
-        >>> choose_recipe(1500)
-        ()
+        >>> [choice.override for choice in choose_recipe(1500)]
+        ['train.holdout=0.02']
     """
     if images < 1:
         raise ValueError(f"at least one image expected, got {images}")
     precise = () if bfloat16 else (Choice("train.precision=32-true", "this device only emulates bfloat16."),)
     if images > SMALL:
-        return precise
+        return (
+            Choice("train.holdout=0.02", "up to 32 images are kept apart for the quality report."),
+            *precise,
+        )
     few = f"{images} images are few"
     return (
         Choice("train.steps=40", f"{few}: longer training learns the teacher's mistakes by heart."),
@@ -104,6 +107,4 @@ def choose_config(
 
 def describe(choices: tuple[Choice, ...]) -> list[str]:
     """Lines for the terminal and the report."""
-    if not choices:
-        return [f"auto: preset {PRESET} as it is."]
     return [f"auto: preset {PRESET} with", *(f"  {choice.override}  {choice.reason}" for choice in choices)]
