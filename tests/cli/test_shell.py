@@ -186,7 +186,9 @@ def test_quiet_json_prints_only_json(images: Path, tmp_path: Path) -> None:
     assert (record["run"], record["pictures"], record["steps"]) == (str(tmp_path / "a"), 3, 1)
     assert list(record["skipped"]) == [str(tmp_path / "more/broken.png")]
 
-    command = [sys.executable, "-m", "clips4", "segment", "-q", str(tmp_path / "a"), "-", "--out", str(tmp_path / "o")]
+    # of three images: the teacher would predict, with a warning
+    command = [sys.executable, "-m", "clips4", "segment", "-q", str(tmp_path / "a"), "-", "--use", "student"]
+    command += ["--out", str(tmp_path / "o")]
     listed = "\n".join(map(str, [*sorted(images.iterdir())[:2], tmp_path / "more/broken.png"]))
     done = subprocess.run(command, input=listed, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -465,7 +465,7 @@ def test_code_in_a_folder_is_not_run(folder: Path, tmp_path: Path) -> None:
     [
         ("no config", r"holds no config\.json"),
         ("no json", r"config\.json: not readable as JSON"),
-        ("a list", r"config\.json: holds no configuration"),
+        ("a list", r"config\.json: not an object of JSON"),
         ("no weights", r"holds no model\.safetensors"),
         ("pickled", r"holds no model\.safetensors; other formats"),
         ("cut", r"the weights cannot be read \(SafetensorError"),
