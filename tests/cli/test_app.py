@@ -14,7 +14,7 @@ from clips4.cli.app import main
 from clips4.models.checkpoint import load_checkpoint
 from tests.helpers import TINY, photograph, write_broken_images, write_odd_images
 
-SETTINGS = ["--preset", "cpu", *(part for setting in TINY for part in ("--set", setting))]
+SETTINGS = ["--preset", "cpu", "--no-report", *(part for setting in TINY for part in ("--set", setting))]
 
 
 def clips4(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -103,6 +103,8 @@ def test_train_without_a_preset_says_what_auto_chose_and_resumes_by_itself(image
     assert first.returncode == 0, first.stderr
     assert "auto: preset recommended with" in first.stderr
     assert "train.batch=4" in first.stderr
+    assert "Quality: doubtful: only 3 training images" in first.stderr
+    assert "Student" in (run / "report.html").read_text(encoding="utf-8")
     assert load_checkpoint(run).config.extensions.residual
     again = clips4(*command, "--resume")
     assert again.returncode == 0, again.stderr

@@ -196,6 +196,8 @@ def test_torchrun_on_two_processes_trains_like_one(images: Path, tmp_path: Path)
         "-m",
         "clips4",
         "train",
+        "--preset",
+        "cpu",
     ]
     command += [str(images), "--classes", "cat,cup,grass", "--out", str(tmp_path / "two"), "--device", "cpu", *two]
     done = subprocess.run(
