@@ -119,9 +119,7 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
             z = model(images)
             clock.mark("student, forward")
             leaf = z.detach().requires_grad_()
-            segments = cut_by_regions(
-                spherical_kmeans(leaf.detach(), kmeans.clusters, kmeans.iterations, kmeans.location_weight), regions
-            )
+            segments = cut_by_regions(spherical_kmeans(leaf.detach(), kmeans.clusters, kmeans.iterations), regions)
             pixels, labels = flatten_pixels(leaf), segments.labels.flatten()
             v = pool(pixels, labels, len(segments.region))
             guidance = pool(flatten_pixels(pixel_map), labels, len(v))

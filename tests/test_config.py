@@ -135,7 +135,7 @@ def test_no_clusters_fail_before_anything_runs(override: str) -> None:
         load_config("cpu", [override])
 
 
-@pytest.mark.parametrize("override", ["data.scale=[-0.5, 0.5]", "data.aspect=[0, 1]", "data.aspect=[-1, 1]"])
+@pytest.mark.parametrize("override", ["data.scale=[-0.5, 0.5]", "data.scale=[0, 1]", "data.scale=[0.5, 1.5]"])
 def test_ranges_that_no_crop_can_be_drawn_from_fail(override: str) -> None:
     with pytest.raises(UserError, match=override.split("=")[0]):
         load_config("cpu", [override])

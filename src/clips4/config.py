@@ -63,13 +63,7 @@ class DataConfig(_Section):
     scale: tuple[PositiveShare, PositiveShare] = Field(
         (0.25, 1.0), description="range of the share of the image's area that a view covers"
     )
-    aspect: tuple[Positive, Positive] = Field(
-        (0.75, 1.333), description="range of width / height of the crop, before it is resized to a square"
-    )
     flip_prob: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
-    jitter: tuple[Share, Share, Share, Annotated[float, Field(ge=0, le=0.5)]] = Field(
-        (0.4, 0.4, 0.4, 0.1), description="strength of jitter: brightness, contrast, saturation, hue"
-    )
     jitter_prob: float = Field(0.8, ge=0, le=1, description="probability of color jitter")
     grayscale_prob: float = Field(0.2, ge=0, le=1, description="probability of a grayscale view")
     workers: int = Field(0, ge=0, description="number of loader processes; no result depends on it")
@@ -147,7 +141,6 @@ class SegmentConfig(_Section):
 
     clusters: Count | tuple[Count, Count] = Field(16, description="k-means clusters per view, or (rows, columns)")
     iterations: int = Field(10, ge=0, description="k-means iterations")
-    location_weight: float = Field(0.5, ge=0, description="weight of (y, x) beside z")
 
 
 class PrototypeConfig(_Section):
@@ -217,7 +210,6 @@ class ExtensionConfig(_Section):
     affinity_temperature: float = Field(
         0.2, ge=0, description="residual: tau of the upsampling along outlines in the trunk's features; 0: bilinear"
     )
-    affinity_radius: float = Field(2.0, gt=0, description="residual: reach of that upsampling, in positions of the map")
     head_scale: Share = Field(
         1.0, description="residual: factor of what the head adds to the teacher's map, after training"
     )
@@ -228,7 +220,6 @@ class ExtensionConfig(_Section):
         0.0, ge=0, description="weight of the class's text vector beside its pixel prototype; not with em_iterations"
     )
     em_iterations: int = Field(0, ge=0, description="EM iterations that fit prototypes to the trained student; 0: none")
-    em_temperature: float = Field(0.03, gt=0, description="tau of the prototype fit")
     prior_weight: float = Field(
         1.0, ge=0, description="weight of the teacher's prototype in the fit; 1: equal to all pixels of the class"
     )
@@ -344,7 +335,7 @@ def load_config(preset: str | Path = "cpu", overrides: Sequence[str] = ()) -> Co
         overrides: ``section.key=value`` strings; values are YAML. Later ones win.
 
     Returns:
-        The validated configuration. Old keys (``config_renames.RENAMED``) are accepted with a FutureWarning.
+        The validated configuration. Old keys (``RENAMED`` and ``FIXED`` of ``config_renames``) give a FutureWarning.
 
     Raises:
         UserError: an unknown preset or key, or an invalid value; the message suggests the nearest key.
@@ -400,7 +391,9 @@ def saved_config(values: Mapping[str, Any], source: str) -> Config:
 
 def _renamed(sections: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Rename old keys, with a warning for each."""
-    current, old_keys = with_current_keys(sections)
+    current, old_keys, fixed = with_current_keys(sections, source)
+    for key in fixed:
+        warnings.warn(f"{source}: {key} is fixed at this value; leave it out", FutureWarning, stacklevel=3)
     for old in old_keys:
         warnings.warn(f"{source}: {old} is now called {RENAMED[old]}", FutureWarning, stacklevel=3)
     return current
@@ -452,39 +445,42 @@ def _count_nodes(node: yaml.Node, sizes: dict[int, int], depth: int = 0) -> int:
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
+    key, equals, text = override.partition("=")
     if not equals:
         raise UserError(f"--set {override!r}: write section.key=value, e.g. train.steps=200")
-    if key in RENAMED:
-        warnings.warn(f"--set {override}: {key} is now called {RENAMED[key]}", FutureWarning, stacklevel=3)
-        key = RENAMED[key]
-    if key not in known_keys():
-        near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.4)
-        raise UserError(f"--set {override!r}: unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else ""))
-    section, name = key.split(".")
-    values.setdefault(section, {})[name] = _read_yaml(value, f"--set {override}")
+    section, _, name = key.partition(".")
+    source = f"--set {override}"
+    for part, keys in _renamed({section: {name: _read_yaml(text, source)}}, source).items():
+        for each, given in keys.items():
+            if f"{part}.{each}" not in known_keys():
+                raise UserError(f"--set {override!r}: unknown key {key!r}{_did_you_mean(key)}")
+            values.setdefault(part, {})[each] = given
+
+
+def _did_you_mean(key: str) -> str:
+    near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.4)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def parse_config(values: Mapping[str, Any], source: str) -> Config:
     """Validate plain values.
 
     Args:
-        values: section -> key -> value; old keys are renamed.
+        values: section -> key -> value; old keys are renamed, and those that became constants left out.
         source: where the values come from, for the message.
 
     Raises:
-        UserError: an unknown key or an invalid value; the message names the first one.
+        UserError: an unknown key or an invalid value; the message names the first one. Likewise a key that became a
+            constant, with another value.
     """
     try:
-        return Config.model_validate(with_current_keys(values).values)
+        return Config.model_validate(with_current_keys(values, source).values)
     except ValidationError as error:
         first = error.errors()[0]
         key = printable(".".join(str(part) for part in first["loc"]))[:80]
         given = printable(repr(first["input"]))[:80]
-        near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.4)
         if first["type"] == "extra_forbidden":
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(f"{source}: unknown key {key!r}{hint}")
+            raise UserError(f"{source}: unknown key {key!r}{_did_you_mean(key)}")
         if first["type"] == "value_error":
             # of several keys together the message names them
             name = f"{key} = {given}: " if len(first["loc"]) > 1 else ""

@@ -1,7 +1,9 @@
-"""Old names of configuration keys, so that runs and files of earlier versions still load."""
+"""Configuration keys of earlier versions, so that their runs and files still load."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from clips4.errors import UserError
 
 RENAMED: dict[str, str] = {
     "data.flip": "data.flip_prob",
@@ -32,25 +34,40 @@ RENAMED: dict[str, str] = {
     "train.stall": "train.stall_timeout",
 }
 
+# keys that no preset, table or test varied: constants now, in the module that is named
+FIXED: dict[str, Any] = {
+    "data.aspect": [0.75, 1.333],  # data.views.ASPECT
+    "data.jitter": [0.4, 0.4, 0.4, 0.1],  # data.views.JITTER
+    "segments.location_weight": 0.5,  # method.segments.LOCATION_WEIGHT
+    "extensions.em_temperature": 0.03,  # training.prototype_fitting.TEMPERATURE
+    "extensions.affinity_radius": 2.0,  # models.affinity.RADIUS
+}
+
 
 class Renamed(NamedTuple):
-    """Values under their current keys, and the old keys that were found."""
+    """Values under their current keys, and the renamed and the fixed keys that were found."""
 
     values: dict[str, Any]
     old_keys: tuple[str, ...]
+    fixed: tuple[str, ...]
 
 
-def with_current_keys(values: Mapping[str, Any]) -> Renamed:
-    """Rename old keys in nested configuration values.
+def with_current_keys(values: Mapping[str, Any], source: str) -> Renamed:
+    """Rename old keys in nested configuration values, and leave out those that became constants.
 
     Args:
         values: section -> key -> value; anything else is passed on, for the schema to refuse.
+        source: where the values come from, for the message.
 
     Returns:
-        The same values with ``RENAMED`` applied; a key given under both names keeps the value of the new one.
+        The same values with ``RENAMED`` applied and without ``FIXED``; a key given under both names keeps the value of
+        the new one.
+
+    Raises:
+        UserError: a key of ``FIXED`` with another value than the constant.
 
     Example:
-        >>> with_current_keys({"train": {"rate": 0.1}}).values
+        >>> with_current_keys({"train": {"rate": 0.1}}, "run.yaml").values
         {'train': {'lr': 0.1}}
     """
     current: dict[str, Any] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}
@@ -66,4 +83,13 @@ def with_current_keys(values: Mapping[str, Any]) -> Renamed:
         target = current.setdefault(new_section, {})
         if isinstance(target, dict):
             target.setdefault(new_key, value)
-    return Renamed(current, tuple(found))
+    fixed = []
+    for each in FIXED:
+        section, key = each.split(".")
+        keys = current.get(section)
+        if isinstance(keys, dict) and key in keys:
+            given, constant = keys.pop(key), FIXED[each]
+            if (list(given) if isinstance(given, tuple) else given) != constant:
+                raise UserError(f"{source}: {each} = {given}: is fixed at {constant}; leave the key out")
+            fixed.append(each)
+    return Renamed(current, tuple(found), tuple(fixed))

@@ -193,7 +193,7 @@ def test_regions_bad_options_print_one_line(fails: Fails, tmp_path: Path, images
     assert "makes none" in fails("regions", images, "--save", "page", *out)
     assert not (tmp_path / "out").exists()
     edges = ("--method", "edges-ucm", "--edges", tmp_path)
-    assert "none of 3 images could be used" in fails("regions", images, *edges, *out)
+    assert "none of 3 images could be read" in fails("regions", images, *edges, *out)
 
 
 def test_only_broken_images_fails(fails: Fails, tmp_path: Path, tiny_run: Path) -> None:

@@ -167,5 +167,5 @@ def test_unknown_command_invalid_input_fails_in_one_line(tiny_run: Path, tmp_pat
     out = ("--out", tmp_path / "out", "--device", "cpu")
     assert "no such file or folder" in fails("unknown", tiny_run, tmp_path / "nowhere", *out)
     assert "no checkpoint" in fails("unknown", tmp_path, broken["cut.jpg"], *out)
-    assert "none of 1 images could be read" in fails("unknown", tiny_run, broken["cut.jpg"], *out)
+    assert "none of 1 image could be read" in fails("unknown", tiny_run, broken["cut.jpg"], *out)
     assert not (tmp_path / "out").exists()

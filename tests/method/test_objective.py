@@ -17,7 +17,7 @@ from tests.reference import losses as reference_losses
 from tests.reference import prototypes as reference_prototypes
 from tests.reference import segments as reference_segments
 
-SEGMENTS = SegmentConfig(clusters=(2, 2), iterations=3, location_weight=0.5)
+SEGMENTS = SegmentConfig(clusters=(2, 2), iterations=3)
 
 
 class Case(NamedTuple):

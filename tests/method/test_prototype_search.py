@@ -81,7 +81,7 @@ def test_search_without_segments_raises() -> None:
 
 
 def settings(clusters: int | tuple[int, int], iterations: int) -> SegmentConfig:
-    return SegmentConfig(clusters=clusters, iterations=iterations, location_weight=0.5)
+    return SegmentConfig(clusters=clusters, iterations=iterations)
 
 
 def test_teacher_segments_are_the_means_of_clusters_cut_by_regions() -> None:

@@ -22,7 +22,7 @@ from clips4.utils import distributed
 from tests.helpers import TINY, generator, unit
 from tests.two_ranks import on_two_ranks
 
-SEGMENTS = SegmentConfig(clusters=(2, 2), iterations=3, location_weight=0.5)
+SEGMENTS = SegmentConfig(clusters=(2, 2), iterations=3)
 KNOWN, UNKNOWN, DIMENSIONS = 4, 5, 6
 VARIANTS = ("plain", "exclude_own", "exclude_same_class")  # of L_t
 Shares = dict[str, list[dict[str, Any]]]

@@ -9,6 +9,7 @@ from clips4.utils.text import (
     has_controls,
     markdown_text,
     parse_json,
+    plural,
     printable,
     read_bytes,
     read_json,
@@ -99,3 +100,17 @@ def test_read_text_names_that_are_not_utf8_are_kept_on_request(tmp_path: Path) -
     assert read_text(tmp_path / "a.txt", "surrogateescape").encode("utf-8", "surrogateescape") == b"caf\xe9.jpg\n"
     with pytest.raises(UserError, match="cannot be read"):
         read_text(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((0, "image"), "0 images"),
+        ((1, "image"), "1 image"),
+        ((2, "image"), "2 images"),
+        ((1, "class", "classes"), "1 class"),
+        ((5, "class", "classes"), "5 classes"),
+    ],
+)
+def test_plural_of_a_count_agrees_with_it(arguments: tuple[int, str], expected: str) -> None:
+    assert plural(*arguments) == expected

@@ -13,10 +13,6 @@ from clips4.errors import UserError
 
 STDIN = "-"
 
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-
 
 def expand_paths(paths: list[Path] | None) -> list[Path] | None:
     """A callback for path arguments.
@@ -57,3 +53,20 @@ def _read_stdin() -> list[Path]:
     if not paths:
         raise UserError("standard input: empty; give paths, one per line")
     return paths
+
+
+Run = Annotated[Path, typer.Argument(help="Folder of a run.")]
+Images = Annotated[
+    list[Path],
+    typer.Argument(help="Images, or folders of them; - for a list on standard input.", callback=expand_paths),
+]
+Out = Annotated[Path, typer.Option("--out", help="Output folder.")]
+Save = Annotated[str, typer.Option("--save", help="Some of png,overlay,json,coco,panoptic,yolo,npz,gallery.")]
+Force = Annotated[bool, typer.Option("--force", help="Redo what was done with the same settings.")]
+Preset = Annotated[str, typer.Option("--preset", help="A shipped preset, or a YAML file.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="File for the full record.")]
+Split = Annotated[str | None, typer.Option("--split", help="Split to score; by default the validation split.")]
+Fold = Annotated[int | None, typer.Option("--fold", help="Fold of unknown classes; adds known and unknown mIoU.")]

@@ -6,27 +6,19 @@ standard error. ``--quiet`` leaves out summaries, notes and bars, never errors.
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from clips4.cli.shell import QUIET
+from clips4.errors import UserError
 from clips4.utils.progress import ProgressBars
-from clips4.utils.text import printable
+from clips4.utils.text import plural, printable
 
-
-class Outcome(Protocol):
-    """What a job did with each image."""
-
-    @property
-    def done(self) -> Sequence[Path]:
-        """Images that were processed."""
-
-    @property
-    def skipped(self) -> Sequence[tuple[Path, str]]:
-        """Images that were skipped, each with the reason."""
+if TYPE_CHECKING:
+    from clips4.data.image_folder import JobOutcome
 
 
 def is_quiet() -> bool:
@@ -61,9 +53,46 @@ def print_note(text: str) -> None:
         echo(printable(text), err=True)
 
 
-def outcome_record(outcome: Outcome) -> dict[str, object]:
-    """The outcome of a job as a record for ``--json``."""
-    return {
+def print_skipped(skipped: Iterable[tuple[Path, str]]) -> None:
+    """Print a note for each image that was skipped."""
+    for _, reason in skipped:
+        print_note(f"skipped: {reason}")
+
+
+def stop(text: str) -> NoReturn:
+    """Print how far an interrupted command came, and exit with 130."""
+    echo(text, err=True)
+    raise typer.Exit(130)
+
+
+def print_outcome(outcome: "JobOutcome", verb: str, where: str, out: Path | None, as_json: bool) -> None:
+    """Print the outcome of a job: what was skipped, then how much was done, and where it is.
+
+    Raises:
+        UserError: no input could be read.
+        typer.Exit: interrupted.
+    """
+    from clips4.utils.video import is_video
+
+    print_skipped(outcome.skipped)
+    if outcome.gone:
+        print_note(
+            f"gone or edited since they were done: {outcome.gone}; their outputs remain in {out}, "
+            "and the files of the whole folder leave them out"
+        )
+    kinds = {is_video(path) for path in (*outcome.done, *outcome.kept, *(path for path, _ in outcome.skipped))}
+    what = "file" if len(kinds) > 1 else "video" if True in kinds else "image"
+    if outcome.interrupted:
+        done = plural(len(outcome.done) + len(outcome.kept), what)
+        stop(f"Stopped after {done}; run the same command to resume.")
+    kept = f", {len(outcome.kept)} done before" if outcome.kept else ""
+    record = {
         "done": [str(path) for path in outcome.done],
         "skipped": {str(path): reason for path, reason in outcome.skipped},
+        "done_before": [str(path) for path in outcome.kept],
+        "out": out,
     }
+    done = plural(len(outcome.done), what)
+    print_summary(f"{verb} {done} ({len(outcome.skipped)} skipped{kept}) {where}.", record, as_json)
+    if not outcome.done and not outcome.kept:
+        raise UserError(f"none of {plural(len(outcome.skipped), what)} could be read")

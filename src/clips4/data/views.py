@@ -14,6 +14,8 @@ from torch import Tensor
 from clips4.config import DataConfig
 
 VIEWS = 2
+ASPECT = 0.75, 1.333  # range of width / height of a crop, as in torchvision's RandomResizedCrop
+JITTER = 0.4, 0.4, 0.4, 0.1  # strength of brightness, contrast, saturation and hue, as in HSG
 
 
 class Views(NamedTuple):
@@ -49,12 +51,12 @@ def sample_crop(height: int, width: int, config: DataConfig, generator: torch.Ge
     """A random resized crop with flip, as the (2, 3) affine map from the view's to the image's coordinates.
 
     Coordinates are (x, y) in [-1, 1] as in ``torch.nn.functional.affine_grid``. The crop covers a uniform share of the
-    image's area (``config.scale``) at a log-uniform aspect (``config.aspect``), lies inside it, and is flipped with
+    image's area (``config.scale``) at a log-uniform aspect (``ASPECT``), lies inside it, and is flipped with
     probability ``config.flip_prob``.
     """
     share, log_aspect, x, y, flip = torch.rand(5, generator=generator).tolist()
     area = height * width * (config.scale[0] + share * (config.scale[1] - config.scale[0]))
-    low, high = (math.log(bound) for bound in config.aspect)
+    low, high = (math.log(bound) for bound in ASPECT)
     aspect = math.exp(low + log_aspect * (high - low))
     crop_width = min(math.sqrt(area * aspect), width)
     crop_height = min(math.sqrt(area / aspect), height)
@@ -98,7 +100,7 @@ def photometric(images: Tensor, config: DataConfig, generator: torch.Generator) 
     from kornia.augmentation import AugmentationSequential, ColorJitter, RandomGrayscale
 
     augment = AugmentationSequential(
-        ColorJitter(*config.jitter, p=config.jitter_prob), RandomGrayscale(p=config.grayscale_prob), data_keys=["input"]
+        ColorJitter(*JITTER, p=config.jitter_prob), RandomGrayscale(p=config.grayscale_prob), data_keys=["input"]
     )
     seed = int(torch.randint(2**62, (1,), generator=generator))
     # kornia draws from the global generator: seed it for this image alone

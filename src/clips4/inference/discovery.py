@@ -16,6 +16,7 @@ from clips4.inference.result import Segment, Segmentation
 from clips4.utils.image_input import ImageInput, input_name
 from clips4.utils.images import RGB, blend, reduce_to
 from clips4.utils.progress import NoProgress, ProgressReporter
+from clips4.utils.text import plural
 
 if TYPE_CHECKING:
     from clips4.inference.segmenter import Segmenter
@@ -116,7 +117,7 @@ def discover(
             if len(best[unknown]) > examples:
                 heapq.heappop(best[unknown])
     if not count_read and skipped:
-        raise UserError(f"none of {len(images)} images could be read; the first: {skipped[0].reason}")
+        raise UserError(f"none of {plural(len(images), 'image')} could be read; the first: {skipped[0].reason}")
     suggestions = suggest_names(segmenter.classifier, prototypes, names)
     order = np.argsort(-shares, kind="stable").tolist()
     return [

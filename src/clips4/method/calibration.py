@@ -37,7 +37,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clips4.config import ExtensionConfig, ObjectiveConfig
+from clips4.config import ObjectiveConfig
 from clips4.utils import distributed
 
 # of the built-in teacher on the reference images
@@ -93,10 +93,6 @@ class SpaceCalibration:
         return settings.model_copy(
             update={"temperature": tau, "concentration": 1 / self.pixel_temperature(1 / settings.concentration)}
         )
-
-    def scale_extensions(self, settings: ExtensionConfig) -> ExtensionConfig:
-        """The same settings with the tau of the prototype fit in this space."""
-        return settings.model_copy(update={"em_temperature": self.pixel_temperature(settings.em_temperature)})
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps; ``from_tensors`` reads it."""

@@ -85,10 +85,7 @@ def objective(
         )
         return Terms(loss, z.new_zeros(()), z.new_zeros(()), loss.detach(), pixel_map.new_zeros(0, pixel_map.shape[1]))
     segments = cut_by_regions(
-        spherical_kmeans(
-            z.detach(), segment_settings.clusters, segment_settings.iterations, segment_settings.location_weight
-        ),
-        regions,
+        spherical_kmeans(z.detach(), segment_settings.clusters, segment_settings.iterations), regions
     )
     pixels, labels, pixel_region = flatten_pixels(z), segments.labels.flatten(), regions.flatten()
     v = pool(pixels, labels, len(segments.region))

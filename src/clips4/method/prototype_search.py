@@ -36,7 +36,7 @@ def teacher_segments(pixel_map: Tensor, regions: Tensor, settings: SegmentConfig
     """
     z = F.normalize(pixel_map.to(torch.promote_types(pixel_map.dtype, torch.float32)), dim=0)[None]
     at_map = F.interpolate(regions[None, None].double(), pixel_map.shape[1:], mode="nearest-exact")[0].long()
-    clusters = spherical_kmeans(z, settings.clusters, settings.iterations, settings.location_weight)
+    clusters = spherical_kmeans(z, settings.clusters, settings.iterations)
     segments = cut_by_regions(clusters, at_map)
     return pool(flatten_pixels(z), segments.labels.flatten(), len(segments.region)), segments.labels[0]
 

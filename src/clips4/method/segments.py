@@ -13,6 +13,8 @@ from torch import Tensor
 
 from clips4.data.label_maps import IGNORED
 
+LOCATION_WEIGHT = 0.5  # positions only break ties between pixels alike; the regions draw the outlines
+
 
 class Segments(NamedTuple):
     """Segments of a batch of views, numbered through over the whole batch.
@@ -55,7 +57,9 @@ def locations(height: int, width: int, like: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def spherical_kmeans(z: Tensor, clusters: int | tuple[int, int], iterations: int, location_weight: float) -> Tensor:
+def spherical_kmeans(
+    z: Tensor, clusters: int | tuple[int, int], iterations: int, location_weight: float = LOCATION_WEIGHT
+) -> Tensor:
     """Cluster the pixels of each map on the unit sphere, without gradient.
 
     The features are [z, location_weight * (y, x)], normalized, with (y, x) in [-1, 1]. Clusters start as a regular

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+RADIUS = 2.0  # sigma, in coarse cells: near enough to mix neighbors, wide enough to cross a cell
+
 
 def affinity_weights(
     keys: Tensor, coarse: tuple[int, int], size: tuple[int, int], temperature: float, radius: float
@@ -47,7 +49,7 @@ def _squared_distances(fine: int, coarse: int, device: torch.device) -> Tensor:
 
 
 def upsample_by_affinity(
-    values: Tensor, keys: Tensor, size: tuple[int, int], temperature: float = 0.2, radius: float = 2.0
+    values: Tensor, keys: Tensor, size: tuple[int, int], temperature: float = 0.2, radius: float = RADIUS
 ) -> Tensor:
     """Bring a coarse map to a finer size along the outlines of ``keys``.
 

@@ -64,8 +64,7 @@ class ResidualStudent(Embedder):
         trunk: of the teacher; it stays frozen.
         stride: pixels of the image per pixel embedding.
         width: of the head.
-        affinity_temperature, affinity_radius: of ``affinity.upsample_by_affinity``; at temperature 0 the map is resized
-            bilinearly instead.
+        affinity_temperature: of ``affinity.upsample_by_affinity``; at 0 the map is resized bilinearly.
     """
 
     backbone: TeacherTrunk
@@ -78,13 +77,12 @@ class ResidualStudent(Embedder):
         stride: int = 16,
         width: int = 256,
         affinity_temperature: float = 0.2,
-        affinity_radius: float = 2.0,
     ):
         head = ResidualHead((trunk.channels[3], trunk.channels[2], trunk.context_dim), width, trunk.embed_dim)
         super().__init__(trunk, trunk.embed_dim, stride, width, frozen=True, head=head)
         self.register_buffer("pixel_offset", None, persistent=False)  # kept with the run's calibration
         self.head_scale = 1.0  # kept with the run's prototypes
-        self._temperature, self._radius = affinity_temperature, affinity_radius
+        self._temperature = affinity_temperature
 
     def levels(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) in [0, 1] -> levels of the trunk, fine to coarse; sides are resized to whole cells of its map.
@@ -108,7 +106,7 @@ class ResidualStudent(Embedder):
         learned = self.head_scale * self.head(c5, at_map, context).float()
         z = F.normalize(pixel_map.float() + learned, dim=1)
         if self._temperature:
-            return upsample_by_affinity(z, c4, size, self._temperature, self._radius)
+            return upsample_by_affinity(z, c4, size, self._temperature)
         return F.normalize(F.interpolate(z, size, mode="bilinear", align_corners=False), dim=1)
 
 
@@ -131,10 +129,7 @@ def build_residual_student(config: Config, teacher: Teacher) -> ResidualStudent:
 
 
 def _on(trunk: TeacherTrunk, config: Config) -> ResidualStudent:
-    extensions = config.extensions
-    return ResidualStudent(
-        trunk, config.student.stride, config.student.width, extensions.affinity_temperature, extensions.affinity_radius
-    )
+    return ResidualStudent(trunk, config.student.stride, config.student.width, config.extensions.affinity_temperature)
 
 
 def empty_student_of(config: Config, embed_dim: int, architecture: Mapping[str, Any] | None = None) -> Embedder:

@@ -31,7 +31,7 @@ from clips4.utils.atomic_io import atomic_folder
 from clips4.utils.cache import content_key, is_sealed, sealed, settings_key
 from clips4.utils.progress import ProgressReporter
 from clips4.utils.tensors import read_tensors, write_tensors
-from clips4.utils.text import read_json
+from clips4.utils.text import plural, read_json
 
 BANK_SEGMENTS = 4096  # kept with the run, of the ``prototypes.sample`` segments drawn at random
 FOLDER, IMAGES, VECTORS = "prepared", "pictures.json", "prototypes.safetensors"
@@ -104,7 +104,7 @@ def prepare(
     usable = sum(distributed.gather_objects(usable))
     left_out = sorted(part for share in distributed.gather_objects(skipped) for part in share)
     if not usable:
-        raise UserError(f"none of {len(left_out)} images can be used; the first: {left_out[0][2]}")
+        raise UserError(f"none of {plural(len(left_out), 'image')} can be used; the first: {left_out[0][2]}")
     known, unknown, bank = text.clone(), text[:0], None
     if with_prototypes:
         known, drawn = search.result()

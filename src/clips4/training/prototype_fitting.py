@@ -39,6 +39,7 @@ from clips4.utils import distributed
 from clips4.utils.images import RGB
 from clips4.utils.progress import ProgressReporter
 
+TEMPERATURE = 0.03  # tau of the fit in the built-in teacher's space: a pixel counts mostly for its nearest classes
 _GAPS = 2**18  # pixels that the margin of unknown is estimated on, about
 IMAGES = 512  # sampled evenly from the set where pixels are kept; those that EM needs take some 200 MB
 MEAN_IMAGES = 4096  # where segments are averaged without EM
@@ -81,8 +82,6 @@ def fit_to_student(
         prototypes = replace(prototypes, fitted=fitted, text_prior=extensions.text_prior)
     if not (fits or caps):
         return prototypes
-    if prototypes.space is not None:
-        extensions = prototypes.space.scale_extensions(extensions)
     training = student.training
     student.eval()
     rank, world = distributed.rank(), distributed.world_size()
@@ -152,7 +151,8 @@ def _fitted(
     known, unknown = prototypes.known.to(start), prototypes.unknown.to(start)
     # known prototypes keep to the text dimensions; pixels of low confidence weigh less in their sums
     dimensions = text_dimensions(prototypes.text).to(start.device).expand(len(known), -1)
-    prior, tau = settings.prior_weight * known, settings.em_temperature
+    prior = settings.prior_weight * known
+    tau = TEMPERATURE if prototypes.space is None else prototypes.space.pixel_temperature(TEMPERATURE)
     if settings.unknown_in_fit:
         begin = torch.cat([start, unknown])
         prior = torch.cat([prior, settings.prior_weight * unknown])

@@ -14,6 +14,7 @@ from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.models.teachers.projection import fit_basis
 from clips4.utils.progress import ProgressReporter
 from clips4.utils.tensors import to_tensor
+from clips4.utils.text import plural
 
 _SAMPLED, _POSITIONS = 32, 512  # images read for a basis; positions of each
 _BYTES = 2  # half precision
@@ -55,7 +56,7 @@ def plan_teacher_maps(
         )
     count, sizes = source.sizes()
     gib = estimate_bytes(count, sizes, config.data.long_side, teacher.patch_stride, dims) / 2**30
-    needs = f"teacher maps of {count} images need about {gib:.2g} GiB"
+    needs = f"teacher maps of {plural(count, 'image')} need about {gib:.2g} GiB"
     if gib > config.teacher.cache_gib:
         progress.log(f"{needs}, more than teacher.cache_gib = {config.teacher.cache_gib:g}: computed in every step")
         return TeacherMaps(teacher, device, keep=False)

@@ -1,4 +1,4 @@
-"""Text that others wrote: names shown on one line, files and JSON read in bounded memory."""
+"""Text: counts in messages, names shown on one line, files and JSON read in bounded memory."""
 
 import codecs
 import html
@@ -122,3 +122,13 @@ def first_columns(path: Path) -> list[str]:
         UserError: see ``read_text``.
     """
     return [line.split()[0] for line in read_text(path).split("\n") if line.strip()]
+
+
+def plural(count: int, singular: str, several: str = "") -> str:
+    """A number with its noun.
+
+    Example:
+        >>> plural(1, "image"), plural(2, "image"), plural(3, "class", "classes")
+        ('1 image', '2 images', '3 classes')
+    """
+    return f"{count} {singular if count == 1 else several or singular + 's'}"

@@ -128,7 +128,7 @@ def test_run_without_a_checkpoint_leaves_the_old_page(images: Path, tmp_path: Pa
 def test_page_of_no_usable_image_is_refused_with_the_first_reason(tiny_run: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_text("no picture")
-    with pytest.raises(UserError, match=r"none of 1 images can be shown; the first: .*broken\.jpg"):
+    with pytest.raises(UserError, match=r"none of 1 image can be shown; the first: .*broken\.jpg"):
         gather(tiny_run, [broken], "cpu", NoProgress())
 
 
@@ -285,5 +285,5 @@ def test_fine_segments_follow_a_plain_border() -> None:
     z = torch.zeros(2, 8, 8)
     z[0, :, :4] = 1
     z[1, :, 4:] = 1
-    segments = fine_segments(z, np.zeros((64, 64), np.int32), SegmentConfig(clusters=(1, 2), location_weight=0))
+    segments = fine_segments(z, np.zeros((64, 64), np.int32), SegmentConfig(clusters=(1, 2)))
     np.testing.assert_array_equal(segments, np.repeat([[0, 1]], 32, 1).repeat(64, 0))

@@ -166,7 +166,7 @@ def test_segment_command_invalid_video_fails(tiny_run: Path, video: Path, tmp_pa
     assert "weight of 0 to below 1" in fails("segment", tiny_run, video, "--steady", "1", *out)
     letter = tmp_path / "letter.mp4"
     letter.write_text("no video")
-    assert "none of 1 videos could be read" in fails("segment", tiny_run, letter, *out)
+    assert "none of 1 video could be read" in fails("segment", tiny_run, letter, *out)
     assert "--scales 'big'" in fails("segment", tiny_run, video, "--scales", "big", *out)
     assert "window of 8 pixels is too small" in fails("segment", tiny_run, video, "--window", "8", *out)
     assert "choose one of pamr, regions" in fails("segment", tiny_run, video, "--refine", "crf", *out)

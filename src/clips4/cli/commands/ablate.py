@@ -7,18 +7,12 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.arguments import expand_paths
-from clips4.cli.console import echo, print_note
+from clips4.cli.arguments import Device, Fold, Images, Overrides, Preset
+from clips4.cli.console import echo, print_note, progress_bars, stop
 
 
 def ablate(
-    images: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Unlabeled images, or folders of them, to train on; - for a list on the standard input.",
-            callback=expand_paths,
-        ),
-    ],
+    images: Images,
     dataset: Annotated[str, typer.Option("--dataset", help="Labeled set to score on.")],
     root: Annotated[Path, typer.Option("--root", help="Root folder of the labeled set.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the runs and the table; the same folder resumes.")],
@@ -29,18 +23,17 @@ def ablate(
             help="losses, unknown=0,20,60, m=1,16,64, vectors (by default all), or section.key=A,B; may be repeated.",
         ),
     ] = None,
-    preset: Annotated[str, typer.Option("--preset", help="A shipped preset, or a YAML file.")] = "cpu",
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value for every run.")] = None,
+    preset: Preset = "cpu",
+    overrides: Overrides = None,
     teacher: Annotated[str | None, typer.Option("--teacher", help="Name of the teacher.")] = None,
     seeds: Annotated[
         str, typer.Option("--seeds", help="Seeds separated by commas, e.g. 0,1,2: mean and standard deviation.")
     ] = "",
-    fold: Annotated[int | None, typer.Option("--fold", help="Fold of unknown classes.")] = None,
+    fold: Fold = None,
     classes: Annotated[str | None, typer.Option("--classes", help="Names to train with; the set's by default.")] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Train and score a run for every setting: losses, number of unknown prototypes, m, text or prototypes."""
-    from clips4.cli.console import progress_bars
     from clips4.errors import UserError
     from clips4.evaluation.ablation import ablate as run_ablation
     from clips4.training.loop import Interrupted
@@ -56,7 +49,6 @@ def ablate(
                 images, dataset, root, out, axes, preset, chosen, fold, classes, device, progress, each_seed
             )
     except Interrupted as interrupted:
-        print_note(f"Stopped at step {interrupted.step} and saved; the same command resumes.")
-        raise typer.Exit(130)
+        stop(f"Stopped and saved at step {interrupted.step}; run the same command to resume.")
     echo(table)
     print_note(f"written to {out / 'table.md'}")

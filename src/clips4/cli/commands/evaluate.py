@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from clips4.cli.console import echo
+from clips4.cli.arguments import Device, Fold, JsonFile, Split
+from clips4.cli.console import echo, progress_bars
 
 app = typer.Typer(
     name="evaluate",
@@ -19,19 +20,19 @@ Run = Annotated[
 ]
 Dataset = Annotated[str, typer.Option("--dataset", help="Name of the set, e.g. voc21; see clips4 doctor --dataset.")]
 Root = Annotated[Path, typer.Option("--root", help="Folder that the set's archives unpack to.")]
-Split = Annotated[str | None, typer.Option("--split", help="Split to score; by default the validation split.")]
-Json = Annotated[Path | None, typer.Option("--json", help="File for the full record: per class, per image, protocol.")]
 Report = Annotated[
     Path | None, typer.Option("--report", help="Folder for plots: confusion matrix, ten worst images, t-SNE.")
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Features = Annotated[
     str,
     typer.Option(
         "--features",
-        help="One row each: student, backbone, colour, or parts such as student:z+c4 (docs/evaluation.md).",
+        help="One row each: student, backbone, colour, still (tracking: the first mask, repeated), or parts such as "
+        "student:z+c4 (docs/evaluation.md).",
     ),
 ]
+_MIOU = {"miou_present": "mIoU, classes present"}
+Side = Annotated[int, typer.Option("--side", help="Long side to which images are reduced, in pixels.")]
 
 
 @app.command(
@@ -46,32 +47,25 @@ def language(
     ] = None,
     split: Split = None,
     protocol: Annotated[str, typer.Option("--protocol", help="clips4-v1, sclip or tcl.")] = "clips4-v1",
-    fold: Annotated[
-        int | None, typer.Option("--fold", help="Fold of unknown classes; adds known and unknown mIoU.")
-    ] = None,
+    fold: Fold = None,
     classes: Annotated[
         str | None, typer.Option("--classes", help="Class list with the same names and other synonyms.")
     ] = None,
     images: Annotated[
         Path | None, typer.Option("--images", help="Unlabeled images in which to find prototypes of new names.")
     ] = None,
-    json_file: Json = None,
+    json_file: JsonFile = None,
     report: Report = None,
     device: Device = "auto",
 ) -> None:
     """Segment by class names; mIoU of known, unknown and all classes."""
-    from clips4.cli.console import progress_bars
     from clips4.evaluation.run import evaluate_by_language
 
     with progress_bars() as progress:
         record = evaluate_by_language(
             run, teacher, dataset, root, split, protocol, fold, classes, images, report, device, progress
         )
-    columns = {
-        "miou_present": "mIoU, classes present",
-        "miou": "mIoU, present or predicted",
-        "pixel_accuracy": "pixel acc.",
-    }
+    columns = _MIOU | {"miou": "mIoU, present or predicted", "pixel_accuracy": "pixel acc."}
     if fold is not None:
         columns |= {"miou_known": "known", "miou_unknown": "unknown"}
     _report(record, columns, json_file)
@@ -94,15 +88,14 @@ def unsupervised(
         int | None,
         typer.Option("--k", help="Number of clusters; by default the number of classes. More is overclustering."),
     ] = None,
-    side: Annotated[int, typer.Option("--side", help="Long side to which images are reduced, in pixels.")] = 480,
+    side: Side = 480,
     restarts: Annotated[int, typer.Option("--restarts", help="Restarts of k-means.")] = 5,
     seed: Annotated[int, typer.Option("--seed")] = 0,
-    json_file: Json = None,
+    json_file: JsonFile = None,
     report: Report = None,
     device: Device = "auto",
 ) -> None:
     """Clusters matched to the truth, nearest labeled neighbors, or a linear probe: three different numbers."""
-    from clips4.cli.console import progress_bars
     from clips4.evaluation.knn import RetrievalRecipe
     from clips4.evaluation.linear_probe import LinearProbeRecipe
     from clips4.evaluation.run import evaluate_unsupervised
@@ -125,9 +118,7 @@ def unsupervised(
             device,
             progress,
         )
-    _report(
-        record, {"miou": "mIoU", "miou_present": "mIoU, classes present", "pixel_accuracy": "pixel acc."}, json_file
-    )
+    _report(record, {"miou": "mIoU", **_MIOU, "pixel_accuracy": "pixel acc."}, json_file)
 
 
 @app.command(
@@ -137,25 +128,16 @@ def tracking(
     dataset: Dataset,
     root: Root,
     run: Run = None,
-    features: Annotated[
-        str,
-        typer.Option(
-            "--features",
-            help="One row each: still (baseline), student, backbone, colour, or parts such as student:z+c3+c4.",
-        ),
-    ] = "student",
+    features: Features = "student",
     split: Split = None,
-    side: Annotated[
-        int, typer.Option("--side", help="Long side to which frames are reduced, in pixels (854: short side 480).")
-    ] = 854,
+    side: Side = 854,  # short side 480
     radius: Annotated[
         int, typer.Option("--radius", help="Largest motion between frames, in positions of the feature map.")
     ] = 12,
-    json_file: Json = None,
+    json_file: JsonFile = None,
     device: Device = "auto",
 ) -> None:
     """Propagate the first mask by similarity of features; J and F by the rules of DAVIS."""
-    from clips4.cli.console import progress_bars
     from clips4.evaluation.run import evaluate_tracking
     from clips4.inference.video.label_propagation import Recipe
 

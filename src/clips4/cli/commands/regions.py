@@ -6,16 +6,12 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.arguments import AsJson, expand_paths
-from clips4.cli.console import echo, outcome_record, print_note, print_summary, progress_bars
-from clips4.errors import UserError
+from clips4.cli.arguments import AsJson, Images
+from clips4.cli.console import print_outcome, progress_bars
 
 
 def regions(
-    images: Annotated[
-        list[Path],
-        typer.Argument(help="Images, or folders of them; - reads a list from standard input.", callback=expand_paths),
-    ],
+    images: Images,
     method: Annotated[
         str, typer.Option("--method", help="slic, felzenszwalb, gradient-ucm, hed-ucm or edges-ucm.")
     ] = "slic",
@@ -48,12 +44,4 @@ def regions(
     hed_device = str(pick_device(device))
     with progress_bars() as progress, lock_folder(out) if out else nullcontext():
         outcome = region_files(images, settings, out, save, workers, long_side, hed_device, force, progress)
-    for _, reason in outcome.skipped:
-        print_note(f"skipped: {reason}")
-    if outcome.interrupted:
-        echo(f"Stopped after {len(outcome.done)} images; run the same command to resume.", err=True)
-        raise typer.Exit(130)
-    text = f"Regions of {len(outcome.done)} images ({len(outcome.skipped)} skipped) in {out or 'the cache'}."
-    print_summary(text, {**outcome_record(outcome), "out": out}, as_json)
-    if not outcome.done:
-        raise UserError(f"none of {len(outcome.skipped)} images could be used")
+    print_outcome(outcome, "Regions of", f"in {out or 'the cache'}", out, as_json)

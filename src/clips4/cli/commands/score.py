@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.console import echo
+from clips4.cli.arguments import JsonFile, Split
+from clips4.cli.console import echo, progress_bars
 from clips4.errors import UserError
-from clips4.utils.text import printable
+from clips4.utils.text import plural, printable
 
 app = typer.Typer(
     name="score",
@@ -18,7 +19,6 @@ app = typer.Typer(
 
 Predictions = Annotated[Path, typer.Option("--pred", help="Folder of predictions.")]
 Truth = Annotated[Path, typer.Option("--gt", help="Folder of the truth; with --dataset the root of the set.")]
-Json = Annotated[Path | None, typer.Option("--json", help="File for the full record.")]
 Workers = Annotated[int, typer.Option("--workers", help="Number of processes; the scores do not depend on it.")]
 
 
@@ -32,9 +32,7 @@ def semantic(
         str | None, typer.Option("--classes", help="Class names (file, shipped list or a,b,c) in label order.")
     ] = None,
     dataset: Annotated[str | None, typer.Option("--dataset", help="Name of a set; then --gt is its root.")] = None,
-    split: Annotated[
-        str | None, typer.Option("--split", help="Split of the set; by default the validation split.")
-    ] = None,
+    split: Split = None,
     reduce_zero: Annotated[
         bool, typer.Option("--reduce-zero-label", help="Truth 0 is ignored and 1..K are classes 0..K-1.")
     ] = False,
@@ -45,11 +43,10 @@ def semantic(
         str, typer.Option("--pred-ending", help="Ending of the predictions' names, such as _leftImg8bit.png.")
     ] = "",
     boundary: Annotated[bool, typer.Option(help="Score outlines too (slower).")] = True,
-    json_file: Json = None,
+    json_file: JsonFile = None,
     workers: Workers = 1,
 ) -> None:
     """mIoU, pixel accuracy, mean accuracy and boundary F of label PNGs (0..K-1, named like the images)."""
-    from clips4.cli.console import progress_bars
     from clips4.data.class_names import load_classes
     from clips4.evaluation.predictions import folder_truth, score_semantic
     from clips4.evaluation.protocols import SCORE_SEMANTIC, class_file_hash, set_truth
@@ -76,7 +73,7 @@ def semantic(
     columns = {"miou": "mIoU", "pixel_accuracy": "pixel acc.", "mean_accuracy": "mean acc.", "boundary_f": "boundary F"}
     echo(markdown({pred.name: record}, columns))
     if result.extra:
-        echo(f"{result.extra} predictions belong to no truth and were not scored", err=True)
+        echo(f"not scored: {plural(result.extra, 'prediction')} without a truth", err=True)
     if json_file:
         fields = {
             "protocol": SCORE_SEMANTIC,
@@ -97,11 +94,10 @@ def tracking(
     sequences: Annotated[
         Path | None, typer.Option("--sequences", help="A file with one sequence a line, e.g. ImageSets/2017/val.txt.")
     ] = None,
-    json_file: Json = None,
+    json_file: JsonFile = None,
     workers: Workers = 1,
 ) -> None:
     """J and F (mean, recall, decay) of masks PRED/SEQUENCE/FRAME.png by the rules of DAVIS."""
-    from clips4.cli.console import progress_bars
     from clips4.evaluation.predictions import score_tracking
     from clips4.evaluation.protocols import SCORE_TRACKING
     from clips4.evaluation.record import describe_tracking_report, provenance, write_json
@@ -122,16 +118,16 @@ def tracking(
     echo(f"| {printable(pred.name)} | " + " | ".join(map(percent, (scores.j_and_f, *scores.j, *scores.f))) + " |")
     rules_used = sorted(set(report.rules.values()))
     late = f", {report.late} of them after the first frame" if report.late else ""
-    echo(f"rules {' and '.join(rules_used)}; {len(scores.tracks)} objects{late}", err=True)
+    echo(f"rules {' and '.join(rules_used)}; {plural(len(scores.tracks), 'object')}{late}", err=True)
     if len(rules_used) > 1:
         merged = [name for name, own in report.rules.items() if own == "davis16"]
-        echo(f"objects are merged (davis16) in {len(merged)} sequences: {', '.join(merged[:8])}", err=True)
+        where = plural(len(merged), "sequence")
+        echo(f"objects are merged (davis16) in {where}: {', '.join(merged[:8])}", err=True)
     if report.unscored:
-        echo(
-            f"not scored: {len(report.unscored)} objects that appear too late: {', '.join(report.unscored[:8])}",
-            err=True,
-        )
+        late_objects = plural(len(report.unscored), "object")
+        echo(f"not scored, appearing too late: {late_objects}: {', '.join(report.unscored[:8])}", err=True)
     if report.extra_frames or report.extra_sequences:
-        echo(f"not scored: {report.extra_frames} extra frames, {len(report.extra_sequences)} extra sequences", err=True)
+        frames, videos = plural(report.extra_frames, "frame"), plural(len(report.extra_sequences), "sequence")
+        echo(f"not scored: {frames} and {videos} without a truth", err=True)
     if json_file:
         write_json(json_file, {"protocol": SCORE_TRACKING, **provenance(), **describe_tracking_report(report)})

@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.console import echo, print_summary
+from clips4.cli.arguments import Device, Run
+from clips4.cli.console import print_summary, progress_bars, stop
 
 
 def track(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run: Run,
     frames: Annotated[Path, typer.Argument(help="A folder of frames, or a video file.")],
     mask: Annotated[
         Path,
@@ -36,17 +37,17 @@ def track(
         typer.Option("--rate", min=0.1, help="Frames per second of overlay.mp4; default: the video's, or 24."),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="File for each object's area in each frame.")] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Follow the objects of a first mask through the frames, by similarity of the student's features."""
     from dataclasses import asdict
 
-    from clips4.cli.console import progress_bars
     from clips4.evaluation.record import write_json
     from clips4.inference.features import load_features
     from clips4.inference.jobs.track import track_files
     from clips4.inference.video.label_propagation import Recipe
     from clips4.utils.atomic_io import lock_folder
+    from clips4.utils.text import plural
     from clips4.utils.video import open_frames, require_av
 
     if video:
@@ -67,8 +68,7 @@ def track(
             "frames": tracked.frames,
         }
         write_json(json_file, record)
-    said = f"{len(tracked.objects)} object{'s' if len(tracked.objects) > 1 else ''} in {len(tracked.frames)} frames"
+    done = f"{plural(len(tracked.objects), 'object')} in {plural(len(tracked.frames), 'frame')}"
     if tracked.interrupted:
-        echo(f"Stopped: {said}, in {out}.", err=True)
-        raise typer.Exit(130)
-    print_summary(f"Tracked {said} into {out}.")
+        stop(f"Stopped: {done}, in {out}.")
+    print_summary(f"Tracked {done} into {out}.")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from clips4.cli.arguments import AsJson, Device, Overrides, expand_paths
-from clips4.cli.console import echo, print_note, print_summary, progress_bars
+from clips4.cli.console import print_note, print_skipped, print_summary, progress_bars, stop
 
 
 def train(
@@ -61,6 +61,7 @@ def train(
     from clips4.training.loop import train as run_training
     from clips4.training.recipe import choose_config
     from clips4.utils import distributed
+    from clips4.utils.text import plural
 
     paths, names = find_training_images(images), load_classes(classes)
     chosen = [f"teacher.name={json.dumps(teacher)}"] if teacher else []
@@ -76,18 +77,16 @@ def train(
                 shown = images_to_show(result.training, result.held_out)
                 write_report(out / PAGE, out, shown, device, progress, reasons)
     except Interrupted as interrupted:
-        echo(f"Stopped and saved at step {interrupted.step}; run the same command with --resume.", err=True)
-        raise typer.Exit(130)
+        stop(f"Stopped and saved at step {interrupted.step}; run the same command with --resume.")
     if distributed.rank():  # the first of several processes reports
         return
-    for _, reason in result.skipped:
-        print_note(f"skipped: {reason}")
+    print_skipped(result.skipped)
     if result.left_out_steps:
-        print_note(f"skipped {result.left_out_steps} steps: their loss or gradient was not finite")
+        print_note(f"skipped {plural(result.left_out_steps, 'step')}: loss or gradient was not finite")
     if result.quality:
         print_note(result.quality.line())
     print_summary(
-        f"Trained on {result.images} images ({len(result.skipped)} skipped), {result.steps} steps. "
+        f"Trained on {plural(result.images, 'image')} ({len(result.skipped)} skipped), {plural(result.steps, 'step')}. "
         f"{f'Report: {out / PAGE}. ' if report else ''}Next: clips4 segment {out} IMAGES --out DIR",
         {
             "run": out,

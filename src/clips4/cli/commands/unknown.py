@@ -6,17 +6,14 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.arguments import expand_paths
-from clips4.cli.console import echo, print_note, print_summary
-from clips4.utils.text import read_json
+from clips4.cli.arguments import Device, Images, Run
+from clips4.cli.console import echo, print_skipped, print_summary, progress_bars
+from clips4.utils.text import plural, read_json
 
 
 def unknown(
-    run: Annotated[Path, typer.Argument(help="The run.")],
-    images: Annotated[
-        list[Path],
-        typer.Argument(help="Images, or folders of them; - for a list on standard input.", callback=expand_paths),
-    ],
+    run: Run,
+    images: Images,
     out: Annotated[Path, typer.Option("--out", help="Output folder: index.html, unknown.json and crops.")],
     classes: Annotated[
         str | None,
@@ -25,10 +22,9 @@ def unknown(
     names: Annotated[int, typer.Option("--names", min=1, max=50, help="Suggested names per class.")] = 5,
     examples: Annotated[int, typer.Option("--examples", min=0, max=50, help="Crops per class.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print unknown.json as well.")] = False,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Show the unknown classes that a run discovered: how much of the images, where, and possible names."""
-    from clips4.cli.console import progress_bars
     from clips4.data.image_folder import find_images
     from clips4.inference.jobs.discover import DOCUMENT, PAGE, unknown_files
     from clips4.inference.segmenter import Segmenter
@@ -38,11 +34,11 @@ def unknown(
     with progress_bars() as progress, lock_folder(out):
         segmenter = Segmenter.load(run, device)
         found, skipped = unknown_files(segmenter, paths, out, names, examples, classes, progress)
-    for _, reason in skipped:
-        print_note(f"skipped: {reason}")
+    print_skipped(skipped)
     if as_json:
         echo(json.dumps(read_json(out / DOCUMENT)))
         return
     occurring = sum(bool(each.examples) for each in found)
-    print_summary(f"{occurring} of {len(found)} unknown classes occur in {len(paths) - len(skipped)} images.")
+    images_read = plural(len(paths) - len(skipped), "image")
+    print_summary(f"{occurring} of {plural(len(found), 'unknown class', 'unknown classes')} occur in {images_read}.")
     print_summary(f"Open {out / PAGE} in a browser.")

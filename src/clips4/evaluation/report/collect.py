@@ -19,7 +19,7 @@ from clips4.data.shard_reader import is_shard
 from clips4.errors import UserError
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.upsample import nearest_class
-from clips4.method.segments import cut_by_regions, locations, pool, spherical_kmeans
+from clips4.method.segments import LOCATION_WEIGHT, cut_by_regions, locations, pool, spherical_kmeans
 from clips4.models.checkpoint import Checkpoint, load_checkpoint
 from clips4.regions.cache import RegionCache
 from clips4.training.log import LOG, read_log
@@ -27,6 +27,7 @@ from clips4.training.quality import Quality, read_quality
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB, palette
 from clips4.utils.progress import ProgressReporter
+from clips4.utils.text import plural
 
 Labels = NDArray[np.int64]  # (H, W)
 
@@ -146,7 +147,7 @@ def gather(
         progress.advance({})
     if not images:
         first = f"; the first: {skipped[0].reason}" if skipped else ""
-        raise UserError(f"none of {len(paths)} images can be shown{first}")
+        raise UserError(f"none of {plural(len(paths), 'image')} can be shown{first}")
     log, quality = read_log(run / LOG), read_quality(run)
     return RunReport(checkpoint, images, skipped, log, str(pick_device(device)), quality, notes)
 
@@ -167,9 +168,9 @@ def fine_segments(z: Tensor, regions: NDArray[np.int32], settings: SegmentConfig
     Returns:
         (H, W) labels 0..S-1.
     """
-    clusters = spherical_kmeans(z[None], settings.clusters, settings.iterations, settings.location_weight)[0]
+    clusters = spherical_kmeans(z[None], settings.clusters, settings.iterations)[0]
     used, labels = clusters.unique(return_inverse=True)
-    features = F.normalize(torch.cat([z, settings.location_weight * locations(z.shape[1], z.shape[2], z)]), dim=0)
+    features = F.normalize(torch.cat([z, LOCATION_WEIGHT * locations(z.shape[1], z.shape[2], z)]), dim=0)
     centers = pool(features.flatten(1).T, labels.flatten(), len(used))
     fine = nearest_class(features, centers, regions.shape)[0]
     return cut_by_regions(fine[None], torch.from_numpy(regions.astype(np.int64))[None]).labels[0].numpy()

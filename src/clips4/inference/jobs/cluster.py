@@ -27,6 +27,7 @@ from clips4.utils.cache import settings_key
 from clips4.utils.manifest import Output, file_stamp, open_folder, plan
 from clips4.utils.output_names import file_location
 from clips4.utils.progress import ProgressReporter
+from clips4.utils.text import plural
 
 CENTERS = "clusters.npz"
 
@@ -90,7 +91,7 @@ def find_centers(
     try:
         rows = sample_rows(maps(), len(paths), max(BUDGET, k), generator)
     except ValueError:
-        raise UserError(f"none of {len(paths)} images could be read; the first: {errors[0]}")
+        raise UserError(f"none of {plural(len(paths), 'image')} could be read; the first: {errors[0]}")
     if len(rows) < k:
         raise UserError(
             f"--k {k}: the images have {len(rows)} pixel embeddings in all; give more images, or fewer clusters"
