@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from named_objects import FramePredictions, object_names, score_named_objects, score_predictions
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -29,7 +30,6 @@ from clips4.data.benchmarks.davis import load_davis
 from clips4.data.class_names import load_classes
 from clips4.data.image_folder import find_images
 from clips4.data.image_source import evenly_spaced
-from clips4.evaluation.named_objects import FramePredictions, object_names, score_named_objects, score_predictions
 from clips4.evaluation.protocols import V1, class_file_hash
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.tta import InferenceOptions

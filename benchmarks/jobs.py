@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from named_objects import object_names
 from numpy.typing import NDArray
 
 from clips4.data.benchmarks.registry import semantic_spec
@@ -19,7 +20,6 @@ from clips4.data.class_names import ClassList, load_classes
 from clips4.data.image_folder import find_images
 from clips4.data.label_maps import IGNORE, read_labels
 from clips4.data.segmentation_dataset import LabeledFolder
-from clips4.evaluation.named_objects import object_names
 
 STUFF = ("grass", "water", "road", "tree", "building", "sky", "sand")  # of DAVIS, not scored
 COCO = ((3, 12), (5, 12), (6, 24), (8, 24), (10, 40), (15, 40))  # names, images

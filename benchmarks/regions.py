@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from region_scores import PROTOCOL, best_scales, covering, merged, overlaps, score
 from rich.console import Console
 
 from clips4.config import RegionConfig
 from clips4.data.benchmarks.bsds import SegmentedPhotograph, load_bsds
-from clips4.evaluation.metrics.regions import PROTOCOL, best_scales, covering, merged, overlaps, score
 from clips4.models.checkpoint import versions
 from clips4.regions.contours import find_contours
 from clips4.regions.superpixels import choose_implementation, superpixels

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from named_objects import object_names, score_predictions
 from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
@@ -24,7 +25,6 @@ from clips4.data.benchmarks.davis import load_davis
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import load_classes
 from clips4.evaluation.metrics.confusion import Tally, confusion_matrix, scores
-from clips4.evaluation.named_objects import object_names, score_predictions
 from clips4.inference.refine.superpixels import region_scores
 from clips4.inference.upsample import nearest_class
 from clips4.method.prototype_search import teacher_segments

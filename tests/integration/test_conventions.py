@@ -12,6 +12,7 @@ def mirrors(path: Path) -> bool:
     """``tests/ROOM/test_MODULE.py``, or ``test_MODULE_TOPIC.py``, has a module of that room."""
     words = path.stem.removeprefix("test_").split("_")
     room = SRC / path.parent.relative_to(TESTS)
+    room = room if path.parent.name != "benchmarks" or room.is_dir() else TESTS.parent / "benchmarks"
     return any((room / f"{'_'.join(words[:end])}.py").is_file() for end in range(1, len(words) + 1))
 
 

@@ -3,11 +3,11 @@ import sys
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from region_scores import within
 from scipy.ndimage import label as components
 from skimage import data
 
 from clips4.errors import UserError
-from clips4.evaluation.metrics.regions import within
 from clips4.regions.superpixels import Implementation, Method, choose_implementation, superpixels
 from clips4.utils.images import RGB, boundaries
 from tests.helpers import noise_image

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from named_objects import object_names, score_named_objects
 from PIL import Image
 from torch import Tensor
 
@@ -10,7 +11,6 @@ from clips4.config import TeacherConfig
 from clips4.data.benchmarks.davis import Sequence
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
-from clips4.evaluation.named_objects import object_names, score_named_objects
 from clips4.inference.segmenter import Segmenter
 
 

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-
-from clips4.evaluation.metrics.regions import (
+from region_scores import (
     best_scales,
     boundary_matches,
     covering,
@@ -16,6 +15,7 @@ from clips4.evaluation.metrics.regions import (
     undersegmentation,
     within,
 )
+
 from clips4.utils.images import boundaries
 from tests.helpers import BSDS, provable, seeds, with_bsds
 from tests.reference import regions as slow
