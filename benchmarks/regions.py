@@ -35,7 +35,7 @@ from clips4.regions.superpixels import choose_implementation, superpixels
 from clips4.regions.ucm import Hierarchy, merge_regions
 from clips4.regions.watershed import oriented_watershed
 from clips4.utils.images import RGB
-from clips4.utils.progress import ProgressBars
+from clips4.utils.progress import ProgressBars, counted
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the reader of published hierarchies is in tests
 from tests.reference.ucm2 import from_ucm2, read_ucm2
@@ -74,7 +74,7 @@ def main() -> None:
             settings = RegionConfig(method=method)
             if method.endswith("-ucm"):
                 warm_up(settings, photographs[0].image)
-                timed = [nested(each.image, settings) for each in bars.each(method, photographs, len(photographs))]
+                timed = [nested(each.image, settings) for each in counted(bars, method, photographs, len(photographs))]
                 seconds[method] = {part: float(np.mean([t[part] for _, t in timed])) for part in timed[0][1]}
                 rows += score_hierarchies(method, photographs, [h for h, _ in timed], sum(seconds[method].values()))
             else:
@@ -105,7 +105,7 @@ def score_published(data: Path, first: int | None, bars: ProgressBars) -> list[R
     train = load_bsds(data, "train")
     index = {path.stem: number for number, path in enumerate(train.images)}
     photographs = [train[index[file.stem]] for file in files]
-    hierarchies = [from_ucm2(read_ucm2(file)) for file in bars.each(PUBLISHED, files, len(files))]
+    hierarchies = [from_ucm2(read_ucm2(file)) for file in counted(bars, PUBLISHED, files, len(files))]
     return score_hierarchies(PUBLISHED, photographs, hierarchies, None)
 
 
@@ -162,7 +162,7 @@ def score_superpixels(method: str, photographs: Sequence[SegmentedPhotograph], b
     scales = sorted({*COUNTS, *_MORE_COUNTS})
     partitions: dict[int, list[NDArray[np.int32]]] = {}
     seconds = {}
-    for count in bars.each(method, scales, len(scales)):
+    for count in counted(bars, method, scales, len(scales)):
         started = time.process_time()
         partitions[count] = [superpixels(each.image, method, count) for each in photographs]
         seconds[count] = (time.process_time() - started) / len(photographs)

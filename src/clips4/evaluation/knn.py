@@ -18,7 +18,7 @@ from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import SetScores, Tally, confusion_matrix
 from clips4.evaluation.unsupervised import Features
 from clips4.method.segments import flatten_pixels, pool, spherical_kmeans
-from clips4.utils.progress import NoProgress, ProgressReporter
+from clips4.utils.progress import ProgressReporter, counted
 from clips4.utils.tensors import resize_map
 
 COSINE_BUDGET = 2**24  # cosines held at a time
@@ -82,27 +82,23 @@ def score_retrieval(
     A labeled segment has the class of most of its pixels; segments that are mostly ignored do not vote. The votes
     are upsampled to the original image size, then argmax.
     """
-    recipe, progress = recipe or RetrievalRecipe(), progress or NoProgress()
+    recipe = recipe or RetrievalRecipe()
     classes = len(dataset.classes)
     vectors, labels = [], []
-    progress.stage("encoding the labeled set", len(labeled))
-    for _, image, truth in labeled:
+    for _, image, truth in counted(progress, "encoding the labeled set", labeled, len(labeled)):
         v, segments = _segments(features(image), recipe)
         label = segment_labels(segments, truth, len(v), classes)
         vectors.append(v[label >= 0])
         labels.append(label[label >= 0])
-        progress.advance({})
     index, votes_of = Index(torch.cat(vectors)), F.one_hot(torch.cat(labels), classes).float()
-    progress.stage("scoring", len(dataset))
     counts = Tally(classes)
-    for _, image, truth in dataset:
+    for _, image, truth in counted(progress, "scoring", dataset, len(dataset)):
         v, segments = _segments(features(image), recipe)
         found = index.nearest(v, recipe.neighbors)
         votes = votes_of[found].mean(1)  # (S, K)
         votes_map = votes[segments].permute(2, 0, 1)  # (K, h, w)
         predicted = resize_map(votes_map[None], truth.shape)[0].argmax(0)
         counts.add(confusion_matrix(truth, predicted.numpy(), classes))
-        progress.advance({})
     return SetScores.collect(dataset.images, counts)
 
 

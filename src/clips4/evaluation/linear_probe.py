@@ -12,7 +12,7 @@ from clips4.data.label_maps import IGNORE, ignore_value
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import SetScores, Tally, confusion_matrix
 from clips4.evaluation.unsupervised import Features
-from clips4.utils.progress import NoProgress, ProgressReporter
+from clips4.utils.progress import ProgressReporter, counted
 from clips4.utils.tensors import resize_map
 
 
@@ -44,27 +44,22 @@ def score_linear_probe(
     progress: ProgressReporter | None = None,
 ) -> SetScores:
     """Train on a labeled set and score another; logits are upsampled to the original image size, then argmax."""
-    recipe, progress = recipe or LinearProbeRecipe(), progress or NoProgress()
+    recipe = recipe or LinearProbeRecipe()
     classes = len(dataset.classes)
     generator = torch.Generator().manual_seed(recipe.seed)
     per_image = max(1, recipe.budget // len(labeled))
     rows, labels = [], []
-    progress.stage("encoding the labeled set", len(labeled))
-    for _, image, truth in labeled:
-        z = features(image)
-        row, label = labeled_pixels(z.cpu(), truth, per_image, generator, ignore_value(classes))
+    for _, image, truth in counted(progress, "encoding the labeled set", labeled, len(labeled)):
+        row, label = labeled_pixels(features(image).cpu(), truth, per_image, generator, ignore_value(classes))
         rows.append(row)
         labels.append(label)
-        progress.advance({})
     layer = fit_linear_probe(torch.cat(rows), torch.cat(labels), classes, recipe)
-    progress.stage("scoring", len(dataset))
     counts = Tally(classes)
-    for _, image, truth in dataset:
+    for _, image, truth in counted(progress, "scoring", dataset, len(dataset)):
         with torch.no_grad():
             logits = layer(features(image).cpu().permute(1, 2, 0)).permute(2, 0, 1)
         predicted = resize_map(logits[None], truth.shape)[0].argmax(0)
         counts.add(confusion_matrix(truth, predicted.numpy(), classes))
-        progress.advance({})
     return SetScores.collect(dataset.images, counts)
 
 

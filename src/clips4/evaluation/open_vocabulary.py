@@ -23,7 +23,7 @@ from clips4.models.teachers.prompts import load_templates
 from clips4.models.teachers.text_cache import cached_class_vectors
 from clips4.regions.cache import RegionCache
 from clips4.utils.images import RGB, load_rgb, reduce_to
-from clips4.utils.progress import NoProgress, ProgressReporter
+from clips4.utils.progress import ProgressReporter, counted
 from clips4.utils.tensors import resize_map, to_tensor
 
 LOGIT_BUDGET = 2**26  # values of upsampled cosines held at a time
@@ -169,17 +169,14 @@ def evaluate_language(
     """
     if (protocol.background is not None) != dataset.background:
         raise ValueError("a set needs a background rule if it has a background class, and only then")
-    progress = progress or NoProgress()
     classes = len(dataset.classes)
     every = torch.cat([query.vectors for query in queries.values()])
     counts = {name: Tally(classes) for name in queries}
-    progress.stage("scoring", len(dataset))
-    for _, image, truth in dataset:
+    for _, image, truth in counted(progress, "scoring", dataset, len(dataset)):
         parts = cosines(segmenter, image, every, protocol).split([len(query.vectors) for query in queries.values()])
         for (name, query), logits in zip(queries.items(), parts, strict=True):
             labels = classify(logits, query.owner, truth.shape, protocol.background)
             counts[name].add(confusion_matrix(truth, labels.cpu().numpy().astype(np.uint8), classes))
-        progress.advance({})
     return {name: SetScores.collect(dataset.images, each) for name, each in counts.items()}
 
 
@@ -193,16 +190,13 @@ def score_language(
 
     Predictions are refined as the segmenter's options say (key smoothing, prompt denoising, PAMR of a teacher alone).
     """
-    progress = progress or NoProgress()
     classes = len(dataset.classes)
     confusion = {name: np.zeros((classes, classes + 1), np.int64) for name in vectors}
-    progress.stage("scoring", len(dataset))
-    for _, image, truth in dataset:
+    for _, image, truth in counted(progress, "scoring", dataset, len(dataset)):
         encoded = segmenter.encode_image(image)
         for name, matrix in vectors.items():
             labels, _ = segmenter.classify(encoded, matrix)
             confusion[name] += confusion_matrix(truth, labels.cpu().numpy().astype(np.uint8), classes)
-        progress.advance({})
     return {name: scores(counts) for name, counts in confusion.items()}
 
 
@@ -233,14 +227,11 @@ def find_prototypes(
     Returns:
         (K, D) unit rows.
     """
-    progress = progress or NoProgress()
     regions, maps = RegionCache(config.regions), TeacherMaps(teacher, device)
     search = PrototypeSearch(text, config.prototypes.m, 1, 0)
-    progress.stage("finding prototypes", len(images))
-    for number, path in enumerate(images):
+    for number, path in enumerate(counted(progress, "finding prototypes", images)):
         image = reduce_to(load_rgb(path), config.data.long_side)
         search.add(number, teacher_segments(maps(image), torch.from_numpy(regions(image, path)), config.segments)[0])
-        progress.advance({})
     return search.result().known
 
 

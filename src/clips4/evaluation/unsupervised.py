@@ -4,7 +4,7 @@ Clusters, k-NN retrieval (``knn``) and a linear probe (``linear_probe``) are thr
 compared with each other.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from clips4.evaluation.metrics.confusion import SetScores, Tally
 from clips4.inference.upsample import nearest_class
 from clips4.method.minibatch_kmeans import fit_minibatch_kmeans, sample_rows
 from clips4.utils.images import RGB, load_rgb
-from clips4.utils.progress import NoProgress, ProgressReporter
+from clips4.utils.progress import NoProgress, ProgressReporter, counted
 
 Features = Callable[[RGB], Tensor]
 """An image (H, W, 3) uint8 -> its pixel features (D, h, w), unit along D."""
@@ -58,29 +58,21 @@ def score_clusters(
     classes = len(dataset.classes)
     k = recipe.k or classes
     generator = torch.Generator().manual_seed(recipe.seed)
-    progress.stage("drawing pixels", len(dataset))
-
-    def maps() -> Iterable[Tensor]:
-        for path in dataset.images:
-            yield features(load_rgb(path))
-            progress.advance({})
-
-    rows = sample_rows(maps(), len(dataset), recipe.budget, generator)
+    maps = (features(load_rgb(path)) for path in counted(progress, "drawing pixels", dataset.images))
+    rows = sample_rows(maps, len(dataset), recipe.budget, generator)
     progress.stage("k-means", recipe.restarts)
     centers = fit_minibatch_kmeans(
         rows, k, generator, recipe.restarts, recipe.epochs, advance=lambda: progress.advance({})
     )
-    progress.stage("scoring", len(dataset))
     joint = np.zeros((classes, k), np.int64)
     occurring = []  # of each image, the pairs of class and cluster that occur, and how often
-    for _, image, truth in dataset:
+    for _, image, truth in counted(progress, "scoring", dataset, len(dataset)):
         z = features(image)
         labels, _ = nearest_class(z, centers.to(z), truth.shape)
         own = _joint(truth, labels.cpu().numpy(), classes, k)
         joint += own
         pairs = np.flatnonzero(own)
         occurring.append((pairs.astype(np.uint32), own.ravel()[pairs].astype(np.uint32)))
-        progress.advance({})
     matching = match_clusters(joint)
     counts = Tally(classes)
     for places, numbers in occurring:

@@ -35,6 +35,15 @@ class NoProgress:
     def log(self, text: str) -> None: ...
 
 
+def counted(progress: ProgressReporter | None, name: str, items: Iterable[T], total: int | None = None) -> Iterator[T]:
+    """Yield the items of a stage, of which ``total`` (by default their length) are expected; progress follows each."""
+    progress = progress or NoProgress()
+    progress.stage(name, len(items) if total is None else total)  # type: ignore[arg-type]
+    for item in items:
+        yield item
+        progress.advance({})
+
+
 class ProgressBars:
     """A ``ProgressReporter`` that draws one bar per stage, with the named losses while training.
 
@@ -75,10 +84,3 @@ class ProgressBars:
     def log(self, text: str) -> None:
         """Print a line above the bars."""
         self._progress.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
-
-    def each(self, name: str, items: Iterable[T], total: int) -> Iterator[T]:
-        """Yield the items, with a bar."""
-        self.stage(name, total)
-        for item in items:
-            yield item
-            self.advance({})
