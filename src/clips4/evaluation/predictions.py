@@ -25,7 +25,7 @@ from clips4.evaluation.metrics.confusion import ImageScore, Scores, Tally, confu
 from clips4.evaluation.metrics.davis import ObjectTrack, TrackingScores, score_objects, summarize
 from clips4.utils.manifest import FOLDER
 from clips4.utils.parallel import map_items
-from clips4.utils.progress import NoProgress, ProgressReporter
+from clips4.utils.progress import ProgressReporter, counted
 
 _HINT = "; predictions have the names of the images (endings such as _leftImg8bit.png: --pred-ending, --gt-ending)"
 
@@ -106,12 +106,9 @@ def score_semantic(
     plain = replace(truth, masks=(), names=(), images=())  # small enough to be sent with every job
     work = partial(_score_image, truth_of_set=plain, with_boundary=with_boundary)
     counts, outlines = Tally(truth.classes), []
-    progress = progress or NoProgress()
-    progress.stage("scoring", len(jobs))
-    for _, image in map_items(work, jobs, workers):
+    for _, image in counted(progress, "scoring", map_items(work, jobs, workers), len(jobs)):
         counts.add(image.confusion)
         outlines.append(image.boundary_f)
-        progress.advance({})
     drawn = [value for value in outlines if value is not None]
     return SemanticScores(
         scores=scores(counts.total),
@@ -211,12 +208,8 @@ def score_tracking(
         raise UserError(f"{predictions}: {len(missing)} of {len(names)} sequences are missing, the first {missing[0]}")
     frames = {name: files_in(truth / name, ".png") for name in names}
     jobs = [(name, frames[name], predictions / name) for name in names]
-    progress = progress or NoProgress()
-    progress.stage("scoring", len(jobs))
-    scored = []
-    for _, sequence in map_items(partial(_score_sequence, rules=rules), jobs, workers):
-        scored.append(sequence)
-        progress.advance({})
+    results = map_items(partial(_score_sequence, rules=rules), jobs, workers)
+    scored = [sequence for _, sequence in counted(progress, "scoring", results, len(jobs))]
     extra = sum(
         len({path.name for path in files_in(predictions / name, ".png")} - {path.name for path in frames[name]})
         for name in names

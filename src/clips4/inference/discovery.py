@@ -15,7 +15,7 @@ from clips4.inference.name_suggestion import Suggestion, suggest_names
 from clips4.inference.result import Segment, Segmentation
 from clips4.utils.image_input import ImageInput, input_name
 from clips4.utils.images import RGB, blend, reduce_to
-from clips4.utils.progress import NoProgress, ProgressReporter
+from clips4.utils.progress import ProgressReporter, counted
 from clips4.utils.text import plural
 
 if TYPE_CHECKING:
@@ -90,16 +90,14 @@ def discover(
     Raises:
         UserError: the run has no unknown prototypes, or an image (with ``skipped``: every image) cannot be read.
     """
-    prototypes, progress = segmenter.prototypes, progress or NoProgress()
+    prototypes = segmenter.prototypes
     if prototypes is None or not len(prototypes.unknown):
         raise UserError("no unknown prototypes: give a run that was trained with prototypes.unknown above 0")
     count = len(prototypes.unknown)
     shares, seen, count_read = np.zeros(count), np.zeros(count, int), 0
     best: list[list[tuple[float, int, Example]]] = [[] for _ in range(count)]
     query = segmenter.query(classes)
-    progress.stage("finding unknown classes", len(images))
-    for number, image in enumerate(images):
-        progress.advance({})
+    for number, image in enumerate(counted(progress, "finding unknown classes", images)):
         try:
             result = segmenter.predict(segmenter.encode_image(image), query)
         except Exception as error:

@@ -17,7 +17,7 @@ from clips4.data.masks import Rules, find_objects, read_mask
 from clips4.data.segmentation_dataset import LabeledFolder, as_displayed
 from clips4.errors import UserError
 from clips4.utils.image_file import image_size
-from clips4.utils.progress import NoProgress, ProgressReporter
+from clips4.utils.progress import ProgressReporter, counted
 
 
 @dataclass
@@ -51,7 +51,6 @@ def check_set(name: str, root: Path, split: str | None = None, progress: Progres
     Raises:
         UserError: there is no set or split of that name.
     """
-    progress = progress or NoProgress()
     if name not in checkable():
         raise UserError(f"--dataset {name!r}: give one of {', '.join(checkable())}")
     published = SEMANTIC[name].splits if name in SEMANTIC else DAVIS_SPLITS.get(name, BSDS_SPLITS)
@@ -74,13 +73,12 @@ def check_set(name: str, root: Path, split: str | None = None, progress: Progres
     return check
 
 
-def _check_semantic(check: Check, spec: SetSpec, dataset: LabeledFolder, progress: ProgressReporter) -> None:
+def _check_semantic(check: Check, spec: SetSpec, dataset: LabeledFolder, progress: ProgressReporter | None) -> None:
     check.count = len(dataset)
     wrong_values: Counter[int] = Counter()
     wrong_sizes, unreadable, seen = [], [], np.zeros(len(dataset.classes), bool)
-    progress.stage("checking", len(dataset))
-    for image, mask in zip(dataset.images, dataset.masks, strict=True):
-        progress.advance({})
+    files = zip(dataset.images, dataset.masks, strict=True)
+    for image, mask in counted(progress, "checking", files, len(dataset)):
         try:
             size = image_size(image, str(image))[::-1]
             values = as_displayed(dataset.read(mask), image)
@@ -107,12 +105,10 @@ def _check_semantic(check: Check, spec: SetSpec, dataset: LabeledFolder, progres
         check.notes.append(f"{len(absent)} of {len(seen)} classes occur nowhere: {few}")
 
 
-def _check_davis(check: Check, root: Path, progress: ProgressReporter) -> None:
+def _check_davis(check: Check, root: Path, progress: ProgressReporter | None) -> None:
     sequences = load_davis(root, check.dataset, check.split)
     check.count = len(sequences)
-    progress.stage("checking", len(sequences))
-    for sequence in sequences:
-        progress.advance({})
+    for sequence in counted(progress, "checking", sequences):
         size = image_size(sequence.frames[0], str(sequence.frames[0]))[::-1]
         rules: Rules = "davis16" if check.dataset == "davis16" else "davis17"
         objects = find_objects(sequence.masks, rules).first
@@ -130,12 +126,10 @@ def _check_davis(check: Check, root: Path, progress: ProgressReporter) -> None:
             check.notes.append(f"{sequence.name}: {len(late)} objects appear after the first frame (object {late[0]})")
 
 
-def _check_bsds(check: Check, root: Path, progress: ProgressReporter) -> None:
+def _check_bsds(check: Check, root: Path, progress: ProgressReporter | None) -> None:
     dataset = load_bsds(root, check.split)
     check.count = len(dataset)
-    progress.stage("checking", len(dataset))
-    for photograph in dataset:
-        progress.advance({})
+    for photograph in counted(progress, "checking", dataset, len(dataset)):
         if any(truth.shape != photograph.image.shape[:2] for truth in photograph.truths):
             check.problems.append(f"{photograph.path}: a segmentation has another size than the photograph")
 
