@@ -1,4 +1,4 @@
-"""Behavior shared by all commands: global flags, path lists and patterns, --quiet, colors, exit codes, errors."""
+"""Behavior shared by all commands: global options, path lists and patterns, --quiet, colors, exit codes, errors."""
 
 import io
 import json
@@ -13,17 +13,42 @@ from pathlib import Path
 
 import pytest
 import typer
+from PIL import Image
 
 from clips4.cli.arguments import expand_paths
-from clips4.cli.shell import current_options, describe_error, global_flags_first, run
+from clips4.cli.shell import current_options, describe_error, global_options_first, run
 from clips4.errors import UserError
 from tests.cli.test_app import SETTINGS, clips4
 
 
-def test_global_flags_first_anywhere_but_after_two_dashes() -> None:
-    assert global_flags_first(["train", "a", "-q", "--debug"]) == ["-q", "--debug", "train", "a"]
-    assert global_flags_first(["--quiet", "train", "--quiet"]) == ["--quiet", "train"]
-    assert global_flags_first(["train", "--", "--quiet"]) == ["train", "--", "--quiet"]
+def test_global_options_first_anywhere_but_after_two_dashes() -> None:
+    assert global_options_first(["train", "a", "-q", "--debug"]) == ["-q", "--debug", "train", "a"]
+    assert global_options_first(["--quiet", "train", "--quiet"]) == ["--quiet", "--quiet", "train"]
+    assert global_options_first(["a", "--max-megapixels", "9", "b"]) == ["--max-megapixels", "9", "a", "b"]
+    assert global_options_first(["a", "--max-megapixels=9", "b"]) == ["--max-megapixels=9", "a", "b"]
+    assert global_options_first(["a", "--max-megapixels"]) == ["--max-megapixels", "a"]
+    assert global_options_first(["train", "--", "--quiet"]) == ["train", "--", "--quiet"]
+
+
+def test_max_megapixels_holds_for_one_command_and_its_workers(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        Image.new("RGB", (2048, 1024)).save(tmp_path / f"{name}.png")
+    before = dict(os.environ)
+    command = ("regions", tmp_path, "--count", "4", "--long-side", "32", "--save", "png", "--workers", "2")
+    refused = clips4("--max-megapixels", "1.9", *command, "--out", tmp_path / "o")
+    assert refused.returncode == 2
+    assert (
+        "a.png: 2048 x 1024 pixels are too many (limit: 1.9 megapixels); resize it, or raise the limit"
+        in refused.stderr
+    )
+    assert "--max-megapixels" in refused.stderr
+    assert clips4(*command, "--out", tmp_path / "o", "--max-megapixels=2.1").returncode == 0
+    for wrong in ("0", "-1", "nan", "inf"):
+        assert clips4(*command, "--max-megapixels", wrong).stderr.startswith(
+            f"clips4: --max-megapixels {float(wrong)}: give"
+        )
+    assert "--max-megapixels" in clips4("--help").stdout
+    assert os.environ == before
 
 
 def test_current_options_replaces_old_names_before_two_dashes() -> None:

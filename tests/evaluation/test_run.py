@@ -212,6 +212,9 @@ def test_ablation_is_one_table_and_resumes(tmp_path: Path, runs: Runs, monkeypat
     assert runs(*arguments) == table
     assert trained == [out / "l_t+l_e"], "what was scored is not trained again"
     assert "was scored with other settings" in runs(*arguments, "--set", "train.lr=0.5")
+    for damaged in (b"", b"\xff", b"[]", b'{"config": {}}'):
+        (out / "l_t+l_e/scores.json").write_bytes(damaged)
+        assert "scores.json: not" in runs(*arguments)
     assert "--grid 'kappa'" in runs(*common, "--grid", "kappa")
     assert "write numbers" in runs(*common, "--grid", "m=x")
 

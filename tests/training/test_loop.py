@@ -254,8 +254,9 @@ def test_learning_rate_rises_then_falls() -> None:
     assert factors == sorted(factors[:10]) + sorted(factors[10:], reverse=True)
 
 
-def test_log_cut_in_the_middle_of_a_line_is_read_up_to_there(tmp_path: Path) -> None:
-    (tmp_path / LOG).write_text(json.dumps({"step": 1}) + '\n{"step": 2, "lo')
+@pytest.mark.parametrize("second", ['{"step": 2, "lo', '{"loss": 2}', "[2]", '{"step": "2"}', "\0", "[" * 100_000])
+def test_log_with_a_damaged_line_is_read_up_to_there(second: str, tmp_path: Path) -> None:
+    (tmp_path / LOG).write_text(json.dumps({"step": 1}) + f"\n{second}\n" + json.dumps({"step": 3}) + "\n")
     assert read_log(tmp_path / LOG) == [{"step": 1}]
 
 

@@ -97,7 +97,16 @@ def test_quality_file_round_trips_and_holds_plain_values(tmp_path: Path) -> None
     assert found["figures"]["never"]["is"] == "not judged"
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"version": 0}', '{"version": 1}', '{"version": 1, "figures": []}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", '{"version": 0}', '{"version": 1}', '{"version": 1, "figures": []}', "[" * 100_000, "\xff"),
+        *(
+            f'{{"version": 1, "measured_on": 1, "held_out": true, "figures": {figures}}}'
+            for figures in ('{"images": {"value": "many"}}', '{"images": {"value": 9}, "lost": {"value": [1]}}')
+        ),
+    ],
+)
 def test_unreadable_quality_file_counts_as_none(tmp_path: Path, text: str) -> None:
-    (tmp_path / FILE).write_text(text)
+    (tmp_path / FILE).write_bytes(text.encode("latin-1"))
     assert read_quality(tmp_path) is None

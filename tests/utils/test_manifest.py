@@ -25,7 +25,7 @@ def touch(folder: Path, *names: str) -> list[Path]:
     paths = [folder / name for name in names]
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(path.name)
+        path.write_bytes(os.fsencode(path.name))
     return paths
 
 
@@ -148,3 +148,43 @@ def test_without_outputs_leaves_out_what_any_manifest_above_lists(
     assert without_outputs([Path("a.png"), Path("clip/7.png"), Path("drawn.png")]) == [Path("drawn.png")]
     (tmp_path / "link").symlink_to(out)
     assert without_outputs([tmp_path / "link/a.png"]) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": ["../precious.txt"]},
+        {"files": ["a/../../precious.txt"]},
+        {"files": ["{out}/../precious.txt"]},
+        {"files": ["a\0b"]},
+        {"files": [""]},
+        {"files": "ab"},
+        {"files": [1]},
+        {"stem": "../../precious"},
+        {"kinds": None},
+        {"facts": []},
+        {"stamp": ["now"]},
+        {"older": ["../precious.txt"]},
+        {"older": 1},
+    ],
+)
+def test_read_entry_of_a_hostile_manifest_counts_as_none_and_nothing_outside_is_removed(
+    change: dict[str, object], tmp_path: Path
+) -> None:
+    (precious,) = touch(tmp_path, "precious.txt")
+    (image,) = touch(tmp_path / "in", "a.jpg")
+    out = tmp_path / "out"
+    do(output(out), image)
+    values = json.loads(entry_path(out, "a").read_text())
+    text = json.dumps({**values, "settings_hash": "other", **change}).replace("{out}", str(out))
+    entry_path(out, "a").write_text(text)
+    assert read_entry(entry_path(out, "a")) is None
+    (out / "a.png").unlink()  # else it is in the way: nobody says that clips4 wrote it
+    do(output(out, "two", force=True), image)
+    assert precious.exists()
+
+
+def test_read_entry_keeps_names_that_are_no_text(tmp_path: Path) -> None:
+    (image,) = touch(tmp_path / "in", os.fsdecode(b"a\xff.jpg"))
+    do(output(tmp_path / "out"), image)
+    assert [entry["source"] for entry in all_entries(tmp_path / "out")] == [str(image)]

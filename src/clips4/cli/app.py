@@ -1,5 +1,7 @@
 """The typer application: global options, and one line per command."""
 
+import math
+import os
 import sys
 from typing import Annotated
 
@@ -18,7 +20,8 @@ from clips4.cli.commands.track import track
 from clips4.cli.commands.train import train
 from clips4.cli.commands.unknown import unknown
 from clips4.cli.demo import demo
-from clips4.cli.shell import run
+from clips4.cli.shell import QUIET, run
+from clips4.errors import UserError
 
 app = typer.Typer(
     name="clips4",
@@ -48,8 +51,20 @@ def global_options(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print only results and errors; valid anywhere on the line.")
     ] = False,
+    max_megapixels: Annotated[
+        float | None,
+        typer.Option("--max-megapixels", help="Largest image that is read (default 64); valid anywhere on the line."),
+    ] = None,
 ) -> None:
-    """Declare the global options; ``shell.run`` reads --debug and --quiet."""
+    """Set what holds for child processes, too; ``shell.run`` reads --debug."""
+    if quiet:
+        os.environ[QUIET] = "1"
+    if max_megapixels is not None:
+        if not 0 < max_megapixels < math.inf:
+            raise UserError(f"--max-megapixels {max_megapixels}: give a positive number, such as 200")
+        from clips4.utils.image_file import MEGAPIXELS
+
+        os.environ[MEGAPIXELS] = str(max_megapixels)
 
 
 app.command(epilog="Example: clips4 demo --out runs/demo")(demo)

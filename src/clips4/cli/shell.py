@@ -1,4 +1,4 @@
-"""Behavior shared by all commands: global flags anywhere on the line, exit codes, one-line errors.
+"""Behavior shared by all commands: global options anywhere on the line, exit codes, one-line errors.
 
 Exit codes: 0 success; 1 success with a problem found (``doctor``), or an internal error; 2 an error that the user can
 fix; 130 stopped by Ctrl-C or SIGTERM.
@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from clips4.errors import UserError
@@ -17,7 +18,7 @@ from clips4.utils.interrupts import sigterm_as_interrupt
 from clips4.utils.text import printable
 
 QUIET = "CLIPS4_QUIET"  # an environment variable, so that child processes are quiet too
-_GLOBAL = ("--debug", "--quiet", "-q")
+_FLAGS, _MEGAPIXELS = ("--debug", "--quiet", "-q"), "--max-megapixels"
 RENAMED_OPTIONS = {"--reading": "--dense-attention", "--pictures": "--images", "--labelled": "--labeled"}
 
 
@@ -26,17 +27,16 @@ def run(app: Callable[..., Any], arguments: Sequence[str]) -> int:
 
     Args:
         app: called with ``args``, ``prog_name`` and ``standalone_mode``.
-        arguments: everything after the program's name; ``--quiet`` and ``--debug`` may be anywhere.
+        arguments: everything after the program's name; the global options may be anywhere.
 
     Returns:
         The exit code. With ``--debug`` errors are raised instead.
     """
-    ordered = global_flags_first(current_options(arguments))
+    ordered = global_options_first(current_options(arguments))
     debug = "--debug" in ordered
-    quiet = any(flag in ordered[: len(_GLOBAL)] for flag in ("--quiet", "-q"))
     warnings.formatwarning = lambda message, *_, **__: f"clips4: {printable(message)}\n"
     try:
-        with _quiet(quiet), sigterm_as_interrupt():
+        with _same_environment(), sigterm_as_interrupt():
             code = app(args=ordered, prog_name="clips4", standalone_mode=False)
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # a command group without a command shows its help
@@ -51,17 +51,23 @@ def run(app: Callable[..., Any], arguments: Sequence[str]) -> int:
     return int(code or 0)
 
 
-def global_flags_first(arguments: Sequence[str]) -> list[str]:
-    """Move the global flags to the front; whatever follows ``--`` stays.
+def global_options_first(arguments: Sequence[str]) -> list[str]:
+    """Move the global options to the front; whatever follows ``--`` stays.
 
     Example:
-        >>> global_flags_first(["train", "photos", "-q"])
-        ['-q', 'train', 'photos']
+        >>> global_options_first(["train", "photos", "-q", "--max-megapixels", "200"])
+        ['-q', '--max-megapixels', '200', 'train', 'photos']
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    before, after = arguments[:end], arguments[end:]
-    flags = [each for each in dict.fromkeys(before) if each in _GLOBAL]
-    return [*flags, *(each for each in before if each not in _GLOBAL), *after]
+    first: list[str] = []
+    others: list[str] = []
+    before = iter(arguments[:end])
+    for each in before:
+        if each == _MEGAPIXELS:
+            first += [each, *islice(before, 1)]
+        else:
+            (first if each in _FLAGS or each.startswith(f"{_MEGAPIXELS}=") else others).append(each)
+    return [*first, *others, *arguments[end:]]
 
 
 def current_options(arguments: Sequence[str]) -> list[str]:
@@ -99,12 +105,12 @@ def describe_error(error: Exception) -> tuple[str, int]:
 
 
 @contextmanager
-def _quiet(quiet: bool) -> Iterator[None]:
-    before = os.environ.get(QUIET)
-    if quiet:
-        os.environ[QUIET] = "1"
+def _same_environment() -> Iterator[None]:
+    """Leave environment variables as they were: global options set some."""
+    before = dict(os.environ)
     try:
         yield
     finally:
-        if quiet:
-            os.environ.pop(QUIET) if before is None else os.environ.update({QUIET: before})
+        for name in os.environ.keys() - before:
+            del os.environ[name]
+        os.environ |= before

@@ -1,6 +1,5 @@
 """Ablations: one run per setting, each scored alike, one table; what is finished is never done again."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from clips4.outputs.tables import markdown, percent
 from clips4.training.loop import train
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.progress import ProgressReporter
+from clips4.utils.text import read_json
 
 SCORES = "scores.json"
 
@@ -176,12 +176,14 @@ def _scored(run: Path, config: Config) -> Record | None:
     """The record of a finished variant; None if there is none.
 
     Raises:
-        UserError: it was trained with other settings.
+        UserError: it was trained with other settings, or the record is damaged.
     """
     path = run / SCORES
     if not path.is_file():
         return None
-    record = json.loads(path.read_text("utf-8"))
+    record = read_json(path)
+    if not record.keys() >= {"config", "rows"}:
+        raise UserError(f"{path}: not a record of scores; remove it")
     saved = parse_config(record["config"], str(path))
     same_teacher = config.model_copy(update={"teacher": pinned(config.teacher, saved.teacher)})
     if saved.decisive() != same_teacher.decisive():

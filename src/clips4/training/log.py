@@ -61,7 +61,10 @@ def read_log(path: Path) -> list[Line]:
     lines = []
     for text in path.read_text("utf-8", "replace").splitlines() if path.is_file() else []:
         try:
-            lines.append({name: value for name, value in json.loads(text).items() if value is not None})
+            line = {name: value for name, value in json.loads(text).items() if isinstance(value, int | float)}
         except (ValueError, AttributeError, RecursionError):
             break
+        if "step" not in line:
+            break
+        lines.append(line)
     return lines

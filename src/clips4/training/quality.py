@@ -8,12 +8,15 @@ without labels says that a student is *better* than its teacher (docs/journal.md
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
+
+from pydantic import TypeAdapter
 
 from clips4.data.shard_reader import is_shard
 from clips4.utils.atomic_io import write_atomically
+from clips4.utils.text import read_json
 
 FILE, VERSION = "quality.json", 1
 MIN_FIT_OF_NAME = 0.43  # of a single name: 1 % of 130 true names lie below, 70 % of made-up words
@@ -234,6 +237,9 @@ class Quality:
         return json.dumps({"version": VERSION, **summary, **images, "figures": rows}, indent=2) + "\n"
 
 
+_QUALITY = TypeAdapter(Quality)
+
+
 def _judge(definition: Definition, value: Value) -> Verdict:
     if value is None or not definition.problem:
         return "not judged"
@@ -256,17 +262,14 @@ def write_quality(run: Path, quality: Quality) -> None:
 
 
 def read_quality(run: Path) -> Quality | None:
-    """What ``write_quality`` wrote; None where there is no such file, or one of another version."""
+    """What ``write_quality`` wrote; None where there is no such file, a damaged one, or one of another version."""
     try:
-        found = json.loads((run / FILE).read_text(encoding="utf-8"))
+        found = read_json(run / FILE)
         if found["version"] != VERSION:
             return None
-        values: dict[str, Any] = {key: each["value"] for key, each in found["figures"].items()}
-        values |= {key: found[key] for key in ("measured_on", "held_out")}
-        names = {each.name for each in fields(Quality)}
-        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names}
-        return Quality(**given)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        values = {key: each["value"] for key, each in found["figures"].items()}
+        return _QUALITY.validate_python(values | {key: found[key] for key in ("measured_on", "held_out")})
+    except (ValueError, KeyError, TypeError, AttributeError):  # ValueError: of pydantic, and UserError
         return None
 
 

@@ -2,7 +2,8 @@
 
 ``OUT/.clips4/KEY.json`` is the entry of an input. It is written before the input's files, without kinds, and again when
 all of them exist: an entry is valid at any moment. ``OUT/.clips4/clips4.json`` lists the files that cover the folder.
-Files that a manifest lists are never inputs (``without_outputs``).
+Files that a manifest lists are never inputs (``without_outputs``). An entry that a changed byte made odd, or that names
+files outside the folder, counts as none.
 """
 
 import json
@@ -10,15 +11,29 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, TypedDict
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import AfterValidator, TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from clips4.errors import UserError
 from clips4.utils.atomic_io import remove_leftovers, write_atomically
 from clips4.utils.output_names import check_out_folder, file_location, folded, output_names, refuse_overwriting
+from clips4.utils.text import read_json
 
 FOLDER = ".clips4"
 WHOLE = "clips4"  # key of the entry of the folder's own files; no input has this name
 _ENDINGS = (".png", "_overlay.png", ".json", ".npz", ".html")  # of an image's outputs that could be inputs
+
+
+def _inside(name: str) -> str:
+    path = PurePath(name)
+    if path.is_absolute() or not path.parts or ".." in path.parts or "\0" in name:
+        raise ValueError("leads out of the folder")
+    return name
+
+
+Inside = Annotated[str, AfterValidator(_inside)]
 
 
 class ManifestEntry(TypedDict):
@@ -38,10 +53,13 @@ class ManifestEntry(TypedDict):
     settings_hash: str
     source: str
     stamp: list[int]
-    stem: str
+    stem: Inside
     kinds: list[str]
-    files: list[str]
+    files: list[Inside]
     facts: dict[str, Any]
+
+
+_ENTRY = TypeAdapter(ManifestEntry)
 
 
 class Item(NamedTuple):
@@ -293,19 +311,20 @@ def entry_path(out: Path, key: str) -> Path:
 
 
 def read_entry(path: Path) -> ManifestEntry | None:
-    """An entry; None if there is none, or an incomplete one."""
+    """An entry; None if there is none, or one that is not sound."""
     try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(values, dict):
+        values = read_json(path)
+    except UserError:
         return None
     if "made_by" in values:  # the key in folders of earlier versions
         values["settings_hash"] = values.pop("made_by")
     values.setdefault("command", "")
-    if older := values.pop("older", []):  # earlier versions kept files of other settings: done again, and removed
-        values |= {"kinds": [], "files": [*values["files"], *older]}
-    return values if values.keys() >= ManifestEntry.__annotations__.keys() else None  # type: ignore[return-value]
+    try:
+        if older := values.pop("older", []):  # earlier versions kept files of other settings: done again, and removed
+            values |= {"kinds": [], "files": [*values["files"], *older]}
+        return _ENTRY.validate_python(values, strict=True)
+    except (ValidationError, KeyError, TypeError):
+        return None
 
 
 def write_entry(out: Path, entry: ManifestEntry) -> None:

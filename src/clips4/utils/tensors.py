@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor
@@ -132,12 +133,29 @@ def read_pickled_tensors(path: Path) -> Any:
         if not path.is_file():
             raise ValueError("no such file" if not path.exists() else "not a regular file")
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                    raise ValueError("compressed, which PyTorch never writes")
+            _check_stored(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of pickle, zip and PyTorch, of any class
         raise UserError(f"{path}: not a readable weights file ({_reason(error)}); write it again")
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
+    """The arrays that ``numpy.savez`` wrote; None where the file is missing or damaged."""
+    try:
+        if not path.is_file():
+            return None
+        _check_stored(path)
+        with np.load(path, allow_pickle=False) as saved:
+            return dict(saved)
+    except Exception:  # of zip, NumPy and their headers, of any class
+        return None
+
+
+def _check_stored(path: Path) -> None:
+    """Refuse a compressed archive: a small one may unpack to any size."""
+    with zipfile.ZipFile(path) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise ValueError("compressed, which it never is")
 
 
 def _reason(error: Exception) -> str:

@@ -1,6 +1,8 @@
 """Clustering a folder: one set of centers for all images, the same again when repeated, one line for mistakes."""
 
+import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from PIL import Image
 
 from clips4.errors import UserError
 from clips4.inference.jobs import cluster as module
-from clips4.inference.jobs.cluster import CENTERS, cluster_files, read_centers
+from clips4.inference.jobs.cluster import CENTERS, cluster_files, read_centers, write_centers
 from clips4.inference.jobs.load import Loaded, TeacherOptions, load_segmenter
 from clips4.inference.upsample import nearest_class
 from clips4.utils.progress import NoProgress
@@ -48,8 +50,45 @@ def test_cluster_files_repeated_keeps_everything(
         patch.setattr(module, "find_centers", None)  # not to be called
         assert cluster_files(loaded, 2, tmp_path / "a", "png", 1, 5, False, NoProgress()).kept == loaded.images
     assert cluster_files(loaded, 3, tmp_path / "a", "png", 1, 5, False, NoProgress()).done == loaded.images
-    (tmp_path / "a" / CENTERS).write_bytes(b"PK not a whole file")
-    assert read_centers(tmp_path / "a" / CENTERS, "") is None
+
+
+def _saved(compressed: bool = False, **arrays: object) -> bytes:
+    buffer = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: b"PK not a whole file",
+        lambda data: data[:-30],
+        lambda data: data.replace(np.float32(1).tobytes(), np.float32(2).tobytes()),
+        lambda data: data.replace(b"(2, ", b"(9, "),
+        lambda data: _saved(centres=np.zeros((2, 4), np.float32)),
+        lambda data: _saved(centres=np.zeros((3, 4), np.float32), question="key"),
+        lambda data: _saved(centres=np.full((2, 4), np.nan, np.float32), question="key"),
+        lambda data: _saved(centres=np.array([["a"], ["b"]]), question="key"),
+        lambda data: _saved(True, centres=np.zeros((2, 4), np.float32), question="key"),  # may unpack to any size
+    ],
+)
+def test_read_centers_damaged_count_as_none(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    write_centers(tmp_path / CENTERS, torch.eye(4)[:2], "key")
+    whole = read_centers(tmp_path / CENTERS, "key", 2)
+    assert whole is not None
+    assert torch.equal(whole, torch.eye(4)[:2])
+    assert read_centers(tmp_path / CENTERS, "other", 2) is None
+    (tmp_path / CENTERS).write_bytes(damage((tmp_path / CENTERS).read_bytes()))
+    assert read_centers(tmp_path / CENTERS, "key", 2) is None
+
+
+def test_cluster_files_with_damaged_centers_finds_the_same_again(loaded: Loaded, tmp_path: Path) -> None:
+    cluster_files(loaded, 2, tmp_path, "png", 1, 5, False, NoProgress())
+    whole = (tmp_path / CENTERS).read_bytes()
+    (tmp_path / CENTERS).write_bytes(whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])
+    assert cluster_files(loaded, 2, tmp_path, "png", 1, 5, False, NoProgress()).kept == loaded.images
+    assert (tmp_path / CENTERS).read_bytes() == whole
 
 
 def test_cluster_files_broken_images_or_too_many_clusters_are_refused(loaded: Loaded, tmp_path: Path) -> None:

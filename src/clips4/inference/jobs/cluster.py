@@ -27,6 +27,7 @@ from clips4.utils.cache import settings_key
 from clips4.utils.manifest import Output, file_stamp, open_folder, plan
 from clips4.utils.output_names import file_location
 from clips4.utils.progress import ProgressReporter
+from clips4.utils.tensors import read_arrays
 from clips4.utils.text import plural
 
 CENTERS = "clusters.npz"
@@ -57,7 +58,7 @@ def cluster_files(
     settings_hash = settings_key({**loaded.identity, "k": k, "restarts": restarts, "seed": seed, "pictures": stamps})
     output = Output(out, "cluster", kinds, settings_hash, force, [*folder_files(kinds), CENTERS])
     items = plan(output, loaded.images, loaded.inputs)
-    centers = None if force else read_centers(out / CENTERS, settings_hash)
+    centers = None if force else read_centers(out / CENTERS, settings_hash, k)
     if centers is None:
         centers = find_centers(loaded.segmenter, [item.path for item in items], k, restarts, seed, progress)
     open_folder(output)
@@ -109,10 +110,11 @@ def write_centers(path: Path, centers: Tensor, settings_hash: str) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def read_centers(path: Path, settings_hash: str) -> Tensor | None:
-    """The saved centers of these settings; None if there are none, or those of other settings."""
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            return torch.from_numpy(saved["centres"]) if str(saved["question"]) == settings_hash else None
-    except (OSError, ValueError, KeyError, EOFError):
+def read_centers(path: Path, settings_hash: str, k: int) -> Tensor | None:
+    """The saved (k, D) centers of these settings; None if there are none, damaged ones, or those of other settings."""
+    saved = read_arrays(path) or {}
+    if str(saved.get("question")) != settings_hash or "centres" not in saved:
         return None
+    centers = saved["centres"]
+    sound = centers.ndim == 2 and len(centers) == k and centers.dtype == np.float32 and np.isfinite(centers).all()
+    return torch.from_numpy(centers) if sound else None
