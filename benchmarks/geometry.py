@@ -98,6 +98,10 @@ class ReshapedTeacher:
         """(B, 3, H, W) -> (B, D + 2, h, w) unit."""
         return reshape_pixels(self.teacher.encode_pixels(images))
 
+    def unknown_terms(self, texts: Sequence[str]) -> list[str]:
+        """The words of texts that its text model does not know."""
+        return self.teacher.unknown_terms(texts)
+
     def to(self, device: torch.device) -> "ReshapedTeacher":
         """Move to a device, in place."""
         self.teacher.to(device)

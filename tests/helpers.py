@@ -180,5 +180,8 @@ class FakeTeacher:
         colors = torch.nn.functional.avg_pool2d(images, 8)
         return torch.nn.functional.normalize(torch.cat([colors, torch.ones_like(colors[:, :1])], 1), dim=1)
 
+    def unknown_terms(self, texts: Sequence[str]) -> list[str]:
+        return []
+
     def to(self, device: torch.device) -> "FakeTeacher":
         return self

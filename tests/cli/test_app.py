@@ -120,11 +120,17 @@ def test_segment_teacher_only_writes_png(tmp_path: Path) -> None:
         "conse",
         tmp_path / "a.png",
         "--classes",
-        "cat,cup",
+        tmp_path / "names.json",
         "--out",
         tmp_path / "o",
     )
-    assert clips4(*command, "--save", "png").returncode == 0
+    (tmp_path / "names.json").write_text('{"names": {"4": "xqzt", "9": "cup"}}')
+    done = clips4(*command, "--save", "png")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "2 classes: 4 xqzt; 9 cup. These ids are not label values, which count from 0 in this order",
+        "clips4: words that the text model of conse does not know: 'xqzt'; check the spelling, or use others",
+    ]
     assert [path.name for path in (tmp_path / "o").glob("[!.]*")] == ["a.png"]
     assert set(np.unique(np.array(Image.open(tmp_path / "o/a.png")))) <= {0, 1}
 

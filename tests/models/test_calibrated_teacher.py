@@ -32,6 +32,9 @@ class Raw:
     def encode_pixels(self, images: Tensor) -> Tensor:
         return unit(len(images), D, 3, 4, seed=5, dim=1, dtype=torch.float32)
 
+    def unknown_terms(self, texts: Sequence[str]) -> list[str]:
+        return []
+
     def to(self, device: torch.device) -> "Raw":
         return self
 

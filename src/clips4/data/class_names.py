@@ -94,13 +94,12 @@ def describe_classes(classes: ClassList) -> str:
         name if aliases == (name,) else f"{name} ({', '.join(aliases)})"
         for name, aliases in zip(classes.names, classes.aliases, strict=True)
     ]
+    if classes.ids:
+        words = [f"{id} {word}" for id, word in zip(classes.ids, words, strict=True)]
     if len(words) > _LISTED:
         words = [*words[: _LISTED - 5], f"... {len(words) - _LISTED} more ...", *words[-5:]]
     text = f"{len(classes)} class{'es' if len(classes) > 1 else ''}: {'; '.join(words)}"
-    if not classes.ids:
-        return text
-    ids = f"{classes.ids[0]} to {classes.ids[-1]}"
-    return f"{text}. Their ids ({ids}) are not label values, which count from 0 in this order"
+    return f"{text}. These ids are not label values, which count from 0 in this order" if classes.ids else text
 
 
 def builtin_class_files() -> list[str]:

@@ -28,7 +28,7 @@ from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import Prototypes
 from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.models.teachers.prompts import load_templates
-from clips4.models.teachers.text_cache import cached_class_vectors
+from clips4.models.teachers.text_cache import cached_class_vectors, warn_of_unknown_terms
 
 Classes = str | Path | Sequence[str] | ClassList
 Vectors = Literal["prototypes", "text"]
@@ -205,6 +205,7 @@ class ZeroShotClassifier:
             if new:
                 self._teacher = self._teacher or self._load_teacher()
                 fresh = ClassList(tuple(aliases[0] for aliases in new), tuple(new))
+                warn_of_unknown_terms(self._teacher, fresh)
                 rows = cached_class_vectors(self._teacher, fresh, load_templates(self._settings.templates))
                 self._rows |= dict(zip(new, rows.float().cpu(), strict=True))
             return torch.stack([self._rows[aliases] for aliases in classes.aliases])

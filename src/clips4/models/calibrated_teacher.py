@@ -32,6 +32,10 @@ class CalibratedTeacher:
         """(B, 3, H, W) in [0, 1] -> (B, D, h, w), calibrated unit vectors along D."""
         return self.space.calibrate_pixels(self.teacher.encode_pixels(images))
 
+    def unknown_terms(self, texts: Sequence[str]) -> list[str]:
+        """The words of texts that its text model does not know, see ``tokenizer.unknown_terms``."""
+        return self.teacher.unknown_terms(texts)
+
     def to(self, device: torch.device) -> "CalibratedTeacher":
         """Move the teacher to a device, in place."""
         self.teacher.to(device)

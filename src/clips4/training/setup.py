@@ -23,7 +23,7 @@ from clips4.models.student import Embedder, build_student
 from clips4.models.teachers.base import Teacher, load_teacher, pinned
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.models.teachers.prompts import load_templates
-from clips4.models.teachers.text_cache import cached_class_vectors
+from clips4.models.teachers.text_cache import cached_class_vectors, warn_of_unknown_terms
 from clips4.regions.cache import RegionCache
 from clips4.regions.contours import check_edge_files
 from clips4.training.optim import build_optimizer
@@ -123,6 +123,8 @@ def set_up(
     student = checkpoint.student if checkpoint else _new_student(config, teacher)
     student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster depthwise convolutions
 
+    if rank == 0:
+        warn_of_unknown_terms(teacher, classes)
     templates = load_templates(config.teacher.templates)
     raw_text = cached_class_vectors(teacher, classes, templates)
     raw_maps = plan_teacher_maps(teacher, source, raw_text, config, fabric.device, progress)

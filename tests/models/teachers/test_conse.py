@@ -9,7 +9,7 @@ from skimage import data
 from sklearn.datasets import load_sample_image
 from torch import Tensor
 
-from clips4.data.class_names import imagenet_classes
+from clips4.data.class_names import builtin_class_files, imagenet_classes, load_classes
 from clips4.models.teachers.conse import ConseTeacher
 from tests.helpers import conse, generator
 
@@ -238,3 +238,10 @@ def test_confidence_dim_blank_image_is_less_certain_than_a_cat(with_confidence: 
 def test_confidence_dim_has_its_own_cache_key(teacher: ConseTeacher, with_confidence: ConseTeacher) -> None:
     assert "doubt" not in teacher.settings
     assert {**teacher.settings, "doubt": 0.5} == with_confidence.settings
+
+
+def test_unknown_terms_are_those_of_no_vocabulary(teacher: ConseTeacher) -> None:
+    names = ["xqzt", "a cat and qqq", "猫", "XYZ", "kitchen 🐱"]
+    assert teacher.unknown_terms(names) == ["xqzt", "qqq", "猫", "XYZ", "🐱"]
+    shipped = [word for name in builtin_class_files() for words in load_classes(name).aliases for word in words]
+    assert teacher.unknown_terms([*shipped, *imagenet_classes(), "foal", "TV", "x-ray", "boeing 747"]) == []

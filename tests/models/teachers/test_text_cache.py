@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from clips4.data.class_names import ClassList, load_classes
 from clips4.models.teachers.prompts import class_vectors
-from clips4.models.teachers.text_cache import cached_class_vectors
+from clips4.models.teachers.text_cache import cached_class_vectors, warn_of_unknown_terms
 from tests.helpers import FakeTeacher, unit
 
 CLASSES = load_classes(["cat", "person: man, woman"])
@@ -71,3 +72,14 @@ def test_damaged_file_is_recomputed(tmp_path: Path, damage: bytes | None) -> Non
     teacher = Speaker()
     assert torch.equal(cached_class_vectors(teacher, CLASSES, TEMPLATES, tmp_path), vectors)
     assert teacher.asked
+
+
+def test_warn_of_unknown_terms_names_the_words_of_all_aliases() -> None:
+    class Forgetful(Speaker):
+        def unknown_terms(self, texts: Sequence[str]) -> list[str]:
+            return [text for text in texts if text in ("man", "cat")]
+
+    with pytest.warns(UserWarning, match="text model of speaker does not know: 'cat', 'man'; check the spelling"):
+        warn_of_unknown_terms(Forgetful(), CLASSES)
+    with warnings.catch_warnings(action="error"):
+        warn_of_unknown_terms(Speaker(), CLASSES)

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clips4.data.class_names import builtin_class_files, load_classes
 from clips4.errors import UserError
-from clips4.models.teachers.tokenizer import VOCABULARY, clean, clip_tokens, load_clip_tokenizer
+from clips4.models.teachers.tokenizer import VOCABULARY, clean, clip_tokens, load_clip_tokenizer, unknown_terms
 from tests.helpers import provable
 from tests.models.teachers.models import stand_in_merges, write_tokenizer
 from tests.reference import byte_pairs
@@ -74,6 +75,35 @@ def test_tokens_equal_the_published_vocabularys(text: str) -> None:
 def test_known_tokens_of_the_published_vocabulary() -> None:
     tokens = clip_tokens(tokenizer_of(published()), ["a photo of a cat", "hello world!"], 77)
     assert tokens == [[49406, 320, 1125, 539, 320, 2368, 49407], [49406, 3306, 1002, 256, 49407]]
+
+
+def test_unknown_terms_of_the_published_vocabulary() -> None:
+    tokenizer = tokenizer_of(published())
+    shipped = [word for name in builtin_class_files() for words in load_classes(name).aliases for word in words]
+    assert unknown_terms(tokenizer, [clean(word) for word in shipped]) == []
+    nonsense = ["xqzt", "hjkl cat", "a vbnm-dog", "猫", "собака"]
+    assert unknown_terms(tokenizer, nonsense) == ["xqzt", "hjkl", "vbnm", "猫", "собака"]
+    assert unknown_terms(tokenizer, ["boeing 747", "x-ray", "tv", "atm", "foal", ""]) == []
+
+
+def small_sentence_pieces() -> Any:
+    """A tokenizer as SigLIP 2's: byte pairs over text whose spaces are ▁, letters outside its vocabulary as bytes."""
+    from tokenizers import Tokenizer, models, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = [*"▁abcdefghijklmnopqrstuvwxyz"]
+    merges = [("c", "a"), ("ca", "t"), ("▁", "cat"), ("l", "a"), ("m", "p"), ("la", "mp"), ("▁", "lamp"), ("▁", "a")]
+    tokens = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *letters, *(a + b for a, b in merges)]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", byte_fallback=True))
+    backend.normalizer = normalizers.Replace(" ", "▁")
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+
+
+def test_unknown_terms_of_sentence_pieces() -> None:
+    tokenizer = small_sentence_pieces()
+    assert unknown_terms(tokenizer, ["cat", "a cat, lamp", "catlamp"]) == []
+    assert unknown_terms(tokenizer, ["cat xqzt", "猫", "qwe-lamp"]) == ["xqzt", "猫", "qwe"]
 
 
 @provable

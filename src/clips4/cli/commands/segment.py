@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from clips4.cli.arguments import AsJson, Device, Force, Out, Save, expand_paths
-from clips4.cli.console import print_outcome, progress_bars
+from clips4.cli.console import print_note, print_outcome, progress_bars
 
 
 def segment(
@@ -71,6 +71,7 @@ def segment(
     device: Device = "auto",
 ) -> None:
     """Predict the class of every pixel: a label PNG, an overlay and JSON per image; COCO, YOLO, a gallery."""
+    from clips4.data.class_names import describe_classes, load_classes
     from clips4.inference.jobs.load import TeacherOptions, load_segmenter, parse_inference_options
     from clips4.inference.jobs.segment import segment_files
     from clips4.inference.video.temporal_smoothing import Steadiness
@@ -78,9 +79,12 @@ def segment(
 
     teacher = TeacherOptions(dense_attention, templates, key_smoothing, prompt_denoising)
     options = parse_inference_options(scales, flip, window, overlap, refine)
+    names = None if classes is None else load_classes(classes)
+    if names is not None:
+        print_note(describe_classes(names))
     with progress_bars() as progress, lock_folder(out):
         loaded = load_segmenter(run_and_images, teacher_only, device, teacher, options, use)
         outcome = segment_files(
-            loaded, out, classes, save, vectors, unknown, background, Steadiness(steady), force, progress
+            loaded, out, names, save, vectors, unknown, background, Steadiness(steady), force, progress
         )
     print_outcome(outcome, "Segmented", f"into {out}", out, as_json)

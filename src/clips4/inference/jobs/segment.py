@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from clips4.data.image_folder import JobOutcome, SkippedImage, reason_to_skip
-from clips4.inference.classifier import Query, Vectors
+from clips4.inference.classifier import Classes, Query, Vectors
 from clips4.inference.jobs.folder import folder_files, write_folder_files
 from clips4.inference.jobs.load import Loaded
 from clips4.inference.jobs.video import check_kinds, segment_videos
@@ -30,7 +30,7 @@ _FORMAT = 1  # of all outputs; another number redoes everything
 def segment_files(
     loaded: Loaded,
     out: Path,
-    classes: str | None,
+    classes: Classes | None,
     save: str,
     vectors: str,
     unknown: bool,

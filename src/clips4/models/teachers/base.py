@@ -38,6 +38,10 @@ class Teacher(Protocol):
         """(B, 3, H, W) in [0, 1] -> (B, D, h, w), unit vectors along D."""
         ...
 
+    def unknown_terms(self, texts: Sequence[str]) -> list[str]:
+        """The words of texts that its text model does not know, see ``tokenizer.unknown_terms``."""
+        ...
+
     def to(self, device: torch.device) -> "Teacher":
         """Move to a device, in place."""
         ...

@@ -14,7 +14,7 @@ from clips4.errors import UserError
 from clips4.models.teacher_trunk import ClipTrunk
 from clips4.models.teachers.dense_attention import DenseAttention, apply_last_block, last_keys, tokens_before_last
 from clips4.models.teachers.model_files import ModelFiles
-from clips4.models.teachers.tokenizer import clip_tokens, load_clip_tokenizer
+from clips4.models.teachers.tokenizer import clean, clip_tokens, load_clip_tokenizer
 from clips4.models.teachers.vlm import Origin, VisionLanguageTeacher, load_complete
 
 # of CLIP's own preprocessing, the default where a folder has none
@@ -34,8 +34,7 @@ class ClipTeacher(VisionLanguageTeacher):
     def __init__(self, model: Any, tokenizer: Any, settings: TeacherConfig, origin: Origin):
         self._dense_attention: DenseAttention = settings.dense_attention or "maskclip"
         patch_size, embed_dim = model.config.vision_config.patch_size, model.config.projection_dim
-        super().__init__(model, settings, origin, self._dense_attention, patch_size, embed_dim)
-        self._tokenizer = tokenizer
+        super().__init__(model, tokenizer, settings, origin, self._dense_attention, patch_size, embed_dim)
 
     @property
     def trunk(self) -> ClipTrunk:
@@ -50,6 +49,9 @@ class ClipTeacher(VisionLanguageTeacher):
         tokens = apply_last_block(layer, x, self._dense_attention, self._grid(pixels))
         tokens = self.model.visual_projection(vision.post_layernorm(tokens))
         return tokens, last_keys(layer, x) if with_keys else None
+
+    def _clean(self, text: str) -> str:
+        return clean(text)
 
     def _tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
         return clip_tokens(self._tokenizer, prompts, self.model.config.text_config.max_position_embeddings)

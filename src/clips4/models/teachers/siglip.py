@@ -38,18 +38,20 @@ class SiglipTeacher(VisionLanguageTeacher):
 
     def __init__(self, model: Any, tokenizer: Any, settings: TeacherConfig, origin: Origin):
         vision = model.config.vision_config
-        super().__init__(model, settings, origin, "maskclip", vision.patch_size, vision.hidden_size)
-        self._tokenizer = tokenizer
+        super().__init__(model, tokenizer, settings, origin, "maskclip", vision.patch_size, vision.hidden_size)
 
     def _tokens(self, pixels: Tensor, with_keys: bool = False) -> tuple[Tensor, Tensor | None]:
         vision = self.model.vision_model
         h = vision(pixels, interpolate_pos_encoding=True).last_hidden_state
         return read_head(vision.head, h), _part(vision.head.attention, h, 1) if with_keys else None
 
+    def _clean(self, text: str) -> str:
+        return text.lower()
+
     def _tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
         length = self.model.config.text_config.max_position_embeddings
         return self._tokenizer(
-            [prompt.lower() for prompt in prompts], padding="max_length", truncation=True, max_length=length
+            [self._clean(prompt) for prompt in prompts], padding="max_length", truncation=True, max_length=length
         )["input_ids"]
 
     def _text_features(self, ids: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Class vectors on disk: the prompts of a class list are encoded once per teacher."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,18 @@ from clips4.models.teachers.base import Teacher
 from clips4.models.teachers.prompts import class_vectors
 from clips4.utils.cache import cache_root, settings_key
 from clips4.utils.tensors import read_cached, write_cached
+
+_LISTED = 10  # words in a warning
+
+
+def warn_of_unknown_terms(teacher: Teacher, classes: ClassList) -> None:
+    """Warn of words in class names that the teacher's text model does not know: their vectors mean nothing."""
+    if terms := teacher.unknown_terms([alias for aliases in classes.aliases for alias in aliases]):
+        shown = ", ".join(map(repr, terms[:_LISTED])) + (f" and {len(terms) - _LISTED} more" if terms[_LISTED:] else "")
+        warnings.warn(
+            f"words that the text model of {teacher.name} does not know: {shown}; check the spelling, or use others",
+            stacklevel=2,
+        )
 
 
 def cached_class_vectors(

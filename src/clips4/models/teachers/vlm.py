@@ -13,6 +13,7 @@ from clips4.config import TeacherConfig
 from clips4.errors import UserError
 from clips4.models.sliding_window import encode_in_windows, to_patches
 from clips4.models.teachers.model_files import PREPROCESSING, ModelFiles
+from clips4.models.teachers.tokenizer import unknown_terms
 
 TEXT_BATCH = 256
 _DTYPES = {"32-true": torch.float32, "bf16-true": torch.bfloat16}
@@ -46,6 +47,7 @@ class VisionLanguageTeacher(nn.Module):
 
     Args:
         model: transformers' model, weights loaded.
+        tokenizer: of its text tower.
         settings: ``precision``, ``window`` and ``overlap`` are used here.
         origin: where the model comes from.
         dense_attention: name of the last block's dense attention.
@@ -60,13 +62,20 @@ class VisionLanguageTeacher(nn.Module):
     _std: Tensor
 
     def __init__(
-        self, model: Any, settings: TeacherConfig, origin: Origin, dense_attention: str, patch_size: int, embed_dim: int
+        self,
+        model: Any,
+        tokenizer: Any,
+        settings: TeacherConfig,
+        origin: Origin,
+        dense_attention: str,
+        patch_size: int,
+        embed_dim: int,
     ):
         super().__init__()
         self.name, self.embed_dim, self.patch_stride = origin.name, embed_dim, patch_size
         self._dtype = _DTYPES[settings.precision]
         self._window, self._overlap = settings.window, settings.overlap
-        self.model = model.to(self._dtype)
+        self.model, self._tokenizer = model.to(self._dtype), tokenizer
         self.register_buffer("_mean", torch.tensor(origin.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(origin.std).view(1, 3, 1, 1), persistent=False)
         self.text_settings: dict[str, object] = {"model": origin.fingerprint, "precision": settings.precision}
@@ -141,6 +150,14 @@ class VisionLanguageTeacher(nn.Module):
             ids = torch.tensor(padded, device=self._mean.device)
             rows[chosen] = F.normalize(self._text_features(ids).float(), dim=1)
         return rows
+
+    def unknown_terms(self, texts: Sequence[str]) -> list[str]:
+        """The words of texts that its text model does not know, see ``tokenizer.unknown_terms``."""
+        return unknown_terms(self._tokenizer, [self._clean(text) for text in texts])
+
+    @abstractmethod
+    def _clean(self, text: str) -> str:
+        """A text as its tokenizer expects it."""
 
     @abstractmethod
     def _tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
