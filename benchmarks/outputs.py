@@ -23,7 +23,7 @@ from clips4.inference.result import Segmentation
 from clips4.inference.segmenter import Segmenter
 from clips4.outputs.encode import KINDS, image_facts, image_files
 from clips4.utils.images import load_rgb
-from clips4.utils.manifest import Output, plan
+from clips4.utils.output_folder.output import Output, plan
 from clips4.utils.progress import NoProgress
 from clips4.utils.tensors import resize_map
 

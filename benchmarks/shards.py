@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from clips4.data.shard_stream import read_forever, read_once
+from clips4.data.shards.stream import read_forever, read_once
 
 T = TypeVar("T")
 

@@ -8,7 +8,8 @@ from PIL import Image
 from clips4.data.image_folder import MIN_SIDE, find_images, load_training_image
 from clips4.errors import UserError
 from clips4.utils.images import SUFFIXES
-from clips4.utils.manifest import Item, Output, write_entry
+from clips4.utils.output_folder.manifest import write_entry
+from clips4.utils.output_folder.output import Item, Output
 from tests.helpers import noise_image
 
 

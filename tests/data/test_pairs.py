@@ -6,7 +6,8 @@ import pytest
 
 from clips4.data.pairs import by_name, files_in, label_maps_by_name, match, names_of
 from clips4.errors import UserError
-from clips4.utils.manifest import Item, Output, write_entry
+from clips4.utils.output_folder.manifest import write_entry
+from clips4.utils.output_folder.output import Item, Output
 
 
 def touch(folder: Path, *names: str) -> list[Path]:

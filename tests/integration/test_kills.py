@@ -28,14 +28,14 @@ import os, shutil, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-import clips4.models.checkpoint, clips4.training.precompute, clips4.training.loop
+import clips4.models.checkpoint, clips4.training.loop, clips4.training.precompute, clips4.training.step
 from clips4.config import load_config
 from clips4.data.class_names import load_classes
 
 folder, run, moment, *settings = sys.argv[1:]
 module, name, when = moment.split(":")
 module = {"checkpoints": clips4.models.checkpoint, "preparation": clips4.training.precompute,
-          "training": clips4.training.loop, "shutil": shutil}[module]
+          "training": clips4.training.step, "shutil": shutil}[module]
 honest, calls = getattr(module, name), iter(range(1000))
 
 def fatal(*arguments, **options):

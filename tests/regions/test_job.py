@@ -178,7 +178,7 @@ def test_worker_that_cuts_superpixels_does_without_pytorch(images: Path, tmp_pat
     image = sorted(images.iterdir())[0]
     program = (
         "import sys; from pathlib import Path; from clips4.config import RegionConfig\n"
-        "from clips4.regions.job import RegionWork; from clips4.utils.manifest import Item\n"
+        "from clips4.regions.job import RegionWork; from clips4.utils.output_folder.output import Item\n"
         f"work = RegionWork(RegionConfig(method='gradient-ucm'), None, Path({str(tmp_path)!r}))\n"
         f"work(Item(Path({str(image)!r}), 'a', 'a'))\n"
         "sys.exit('torch' in sys.modules)"

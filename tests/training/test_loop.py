@@ -151,7 +151,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
         terms = honest(*arguments, **options)  # type: ignore[arg-type]
         return terms._replace(total=terms.total * (math.nan if next(calls) in steps else 1))
 
-    monkeypatch.setattr("clips4.training.loop.objective", spoilt)
+    monkeypatch.setattr("clips4.training.step.objective", spoilt)
 
 
 def test_losses_that_stay_not_finite_stop_with_the_reason_and_the_images(

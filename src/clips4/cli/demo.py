@@ -38,7 +38,7 @@ def demo(
     device: Device = "auto",
 ) -> None:
     """Train on sample photographs, offline, and write an HTML report of what was learned."""
-    from clips4.training.quality import read_quality
+    from clips4.training.quality.report import read_quality
 
     with progress_bars() as progress:
         page = run_demo(out, overrides or [], device, progress)

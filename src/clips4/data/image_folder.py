@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from clips4.errors import UserError
 from clips4.utils.images import RGB, SUFFIXES, load_rgb, reduce_to
-from clips4.utils.manifest import FOLDER, without_outputs
+from clips4.utils.output_folder.manifest import FOLDER, without_outputs
 from clips4.utils.text import read_text
 from clips4.utils.video import VIDEO_SUFFIXES
 

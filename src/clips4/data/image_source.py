@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from clips4.data.image_folder import SkippedImage, find_images, fit_training_image, load_training_image, reason_to_skip
-from clips4.data.shard_reader import Sample, expand_shards, is_shard
-from clips4.data.shard_stream import read_once
+from clips4.data.shards.files import expand_shards, is_shard
+from clips4.data.shards.samples import Sample
+from clips4.data.shards.stream import read_once
 from clips4.errors import UserError
 from clips4.utils.cache import content_key, settings_key
 from clips4.utils.image_file import image_size

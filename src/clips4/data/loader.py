@@ -20,7 +20,7 @@ from clips4.data.image_folder import load_training_image
 from clips4.data.image_source import ImageFiles, ImageShards, Source, decode_sample
 from clips4.data.label_maps import IGNORED
 from clips4.data.rng import ORDER, PIXELS, VIEW, seeded
-from clips4.data.shard_stream import read_forever
+from clips4.data.shards.stream import read_forever
 from clips4.data.views import UnencodedViews, Views, make_unencoded_views, make_views, warp_map
 from clips4.errors import UserError
 from clips4.utils.images import RGB
@@ -128,7 +128,7 @@ class ShardStream(IterableDataset[Item]):
     is a function of seed, ranks and loader processes, and resumes anywhere without reading earlier samples.
 
     Args:
-        shards: see ``data.shard_stream``.
+        shards: see ``data.shards.stream``.
         make_item: turns an image into its part of a batch.
         batch: images per batch.
         first_batch: number of batches that this rank has consumed.

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from clips4.data.label_maps import find_label_maps
 from clips4.errors import UserError
-from clips4.utils.manifest import all_entries
-from clips4.utils.output_names import output_names, safe_name
+from clips4.utils.output_folder.manifest import all_entries
+from clips4.utils.output_folder.names import output_names, safe_name
 
 
 def files_in(folder: Path, *suffixes: str) -> list[Path]:

@@ -10,7 +10,7 @@ from PIL import Image
 from clips4.config import Config
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.segmentation_dataset import LabeledFolder
-from clips4.data.shard_reader import is_shard
+from clips4.data.shards.files import is_shard
 from clips4.errors import UserError
 from clips4.evaluation.open_vocabulary import score_language
 from clips4.inference.segmenter import Segmenter

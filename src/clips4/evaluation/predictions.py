@@ -23,7 +23,7 @@ from clips4.errors import UserError
 from clips4.evaluation.metrics.boundary_f import boundary_f
 from clips4.evaluation.metrics.confusion import ImageScore, Scores, Tally, confusion_matrix, scores
 from clips4.evaluation.metrics.davis import ObjectTrack, TrackingScores, score_objects, summarize
-from clips4.utils.manifest import FOLDER
+from clips4.utils.output_folder.manifest import FOLDER
 from clips4.utils.parallel import map_items
 from clips4.utils.progress import ProgressReporter, counted
 

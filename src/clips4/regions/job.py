@@ -18,7 +18,8 @@ from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import cache_root, settings_key
 from clips4.utils.images import RGB, encode_png, load_rgb, reduce_to
 from clips4.utils.interrupts import deferred_interrupt
-from clips4.utils.manifest import Item, Output, open_folder, plan, write_entry
+from clips4.utils.output_folder.manifest import write_entry
+from clips4.utils.output_folder.output import Item, Output, open_folder, plan
 from clips4.utils.parallel import map_items
 from clips4.utils.progress import ProgressReporter
 

@@ -28,7 +28,7 @@ from clips4.regions.cache import RegionCache
 from clips4.regions.contours import check_edge_files
 from clips4.training.optim import build_optimizer
 from clips4.training.precompute import prepare
-from clips4.training.quality import split_held_out
+from clips4.training.quality.held_out import split_held_out
 from clips4.training.space import estimate_space
 from clips4.training.stall_monitor import warn_on_stall
 from clips4.training.state import RunState, check_resumable, run_facts

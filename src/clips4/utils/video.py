@@ -18,7 +18,7 @@ from clips4.errors import UserError
 from clips4.utils.atomic_io import temporary_path
 from clips4.utils.image_file import check_pixels, max_pixels
 from clips4.utils.images import RGB, SUFFIXES, load_rgb
-from clips4.utils.manifest import without_outputs
+from clips4.utils.output_folder.manifest import without_outputs
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts"})
 DEFAULT_RATE = Fraction(24)  # frames a second of a folder of images; DAVIS's own

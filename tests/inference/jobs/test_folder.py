@@ -31,7 +31,8 @@ from clips4.inference.segmenter import Segmenter
 from clips4.outputs.encode import KINDS, Kind
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import load_rgb
-from clips4.utils.manifest import FOLDER, Output, all_entries, open_folder, plan
+from clips4.utils.output_folder.manifest import FOLDER, all_entries
+from clips4.utils.output_folder.output import Output, open_folder, plan
 from clips4.utils.progress import NoProgress
 from tests.helpers import photograph, write_broken_images
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from clips4.config import SegmentConfig
 from clips4.data.image_folder import SkippedImage
 from clips4.data.image_source import evenly_spaced, open_source
-from clips4.data.shard_reader import is_shard
+from clips4.data.shards.files import is_shard
 from clips4.errors import UserError
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.upsample import nearest_class
@@ -23,7 +23,7 @@ from clips4.method.segments import LOCATION_WEIGHT, cut_by_regions, locations, p
 from clips4.models.checkpoint import Checkpoint, load_checkpoint
 from clips4.regions.cache import RegionCache
 from clips4.training.log import LOG, read_log
-from clips4.training.quality import Quality, read_quality
+from clips4.training.quality.report import Quality, read_quality
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB, palette
 from clips4.utils.progress import ProgressReporter

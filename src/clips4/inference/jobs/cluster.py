@@ -24,8 +24,9 @@ from clips4.method.minibatch_kmeans import fit_minibatch_kmeans, nearest_center,
 from clips4.outputs.encode import parse_kinds
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import settings_key
-from clips4.utils.manifest import Output, file_stamp, open_folder, plan
-from clips4.utils.output_names import file_location
+from clips4.utils.output_folder.manifest import file_stamp
+from clips4.utils.output_folder.names import file_location
+from clips4.utils.output_folder.output import Output, open_folder, plan
 from clips4.utils.progress import ProgressReporter
 from clips4.utils.tensors import read_arrays
 from clips4.utils.text import plural

@@ -10,8 +10,8 @@ from clips4.inference.segmenter import Segmenter
 from clips4.outputs.page import render_page
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import encode_png
-from clips4.utils.manifest import Output, check_command
-from clips4.utils.output_names import check_out_folder
+from clips4.utils.output_folder.names import check_out_folder
+from clips4.utils.output_folder.output import Output, check_command
 from clips4.utils.progress import ProgressReporter
 
 DOCUMENT, PAGE, CROPS = "unknown.json", "index.html", "crops"

@@ -8,7 +8,8 @@ from clips4.outputs.coco import categories, info
 from clips4.outputs.encode import Kind
 from clips4.outputs.yolo import data_yaml
 from clips4.utils.atomic_io import write_atomically, write_json_lists
-from clips4.utils.manifest import ManifestEntry, Output, all_entries, is_current
+from clips4.utils.output_folder.manifest import ManifestEntry, all_entries, is_current
+from clips4.utils.output_folder.output import Output
 
 FOLDER_FILES = {"coco": "coco.json", "panoptic": "panoptic.json", "yolo": "yolo/data.yaml", "gallery": "gallery.html"}
 

@@ -13,7 +13,7 @@ from clips4.data.class_names import UNKNOWN
 from clips4.outputs.page import css_color, stream_page
 from clips4.utils.atomic_io import atomic_text_file
 from clips4.utils.images import UNKNOWN_COLOR
-from clips4.utils.manifest import ManifestEntry
+from clips4.utils.output_folder.manifest import ManifestEntry
 
 SHOWN = 6  # classes named below an image
 

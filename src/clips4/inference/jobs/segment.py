@@ -21,7 +21,8 @@ from clips4.outputs.yolo import link_image
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import content_key, settings_key
 from clips4.utils.interrupts import deferred_interrupt
-from clips4.utils.manifest import Item, Output, open_folder, plan, write_entry
+from clips4.utils.output_folder.manifest import write_entry
+from clips4.utils.output_folder.output import Item, Output, open_folder, plan
 from clips4.utils.progress import ProgressReporter
 
 _FORMAT = 1  # of all outputs; another number redoes everything

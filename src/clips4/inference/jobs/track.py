@@ -16,8 +16,8 @@ from clips4.inference.video.label_propagation import Recipe, track
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, blend, boundaries, encode_png
 from clips4.utils.interrupts import deferred_interrupt
-from clips4.utils.manifest import Output
-from clips4.utils.output_names import check_out_folder, file_location, refuse_overwriting
+from clips4.utils.output_folder.names import check_out_folder, file_location, refuse_overwriting
+from clips4.utils.output_folder.output import Output
 from clips4.utils.progress import ProgressReporter
 from clips4.utils.video import Frames, VideoWriter, natural_key
 

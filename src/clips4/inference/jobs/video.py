@@ -25,7 +25,8 @@ from clips4.outputs.render import draw_legend, legend_entries, overlay
 from clips4.utils.atomic_io import atomic_text_file, write_atomically
 from clips4.utils.images import RGB
 from clips4.utils.interrupts import deferred_interrupt
-from clips4.utils.manifest import Item, Output, write_entry
+from clips4.utils.output_folder.manifest import write_entry
+from clips4.utils.output_folder.output import Item, Output
 from clips4.utils.progress import ProgressReporter
 from clips4.utils.video import Frames, VideoWriter, open_frames
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from clips4.utils.output_names import output_names, safe_name
+from clips4.utils.output_folder.names import output_names, safe_name
 
 
 def touch(folder: Path, *names: str) -> list[Path]:

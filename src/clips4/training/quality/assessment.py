@@ -15,7 +15,7 @@ from clips4.models.student import Embedder
 from clips4.models.teachers.prompts import load_templates
 from clips4.models.teachers.text_cache import cached_class_vectors
 from clips4.training.log import Line
-from clips4.training.quality import MIN_FIT_OF_NAME, Quality
+from clips4.training.quality.report import MIN_FIT_OF_NAME, Quality
 from clips4.training.setup import Run
 from clips4.training.space import vocabulary
 from clips4.utils.images import RGB

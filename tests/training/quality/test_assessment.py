@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from clips4.config import load_config
 from clips4.data.class_names import load_classes
 from clips4.models.checkpoint import load_checkpoint
-from clips4.training.assessment import Views, add_views, agreement, class_extremes, fit_of_names, loss_ratio
 from clips4.training.loop import train
-from clips4.training.quality import FILE, Quality, read_quality
+from clips4.training.quality.assessment import Views, add_views, agreement, class_extremes, fit_of_names, loss_ratio
+from clips4.training.quality.report import FILE, Quality, read_quality
 from tests.helpers import TINY, conse, unit, write_images
 
 NAMES = ("cat", "cup", "grass")

@@ -17,14 +17,9 @@ from numpy.typing import NDArray
 
 from clips4.data.image_folder import SkippedImage
 from clips4.data.rng import ORDER, seeded
-from clips4.data.shard_reader import (
-    OnSkip,
-    Sample,
-    count_images,
-    import_webdataset,
-    read_shard,
-    warn_skipped,
-)
+from clips4.data.shards.files import import_webdataset
+from clips4.data.shards.members import OnSkip
+from clips4.data.shards.samples import Sample, count_images, read_shard, warn_skipped
 from clips4.errors import UserError
 
 T = TypeVar("T")

@@ -7,18 +7,15 @@ from pathlib import Path
 import pytest
 
 from clips4.errors import UserError
-from clips4.utils.manifest import (
+from clips4.utils.output_folder.manifest import (
     FOLDER,
-    Item,
-    Output,
     all_entries,
     entry_path,
-    open_folder,
-    plan,
     read_entry,
     without_outputs,
     write_entry,
 )
+from clips4.utils.output_folder.output import Item, Output, open_folder, plan
 
 
 def touch(folder: Path, *names: str) -> list[Path]:

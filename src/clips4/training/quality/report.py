@@ -7,20 +7,17 @@ without labels says that a student is *better* than its teacher (docs/journal.md
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import TypeAdapter
 
-from clips4.data.shard_reader import is_shard
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.text import read_json
 
 FILE, VERSION = "quality.json", 1
 MIN_FIT_OF_NAME = 0.43  # of a single name: 1 % of 130 true names lie below, 70 % of made-up words
-_FEWEST, _MOST, _FROM = 2, 32, 10  # held-out images, and the smallest set that can spare any
 _SHOWN = 3  # names in a sentence
 
 Use = Literal["student", "teacher"]
@@ -271,29 +268,3 @@ def read_quality(run: Path) -> Quality | None:
         return _QUALITY.validate_python(values | {key: found[key] for key in ("measured_on", "held_out")})
     except (ValueError, KeyError, TypeError, AttributeError):  # ValueError: of pydantic, and UserError
         return None
-
-
-def split_held_out(paths: Sequence[Path], share: float) -> tuple[list[Path], list[Path]]:
-    """Training images and those kept out, by ``held_out``; shards, which are streams, are all trained on."""
-    out = set(() if any(map(is_shard, paths)) else held_out(range(len(paths)), share))
-    return [p for i, p in enumerate(paths) if i not in out], [p for i, p in enumerate(paths) if i in out]
-
-
-def held_out(usable: Sequence[int], share: float) -> tuple[int, ...]:
-    """Numbers of the images that are kept out of training, evenly spaced; a function of its arguments alone.
-
-    Args:
-        usable: numbers of the usable images, increasing.
-        share: of them, in [0, 1]; 0 keeps none out.
-
-    Returns:
-        ``share`` of them, at least 2 and at most 32; none of fewer than 10 images.
-
-    Example:
-        >>> held_out(range(20), 0.1)
-        (5, 15)
-    """
-    if not share or len(usable) < _FROM:
-        return ()
-    count = min(max(round(share * len(usable)), _FEWEST), _MOST, len(usable) - 1)
-    return tuple(usable[(2 * i + 1) * len(usable) // (2 * count)] for i in range(count))
