@@ -112,7 +112,7 @@ def test_load_coco128_real_set_has_published_counts() -> None:
 def _turned_set(folder: Path, orientation: int, mask: NDArray[np.uint8]) -> LabeledFolder:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(folder / "a.jpg", exif=exif)
+    Image.fromarray(np.zeros((*mask.shape, 3), np.uint8)).save(folder / "a.jpg", exif=exif)
     Image.fromarray(mask).save(folder / "a.png")
     return LabeledFolder((folder / "a.jpg",), (folder / "a.png",), load_classes("a,b"), value_table(range(2)))
 
@@ -129,9 +129,11 @@ def test_truth_label_map_of_stored_pixels_is_turned_with_its_image(tmp_path: Pat
     np.testing.assert_array_equal(dataset.truth(0), expected)
 
 
-@pytest.mark.parametrize("orientation", [2, 3, 4])
-def test_truth_label_map_that_fits_both_ways_is_as_displayed_with_a_warning(tmp_path: Path, orientation: int) -> None:
-    mask = (np.arange(48).reshape(6, 8) % 5 == 0).astype(np.uint8)
+@pytest.mark.parametrize(("orientation", "width"), [(2, 8), (3, 8), (4, 8), (3, 6), (5, 6), (6, 6), (7, 6), (8, 6)])
+def test_truth_label_map_that_fits_both_ways_is_as_displayed_with_a_warning(
+    tmp_path: Path, orientation: int, width: int
+) -> None:
+    mask = (np.arange(6 * width).reshape(6, width) % 5 == 0).astype(np.uint8)
     dataset = _turned_set(tmp_path, orientation, mask)
     np.testing.assert_array_equal(dataset.truth(0), mask)
     with pytest.warns(UserWarning, match=r"EXIF turns 1 of 1 images, the first .*a\.jpg"):

@@ -12,10 +12,12 @@ from PIL import Image
 
 from clips4.cli.app import main
 from clips4.config import Config
+from clips4.data.image_folder import find_images
 from clips4.data.label_maps import read_labels
 from clips4.errors import UserError
 from clips4.inference.features import KINDS, NAMED, load_features
 from clips4.training.loop import train
+from clips4.utils.manifest import Output, read_entry
 from tests.data.benchmarks import miniatures
 from tests.helpers import TINY, FakeTeacher, conse, photograph
 
@@ -95,9 +97,11 @@ def test_language_driven_record_and_images(tiny_run: Path, tmp_path: Path, runs:
         assert len(row["per_class"]) == 92
         assert [image["name"] for image in row["per_image"]] == ["0", "1", "2"]
         assert row["pixels"] == 3 * 96 * 67
-    names = sorted(path.name for path in report.iterdir())
+    names = sorted(path.name for path in report.glob("[!.]*"))
     assert names[:2] == ["confusion.png", "embedding.png"]
     assert [name[:7] for name in names[2:]] == ["worst01", "worst02", "worst03"]
+    with pytest.raises(UserError, match="clips4 wrote it"):
+        find_images([report])
 
 
 def test_known_and_unknown_classes(tiny_run: Path, tmp_path: Path, runs: Runs) -> None:
@@ -140,6 +144,13 @@ def test_evaluate_unsupervised_every_task_has_a_row(tiny_run: Path, tmp_path: Pa
     assert len(record["rows"][0]["matching"]) == 11
     assert record["protocol"]["clusters"]["restarts"] == 1
     assert len(list(report.glob("*.png"))) == 6
+    with pytest.raises(UserError, match="clips4 wrote it"):
+        find_images([report])
+    runs(*arguments, "--features", "colour", "--restarts", "1", "--report", report, "--device", "cpu")
+    assert [path.name for path in report.glob("*.png")] == ["confusion_colour_clusters.png"], "of this report alone"
+    foreign = tmp_path / "foreign"
+    Output(foreign, "segment", [], "").record_own([])
+    assert "has the outputs of clips4 segment" in runs(*arguments, "--report", foreign)
     assert "--tasks 'naming'" in runs(*arguments, "--tasks", "naming")
     assert "features 'nose'" in runs(*arguments, "--features", "nose")
 
@@ -197,6 +208,14 @@ def test_ablation_is_one_table_and_resumes(tmp_path: Path, runs: Runs, monkeypat
         f"{name}, by {how}" for name in rows for how in ("text", "prototypes")
     ]
     assert (out / "table.md").read_text() == table
+    listed = read_entry(out / ".clips4/clips4.json")
+    assert listed
+    assert listed["command"] == "ablate"
+    assert listed["files"][0] == "table.md"
+    assert all((out / name).is_dir() for name in listed["files"][1:])
+    Image.new("RGB", (64, 48)).save(out / listed["files"][1] / "drawn.png")
+    with pytest.raises(UserError, match="clips4 wrote it"):
+        find_images([out])
     record = json.loads((out / "l_t/scores.json").read_text())
     assert record["config"]["objective"]["embedding_weight"] == 0
     assert record["config"]["objective"]["semantic_weight"] == 0

@@ -18,10 +18,12 @@ from clips4.models.teachers.base import pinned
 from clips4.outputs.tables import markdown, percent
 from clips4.training.loop import train
 from clips4.utils.atomic_io import write_atomically
+from clips4.utils.manifest import Output, check_command
+from clips4.utils.output_names import check_out_folder
 from clips4.utils.progress import ProgressReporter
 from clips4.utils.text import read_json
 
-SCORES = "scores.json"
+SCORES, TABLE = "scores.json", "table.md"
 
 
 @dataclass(frozen=True)
@@ -126,10 +128,14 @@ def ablate(
         ]
         for variant in chosen
     }
+    output = Output(out, "ablate", [], "")
+    check_out_folder(out)
+    check_command(output)
     trained_with = _classes(dataset, fold, classes)
     semantic_spec(dataset).load(root)  # a wrong root is reported before hours of training
     paths = find_images([str(image) for image in images])
     folder = images[0] if len(images) == 1 else None
+    output.record_own([TABLE, *(f"{_folder(variant.name)}/" for variant in chosen)])
     rows: dict[str, dict[str, object]] = {}
     columns = _columns(fold)
     for name, all_seeds in runs.items():
@@ -147,7 +153,7 @@ def ablate(
             how = str(same[0]["row"]).removeprefix("student ")
             rows[f"{name}, {how}"] = {column: _mean_and_deviation([row[column] for row in same]) for column in columns}
         table = markdown(rows, columns)
-        write_atomically(out / "table.md", (table + "\n").encode())
+        write_atomically(out / TABLE, (table + "\n").encode())
     return table
 
 

@@ -21,6 +21,7 @@ from clips4.outputs.render import overlay
 from clips4.training.loop import Callback
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, load_rgb
+from clips4.utils.manifest import Output
 
 SAMPLES = "samples"
 _SHOWN = 4
@@ -74,7 +75,7 @@ class SampleImages:
     """
 
     def __init__(self, run: Path, paths: Sequence[Path], config: Config):
-        self._folder, self._paths, self._config = run / SAMPLES, paths, config
+        self._run, self._paths, self._config = run, paths, config
 
     def __call__(self, step: int, student: Embedder, prototypes: Prototypes) -> dict[str, float]:
         segmenter = _segmenter(student, prototypes, self._config)
@@ -87,7 +88,8 @@ class SampleImages:
         ]
         buffer = io.BytesIO()
         Image.fromarray(np.concatenate(rows)).save(buffer, "JPEG", quality=85)
-        write_atomically(self._folder / f"step-{step:08d}.jpg", buffer.getvalue())
+        Output(self._run, "train", [], "").record_own([f"{SAMPLES}/"])  # sheets are never taken as images
+        write_atomically(self._run / SAMPLES / f"step-{step:08d}.jpg", buffer.getvalue())
         return {}
 
 

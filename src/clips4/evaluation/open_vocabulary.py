@@ -176,7 +176,7 @@ def evaluate_language(
         parts = cosines(segmenter, image, every, protocol).split([len(query.vectors) for query in queries.values()])
         for (name, query), logits in zip(queries.items(), parts, strict=True):
             labels = classify(logits, query.owner, truth.shape, protocol.background)
-            counts[name].add(confusion_matrix(truth, labels.cpu().numpy().astype(np.uint8), classes))
+            counts[name].add(confusion_matrix(truth, labels.cpu().numpy().astype(truth.dtype), classes))
     return {name: SetScores.collect(dataset.images, each) for name, each in counts.items()}
 
 
@@ -196,7 +196,7 @@ def score_language(
         encoded = segmenter.encode_image(image)
         for name, matrix in vectors.items():
             labels, _ = segmenter.classify(encoded, matrix)
-            confusion[name] += confusion_matrix(truth, labels.cpu().numpy().astype(np.uint8), classes)
+            confusion[name] += confusion_matrix(truth, labels.cpu().numpy().astype(truth.dtype), classes)
     return {name: scores(counts) for name, counts in confusion.items()}
 
 

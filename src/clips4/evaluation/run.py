@@ -1,5 +1,6 @@
 """`clips4 evaluate`: score a run on a set by a protocol; the record holds everything that the scores depend on."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,8 +40,11 @@ from clips4.inference.video.label_propagation import Recipe
 from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.teachers.base import load_teacher
+from clips4.utils.atomic_io import write_atomically
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB
+from clips4.utils.manifest import Output
+from clips4.utils.output_names import check_out_folder
 from clips4.utils.progress import ProgressReporter
 
 Record = dict[str, Any]
@@ -98,8 +102,10 @@ def evaluate_by_language(
     Raises:
         UserError: arguments that do not fit together.
     """
-    if report is not None and find_spec("sklearn") is None:
-        raise UserError("--report draws a t-SNE, which needs scikit-learn: pip install 'clips4[demo]'")
+    if report is not None:
+        if find_spec("sklearn") is None:
+            raise UserError("--report draws a t-SNE, which needs scikit-learn: pip install 'clips4[demo]'")
+        _write_plots(report, {})  # a folder that cannot be used is reported before the hours of scoring
     if run is None and teacher_name in (None, "run"):
         raise UserError("give a run, or --teacher NAME for a teacher alone")
     config = load_checkpoint(run).config if run else Config()
@@ -135,18 +141,21 @@ def evaluate_by_language(
             for who in others:
                 queries[who]["prototypes"] = found
     rows: list[Record] = []
+    plots: dict[str, bytes] = {}
     for who, segmenter in models.items():
         scored = evaluate_language(segmenter, dataset, queries[who], protocol, progress)
         rows += [set_rows(f"{who} by {how}", each, dataset.classes.names, unknown) for how, each in scored.items()]
         if report is not None and segmenter is (student or segmenter):
             how = "prototypes" if "prototypes" in scored else "text"
             title = f"{dataset_name}, {who} by {how}, {protocol.id}"
-            _plot_row(segmenter, dataset, queries[who][how], scored[how], protocol, title, report)
+            plots |= _plots_of_row(segmenter, dataset, queries[who][how], scored[how], protocol, title)
     if report is not None and student is not None and len(text.vectors) == len(classes):
         alone = models.get("teacher") or Segmenter.from_teacher(name, config, device, space=space)
         of_teacher, of_student, labels, chosen = pixels_by_class(alone, student, dataset)
         names = [dataset.classes.names[index] for index in chosen]
-        plot_embedding(text.vectors[chosen], of_teacher, of_student, labels, names, report / "embedding.png")
+        plots["embedding.png"] = plot_embedding(text.vectors[chosen], of_teacher, of_student, labels, names)
+    if report is not None:
+        _write_plots(report, plots)
     return {
         "task": "language",
         "dataset": dataset_name,
@@ -163,23 +172,29 @@ def evaluate_by_language(
     }
 
 
-def _plot_row(
-    segmenter: Segmenter,
-    dataset: LabeledFolder,
-    query: Query,
-    scored: SetScores,
-    protocol: Protocol,
-    title: str,
-    folder: Path,
-) -> None:
+def _write_plots(folder: Path, plots: Mapping[str, bytes]) -> None:
+    """Write PNGs by name, instead of those of an earlier report; the folder's manifest lists them.
+
+    Raises:
+        UserError: the folder has outputs of another command, or a file of that name that clips4 did not write.
+    """
+    check_out_folder(folder)
+    Output(folder, "evaluate", [], "").begin_whole(list(plots))
+    for name, content in plots.items():
+        write_atomically(folder / name, content)
+
+
+def _plots_of_row(
+    segmenter: Segmenter, dataset: LabeledFolder, query: Query, scored: SetScores, protocol: Protocol, title: str
+) -> dict[str, bytes]:
     """The confusion matrix and the ten worst images of one row."""
 
     def predict(image: RGB, size: tuple[int, ...]) -> NDArray[np.integer]:
         logits = cosines(segmenter, image, query.vectors, protocol)
         return classify(logits, query.owner, size, protocol.background).cpu().numpy()
 
-    plot_confusion(scored.confusion, dataset.classes.names, folder / "confusion.png", title)
-    plot_worst_images(dataset, scored.images, predict, folder)
+    confusion = plot_confusion(scored.confusion, dataset.classes.names, title)
+    return {"confusion.png": confusion, **plot_worst_images(dataset, scored.images, predict)}
 
 
 def evaluate_unsupervised(
@@ -208,7 +223,9 @@ def evaluate_unsupervised(
     if unknown := [task for task in tasks if task not in ("clusters", "neighbours", "probe")]:
         raise UserError(f"--tasks {unknown[0]!r}: choose from clusters,neighbours,probe")
     labeled = spec.load(root, labeled_split) if set(tasks) - {"clusters"} else None
-    rows = []
+    rows, plots = [], {}
+    if report is not None:
+        _write_plots(report, {})
     for kind in kinds:
         features = load_features(kind, run, side, device).embed
         for task in tasks:
@@ -221,7 +238,10 @@ def evaluate_unsupervised(
             rows.append(set_rows(f"{kind} by {task}", found, dataset.classes.names, frozenset()))
             if report is not None:
                 title = f"{dataset_name}, {kind} by {task}"
-                plot_confusion(found.confusion, dataset.classes.names, report / f"confusion_{kind}_{task}.png", title)
+                image = plot_confusion(found.confusion, dataset.classes.names, title)
+                plots[f"confusion_{kind}_{task}.png"] = image
+    if report is not None:
+        _write_plots(report, plots)
     return {
         "task": "unsupervised",
         "dataset": dataset_name,

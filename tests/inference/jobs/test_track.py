@@ -255,7 +255,7 @@ def test_track_files_of_other_frames_into_the_same_folder_are_refused(folder: Pa
     other = tmp_path / "other"
     other.mkdir()
     Image.fromarray(scene(0)[0]).save(other / "f8.png")
-    with pytest.raises(UserError, match=r"out: has the outputs of .*frames; give another --out"):
+    with pytest.raises(UserError, match=r"out: has the outputs of .*frames; give another folder"):
         run(other, mask, out)
     (folder / "f12.png").unlink()
     run(folder, mask, out)

@@ -88,7 +88,7 @@ def test_plan_an_input_keeps_its_name(tmp_path: Path) -> None:
 def test_plan_outputs_of_another_command_are_refused(tmp_path: Path) -> None:
     paths = touch(tmp_path / "in", "a.jpg")
     do(output(tmp_path / "out"), *paths)
-    with pytest.raises(UserError, match=r"out: has the outputs of clips4 segment; give another --out"):
+    with pytest.raises(UserError, match=r"out: has the outputs of clips4 segment; give another folder"):
         do(output(tmp_path / "out", command="regions"), *paths)
     path = entry_path(tmp_path / "out", "a")
     values = json.loads(path.read_text())

@@ -35,6 +35,7 @@ def ablate(
 ) -> None:
     """Train and score a run for every setting: losses, number of unknown prototypes, m, text or prototypes."""
     from clips4.errors import UserError
+    from clips4.evaluation.ablation import TABLE
     from clips4.evaluation.ablation import ablate as run_ablation
     from clips4.training.loop import Interrupted
 
@@ -51,4 +52,4 @@ def ablate(
     except Interrupted as interrupted:
         stop(f"Stopped and saved at step {interrupted.step}; run the same command to resume.")
     echo(table)
-    print_note(f"written to {out / 'table.md'}")
+    print_note(f"written to {out / TABLE}")

@@ -1,7 +1,6 @@
 """Plots of an evaluation: the confusion matrix, the worst images as overlays, the embedding by t-SNE."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +11,14 @@ from clips4.data.label_maps import ignore_value
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import ImageScore
 from clips4.outputs.render import draw_legend, legend_font
-from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, blend, boundaries, color_labels, encode_png, load_rgb, palette
 
 _LEGEND = 14  # classes named below an overlay at most
 _HEAD = 26
 
 
-def plot_confusion(confusion: NDArray[np.int64], names: Sequence[str], path: Path, title: str) -> None:
-    """Rows are true classes, columns predicted ones, each row a share of its class's pixels; PNG.
+def plot_confusion(confusion: NDArray[np.int64], names: Sequence[str], title: str) -> bytes:
+    """PNG: rows are true classes, columns predicted ones, each row a share of its class's pixels.
 
     Classes that occur neither in truth nor in prediction are left out. If some pixels
     are predicted as no class, a last column shows them.
@@ -52,17 +50,16 @@ def plot_confusion(confusion: NDArray[np.int64], names: Sequence[str], path: Pat
                 text = f"{100 * shares[row, column]:.0f}"
                 axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=9)
     figure.colorbar(image, ax=axes, shrink=0.6, label="share of the true class")
-    _save(figure, path)
+    return _png(figure)
 
 
 def plot_worst_images(
     dataset: LabeledFolder,
     images: Sequence[ImageScore],
     predict: Callable[[RGB, tuple[int, ...]], NDArray[np.integer]],
-    folder: Path,
     count: int = 10,
-) -> list[Path]:
-    """The images with the lowest mIoU over their own classes: image, truth and prediction side by side, with a legend.
+) -> dict[str, bytes]:
+    """PNGs, by name, of the images with the lowest mIoU over their own classes: image, truth, prediction, legend.
 
     Args:
         images: score of each image of the set.
@@ -70,15 +67,14 @@ def plot_worst_images(
     """
     own = [image.miou if image.pixels else np.inf for image in images]
     order = [int(index) for index in np.argsort(own, kind="stable")[:count] if np.isfinite(own[index])]
-    written = []
+    sheets = {}
     for rank, index in enumerate(order, 1):
         image, truth = load_rgb(dataset.images[index]), dataset.truth(index)
         prediction = predict(image, truth.shape)
-        path = folder / f"worst{rank:02d}_{dataset.images[index].stem}.png"
         head = f"{dataset.images[index].stem}: mIoU {100 * own[index]:.1f} % over its own classes"
-        write_atomically(path, encode_png(side_by_side(image, truth, prediction, dataset.classes.names, head)))
-        written.append(path)
-    return written
+        sheet = side_by_side(image, truth, prediction, dataset.classes.names, head)
+        sheets[f"worst{rank:02d}_{dataset.images[index].stem}.png"] = encode_png(sheet)
+    return sheets
 
 
 def side_by_side(
@@ -108,9 +104,9 @@ def side_by_side(
 
 
 def plot_embedding(
-    text: Tensor, teacher: Tensor, student: Tensor, labels: NDArray[np.integer], names: Sequence[str], path: Path
-) -> None:
-    """The paper's figure: text vectors, teacher pixels and student pixels of each class in one plane by t-SNE; PNG.
+    text: Tensor, teacher: Tensor, student: Tensor, labels: NDArray[np.integer], names: Sequence[str]
+) -> bytes:
+    """PNG of the paper's figure: text vectors, teacher and student pixels of each class in one plane by t-SNE.
 
     Args:
         text: (K, D) text vectors of the classes shown.
@@ -162,12 +158,12 @@ def plot_embedding(
     ]
     axes.legend(handles=[*shapes, *swatches], loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     axes.set_title("t-SNE by cosine of text, teacher pixels and student pixels")
-    _save(figure, path)
+    return _png(figure)
 
 
-def _save(figure: object, path: Path) -> None:
+def _png(figure: object) -> bytes:
     import io
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)  # type: ignore[attr-defined]
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()

@@ -128,11 +128,11 @@ class Output:
         check_command(self)
         before = read_entry(entry_path(self.folder, WHOLE))
         if before and before["source"] != source:
-            raise UserError(f"{self.folder}: has the outputs of {before['source']}; give another --out")
+            raise UserError(f"{self.folder}: has the outputs of {before['source']}; give another folder")
         listed = set(before["files"]) if before else set()
         for name in files:
             if name not in listed and os.path.lexists(self.folder / name):
-                raise UserError(f"{self.folder / name}: exists, and clips4 did not write it; give another --out")
+                raise UserError(f"{self.folder / name}: exists, and clips4 did not write it; give another folder")
         self.record_own(files, source)
         _remove_files(self.folder, listed - set(files))
 
@@ -209,7 +209,7 @@ def check_command(output: Output) -> None:
         entry = read_entry(path)
         if entry is not None:
             if entry["command"] not in ("", output.command):
-                raise UserError(f"{output.folder}: has the outputs of clips4 {entry['command']}; give another --out")
+                raise UserError(f"{output.folder}: has the outputs of clips4 {entry['command']}; give another folder")
             return
 
 
