@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.annotations.test_folder import write_masks
 from tests.command_lines import check_command_line, clips4_arguments, logical_lines
 from tests.helpers import photograph
 
@@ -63,6 +64,8 @@ def reader(tiny_run: Path, images: Path, tmp_path_factory: pytest.TempPathFactor
         shutil.copytree(tiny_run, folder / "runs" / run)
     shutil.copytree(images, folder / "photos")
     photograph().save(folder / "photo.jpg")
+    (folder / "my_labels").mkdir()
+    write_masks(folder / "my_labels")
     return folder
 
 

@@ -44,11 +44,12 @@ def test_image_files_of_many_classes_hold_every_label(result: LabeledImage, tmp_
     np.testing.assert_array_equal(ids, result.labels.astype(int) + 1)
     assert {each["id"] for each in segments_info(result.labels)} == set(np.unique(ids)) - {0}
 
-    drawn = np.full(result.labels.shape, -1)
+    drawn: NDArray[np.int64] = np.full(result.labels.shape, -1)
     for line in (tmp_path / "yolo/labels/a.txt").read_text().splitlines():
         label, *points = line.split()
-        x, y = np.array(points, float).reshape(-1, 2).T * [[drawn.shape[1]], [drawn.shape[0]]]
-        drawn[polygon(y - 0.5, x - 0.5, drawn.shape)] = int(label)
+        shares: NDArray[np.float64] = np.array(points, float).reshape(-1, 2)
+        corners = shares * np.array(drawn.shape[::-1]) - 0.5
+        drawn[polygon(corners[:, 1], corners[:, 0], drawn.shape)] = int(label)
     np.testing.assert_array_equal(drawn, result.labels)
 
 

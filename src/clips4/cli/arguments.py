@@ -62,6 +62,13 @@ Images = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", help="Output folder.")]
 Save = Annotated[str, typer.Option("--save", help="Some of png,overlay,json,coco,panoptic,yolo,npz,gallery.")]
+Examples = Annotated[
+    Path | None,
+    typer.Option(
+        "--examples",
+        help="Folder of labeled images (labelme, CVAT, COCO, VOC, label maps): their pixels stand for their classes.",
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Redo what was done with the same settings.")]
 Preset = Annotated[str, typer.Option("--preset", help="A shipped preset, or a YAML file.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]

@@ -32,7 +32,7 @@ from clips4.models.teachers.text_cache import cached_class_vectors, warn_of_unkn
 
 Classes = str | Path | Sequence[str] | ClassList
 Vectors = Literal["prototypes", "text"]
-Source = Literal["prototype", "bank", "text", "rule"]
+Source = Literal["prototype", "bank", "text", "rule", "examples"]
 
 BACKGROUND = "background"
 BANK_NEAREST = 8  # m; 4 to 32 are alike, 1 is worse (docs/journal.md)
@@ -142,10 +142,14 @@ class ZeroShotClassifier:
         settings: of the teacher, which is loaded when a name has no vector yet.
         prototypes: of the run, if there is one.
         teacher: if it is already loaded; in the space of the run.
+
+    Attributes:
+        examples: class name -> (D,) unit vector of its labeled pixels, which then represents it instead of a prototype.
     """
 
     def __init__(self, settings: TeacherConfig, prototypes: Prototypes | None, teacher: Teacher | None = None):
         self._settings, self._prototypes, self._teacher = settings, prototypes, teacher
+        self.examples: dict[str, Tensor] = {}
         self._rows: dict[tuple[str, ...], Tensor] = {}
         self._lock = threading.Lock()
 
@@ -230,6 +234,11 @@ class ZeroShotClassifier:
         if self._prototypes:
             own = self._prototypes.query_known if vectors == "prototypes" else self._prototypes.text
             rows = [None if index is None else own[index] for index in known]
+        if vectors == "prototypes":
+            examples = {name.casefold(): vector for name, vector in self.examples.items()}
+            for place, name in enumerate(queried.names):
+                if name.casefold() in examples:
+                    rows[place], sources[place] = examples[name.casefold()], "examples"
         new = [place for place, row in enumerate(rows) if row is None]
         if new:
             found = self.text(ClassList(tuple(queried.names[i] for i in new), tuple(queried.aliases[i] for i in new)))

@@ -35,7 +35,8 @@ class LabeledImage:
         unknown_labels: (H, W) int16, the discovered unknown class of each unknown pixel, 0..U-1, and -1 elsewhere; None
             where no pixel could be unknown.
         sources: (K,) where each class vector comes from: "prototype" (a class of the run), "bank" (found among training
-            segments by the name's text vector), "text" (the text vector itself) or "rule" (a background threshold).
+            segments by the name's text vector), "text" (the text vector itself) "rule" (a background
+            threshold) or "examples" (labeled pixels).
     """
 
     image: RGB

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clips4.cli.arguments import Device, Fold, JsonFile, Split
+from clips4.cli.arguments import Device, Examples, Fold, JsonFile, Split
 from clips4.cli.console import echo, progress_bars
 
 app = typer.Typer(
@@ -148,6 +148,27 @@ def tracking(
     for row in record["rows"]:
         row |= {"j_mean": row["j"]["mean"], "f_mean": row["f"]["mean"]}
     _report(record, {"j_and_f": "J&F", "j_mean": "J mean", "f_mean": "F mean"}, json_file)
+
+
+@app.command(epilog="Example: clips4 evaluate labels runs/pets --labels my_labels/ --json out.json")
+def labels(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    folder: Annotated[
+        Path, typer.Option("--labels", help="Folder of labeled images: labelme, CVAT, COCO, VOC, or label maps.")
+    ],
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Class names in the order of label values; by default the run's.")
+    ] = None,
+    examples: Examples = None,
+    json_file: JsonFile = None,
+    device: Device = "auto",
+) -> None:
+    """Your own labeled images: mIoU of what clips4 segment predicts."""
+    from clips4.evaluation.own_labels import evaluate_labels
+
+    with progress_bars() as progress:
+        record = evaluate_labels(run, folder, classes, examples, device, progress)
+    _report(record, {"miou": "mIoU", **_MIOU, "pixel_accuracy": "pixel acc."}, json_file)
 
 
 def _split(text: str) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.arguments import AsJson, Device, Force, Out, Save, expand_paths
+from clips4.cli.arguments import AsJson, Device, Examples, Force, Out, Save, expand_paths
 from clips4.cli.console import print_note, print_outcome, progress_bars
 
 
@@ -23,6 +23,7 @@ def segment(
         str | None,
         typer.Option("--classes", help="Class names: a file, a shipped list or a,b,c; by default those of the run."),
     ] = None,
+    examples: Examples = None,
     save: Save = "png,overlay,json",
     vectors: Annotated[str, typer.Option("--vectors", help="Class vectors: prototypes or text.")] = "prototypes",
     unknown: Annotated[bool, typer.Option(help="Predict 'unknown' if an unknown prototype is nearest.")] = True,
@@ -71,19 +72,29 @@ def segment(
     device: Device = "auto",
 ) -> None:
     """Predict the class of every pixel: a label PNG, an overlay and JSON per image; COCO, YOLO, a gallery."""
+    from clips4.annotations.folder import open_labels
     from clips4.data.class_names import describe_classes, load_classes
+    from clips4.inference.examples import example_vectors
     from clips4.inference.jobs.load import TeacherOptions, load_segmenter, parse_inference_options
     from clips4.inference.jobs.segment import segment_files
     from clips4.inference.video.temporal_smoothing import Steadiness
     from clips4.utils.atomic_io import lock_folder
+    from clips4.utils.text import plural
 
     teacher = TeacherOptions(dense_attention, templates, key_smoothing, prompt_denoising)
     options = parse_inference_options(scales, flip, window, overlap, refine)
     names = None if classes is None else load_classes(classes)
+    labeled = None if examples is None else open_labels(examples, names)
+    if labeled is not None:
+        names = labeled.classes
     if names is not None:
         print_note(describe_classes(names))
     with progress_bars() as progress, lock_folder(out):
         loaded = load_segmenter(run_and_images, teacher_only, device, teacher, options, use)
+        if labeled is not None:
+            loaded.segmenter.classifier.examples = example_vectors(loaded.segmenter, labeled, progress)
+            found = ", ".join(loaded.segmenter.classifier.examples)
+            print_note(f"{plural(len(labeled), 'labeled image')} with examples of {found}")
         outcome = segment_files(
             loaded, out, names, save, vectors, unknown, background, Steadiness(steady), force, progress
         )

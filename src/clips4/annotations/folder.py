@@ -1,0 +1,147 @@
+"""A folder of labeled images in any form that annotation tools export, as one ``LabeledFolder``.
+
+Looked for in this order: CVAT's ``annotations.xml`` (any XML of CVAT), a COCO JSON, labelme's JSON files, and label
+maps: Pascal VOC's layout, ``images/`` beside ``labels/`` or ``masks/``, or images and PNGs of the same names.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clips4.annotations.coco import read_coco
+from clips4.annotations.cvat import read_cvat
+from clips4.annotations.labelme import read_labelme
+from clips4.annotations.shapes import AnnotatedImage, label_map
+from clips4.data.class_names import ClassList, load_classes, parse_classes
+from clips4.data.image_folder import files_below
+from clips4.data.label_maps import SUFFIXES as LABEL_SUFFIXES
+from clips4.data.pairs import by_name, match
+from clips4.data.segmentation_dataset import LabeledFolder, value_table
+from clips4.errors import UserError
+from clips4.utils.images import SUFFIXES
+from clips4.utils.manifest import FOLDER
+
+_CLASS_FILES = ("classes.txt", "labels.txt", "class_names.txt", "data.yaml")
+_LAYOUTS = (("JPEGImages", "SegmentationClass"), ("images", "labels"), ("images", "masks"), ("images", "annotations"))
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Label maps by image file, drawn where they are asked for; can be sent to other processes."""
+
+    annotated: Mapping[Path, AnnotatedImage]
+    names: tuple[str, ...]
+
+    def __call__(self, path: Path) -> NDArray[np.integer]:
+        return label_map(self.annotated[path], self.names)
+
+
+def open_labels(folder: str | Path, classes: ClassList | None = None) -> LabeledFolder:
+    """The labeled images of a folder; images without labels are left out, with a warning.
+
+    Args:
+        folder: see the module; hidden files and outputs' manifests are not looked at.
+        classes: whose labels count; by default the names that the annotations have, in alphabetical order, or for label
+            maps those of a class file in the folder (``classes.txt``, ``labels.txt``, ``data.yaml``).
+
+    Returns:
+        Label maps with the places of the classes; pixels without a label, or of another class, are not scored.
+
+    Raises:
+        UserError: no labels, none of the classes in them, labels whose image is missing, or a damaged file.
+    """
+    folder = Path(folder)
+    files = [path for path in files_below(folder) if FOLDER not in path.parts] if folder.is_dir() else []
+    annotated = _annotations(files)
+    if not annotated:
+        return _label_maps(folder, files, classes)
+    images = _images_of(folder, files, annotated)
+    found = Counter(shape.name for each in annotated for shape in each.shapes)
+    if classes is None:
+        classes = parse_classes([f'"{name}"' for name in sorted(found) if name], str(folder))
+    known = {name.casefold() for name in classes.names}
+    if others := sorted(name for name in found if name.casefold() not in known):
+        if len(others) == len(found):
+            raise UserError(f"{folder}: labels {_some(others)}, none of the classes; give them by --classes")
+        _warn(f"{folder}: not among the classes, so not used: {_some(others)}")
+    if left_out := sum(each.left_out for each in annotated):
+        _warn(f"{folder}: {left_out} points, lines and other shapes without an area are not used")
+    read = _Drawn(dict(zip(images, annotated, strict=True)), classes.names)
+    return LabeledFolder(tuple(images), tuple(images), classes, value_table(range(len(classes))), read=read)
+
+
+def _annotations(files: Sequence[Path]) -> list[AnnotatedImage]:
+    """What annotation files say, of images that have shapes; from the first format that there is."""
+    for suffix, read_all in ((".xml", read_cvat), (".json", read_coco)):
+        documents = [found for path in files if path.suffix.lower() == suffix and (found := read_all(path)) is not None]
+        if documents:
+            return [each for document in documents for each in document if each.shapes]
+    found = []
+    for path in (path for path in files if path.suffix.lower() == ".json"):
+        if (one := read_labelme(path)) is not None and one.shapes:
+            # labelme's path of the image starts at the JSON file, which has the image's name
+            found.append(AnnotatedImage(str(path.parent / one.image), one.height, one.width, one.shapes, one.left_out))
+    return found
+
+
+def _images_of(folder: Path, files: Sequence[Path], annotated: Sequence[AnnotatedImage]) -> list[Path]:
+    """The image file of each annotation: that path, or the only file below the folder whose path ends so."""
+    images = [path for path in files if path.suffix.lower() in SUFFIXES]
+    found = []
+    for each in annotated:
+        place = Path(each.image)
+        direct = [path for path in (place, folder / place, folder / "images" / place) if path.is_file()]
+        ending = [path for path in images if path.parts[-len(place.parts) :] == place.parts] or [
+            path for path in images if path.name == place.name
+        ]
+        if not direct and len(ending) != 1:
+            problem = f"{len(ending)} images have this name" if ending else "there is no such image"
+            raise UserError(f"{folder}: labels of {each.image}, but {problem}; put the images beside their labels")
+        found.append((direct or ending)[0])
+    if twice := [path for path, count in Counter(found).items() if count > 1]:
+        raise UserError(f"{twice[0]}: has labels twice; keep one of them")
+    return found
+
+
+def _label_maps(folder: Path, files: Sequence[Path], classes: ClassList | None) -> LabeledFolder:
+    """Images and label maps of the same names: in two folders of a layout, or side by side as JPEG and PNG."""
+    layouts = [(folder / images, folder / masks) for images, masks in _LAYOUTS]
+    images_in, masks_in = next((pair for pair in layouts if all(each.is_dir() for each in pair)), (folder, folder))
+    masks = [path for path in files if path.is_relative_to(masks_in) and path.suffix.lower() in LABEL_SUFFIXES]
+    images = [path for path in files if path.is_relative_to(images_in) and path.suffix.lower() in SUFFIXES]
+    if images_in == masks_in:
+        images = [path for path in images if path not in masks]
+        stems = {path.with_suffix("") for path in images}
+        masks = [path for path in masks if path.with_suffix("") in stems]
+    found = by_name(masks, masks_in)
+    if not found:
+        raise UserError(
+            f"{folder}: no labels there; give labelme, CVAT or COCO files with their images, images/ and labels/, or "
+            "label PNGs beside JPEGs of the same names"
+        )
+    if classes is None:
+        classes = _listed_classes(folder, masks_in)
+    paths = match(list(found), by_name(images, images_in), images_in, ", the image of a label map")
+    return LabeledFolder(tuple(paths), tuple(found.values()), classes, value_table(range(len(classes))))
+
+
+def _listed_classes(folder: Path, masks: Path) -> ClassList:
+    if listed := next((folder / name for name in _CLASS_FILES if (folder / name).is_file()), None):
+        return load_classes(listed)
+    if masks.name == "SegmentationClass":
+        return load_classes("voc21")
+    raise UserError(f"{folder}: label maps hold numbers; give their names by --classes, or in {_CLASS_FILES[0]} there")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=3)
