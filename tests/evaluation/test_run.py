@@ -17,7 +17,8 @@ from clips4.data.label_maps import read_labels
 from clips4.errors import UserError
 from clips4.inference.features import KINDS, NAMED, load_features
 from clips4.training.loop import train
-from clips4.utils.manifest import Output, read_entry
+from clips4.utils.output_folder.manifest import read_entry
+from clips4.utils.output_folder.output import Output
 from tests.data.benchmarks import miniatures
 from tests.helpers import TINY, FakeTeacher, conse, photograph
 

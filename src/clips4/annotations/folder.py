@@ -24,7 +24,7 @@ from clips4.data.pairs import by_name, match
 from clips4.data.segmentation_dataset import LabeledFolder, value_table
 from clips4.errors import UserError
 from clips4.utils.images import SUFFIXES
-from clips4.utils.manifest import FOLDER
+from clips4.utils.output_folder.manifest import FOLDER
 
 _CLASS_FILES = ("classes.txt", "labels.txt", "class_names.txt", "data.yaml")
 _LAYOUTS = (("JPEGImages", "SegmentationClass"), ("images", "labels"), ("images", "masks"), ("images", "annotations"))

@@ -18,8 +18,8 @@ from clips4.models.teachers.base import pinned
 from clips4.outputs.tables import markdown, percent
 from clips4.training.loop import train
 from clips4.utils.atomic_io import write_atomically
-from clips4.utils.manifest import Output, check_command
-from clips4.utils.output_names import check_out_folder
+from clips4.utils.output_folder.names import check_out_folder
+from clips4.utils.output_folder.output import Output, check_command
 from clips4.utils.progress import ProgressReporter
 from clips4.utils.text import read_json
 

@@ -21,7 +21,7 @@ from clips4.outputs.render import overlay
 from clips4.training.loop import Callback
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, load_rgb
-from clips4.utils.manifest import Output
+from clips4.utils.output_folder.output import Output
 
 SAMPLES = "samples"
 _SHOWN = 4

@@ -43,8 +43,8 @@ from clips4.models.teachers.base import load_teacher
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB
-from clips4.utils.manifest import Output
-from clips4.utils.output_names import check_out_folder
+from clips4.utils.output_folder.names import check_out_folder
+from clips4.utils.output_folder.output import Output
 from clips4.utils.progress import ProgressReporter
 
 Record = dict[str, Any]
