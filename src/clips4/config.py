@@ -229,6 +229,9 @@ class ExtensionConfig(_Section):
     unknown_cap: PositiveShare = Field(
         1.0, description="largest share of training pixels that may be unknown; 1: no limit"
     )
+    reference_share: Share = Field(
+        0.5, description="calibration: weight of the reference photographs' mean beside the training images' own"
+    )
     prediction_context: float = Field(
         0.0, ge=0, description="prediction: weight of the rest of the image in the class of a pixel"
     )

@@ -28,7 +28,8 @@ training images. A temperature is given for the built-in teacher and becomes
     tau_text = tau sigma_text / SIGMA_TEXT    tau_pixel = tau sigma_pixel / SIGMA_PIXEL    kappa as 1 / tau_pixel
 
 Reference images are a few photographs of anything. Where all training images show the same thing, their own mean *is*
-that thing, and removing all of it removes the class. The weights sum to 1, so that any common offset still cancels.
+that thing, and removing all of it removes the class: rho = 1 for few images (``extensions.reference_share``). The
+weights sum to 1, so that any common offset still cancels.
 """
 
 from collections.abc import Mapping
@@ -43,7 +44,6 @@ from clips4.utils import distributed
 # of the built-in teacher on the reference images
 SIGMA_TEXT = 0.108172
 SIGMA_PIXEL = 0.177429
-REFERENCE_SHARE = 0.5  # rho
 _ROUNDING = 1e-5  # values of a calibrated text vector below this share of the largest one are rounding errors
 _SHORTEST = 1e-6  # of a difference to the offset, as a share of the vector's length; shorter ones have no direction
 _OFFSETS, _SPREADS = ("space.pixel_offset", "space.text_offset"), "space.spreads"
@@ -145,7 +145,7 @@ def calibrate_space(
     reference_mean: Tensor,
     vocabulary: Tensor,
     spreads: tuple[float, float] = (SIGMA_PIXEL, SIGMA_TEXT),
-    share: float = REFERENCE_SHARE,
+    share: float = 0.5,
 ) -> SpaceCalibration:
     """The calibration from means of raw vectors.
 

@@ -76,11 +76,9 @@ def prepare(
     # what the result depends on, so that a run with other settings in the same folder is not reused
     decisive = config.decisive()
     settings = {section: decisive[section] for section in ("regions", "teacher", "segments", "prototypes")}
-    settings |= {
-        "extensions": {name: getattr(config.extensions, name) for name in ("unknown_share", "exclusive_prototypes")}
-    }
+    extensions = ("unknown_share", "exclusive_prototypes", "reference_share")
+    settings |= {"extensions": {name: getattr(config.extensions, name) for name in extensions}}
     settings |= {"long_side": config.data.long_side, "mode": config.objective.mode, "seed": config.train.seed}
-    settings |= {"unknown_share": config.extensions.unknown_share}
     key = settings_key({"pictures": source.digest, "words": classes.aliases, **settings})
     if (found := _read(run / FOLDER, key, classes, progress.log)) is not None:
         return found

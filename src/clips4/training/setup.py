@@ -137,8 +137,8 @@ def set_up(
     space = checkpoint.prototypes.space if checkpoint else None
     # MaskCLIP+ is a baseline, and stays in the raw space
     if checkpoint is None and config.teacher.calibrate and config.objective.mode == "clips4":
-        long_side = config.data.long_side
-        space = estimate_space(teacher, config.teacher, source, raw_maps, long_side, fabric.device, progress)
+        side, share = config.data.long_side, config.extensions.reference_share
+        space = estimate_space(teacher, config.teacher, source, raw_maps, side, share, fabric.device, progress)
     if space is not None and isinstance(student, ResidualStudent):
         student.pixel_offset = space.pixel_offset
     teacher = calibrated(teacher, space)

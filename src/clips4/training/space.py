@@ -51,6 +51,7 @@ def estimate_space(
     source: Source,
     teacher_maps: TeacherMaps,
     long_side: int,
+    share: float,
     device: torch.device,
     progress: ProgressReporter,
 ) -> SpaceCalibration:
@@ -62,6 +63,7 @@ def estimate_space(
         source: the training images.
         teacher_maps: raw maps of the training images.
         long_side: of training images.
+        share: rho, the weight of the reference images; 1 needs no pass over the training images.
         device: where the teacher is.
         progress: reports the stage and each image.
 
@@ -86,14 +88,23 @@ def estimate_space(
     rows = torch.cat(segments)
     spreads = pixel_spread(rows, image), text_spread(rows, alone.calibrate_text(names))
 
-    training, rank, world = MeanPixel(teacher.embed_dim), distributed.rank(), distributed.world_size()
+    training = MeanPixel(teacher.embed_dim)
+    if share < 1:
+        _add_sample(training, source, teacher_maps, long_side, progress)
+    try:
+        training_mean = training.result()
+    except ValueError:  # not needed, or the pass that follows says which images cannot be read
+        training_mean = reference_mean
+    return calibrate_space(training_mean, reference_mean, names, spreads, share)
+
+
+def _add_sample(
+    mean: MeanPixel, source: Source, teacher_maps: TeacherMaps, long_side: int, progress: ProgressReporter
+) -> None:
+    """Add this rank's part of a sample of the training images."""
+    rank, world = distributed.rank(), distributed.world_size()
     progress.stage("calibrating the teacher's space", 0)
     for number, (_, rgb) in enumerate(source.sample(IMAGES, long_side)):
         if number % world == rank:
-            training.add(teacher_maps(rgb).float())
+            mean.add(teacher_maps(rgb).float())
             progress.advance({})
-    try:
-        training_mean = training.result()
-    except ValueError:  # the pass that follows says which images cannot be read
-        training_mean = reference_mean
-    return calibrate_space(training_mean, reference_mean, names, spreads)
