@@ -28,7 +28,7 @@ from clips4.config import Config, load_config
 from clips4.inference.segmenter import Segmenter
 from clips4.models.checkpoint import Prototypes, checkpoint_folders
 from clips4.training.loop import train
-from clips4.training.recipe import auto_config
+from clips4.training.recipe import choose_config
 from clips4.training.setup import set_up
 from clips4.utils.images import load_rgb
 from clips4.utils.progress import ProgressBars
@@ -55,10 +55,7 @@ def teacher_prototypes(job: Job, config: Config, folder: Path, bars: ProgressBar
 
 def score_job(job: Job, preset: str, overrides: list[str], out: Path, bars: ProgressBars) -> dict[str, Score]:
     """Scores of both teachers and of the student, with and without unknown."""
-    if preset == "auto":
-        config, _ = auto_config(len(job.train), overrides)
-    else:
-        config = load_config(preset, overrides)
+    config, _ = choose_config(preset, job.train, overrides, None, "cpu")
     raw = load_config("recommended", RAW)
     vectors = teacher_prototypes(job, raw, out / "teacher" / job.name, bars)
     teacher = Segmenter.from_teacher(raw.teacher.name, raw)

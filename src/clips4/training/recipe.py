@@ -1,12 +1,13 @@
-"""The default preset ``auto``: preset ``recommended`` with choices by the number of images, each with its reason.
+"""The default preset ``auto``: preset ``recommended`` with choices by number and size of images, each with its reason.
 
 A choice is here only where a measurement supports it (docs/results.md, small jobs; docs/journal.md has what was tried).
-The number of names and the sizes of images were not varied on their own, so they choose nothing.
+The number of names was not varied on its own, so it chooses nothing.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from clips4.config import Config, load_config, with_overrides
 from clips4.data.image_source import open_source
@@ -16,6 +17,8 @@ from clips4.utils.devices import has_bfloat16
 AUTO = "auto"
 PRESET = "recommended"
 SMALL = 200  # images; the largest job measured had 142
+LARGE = 720  # pixels of the long side, between those measured: photographs of 640, of which 416 show what is there, and
+# video frames of 854, of which 544 do
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,12 @@ class Choice:
     reason: str
 
 
-def choose_recipe(images: int, bfloat16: bool = True) -> tuple[Choice, ...]:
+def choose_recipe(images: int, long_side: int = 640, bfloat16: bool = True) -> tuple[Choice, ...]:
     """What is chosen over preset ``recommended``, in a fixed order.
 
     Args:
         images: number of training images, about.
+        long_side: of a typical one, in pixels.
         bfloat16: whether the device has instructions for it.
 
     Raises:
@@ -56,20 +60,26 @@ def choose_recipe(images: int, bfloat16: bool = True) -> tuple[Choice, ...]:
             *precise,
         )
     few = f"{images} images are few"
+    larger = Choice("data.inference_side=544", f"images of {long_side} pixels show more at 544 than at 416.")
     return (
         Choice("train.steps=40", f"{few}: longer training learns the teacher's mistakes by heart."),
         Choice("train.batch=4", f"{few}: a step sees 4 of them."),
-        Choice("extensions.head_scale=0.5", f"{few}: half of what the head learned, half of its teacher, fails least."),
+        Choice("extensions.head_scale=0.25", f"{few}: a quarter of what the head learned fails least."),
         Choice("extensions.student_prototypes=true", f"{few}: prototypes from what the student sees fail least."),
+        Choice("extensions.reference_share=1", f"{few}: what all of them show must not become the center."),
+        *((larger,) if long_side > LARGE else ()),
         *precise,
     )
 
 
-def auto_config(images: int, overrides: Sequence[str] = (), device: str = "auto") -> tuple[Config, list[str]]:
+def auto_config(
+    images: int, long_side: int, overrides: Sequence[str] = (), device: str = "auto"
+) -> tuple[Config, list[str]]:
     """The configuration of ``auto`` and lines that say what was chosen and why.
 
     Args:
         images: number of training images, about.
+        long_side: of a typical one, in pixels.
         overrides: ``section.key=value`` strings of the user, which win over the choices.
         device: see ``utils.devices.pick_device``.
 
@@ -77,7 +87,7 @@ def auto_config(images: int, overrides: Sequence[str] = (), device: str = "auto"
         UserError: see ``load_config``.
         ValueError: no image.
     """
-    choices = choose_recipe(images, has_bfloat16(device))
+    choices = choose_recipe(images, long_side, has_bfloat16(device))
     config = load_config(PRESET, [*(choice.override for choice in choices), *overrides])
     return config, describe(choices)
 
@@ -101,7 +111,10 @@ def choose_config(
     if preset is None and resumed is not None and checkpoint_folders(resumed):
         return with_overrides(load_checkpoint(resumed).config, overrides), []
     if preset in (None, AUTO):
-        return auto_config(open_source(paths).sizes()[0], overrides, device)
+        images, sizes = open_source(paths).sizes()
+        # images that cannot be read have no size; the pass over all of them says which
+        long_side = round(median(max(size) for size in sizes)) if sizes else 0
+        return auto_config(images, long_side, overrides, device)
     return load_config(preset, overrides), []
 
 
