@@ -60,14 +60,16 @@ def choose_recipe(images: int, long_side: int = 640, bfloat16: bool = True) -> t
             *precise,
         )
     few = f"{images} images are few"
+    large = long_side > LARGE
+    part, share = ("a quarter", 0.25) if large else ("half", 0.5)
     larger = Choice("data.inference_side=544", f"images of {long_side} pixels show more at 544 than at 416.")
     return (
         Choice("train.steps=40", f"{few}: longer training learns the teacher's mistakes by heart."),
         Choice("train.batch=4", f"{few}: a step sees 4 of them."),
-        Choice("extensions.head_scale=0.25", f"{few}: a quarter of what the head learned fails least."),
+        Choice(f"extensions.head_scale={share}", f"{few}: {part} of what the head learned fails least."),
         Choice("extensions.student_prototypes=true", f"{few}: prototypes from what the student sees fail least."),
         Choice("extensions.reference_share=1", f"{few}: what all of them show must not become the center."),
-        *((larger,) if long_side > LARGE else ()),
+        *((larger,) if large else ()),
         *precise,
     )
 
