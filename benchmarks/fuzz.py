@@ -1,13 +1,15 @@
-"""Mutated files of every format: does each raise one typed error, or is it read, in time and memory?
+"""Changed files of every format: does each raise one typed error, or is it read, in time and memory?
 
     python benchmarks/fuzz.py --kind images --cases 20000 --out fuzz/          (an hour on one core)
-    python benchmarks/fuzz.py --kind masks,arrays,videos,presets,classes,shards,safetensors --cases 5000 --out fuzz/
+    python benchmarks/fuzz.py --kind hostile --cases 300 --out fuzz/           (2,100 cases, some minutes)
+    python benchmarks/fuzz.py --kind masks,exif,bombs,videos --cases 2000 --out fuzz/
 
-A case is a seed file with a few changes drawn from (--seed, its kind and number), so that it can be made again: changed
-bits, bytes and numbers, blocks cut out, repeated, swapped in from another seed, an end that is missing. Each runs in a
-worker process; one that hangs or dies is replaced. The table counts five outcomes besides "fine": a typed error (what
-should be), another exception, a hang, a peak of memory above the limit, a dead process. Files of all outcomes but
-the first two are kept in --out, with the error beside them.
+A case is a seed file (``fuzz_seeds``, ``fuzz_model_seeds``) with a few changes (``fuzz_changes``) drawn from (--seed,
+its kind, its number), so that it can be made again. It is read (``fuzz_readers``) in a worker process; one that hangs
+or dies is replaced. The table counts six outcomes besides "fine": a typed error (what should be), another exception, a
+hang, a peak of memory above the limit, a dead process, and an escape: a program started, a connection made, or a file
+written outside the worker's folder, as Python's audit events show. Files of all outcomes but the first two are kept in
+--out, with the error beside them.
 """
 
 import argparse
@@ -23,165 +25,87 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import fuzz_changes as changes
+import fuzz_model_seeds as model_seeds
+import fuzz_readers as readers
+import fuzz_seeds as seeds
 import numpy as np
-from fuzz_seeds import (
-    Seeds,
-    array_seeds,
-    class_seeds,
-    image_seeds,
-    mask_seeds,
-    preset_seeds,
-    safetensors_seeds,
-    shard_seeds,
-    video_seeds,
-)
+from fuzz_seeds import Seeds
 
 SECONDS = 10.0  # of the processor; a worker that answers not at all is given PATIENCE times as long
-PATIENCE = 12
+PATIENCE = 60
 MEMORY = 2 << 30  # bytes, of a worker's peak
 ADDRESSES = 8 << 30  # bytes that a worker can reserve at all, so that none takes the machine's memory
 FINE, TYPED, OTHER, HANG, LARGE, DEAD = "fine", "typed error", "other exception", "hang", "above 2 GiB", "dead process"
-BAD = (OTHER, HANG, LARGE, DEAD)
-
-# ------------------------------------------------------------------------------------------ what reads each kind
-
-
-def read_image(path: Path) -> None:
-    """An image, and its position on the ground."""
-    from clips4.outputs.geotiff import place_of
-    from clips4.utils.image_file import image_size
-    from clips4.utils.images import load_rgb
-
-    image = load_rgb(path)
-    width, height = image_size(path, str(path))
-    assert image.shape == (height, width, 3), (image.shape, width, height)
-    place_of(path)
+ESCAPE = "escape"
+BAD = (OTHER, HANG, LARGE, DEAD, ESCAPE)
+HOSTILE = ("presets", "classes", "shards", "safetensors", "states", "cards", "onnx", "folders")
 
 
-def read_label_map(path: Path) -> None:
-    """A label map, and an object mask."""
-    from clips4.data.label_maps import read_stored
-    from clips4.data.masks import read_mask
+class Kind(NamedTuple):
+    """Files of one kind: sound ones, what reads them, and how they are changed."""
 
-    read_mask(path, "davis17")
-    read_stored(path)
-
-
-def read_edges(path: Path) -> None:
-    """An edge map."""
-    from clips4.regions.contours import read_edge_map
-
-    read_edge_map(path, (48, 64))
+    seeds: Callable[[], Seeds]
+    read: Callable[[Path], None]
+    change: Callable[[bytes, bytes, np.random.Generator], bytes] = changes.mutate
 
 
-def read_video(path: Path) -> None:
-    """All frames of a video."""
-    from clips4.utils.video import open_frames
-
-    for _ in open_frames(path):
-        pass
-
-
-def read_preset(path: Path) -> None:
-    """A configuration."""
-    from clips4.config import load_config
-
-    load_config(path)
-
-
-def read_classes(path: Path) -> None:
-    """A class list."""
-    from clips4.data.class_names import load_classes
-
-    load_classes(path)
-
-
-def read_samples(path: Path) -> None:
-    """A shard, each image decoded."""
-    from clips4.data.image_source import ImageShards
-
-    for _ in ImageShards([str(path)]).iterate(64, 0, 1):
-        pass
-
-
-def read_tensors(path: Path) -> None:
-    """A file of weights."""
-    from clips4.models.pretrained import read_weights
-
-    read_weights(path)
-
-
-KINDS: dict[str, tuple[Callable[[], Seeds], Callable[[Path], None]]] = {
-    "images": (image_seeds, read_image),
-    "masks": (mask_seeds, read_label_map),
-    "arrays": (array_seeds, read_edges),
-    "videos": (video_seeds, read_video),
-    "presets": (preset_seeds, read_preset),
-    "classes": (class_seeds, read_classes),
-    "shards": (shard_seeds, read_samples),
-    "safetensors": (safetensors_seeds, read_tensors),
+KINDS = {
+    "images": Kind(seeds.image_seeds, readers.read_image),
+    "exif": Kind(seeds.exif_seeds, readers.read_whole_image, changes.with_exif),
+    "bombs": Kind(seeds.image_seeds, readers.read_image, changes.enlarge),
+    "masks": Kind(seeds.mask_seeds, readers.read_label_map),
+    "arrays": Kind(seeds.array_seeds, readers.read_edges),
+    "videos": Kind(seeds.video_seeds, readers.read_video),
+    "presets": Kind(seeds.preset_seeds, readers.read_preset, changes.change_yaml),
+    "classes": Kind(seeds.class_seeds, readers.read_classes),
+    "shards": Kind(model_seeds.shard_seeds, readers.read_samples),
+    "safetensors": Kind(seeds.safetensors_seeds, readers.read_tensors),
+    "states": Kind(model_seeds.state_seeds, readers.read_state),
+    "cards": Kind(model_seeds.card_seeds, readers.read_card, changes.change_json),
+    "onnx": Kind(model_seeds.onnx_seeds, readers.read_onnx, changes.change_onnx),
+    "folders": Kind(model_seeds.folder_seeds, readers.read_folder, changes.change_json),
 }
 
 
-# -------------------------------------------------------------------------------------------------------- mutation
-
-_NUMBERS = (0, 1, 2, 3, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
+# ---------------------------------------------------------------------------------------------------------- cases
 
 
-def mutate(data: bytes, other: bytes, draw: np.random.Generator) -> bytes:
-    """Data with one to eight changes; ``other`` gives foreign blocks."""
-    changed = bytearray(data)
-    for _ in range(int(draw.integers(1, 9))):
-        size = len(changed)
-        if size < 2:
-            break
-        # half of all changes within the first 128 bytes, where headers are
-        at = int(draw.integers(0, min(size, 128) if draw.random() < 0.5 else size))
-        length = int(draw.integers(1, min(size - at, 64) + 1))
-        choice = int(draw.integers(0, 10))
-        if choice <= 2:
-            changed[at] ^= 1 << int(draw.integers(0, 8))
-        elif choice == 3:
-            changed[at] = int(draw.integers(0, 256))
-        elif choice <= 5:
-            width = int(draw.choice([1, 2, 4]))
-            number = int(draw.choice(_NUMBERS)) % 2 ** (8 * width)
-            changed[at : at + width] = number.to_bytes(width, "big" if draw.random() < 0.5 else "little")
-        elif choice == 6:
-            del changed[at : at + length]
-        elif choice == 7:
-            changed[at:at] = changed[at : at + length] * int(draw.integers(1, 20))
-        elif choice == 8:
-            start = int(draw.integers(0, max(len(other) - length, 0) + 1))
-            changed[at : at + length] = other[start : start + length]
-        elif draw.random() < 0.3:
-            del changed[at:]
-    return with_checksums(bytes(changed)) if draw.random() < 0.8 else bytes(changed)
-
-
-def with_checksums(data: bytes) -> bytes:
-    """A PNG with the checksums that fit its chunks, so that changes reach the decoder; other data as it is."""
-    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return data
-    at, parts = 8, [data[:8]]
-    while at + 12 <= len(data):
-        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
-        if end + 4 > len(data):
-            break
-        parts += [data[at:end], zlib.crc32(data[at + 4 : end]).to_bytes(4, "big")]
-        at = end + 4
-    return b"".join([*parts, data[at:]])
-
-
-def make_case(kind: str, seeds: Seeds, seed: int, number: int) -> tuple[str, bytes]:
+def make_case(kind: str, sound: Seeds, seed: int, number: int) -> tuple[str, bytes]:
     """File name and content of a case."""
-    draw = np.random.default_rng([seed, list(KINDS).index(kind), number])
-    first, second = (list(seeds)[int(draw.integers(0, len(seeds)))] for _ in range(2))
-    return f"{number:06d}-{first}", mutate(seeds[first], seeds[second], draw)
+    draw = np.random.default_rng([seed, zlib.crc32(kind.encode()), number])
+    first, second = (list(sound)[int(draw.integers(0, len(sound)))] for _ in range(2))
+    return f"{number:06d}-{first}", KINDS[kind].change(sound[first], sound[second], draw)
 
 
 # --------------------------------------------------------------------------------------------------------- workers
+
+
+_RUNS = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "pty.spawn", "subprocess.Popen")
+_CONNECTS = ("socket.connect", "socket.bind", "urllib.Request")
+_WRITES = ("open", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
+_TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def watch(folder: Path) -> list[str]:
+    """List, from now on, what this process does beyond reading and writing in ``folder``; this cannot be undone."""
+    found: list[str] = []
+    allowed = (os.path.realpath(folder) + os.sep, "/dev/")
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in _RUNS or event in _CONNECTS:
+            found.append(f"{event} {arguments!r}"[:200])
+        if event not in _WRITES or (event == "open" and not arguments[2] & _TO_WRITE):
+            return
+        # of a link, only its own place is written
+        for path in arguments[1:2] if event in ("os.link", "os.symlink") else arguments[: 1 + (event == "os.rename")]:
+            if not isinstance(path, int) and not f"{os.path.realpath(os.fsdecode(path))}{os.sep}".startswith(allowed):
+                found.append(f"{event} {path!r}"[:200])
+
+    sys.addaudithook(hook)
+    return found
 
 
 def outcome_of(read: Callable[[Path], None], path: Path) -> tuple[str, str]:
@@ -207,19 +131,28 @@ def work(connection: Connection, kind: str, seed: int, memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff prints what it finds
-    make_seeds, read = KINDS[kind]
-    seeds = make_seeds()
+    sound, read = KINDS[kind].seeds(), KINDS[kind].read
+    sys.dont_write_bytecode = True
     with tempfile.TemporaryDirectory() as folder:
-        first = Path(folder, next(iter(seeds)))
-        first.write_bytes(seeds[first.name])
-        read(first)  # imports what it needs
+        os.environ |= {"CLIPS4_CACHE": folder, "TMPDIR": folder, "HF_HUB_OFFLINE": "1"}
+        os.chdir(folder)  # files without a folder are written here, too
+        tempfile.tempdir = folder
+        first = Path(folder, next(iter(sound)))
+        first.write_bytes(sound[first.name])
+        outcome_of(read, first)  # imports what it needs
+        first.unlink()
+        escapes, there = watch(Path(folder)), set(Path(folder).iterdir())
         connection.send(None)
         while (number := connection.recv()) is not None:
-            name, data = make_case(kind, seeds, seed, number)
+            name, data = make_case(kind, sound, seed, number)
             path = Path(folder, name)
             path.write_bytes(data)
             outcome, reason = outcome_of(read, path)
             path.unlink()
+            if escapes or (left := set(Path(folder).iterdir()) - there):
+                outcome, reason = ESCAPE, "; ".join(escapes or map(str, left))
+                escapes.clear()
+                there = set(Path(folder).iterdir())
             peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             if peak > memory:
                 connection.send((LARGE, f"peak of {peak >> 20} MiB; {reason}"))
@@ -260,13 +193,13 @@ def run_cases(kind: str, cases: int, seed: int, memory: int = MEMORY) -> Iterato
 
 def fuzz(kind: str, cases: int, seed: int, out: Path) -> Counter[str]:
     """Run the cases of a kind, keep what is wrong in ``out``, and count outcomes."""
-    seeds = KINDS[kind][0]()
+    sound = KINDS[kind].seeds()
     counts: Counter[str] = Counter()
     begin = time.monotonic()
     for number, outcome, reason in run_cases(kind, cases, seed):
         counts[outcome] += 1
         if outcome in BAD:
-            name, data = make_case(kind, seeds, seed, number)
+            name, data = make_case(kind, sound, seed, number)
             folder = out / kind / outcome.replace(" ", "-")
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
@@ -278,7 +211,7 @@ def fuzz(kind: str, cases: int, seed: int, out: Path) -> Counter[str]:
 
 def table(results: dict[str, Counter[str]]) -> str:
     """The outcomes as a Markdown table."""
-    columns = (FINE, TYPED, OTHER, HANG, LARGE, DEAD)
+    columns = (FINE, TYPED, *BAD)
     lines = ["| kind | cases | " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) + 1)]
     for kind, counts in results.items():
         cells = [counts.total(), *(counts[column] for column in columns)]
@@ -288,12 +221,15 @@ def table(results: dict[str, Counter[str]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kind", default=",".join(KINDS), help=f"of {', '.join(KINDS)}")
+    parser.add_argument(
+        "--kind", default=",".join(KINDS), help=f"of {', '.join(KINDS)}; or hostile: {', '.join(HOSTILE)}"
+    )
     parser.add_argument("--cases", type=int, default=1000, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("fuzz"), help="folder for files that are not handled well")
     options = parser.parse_args()
-    results = {kind: fuzz(kind, options.cases, options.seed, options.out) for kind in options.kind.split(",")}
+    kinds = options.kind.replace("hostile", ",".join(HOSTILE)).split(",")
+    results = {kind: fuzz(kind, options.cases, options.seed, options.out) for kind in kinds}
     print(table(results))
     sys.exit(any(counts[outcome] for counts in results.values() for outcome in BAD))
 

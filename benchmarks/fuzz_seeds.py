@@ -1,7 +1,6 @@
 """Small sound files of every format that clips4 reads, for ``benchmarks/fuzz.py`` to change."""
 
 import io
-import tarfile
 from typing import Any
 
 import numpy as np
@@ -66,6 +65,11 @@ def image_seeds() -> Seeds:
     return seeds
 
 
+def exif_seeds() -> Seeds:
+    """Images of formats that hold EXIF apart from what decoding needs."""
+    return {name: data for name, data in image_seeds().items() if name in ("gray.jpg", "alpha.png", "progressive.jpg")}
+
+
 def mask_seeds() -> Seeds:
     """Label maps and object masks."""
     labels = (np.indices((40, 56)).sum(0) // 16).astype(np.uint8)
@@ -78,6 +82,7 @@ def mask_seeds() -> Seeds:
         "packed.png": _saved(palette, "PNG", bits=4),
         "bits.png": _saved(gray.point(lambda value: 255 * (value % 2)).convert("1"), "PNG"),
         "deep.png": _saved(Image.fromarray(labels.astype(np.uint16) * 1000), "PNG"),
+        "deep.tif": _saved(Image.fromarray(labels.astype(np.uint16) * 300), "TIFF", compression="tiff_lzw"),
         "wide.tif": _saved(Image.fromarray(labels.astype(np.int32)), "TIFF"),
         "float.tif": _saved(Image.fromarray(labels.astype(np.float32)), "TIFF", compression="tiff_lzw"),
         "rgb.png": _saved(gray.convert("RGB"), "PNG"),
@@ -132,21 +137,6 @@ def preset_seeds() -> Seeds:
 def class_seeds() -> Seeds:
     """Class lists with aliases, comments and other alphabets."""
     return {"a.txt": b"cat: cat, kitten\ndog\n# pets\n\nsofa\n", "b.txt": "Straße\n猫: 猫, кошка\n# é\nñandú".encode()}
-
-
-def shard_seeds() -> Seeds:
-    """A tar shard, plain and compressed."""
-    seeds = {}
-    for name, mode in (("plain.tar", "w"), ("zipped.tar", "w:gz")):
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode=mode) as tar:  # type: ignore[call-overload]
-            for member, data in image_seeds().items():
-                if member in ("plain.jpg", "plain.png", "lossy.webp"):
-                    info = tarfile.TarInfo(member)
-                    info.size = len(data)
-                    tar.addfile(info, io.BytesIO(data))
-        seeds[name] = buffer.getvalue()
-    return seeds
 
 
 def safetensors_seeds() -> Seeds:

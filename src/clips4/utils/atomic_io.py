@@ -53,7 +53,8 @@ def path_in_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno is not None:  # else the message has no place for it
-            error.filename = error.filename or str(path)
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)  # a copy's error names its source
+            error.filename = str(path) if full else error.filename or str(path)
         raise
 
 

@@ -35,6 +35,9 @@ class NoProgress:
     def log(self, text: str) -> None: ...
 
 
+Silent = NoProgress  # its earlier name
+
+
 def counted(progress: ProgressReporter | None, name: str, items: Iterable[T], total: int | None = None) -> Iterator[T]:
     """Yield the items of a stage, of which ``total`` (by default their length) are expected; progress follows each."""
     progress = progress or NoProgress()

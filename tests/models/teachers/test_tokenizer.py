@@ -170,3 +170,21 @@ def test_tokenizer_that_is_not_clips_is_refused_in_one_line(tmp_path: Path, dama
         load_clip_tokenizer(tmp_path, "mine")
     assert "\n" not in str(caught.value)
     assert "teacher mine: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"vocab.json": '{"a": 0, "b</w>": 1}', "merges.txt": "#version: 0.2\na b</w>\n"},  # a panic of Rust
+        {"vocab.json": '{"a": -1}', "merges.txt": "a"},
+        {"vocab.json": "[]", "merges.txt": ""},
+        {"tokenizer.json": '{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a b"]}}'},
+        {"tokenizer.json": "[" * 100_000},
+    ],
+)
+def test_damaged_tokenizer_raises_one_line(files: dict[str, str], tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match="teacher x: its tokenizer") as caught:
+        load_clip_tokenizer(tmp_path, "x")
+    assert "\n" not in str(caught.value)

@@ -19,7 +19,9 @@ A file whose digest does not fit, or that names files beside it (external data),
 import base64
 import hashlib
 import json
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,8 +89,8 @@ def open_exported(path: Path, device: str = "cpu", threads: int | None = None) -
         UserError: ONNX Runtime is not installed or has no such device; no such file, damaged, or not clips4's.
     """
     session = _session(path, device, threads)
-    metadata = session.get_modelmeta().custom_metadata_map
     try:
+        metadata = session.get_modelmeta().custom_metadata_map  # decodes text
         report, card = (parse_json(metadata[key], key) for key in (_EXPORT, _CARD))
         checked = parse_card(card, _CARD)
         config = saved_config(checked.config, _CARD)
@@ -162,10 +164,13 @@ def _session(path: Path, device: str, threads: int | None) -> "onnxruntime.Infer
     options.intra_op_num_threads = threads or torch.get_num_threads()
     options.log_severity_level = 3  # errors only
     try:
-        session = ort.InferenceSession(path, options, providers=providers)
+        with redirect_stdout(StringIO()):  # what it prints of damaged files
+            session = ort.InferenceSession(path, options, providers=providers)
+        inputs = {each.name for each in session.get_inputs()}
+        outputs = [each.name for each in session.get_outputs()]
     except Exception as error:  # its own classes, not exported by name, and Python's
         raise UserError(f"{path}: ONNX Runtime cannot read it ({_first_line(error)}); export the run again")
-    if {each.name for each in session.get_inputs()} != {"images", "vectors"} or session.get_outputs()[0].name != "z":
+    if inputs != {"images", "vectors"} or outputs[:1] != ["z"]:
         raise UserError(f"{path}: its graph has other inputs or outputs than a student's; export the run again")
     return session
 

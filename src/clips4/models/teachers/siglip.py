@@ -20,6 +20,7 @@ from torch import Tensor
 from clips4.config import TeacherConfig
 from clips4.errors import UserError
 from clips4.models.teachers.model_files import ModelFiles
+from clips4.models.teachers.tokenizer import tokenizer_errors
 from clips4.models.teachers.vlm import Origin, VisionLanguageTeacher, load_complete
 
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -98,10 +99,8 @@ def _load_tokenizer(files: ModelFiles, vocabulary: int) -> Any:
     fix = "copy or download the folder again"
     if not (files.folder / "tokenizer.json").is_file():
         raise UserError(f"teacher {files.name}: has no tokenizer.json; {fix}")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(files.folder), local_files_only=True)
-    except Exception as error:  # the tokenizers library raises bare Exceptions
-        raise UserError(f"teacher {files.name}: its tokenizer cannot be read ({type(error).__name__}); {fix}")
+    with tokenizer_errors(files.name, fix):
+        tokenizer = AutoTokenizer.from_pretrained(str(files.folder), local_files_only=True, trust_remote_code=False)
     if len(tokenizer) != vocabulary:
         raise UserError(
             f"teacher {files.name}: its tokenizer knows {len(tokenizer)} tokens, its text tower {vocabulary}; {fix}"

@@ -2,7 +2,8 @@
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +37,26 @@ def load_clip_tokenizer(folder: Path, name: str) -> Any:
     fix = "a CLIP folder holds tokenizer.json, or vocab.json and merges.txt; copy or download them again"
     if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json")):
         raise UserError(f"teacher {name}: has no tokenizer; {fix}")
-    try:
+    with tokenizer_errors(name, fix):
         tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
         known, tokens = len(tokenizer), tokenizer(_PROBE)["input_ids"]
-    except Exception as error:  # the tokenizers library raises bare Exceptions
-        reason = next(iter(str(error).splitlines()), "")
-        raise UserError(f"teacher {name}: its tokenizer cannot be read ({type(error).__name__}: {reason}); {fix}")
     if known != VOCABULARY:
         raise UserError(f"teacher {name}: its tokenizer knows {known} tokens, CLIP's {VOCABULARY}; {fix}")
     if tokens != _PROBE_TOKENS:
         raise UserError(f"teacher {name}: its tokenizer gives {tokens} for {_PROBE!r}, CLIP's {_PROBE_TOKENS}; {fix}")
     return tokenizer
+
+
+@contextmanager
+def tokenizer_errors(name: str, fix: str) -> Iterator[None]:
+    """Whatever reading a tokenizer raises becomes one line about the teacher ``name``."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises bare Exceptions, and panics of Rust, which are none
+        reason = next(iter(str(error).splitlines()), "")[:200]
+        raise UserError(f"teacher {name}: its tokenizer cannot be read ({type(error).__name__}: {reason}); {fix}")
 
 
 def clip_tokens(tokenizer: Any, texts: Sequence[str], length: int) -> list[list[int]]:
