@@ -16,6 +16,7 @@ from clips4.cli.commands.publish import publish
 from clips4.cli.commands.regions import regions
 from clips4.cli.commands.score import app as score_app
 from clips4.cli.commands.segment import segment
+from clips4.cli.commands.serve import serve
 from clips4.cli.commands.track import track
 from clips4.cli.commands.train import train
 from clips4.cli.commands.unknown import unknown
@@ -91,6 +92,7 @@ app.command(
     epilog="Example: clips4 ablate photos/ --dataset coco128 --root coco128/ --out runs/ablation --grid losses"
 )(ablate)
 app.command(epilog="Example: clips4 export runs/pets --out pets.onnx --int8 --calibrate photos/")(export)
+app.command(epilog="Examples: clips4 serve runs/pets photos/  ·  clips4 serve --teacher-only conse photos/")(serve)
 app.command(epilog="Example: clips4 publish runs/pets --out pets-published; clips4 publish runs/pets --to owner/pets")(
     publish
 )

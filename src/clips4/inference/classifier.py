@@ -13,9 +13,9 @@ it. A query names the source of each class vector.
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from clips4.errors import UserError
 from clips4.method.prototypes import known_prototypes, with_text_prior
 from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import Prototypes
+from clips4.models.class_set import is_class_set, load_class_set
 from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.models.teachers.prompts import load_templates
 from clips4.models.teachers.text_cache import cached_class_vectors, warn_of_unknown_terms
@@ -159,20 +160,30 @@ class ZeroShotClassifier:
         """The class vectors to compare pixels with.
 
         Args:
-            classes: see ``data.class_names.load_classes``; those of the run by default.
+            classes: see ``data.class_names.load_classes``; those of the run by default. Or the file of a class set,
+                see ``models.class_set``.
             vectors: "prototypes" (new names by the bank) or "text" (text vectors for all).
             background: see ``parse_background``.
 
         Raises:
             UserError: invalid names, none without a run, or a background name that is a class too.
         """
-        queried = self._queried(classes)
-        rows, sources = self._vectors(queried, vectors)
-        names, owner = list(queried.names), list(range(len(queried)))
-        if background is None:
-            return replace(
-                Query.one_per_class(rows, names, sources), pixel_vectors=self._pixel_vectors(queried, rows, vectors)
+        if is_class_set(classes):
+            given = self._of_set(Path(cast("str | Path", classes)), vectors)
+            queried, rows, sources = (
+                ClassList(given.names, ((),) * len(given.names)),
+                given.vectors,
+                list(given.sources),
             )
+            owner = given.owner.tolist()
+        else:
+            queried = self._queried(classes)
+            rows, sources = self._vectors(queried, vectors)
+            owner = list(range(len(queried)))
+        names = list(queried.names)
+        if background is None:
+            pixel_vectors = self._pixel_vectors(queried, rows, vectors)
+            return Query(rows, torch.tensor(owner), tuple(names), tuple(sources), pixel_vectors=pixel_vectors)
         at = next((i for i, name in enumerate(names) if name.casefold() == BACKGROUND), None)
         if background.probability is not None and len(names) - (at is not None) < 2:
             raise UserError("background: a single class always has probability 1; give 'cosine 0.2' or class names")
@@ -193,12 +204,23 @@ class ZeroShotClassifier:
         pixel_vectors = self._pixel_vectors(queried, rows, vectors)
         return Query(rows, torch.tensor(owner), tuple(names), tuple(sources), background, at, pixel_vectors)
 
+    def _of_set(self, path: Path, vectors: Vectors) -> Query:
+        if vectors != "prototypes":
+            raise UserError(f"{path}: a class set has vectors of its own; leave out --vectors {vectors}")
+        found = load_class_set(path, self._prototypes)
+        return Query(found.vectors, found.owner, found.names, cast(tuple[Source, ...], found.sources))
+
     def _pixel_vectors(self, queried: ClassList, rows: Tensor, vectors: Vectors) -> Tensor | None:
         """(L, D) pixel prototypes of names; None in the raw space and of a teacher alone, as in earlier versions."""
-        run = self._prototypes
-        if run is None or (run.space is None and not run.unknown_margin):
+        if not self.separates_unknown:
             return None
         return rows if vectors == "prototypes" else self._vectors(queried, "prototypes")[0]
+
+    @property
+    def separates_unknown(self) -> bool:
+        """Whether queries have ``pixel_vectors``: unknown prototypes do not compete with named classes."""
+        run = self._prototypes
+        return run is not None and (run.space is not None or bool(run.unknown_margin))
 
     def text(self, classes: ClassList) -> Tensor:
         """(K, D) text vectors, prompt-ensembled, unit rows; repeated names come from memory."""

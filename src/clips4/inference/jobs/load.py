@@ -100,6 +100,25 @@ def load_segmenter(
     return Loaded(segmenter, images, identity, inputs, videos)
 
 
+def load_page_segmenter(
+    arguments: Sequence[Path], teacher_only: str | None, device: str, use: str
+) -> tuple[Segmenter, Path | None, list[Path]]:
+    """The segmenter, the run (None for a teacher alone) and the images named by RUN [IMAGES].
+
+    Raises:
+        UserError: see ``load_segmenter``.
+    """
+    if teacher_only:
+        if use != "auto":
+            raise UserError("--use chooses between a run's student and its teacher; leave it out with --teacher-only")
+        return Segmenter.from_teacher(teacher_only, None, device), None, find_images(arguments) if arguments else []
+    if not arguments:
+        raise UserError("give a run: clips4 serve RUN [IMAGES]; or --teacher-only NAME")
+    run, *inputs = arguments
+    images = find_images(inputs) if inputs else []
+    return Segmenter.load(run, device, use=cast(Use, use)), run, images
+
+
 def _images_and_videos(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Images as ``find_images`` finds them, and the video files among the inputs themselves."""
     videos = [path for path in inputs if is_video(path)]

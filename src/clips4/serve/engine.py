@@ -1,0 +1,338 @@
+"""What the page asks of a model: labels, why, similar places, examples. All calls come from one thread."""
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clips4.errors import UserError
+from clips4.inference.classifier import Query
+from clips4.inference.encoder import EncodedImage
+from clips4.inference.name_suggestion import nouns, suggest_names
+from clips4.inference.result import Segmentation
+from clips4.inference.segmenter import Segmenter
+from clips4.inference.upsample import upsampled_window
+from clips4.models.class_set import ClassSet
+from clips4.outputs.labeled_image import UNKNOWN_LABEL
+from clips4.serve.messages import ClassesRequest, ClassRequest
+from clips4.serve.runs import to_runs
+from clips4.serve.segment_map import segment_map
+from clips4.serve.sessions import Examples, OpenImage, Session
+from clips4.utils.images import UNKNOWN_COLOR, UNKNOWN_NAME, decode_rgb, palette, reduce_to
+
+VIEW_SIDE = 1600  # larger images are shown reduced to it; exports have the image's own size
+BEST = 3  # names of a pixel
+NEAREST = 12  # similar segments that are listed
+_NOUNS_AT_ONCE = 32
+
+
+class Engine:
+    """A segmenter with what the page needs around it.
+
+    Args:
+        segmenter: of a run, or of a teacher alone.
+        load_teacher: gives the segmenter of the teacher of the same run; None where there is none to compare with.
+    """
+
+    def __init__(self, segmenter: Segmenter, load_teacher: Callable[[], Segmenter] | None = None):
+        self.segmenter = segmenter
+        self._load_teacher, self._teacher = load_teacher, None if load_teacher else segmenter
+        self.suggested: list[list[str]] = []
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether labels of the teacher can be shown beside those of the run."""
+        return self._load_teacher is not None
+
+    # ------------------------------------------------------------------------------------------------------- images
+
+    def open(self, data: bytes, name: str) -> OpenImage:
+        """Decode and encode an image within the limits of ``utils.image_file``.
+
+        Raises:
+            UserError: not an image, damaged, or larger than the limits.
+        """
+        image = decode_rgb(data, name)
+        z = self.segmenter.encode_image(image).z
+        view = EncodedImage(reduce_to(image, VIEW_SIDE), z, None)
+        return OpenImage(secrets.token_urlsafe(8), name, data, image.shape[:2], view, segment_map(view.image, z))
+
+    # ----------------------------------------------------------------------------------------------------- classes
+
+    def query(self, classes: Sequence[ClassRequest], examples: Sequence[Examples] = ()) -> tuple[Query, Tensor]:
+        """The class vectors of classes and their examples.
+
+        Returns:
+            The query; and (L,) bool, which of its rows are examples.
+
+        Raises:
+            UserError: invalid names, or a class with neither a name to look for nor an example.
+        """
+        flat = [queried for each in classes for queried in each.stands_for()]
+        owner = [index for index, each in enumerate(classes) for _ in each.stands_for()]
+        names = tuple(each.name for each in classes)
+        if len({name.casefold() for name in names}) < len(names) or UNKNOWN_NAME in map(str.casefold, names):
+            raise UserError(f"give each class a name of its own, and none the name {UNKNOWN_NAME!r}")
+        by_name = self.segmenter.query(flat) if flat else None
+        own = {name: [each.vectors for each in examples if each.name == name] for name in names}
+        rows = [vectors for name in names for vectors in own[name]]
+        added = [index for index, name in enumerate(names) for vectors in own[name] for _ in vectors]
+        if missing := next((names[i] for i in range(len(names)) if i not in {*owner, *added}), None):
+            raise UserError(f"{missing!r} has neither a name to look for nor an example; click one, or drop it")
+        found = by_name.sources if by_name else ()
+        sources = ["examples" if own[name] else found[owner.index(index)] for index, name in enumerate(names)]
+        vectors = torch.cat([*([by_name.vectors] if by_name else []), *rows])
+        compared = vectors if self.segmenter.classifier.separates_unknown else None
+        is_example = torch.arange(len(vectors)) >= len(flat)
+        query = Query(vectors, torch.tensor(owner + added), names, tuple(sources), pixel_vectors=compared)
+        return query, is_example
+
+    def class_set(self, classes: Sequence[ClassRequest], examples: Sequence[Examples]) -> ClassSet:
+        """The vectors of classes and examples, to be kept with the run."""
+        query, is_example = self.query(classes, examples)
+        queried = tuple(tuple(each.stands_for()) for each in classes)
+        return ClassSet(query.names, queried, query.sources, query.vectors, query.owner, is_example)
+
+    # ------------------------------------------------------------------------------------------------------ labels
+
+    def labels(self, session: Session, image: OpenImage, request: ClassesRequest) -> dict[str, Any]:
+        """The class of every pixel of an image's view, as runs, and its legend."""
+        result = self.predict(session, image, request)
+        return {
+            "width": result.labels.shape[1],
+            "height": result.labels.shape[0],
+            "runs": to_runs(numbered(result)),
+            "legend": self.legend(result),
+        }
+
+    def predict(self, session: Session, image: OpenImage, request: ClassesRequest, whole: bool = False) -> Segmentation:
+        """The prediction for an image's view, or for the whole image; segments set by hand included."""
+        examples = session.examples if request.by == "run" else []
+        segmenter, encoded = self._of(image, request.by)
+        if request.by == "run":
+            query = self.query(request.classes, examples)[0]
+        else:  # by class names alone: its vectors lie elsewhere
+            query = self._teacher_query(segmenter, request.classes)
+        if whole and image.size != image.view_size:
+            encoded = encoded._replace(image=decode_rgb(image.data, image.name))
+        return edited(segmenter.predict(encoded, query, request.unknown), image)
+
+    def legend(self, result: Segmentation) -> list[dict[str, Any]]:
+        """Name, label, color, share and source of each class, then those of the unknown classes that occur."""
+        shares = {area.label: area.share for area in result.areas()}
+        colors = palette(len(result.names)).tolist()
+        found: list[dict[str, Any]] = [
+            {
+                "name": name,
+                "label": index,
+                "color": colors[index],
+                "share": shares.get(index, 0.0),
+                "source": result.sources[index] if result.sources else "text",
+            }
+            for index, name in enumerate(result.names)
+        ]
+        discovered = result.unknown_areas()
+        by_hand = result.unknown_share - sum(area.share for area in discovered)
+        unknown = [(area.name, -2 - area.label, area.share) for area in discovered]
+        if by_hand > 0.5 / result.labels.size:
+            unknown.append((UNKNOWN_NAME, -1, by_hand))
+        for name, label, share in unknown:
+            suggested = self.suggested[-2 - label] if label < -1 and self.suggested else []
+            found.append(
+                {
+                    "name": name,
+                    "label": label,
+                    "color": list(UNKNOWN_COLOR),
+                    "share": share,
+                    "source": "unknown",
+                    "suggested": suggested,
+                }
+            )
+        return found
+
+    def _of(self, image: OpenImage, by: str) -> tuple[Segmenter, EncodedImage]:
+        if by == "run":
+            return self.segmenter, image.encoded
+        if self._teacher is None:
+            assert self._load_teacher is not None
+            self._teacher = self._load_teacher()
+        if image.by_teacher is None:
+            z = self._teacher.encode_image(decode_rgb(image.data, image.name)).z
+            image.by_teacher = EncodedImage(image.encoded.image, z, None)
+        return self._teacher, image.by_teacher
+
+    def _teacher_query(self, teacher: Segmenter, classes: Sequence[ClassRequest]) -> Query:
+        flat = [queried for each in classes for queried in each.stands_for()]
+        if not flat:
+            raise UserError("the teacher needs class names; examples are of the run alone")
+        owner = [index for index, each in enumerate(classes) for _ in each.stands_for()]
+        found = teacher.query(flat)
+        sources = [found.sources[owner.index(i)] if i in owner else "examples" for i in range(len(classes))]
+        names = tuple(each.name for each in classes)
+        return replace(found, owner=torch.tensor(owner), names=names, sources=tuple(sources))
+
+    # --------------------------------------------------------------------------------------------------------- why
+
+    @torch.no_grad()
+    def why(self, session: Session, image: OpenImage, request: ClassesRequest, x: int, y: int) -> dict[str, Any]:
+        """The best names of a pixel with their cosines, its segment and its region."""
+        segmenter, encoded = self._of(image, request.by)
+        if request.by == "run":
+            query = self.query(request.classes, session.examples)[0]
+        else:
+            query = self._teacher_query(segmenter, request.classes)
+        check_pixel(image, x, y)
+        prototypes = segmenter.prototypes
+        unknown = query.vectors[:0] if prototypes is None or not request.unknown else prototypes.query_unknown
+        rows = torch.cat([query.vectors.to(encoded.z), unknown.to(encoded.z)])
+        cosines = torch.einsum("dhw,ld->lhw", encoded.z, rows)
+        there = upsampled_window(cosines, image.view_size, slice(y, y + 1), slice(x, x + 1))[:, 0, 0]
+        names = [*query.names, *(f"{UNKNOWN_NAME} {number + 1}" for number in range(len(unknown)))]
+        owner = torch.cat([query.owner, len(query.names) + torch.arange(len(unknown))]).to(there.device)
+        best = there.new_full((len(names),), -1.0).scatter_reduce_(0, owner, there, "amax")
+        order = best.argsort(descending=True)[:BEST].tolist()
+        segment = image.segments.at(x, y, image.view_size)
+        return {
+            "best": [{"name": names[i], "cosine": round(float(best[i]), 4)} for i in order],
+            "segment": segment,
+            "region": int(image.segments.regions[segment]),
+        }
+
+    @torch.no_grad()
+    def similar(self, session: Session, image: OpenImage, x: int, y: int) -> dict[str, Any]:
+        """How similar every position of every image is to a pixel, and the segments nearest to its segment.
+
+        Cosines of a map are given as 0 to 255, for -1 to 1.
+        """
+        check_pixel(image, x, y)
+        z = image.encoded.z
+        (height, width), (rows, columns) = image.view_size, z.shape[1:]
+        pixel = z[:, y * rows // height, x * columns // width]
+        segment = image.segments.at(x, y, image.view_size)
+        v = image.segments.vectors[segment]
+        maps, near = [], []
+        for other in session.images.values():
+            cosines = torch.einsum("dhw,d->hw", other.encoded.z, pixel)
+            maps.append(
+                {
+                    "image": other.id,
+                    "width": cosines.shape[1],
+                    "height": cosines.shape[0],
+                    "values": ((cosines + 1) * 127.5).round().clamp(0, 255).int().flatten().tolist(),
+                }
+            )
+            for number, cosine in enumerate((other.segments.vectors @ v).tolist()):
+                if other is not image or number != segment:
+                    near.append({"image": other.id, "segment": number, "cosine": round(cosine, 4)})
+        near.sort(key=lambda each: -each["cosine"])
+        return {"maps": maps, "nearest": near[:NEAREST]}
+
+    # ---------------------------------------------------------------------------------------------------- examples
+
+    def examples(
+        self,
+        session: Session,
+        image: OpenImage,
+        segments: Sequence[int],
+        name: str,
+        negative: bool,
+        classes: Sequence[ClassRequest],
+    ) -> Examples:
+        """Segments as prototypes of a class.
+
+        Segments that are not that class become prototypes of the class that is nearest to them among the others.
+
+        Raises:
+            UserError: no such segment, or no other class.
+        """
+        vectors = image.segments.vectors[check_segments(image, segments)]
+        if not negative:
+            return Examples(name, vectors, image.id, tuple(segments))
+        query, _ = self.query(classes, session.examples)
+        cosines = F.normalize(vectors.sum(0), dim=0) @ query.vectors.to(vectors).T
+        others = [i for i, owner in enumerate(query.owner.tolist()) if query.names[owner] != name]
+        if not others:
+            raise UserError(f"{name!r} is the only class; add the one that it is instead")
+        nearest = query.names[int(query.owner[max(others, key=lambda i: float(cosines[i]))])]
+        return Examples(nearest, vectors, image.id, tuple(segments), negative_of=name)
+
+    # ------------------------------------------------------------------------------------------------- suggestions
+
+    def warm_up(self) -> None:
+        """Load what the first image and the first new name need."""
+        self._encode_names(["thing"])
+        self.segmenter.encode(torch.zeros(1, 3, 64, 64))
+
+    def prepare(self) -> "list[Callable[[], None]]":
+        """Steps to the names that are suggested for unknown classes, each short."""
+        steps: list[Callable[[], None]] = []
+        if self.segmenter.prototypes is None or not len(self.segmenter.prototypes.unknown):
+            return steps
+        every = nouns()
+        for start in range(0, len(every), _NOUNS_AT_ONCE):
+            steps.append(lambda start=start: self._encode_names(every[start : start + _NOUNS_AT_ONCE]))  # type: ignore[misc]
+        return [*steps, self._suggest]
+
+    def _encode_names(self, names: Sequence[str]) -> None:
+        self.segmenter.query(list(names))
+
+    def _suggest(self) -> None:
+        assert self.segmenter.prototypes is not None
+        found = suggest_names(self.segmenter.classifier, self.segmenter.prototypes, BEST)
+        self.suggested = [[each.name for each in names] for names in found]
+
+
+def numbered(result: Segmentation) -> NDArray[np.int16]:
+    """(H, W) labels; -2 - u for pixels of the discovered unknown class u, -1 for unknown by hand."""
+    if result.unknown_labels is None:
+        return result.labels
+    return np.where(result.unknown_labels >= 0, -2 - result.unknown_labels, result.labels).astype(np.int16)
+
+
+def edited(result: Segmentation, image: OpenImage) -> Segmentation:
+    """A prediction with the segments that were set by hand; those of a class that is not among its names stay."""
+    place = {name: index for index, name in enumerate(result.names)}
+    edits = [each for each in image.edits if each.name is None or each.name in place]
+    if not edits:
+        return result
+    label_of = np.full(len(image.segments.regions), UNKNOWN_LABEL - 1, np.int16)
+    for edit in edits:
+        label_of[list(edit.segments)] = UNKNOWN_LABEL if edit.name is None else place[edit.name]
+    given = label_of[image.segments.resized(result.labels.shape)]
+    is_edited = given >= UNKNOWN_LABEL
+    unknown = result.unknown_labels
+    return replace(
+        result,
+        labels=np.where(is_edited, given, result.labels),
+        unknown_labels=None if unknown is None else np.where(is_edited, np.int16(-1), unknown),
+    )
+
+
+def check_segments(image: OpenImage, segments: Sequence[int]) -> list[int]:
+    """The numbers, if the image has such segments.
+
+    Raises:
+        UserError: it has not.
+    """
+    count = len(image.segments.regions)
+    wrong = next((number for number in segments if not 0 <= number < count), None)
+    if wrong is not None:
+        raise UserError(f"segment {wrong}: the image has segments 0 to {count - 1}")
+    return list(dict.fromkeys(segments))
+
+
+def check_pixel(image: OpenImage, x: int, y: int) -> None:
+    """Refuse a pixel outside the view of an image.
+
+    Raises:
+        UserError: it is.
+    """
+    height, width = image.view_size
+    if not (0 <= x < width and 0 <= y < height):
+        raise UserError(f"pixel {x}, {y}: the view has {width} x {height} pixels")
