@@ -125,6 +125,7 @@ async function predict(shown) {
   const own = generation;
   if (!classes.requests().length) return;
   const start = performance.now();
+  if (shown === current) canvas.dataset.ready = "";
   const labels = await engine.labels(shown.facts.id, query());
   if (own !== generation) return;
   shown.labels = labels;
