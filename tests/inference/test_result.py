@@ -1,8 +1,11 @@
 """The result: its areas, its connected parts with their embeddings, and the three ways out."""
 
 import json
+import sys
 from itertools import product
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,3 +146,38 @@ def test_from_text_alone_lists_classes_by_text() -> None:
         noise_image(2, 2), np.zeros((2, 2), np.int16), np.zeros((2, 2), np.float32), ("a", "b"), None, ("bank", "text")
     )
     assert answer.from_text_alone == ("b",)
+
+
+def test_to_transformers_is_the_pipelines_semantic_output() -> None:
+    found = result(LABELS).to_transformers()
+    assert [each["label"] for each in found] == ["cat", "cup", "unknown"]
+    assert all(each.keys() == {"score", "label", "mask"} and each["score"] is None for each in found)
+    assert all(each["mask"].mode == "L" for each in found)
+    masks = np.stack([np.asarray(each["mask"]) for each in found])
+    assert set(np.unique(masks)) == {0, 255}
+    np.testing.assert_array_equal(masks.argmax(0), np.array(LABELS) % 3)
+
+
+def test_to_supervision_gives_a_detection_for_each_part_of_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    stand_in = ModuleType("supervision")  # the package needs a build of OpenCV that another extra replaces
+    monkeypatch.setattr(stand_in, "Detections", lambda **fields: given.update(fields), raising=False)
+    monkeypatch.setitem(sys.modules, "supervision", stand_in)
+    result(LABELS, UNKNOWN).to_supervision()
+    assert set(given) == {"xyxy", "mask", "confidence", "class_id", "data"}
+    assert given["xyxy"].tolist() == [[0, 0, 3, 3], [1, 0, 3, 2], [4, 2, 5, 3]]
+    assert given["class_id"].tolist() == [0, 1, 0]
+    assert given["data"]["class_name"].tolist() == ["cat", "cup", "cat"]
+    assert (given["mask"].shape, given["mask"].dtype) == ((3, 3, 5), np.bool_)
+    drawn = np.full((3, 5), -1)
+    for mask, label in zip(given["mask"], given["class_id"], strict=True):
+        drawn[mask.astype(bool)] = label
+    np.testing.assert_array_equal(drawn, LABELS)
+    result([[-1, -1]]).to_supervision()
+    assert (given["xyxy"].shape, given["mask"].shape) == ((0, 4), (0, 1, 2))
+
+
+def test_to_supervision_without_the_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(UserError, match="pip install supervision"):
+        result(LABELS).to_supervision()

@@ -61,7 +61,9 @@ Images = Annotated[
     typer.Argument(help="Images, or folders of them; - for a list on standard input.", callback=expand_paths),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Output folder.")]
-Save = Annotated[str, typer.Option("--save", help="Some of png,overlay,json,coco,panoptic,yolo,npz,gallery.")]
+Save = Annotated[
+    str, typer.Option("--save", help="Some of png,overlay,json,coco,panoptic,yolo,labelme,cvat,npz,gallery.")
+]
 Examples = Annotated[
     Path | None,
     typer.Option(

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
+from clips4.errors import UserError
 from clips4.outputs import encode, render
 from clips4.outputs.coco import coco_document
 from clips4.outputs.labeled_image import UNKNOWN_LABEL, LabeledImage, connected_parts
@@ -132,6 +134,49 @@ class Segmentation(LabeledImage):
     def to_coco(self, source: str = "picture") -> dict[str, Any]:
         """A COCO document of this image: images, annotations with RLE masks, categories."""
         return coco_document([self], [source])
+
+    def to_transformers(self) -> list[dict[str, Any]]:
+        """As the ``image-segmentation`` pipeline of transformers gives it for semantic segmentation.
+
+        Returns:
+            For each class that occurs, largest first, unknown last: ``label``, ``mask`` (a PIL image of mode L, 255
+            where the class is) and ``score`` (None, as there).
+        """
+        return [
+            {
+                "score": None,
+                "label": area.name,
+                "mask": Image.fromarray(255 * (self.labels == area.label).astype(np.uint8)),
+            }
+            for area in self.areas()
+        ]
+
+    def to_supervision(self) -> Any:
+        """``supervision.Detections``: one for each connected part of a class; unknown parts are left out.
+
+        Their ``class_id`` is the index of the class, ``confidence`` the mean similarity in [-1, 1], and
+        ``data["class_name"]`` the name.
+
+        Raises:
+            UserError: the package supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError:
+            raise UserError("supervision is not installed: pip install supervision")
+        parts = [part for part in self.segments if part.label >= 0]
+        masks = np.zeros((len(parts), *self.labels.shape), bool)
+        for mask, part in zip(masks, parts, strict=True):
+            left, top, width, height = part.box
+            mask[top : top + height, left : left + width] = part.mask
+        boxes: NDArray[np.float32] = np.array([part.box for part in parts], np.float32).reshape(-1, 4)
+        return supervision.Detections(
+            xyxy=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),
+            mask=masks,
+            confidence=np.array([part.score for part in parts], np.float32),
+            class_id=np.array([part.label for part in parts], int),
+            data={"class_name": np.array([part.name for part in parts], np.str_)},
+        )
 
 
 @torch.no_grad()

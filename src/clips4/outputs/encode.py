@@ -14,12 +14,13 @@ from clips4.errors import UserError
 from clips4.outputs.coco import annotations, panoptic_png, segments_info
 from clips4.outputs.geotiff import files_beside, place_of
 from clips4.outputs.labeled_image import UNKNOWN_LABEL, LabeledImage
+from clips4.outputs.labelme import labelme_document
 from clips4.outputs.render import overlay, overlay_with_legend
 from clips4.outputs.yolo import yolo_lines
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, UNKNOWN_COLOR, encode_png, palette, reduce_to
 
-Kind = Literal["png", "overlay", "json", "coco", "panoptic", "yolo", "npz", "gallery"]
+Kind = Literal["png", "overlay", "json", "coco", "panoptic", "yolo", "labelme", "cvat", "npz", "gallery"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _OF_ONE_IMAGE: tuple[Kind, ...] = ("png", "overlay", "json")
 UNKNOWN_VALUE = {"8-bit": 255, "16-bit": 65535}  # value of unknown pixels in a label PNG
@@ -82,8 +83,9 @@ def image_files(
     """The files of one image: name within the output folder -> content.
 
     ``png``: ``STEM.png``, with a world file for a GeoTIFF; ``overlay``: ``STEM_overlay.png``; ``json``: ``STEM.json``;
-    ``npz``: ``STEM.npz``; ``panoptic``: ``panoptic/STEM.png``; ``yolo``: ``yolo/labels/STEM.txt``; ``gallery``: two
-    thumbnails. All but thumbnails have the image's own size, as displayed (rotated as EXIF says).
+    ``npz``: ``STEM.npz``; ``panoptic``: ``panoptic/STEM.png``; ``yolo``: ``yolo/labels/STEM.txt``; ``labelme``:
+    ``labelme/STEM.json``; ``gallery``: two thumbnails. All but thumbnails have the image's own size, as displayed
+    (rotated as EXIF says).
 
     Args:
         result: the image and its labels.
@@ -108,6 +110,9 @@ def image_files(
         files[f"panoptic/{stem}.png"] = panoptic_png(result.labels)
     if "yolo" in kinds:
         files[f"yolo/labels/{stem}.txt"] = yolo_lines(result.labels).encode()
+    if "labelme" in kinds:
+        document = labelme_document(result.labels, result.names, str(source))
+        files[f"labelme/{stem}.json"] = (json.dumps(document) + "\n").encode()
     if "npz" in kinds:
         if embeddings is None:
             raise ValueError("npz needs the embeddings of the image")
@@ -119,10 +124,10 @@ def image_files(
 
 
 def image_facts(result: LabeledImage, kinds: Sequence[Kind]) -> dict[str, Any]:
-    """What the folder's own files (``coco.json``, ``panoptic.json``, ``gallery.html``) need of an image, JSON-ready."""
+    """What the files of a whole folder, such as ``coco.json`` and ``gallery.html``, need of an image, JSON-ready."""
     height, width = result.labels.shape
     facts: dict[str, Any] = {"width": width, "height": height, "areas": describe(result, "")["areas"]}
-    if "coco" in kinds:
+    if "coco" in kinds or "cvat" in kinds:
         facts["annotations"] = annotations(result)
     if "panoptic" in kinds:
         facts["segments_info"] = segments_info(result.labels)

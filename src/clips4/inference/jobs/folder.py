@@ -1,17 +1,25 @@
 """The files that cover a whole folder of predictions, made from its manifest alone."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from clips4.inference.jobs.gallery import write_gallery
 from clips4.outputs.coco import categories, info
+from clips4.outputs.cvat import cvat_document
 from clips4.outputs.encode import Kind
 from clips4.outputs.yolo import data_yaml
-from clips4.utils.atomic_io import write_atomically, write_json_lists
+from clips4.utils.atomic_io import atomic_text_file, write_atomically, write_json_lists
 from clips4.utils.output_folder.manifest import ManifestEntry, all_entries, is_current
 from clips4.utils.output_folder.output import Output
 
-FOLDER_FILES = {"coco": "coco.json", "panoptic": "panoptic.json", "yolo": "yolo/data.yaml", "gallery": "gallery.html"}
+FOLDER_FILES = {
+    "coco": "coco.json",
+    "panoptic": "panoptic.json",
+    "yolo": "yolo/data.yaml",
+    "cvat": "cvat.xml",
+    "gallery": "gallery.html",
+}
 
 
 def folder_files(kinds: Sequence[str]) -> list[str]:
@@ -20,7 +28,7 @@ def folder_files(kinds: Sequence[str]) -> list[str]:
 
 
 def write_folder_files(output: Output, names: Sequence[str]) -> int:
-    """``coco.json``, ``panoptic.json``, ``yolo/data.yaml`` and ``gallery.html``, from all entries of these settings.
+    """``coco.json``, ``panoptic.json``, ``yolo/data.yaml``, ``cvat.xml``, ``gallery.html``, from all current entries.
 
     All kinds are written that the entries have. Images that no longer exist, or were edited since, are left out.
 
@@ -50,6 +58,9 @@ def write_folder_files(output: Output, names: Sequence[str]) -> int:
         write_json_lists(out / FOLDER_FILES["panoptic"], head, lists)
     if "yolo" in kinds:
         write_atomically(out / FOLDER_FILES["yolo"], data_yaml(out / "yolo", names).encode())
+    if "cvat" in kinds:
+        with atomic_text_file(out / FOLDER_FILES["cvat"]) as file:
+            file.writelines(cvat_document(map(_cvat_image, entries("cvat")), names))
     if "gallery" in kinds:
         write_gallery(out / FOLDER_FILES["gallery"], lambda: entries("gallery"), names)
     return gone
@@ -59,6 +70,11 @@ def _images(entries: Iterator[ManifestEntry]) -> Iterator[dict[str, Any]]:
     for number, entry in enumerate(entries, 1):
         facts = entry["facts"]
         yield {"id": number, "file_name": entry["source"], "width": facts["width"], "height": facts["height"]}
+
+
+def _cvat_image(entry: ManifestEntry) -> dict[str, Any]:
+    """An image by the name that it has in a task made of the same folder."""
+    return {"name": f"{entry['stem']}{Path(entry['source']).suffix}", **entry["facts"]}
 
 
 def _annotations(entries: Iterator[ManifestEntry]) -> Iterator[dict[str, Any]]:
