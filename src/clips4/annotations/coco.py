@@ -57,4 +57,4 @@ def _shape(name: str, segmentation: Any, image: AnnotatedImage, where: str) -> S
     runs = rle.counts_of_text(counts) if isinstance(counts, str) else [whole(run, where, "a run") for run in counts]
     if sum(runs) != image.height * image.width or min(runs) < 0:
         raise UserError(f"{where}: the runs of its mask do not add up to the image's pixels")
-    return Shape(name, mask=rle.decode({"size": size, "counts": rle.text_of(runs)}))
+    return Shape(name, rle={"size": size, "counts": rle.text_of(runs)})

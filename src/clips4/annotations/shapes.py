@@ -11,6 +11,7 @@ from skimage.draw import ellipse, polygon
 
 from clips4.data.label_maps import ignore_value
 from clips4.errors import UserError
+from clips4.outputs.rle import Rle, decode
 from clips4.utils.image_file import check_pixels
 
 Points = NDArray[np.float64]  # (N, 2) x, y in pixels; the image's corner is (0, 0), the first pixel's center (0.5, 0.5)
@@ -24,12 +25,14 @@ class Shape:
         name: of its class.
         polygons: outlines, each filled.
         ellipse: center x, y and radii x, y; None for other shapes.
+        rle: runs of a mask of the whole image; decoded where it is drawn, since a set may have many.
         mask: (h, w) of a box whose first pixel is in row ``top`` and column ``left``; None for other shapes.
     """
 
     name: str
     polygons: tuple[Points, ...] = ()
     ellipse: tuple[float, float, float, float] | None = None
+    rle: Rle | None = None
     mask: NDArray[np.bool_] | None = None
     top: int = 0
     left: int = 0
@@ -74,6 +77,8 @@ def label_map(annotated: AnnotatedImage, names: Sequence[str]) -> NDArray[np.int
         if shape.ellipse is not None:
             x, y, radius_x, radius_y = shape.ellipse
             labels[ellipse(y - 0.5, x - 0.5, radius_y, radius_x, labels.shape)] = value
+        if shape.rle is not None:
+            labels[decode(shape.rle)] = value
         if shape.mask is not None:
             top, left = max(shape.top, 0), max(shape.left, 0)
             inside = shape.mask[top - shape.top :, left - shape.left :]
