@@ -43,7 +43,7 @@ def read_back(folder: Path) -> NDArray[np.int16]:
 def test_labelme_document_read_back_is_the_label_map(tmp_path: Path, seed: int) -> None:
     result = blocks(seed)
     Image.fromarray(result.image).save(tmp_path / "a.png")
-    document = labelme_document(result.labels, NAMES, "a.png", min_share=0, tolerance=0)
+    document = labelme_document(result, "a.png", min_share=0, tolerance=0)
     assert {shape["shape_type"] for shape in document["shapes"]} == {"polygon"}
     assert (document["imageHeight"], document["imageWidth"]) == result.labels.shape
     (tmp_path / "a.json").write_text(json.dumps(document))
@@ -79,13 +79,27 @@ def test_segment_saves_labelme_and_cvat_that_are_read_back(
 ) -> None:
     photos, out = tmp_path / "photos", tmp_path / "out"
     shutil.copytree(images, photos / "a b")
-    arguments = ["segment", tiny_run, photos, "--out", out, "--save", "png,labelme,cvat", "--device", "cpu"]
+    arguments = [
+        "segment",
+        tiny_run,
+        photos,
+        "--out",
+        out,
+        "--save",
+        "png,labelme,cvat,coco-polygons",
+        "--device",
+        "cpu",
+    ]
     monkeypatch.setattr(sys, "argv", ["clips4", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
         main()
     assert not stopped.value.code
     shutil.copy(out / "cvat.xml", photos)
-    for folder, tolerated in ((photos, 0.002), (out / "labelme", 0.02)):  # small parts; outlines are simplified
+    coco = tmp_path / "coco"
+    shutil.copytree(images, coco / "a b")
+    shutil.copy(out / "coco_polygons.json", coco)
+    # small parts are left out; outlines of polygons are simplified
+    for folder, tolerated in ((photos, 0.002), (out / "labelme", 0.02), (coco, 0.02)):
         dataset = open_labels(folder, parse_classes(["cat", "cup", "grass"]))
         assert [path.parent.name for path in dataset.images] == ["a b"] * 3
         for index, path in enumerate(dataset.images):

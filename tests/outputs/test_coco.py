@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
+from skimage.draw import polygon
 
-from clips4.outputs.coco import coco_document, panoptic_png, segments_info
+from clips4.outputs.coco import annotations, as_polygons, coco_document, panoptic_png, segments_info
 from clips4.outputs.labeled_image import LabeledImage, connected_parts
 
 NAMES = ("cat", "cup", "grass")
@@ -86,3 +87,16 @@ def test_panoptic_png_agrees_with_segments_info() -> None:
             columns.max(),
             rows.max(),
         )
+
+
+def test_as_polygons_filled_is_the_mask_with_its_holes() -> None:
+    rows, columns = np.mgrid[:40, :50]
+    distance = (rows - 20) ** 2 + (columns - 25) ** 2
+    labels = np.where((distance < 225) & (distance >= 36), 2, -1).astype(np.int16)
+    ring = LabeledImage(np.zeros((40, 50, 3), np.uint8), labels, np.zeros((40, 50), np.float32), NAMES)
+    (annotation,) = annotations(ring, min_share=0)
+    (points,) = as_polygons(annotation, tolerance=0)["segmentation"]
+    corners = np.array(points).reshape(-1, 2) - 0.5
+    filled = np.zeros(labels.shape, bool)
+    filled[polygon(corners[:, 1], corners[:, 0], labels.shape)] = True
+    np.testing.assert_array_equal(filled, labels == 2)

@@ -62,7 +62,8 @@ Images = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", help="Output folder.")]
 Save = Annotated[
-    str, typer.Option("--save", help="Some of png,overlay,json,coco,panoptic,yolo,labelme,cvat,npz,gallery.")
+    str,
+    typer.Option("--save", help="Of png,overlay,json,coco,coco-polygons,panoptic,yolo,labelme,cvat,npz,gallery."),
 ]
 Examples = Annotated[
     Path | None,

@@ -6,7 +6,7 @@ indices of the classes from 1 on (many readers take 0 for "none"); unknown pixel
 in panoptic PNGs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from scipy import ndimage
 
 from clips4 import __version__
 from clips4.outputs.labeled_image import MIN_SHARE, LabeledImage, connected_parts
-from clips4.outputs.rle import encode
+from clips4.outputs.polygons import TOLERANCE, polygon_of
+from clips4.outputs.rle import decode, encode
 from clips4.utils.images import encode_png, palette
 
 
@@ -36,6 +37,14 @@ def annotations(result: LabeledImage, min_share: float = MIN_SHARE) -> list[dict
             }
         )
     return found
+
+
+def as_polygons(annotation: Mapping[str, Any], tolerance: float = TOLERANCE) -> dict[str, Any]:
+    """An annotation with a polygon in place of its mask; holes are joined to the outline by a cut."""
+    left, top, width, height = annotation["bbox"]
+    mask = decode(annotation["segmentation"])[top : top + height, left : left + width]
+    points = polygon_of(mask, tolerance) + np.array([left, top])
+    return {**annotation, "segmentation": [points.round(2).ravel().tolist()]}
 
 
 def categories(names: Sequence[str]) -> list[dict[str, Any]]:

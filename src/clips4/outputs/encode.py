@@ -20,7 +20,9 @@ from clips4.outputs.yolo import yolo_lines
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, UNKNOWN_COLOR, encode_png, palette, reduce_to
 
-Kind = Literal["png", "overlay", "json", "coco", "panoptic", "yolo", "labelme", "cvat", "npz", "gallery"]
+Kind = Literal[
+    "png", "overlay", "json", "coco", "coco-polygons", "panoptic", "yolo", "labelme", "cvat", "npz", "gallery"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _OF_ONE_IMAGE: tuple[Kind, ...] = ("png", "overlay", "json")
 UNKNOWN_VALUE = {"8-bit": 255, "16-bit": 65535}  # value of unknown pixels in a label PNG
@@ -111,7 +113,7 @@ def image_files(
     if "yolo" in kinds:
         files[f"yolo/labels/{stem}.txt"] = yolo_lines(result.labels).encode()
     if "labelme" in kinds:
-        document = labelme_document(result.labels, result.names, str(source))
+        document = labelme_document(result, str(source))
         files[f"labelme/{stem}.json"] = (json.dumps(document) + "\n").encode()
     if "npz" in kinds:
         if embeddings is None:
@@ -127,7 +129,7 @@ def image_facts(result: LabeledImage, kinds: Sequence[Kind]) -> dict[str, Any]:
     """What the files of a whole folder, such as ``coco.json`` and ``gallery.html``, need of an image, JSON-ready."""
     height, width = result.labels.shape
     facts: dict[str, Any] = {"width": width, "height": height, "areas": describe(result, "")["areas"]}
-    if "coco" in kinds or "cvat" in kinds:
+    if {"coco", "coco-polygons", "cvat"} & set(kinds):
         facts["annotations"] = annotations(result)
     if "panoptic" in kinds:
         facts["segments_info"] = segments_info(result.labels)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from skimage.measure import find_contours
 
+TOLERANCE = 0.5  # pixels by which simplification may move an outline in a file
 _LEVEL = 0.75  # of the change from 0 outside to 1 inside, where the outline runs
 
 Polygon = NDArray[np.float64]  # (N, 2) x, y; closed, the first point is not repeated

@@ -14,10 +14,8 @@ import yaml
 from numpy.typing import NDArray
 
 from clips4.outputs.labeled_image import MIN_SHARE, connected_parts
-from clips4.outputs.polygons import polygon_of
+from clips4.outputs.polygons import TOLERANCE, polygon_of
 from clips4.utils.atomic_io import atomic_file
-
-TOLERANCE = 0.5  # pixels by which simplification may move an outline
 
 
 def yolo_lines(labels: NDArray[np.integer], min_share: float = MIN_SHARE, tolerance: float = TOLERANCE) -> str:

@@ -398,14 +398,15 @@ def test_segment_images_keep_subfolders_in_every_kind(tmp_path: Path) -> None:
     outcome, _ = run(sorted(folder.rglob("*.png")), out, inputs=[folder])
     assert len(outcome.done) == 6
     names = ["1", "1_overlay_", "a/1", "b/1", "coco_", "panoptic_/1"]
-    for start, end in (("", ".png"), ("", "_overlay.png"), ("", ".json"), ("", ".npz"), ("yolo/labels/", ".txt")):
+    kinds = [("", ".png"), ("", "_overlay.png"), ("", ".json"), ("", ".npz"), ("yolo/labels/", ".txt")]
+    for start, end in (*kinds, ("labelme/", ".json")):
         assert all((out / f"{start}{name}{end}").is_file() for name in names)
     for entry in json.loads((out / "panoptic.json").read_text())["annotations"]:
         assert (out / "panoptic" / entry["file_name"]).is_file()
     page = Page((out / "gallery.html").read_text())
     assert all((out / unquote(str(picture["src"]))).is_file() for picture in page.images)
     listed = sum(len(entry["files"]) for entry in all_entries(out))
-    assert listed == 6 * 9, "no file has two owners"
+    assert listed == 6 * 10, "no file has two owners"
 
 
 def test_plan_images_output_over_input_is_refused(images: list[Path], tmp_path: Path) -> None:

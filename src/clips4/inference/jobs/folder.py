@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from clips4.inference.jobs.gallery import write_gallery
-from clips4.outputs.coco import categories, info
+from clips4.outputs.coco import as_polygons, categories, info
 from clips4.outputs.cvat import cvat_document
 from clips4.outputs.encode import Kind
 from clips4.outputs.yolo import data_yaml
@@ -15,6 +15,7 @@ from clips4.utils.output_folder.output import Output
 
 FOLDER_FILES = {
     "coco": "coco.json",
+    "coco-polygons": "coco_polygons.json",
     "panoptic": "panoptic.json",
     "yolo": "yolo/data.yaml",
     "cvat": "cvat.xml",
@@ -53,6 +54,10 @@ def write_folder_files(output: Output, names: Sequence[str]) -> int:
     if "coco" in kinds:
         lists = {"images": _images(entries("coco")), "annotations": _annotations(entries("coco"))}
         write_json_lists(out / FOLDER_FILES["coco"], head, lists)
+    if "coco-polygons" in kinds:
+        annotations = map(as_polygons, _annotations(entries("coco-polygons")))
+        lists = {"images": _images(entries("coco-polygons"), relative=True), "annotations": annotations}
+        write_json_lists(out / FOLDER_FILES["coco-polygons"], head, lists)
     if "panoptic" in kinds:
         lists = {"images": _images(entries("panoptic")), "annotations": _panoptic(entries("panoptic"))}
         write_json_lists(out / FOLDER_FILES["panoptic"], head, lists)
@@ -66,15 +71,20 @@ def write_folder_files(output: Output, names: Sequence[str]) -> int:
     return gone
 
 
-def _images(entries: Iterator[ManifestEntry]) -> Iterator[dict[str, Any]]:
+def _relative_name(entry: ManifestEntry) -> str:
+    """The name of an image below the folder that the command was given."""
+    return f"{entry['stem']}{Path(entry['source']).suffix}"
+
+
+def _images(entries: Iterator[ManifestEntry], relative: bool = False) -> Iterator[dict[str, Any]]:
     for number, entry in enumerate(entries, 1):
-        facts = entry["facts"]
-        yield {"id": number, "file_name": entry["source"], "width": facts["width"], "height": facts["height"]}
+        facts, name = entry["facts"], _relative_name(entry) if relative else entry["source"]
+        yield {"id": number, "file_name": name, "width": facts["width"], "height": facts["height"]}
 
 
 def _cvat_image(entry: ManifestEntry) -> dict[str, Any]:
     """An image by the name that it has in a task made of the same folder."""
-    return {"name": f"{entry['stem']}{Path(entry['source']).suffix}", **entry["facts"]}
+    return {"name": _relative_name(entry), **entry["facts"]}
 
 
 def _annotations(entries: Iterator[ManifestEntry]) -> Iterator[dict[str, Any]]:

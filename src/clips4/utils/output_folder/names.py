@@ -7,7 +7,9 @@ from pathlib import Path, PurePath
 
 from clips4.errors import UserError
 
-_RESERVED = frozenset({"coco", "panoptic", "yolo", "labelme", "gallery", "clusters", "clips4"})  # a folder's own files
+_RESERVED = frozenset(
+    {"coco", "coco_polygons", "panoptic", "yolo", "labelme", "gallery", "clusters", "clips4"}
+)  # a folder's own files
 
 
 def output_names(paths: Sequence[Path], inputs: Sequence[Path], safe: bool = True) -> list[str]:
