@@ -74,16 +74,19 @@ def test_segment_examples_and_evaluate_labels_read_every_format(
     labels.mkdir()
     write(labels)
 
-    def run(*arguments: str | Path) -> None:
+    def run(*arguments: str | Path, code: int = 0) -> None:
         monkeypatch.setattr(sys, "argv", ["clips4", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
             main()
-        assert not stopped.value.code
+        assert (stopped.value.code or 0) == code
 
     run("segment", tiny_run, images, "--examples", labels, "--out", out, "--save", "json", "--device", "cpu")
     assert "1 labeled image with examples of cat, cup" in capsys.readouterr().err
     (described, *_) = (json.loads(path.read_text()) for path in out.glob("*.json"))
     assert described["answered_by"] == {"cat": "examples", "cup": "examples"}
+
+    run("segment", tiny_run, images, "--examples", labels, "--vectors", "text", "--out", out, code=2)
+    assert "leave one out" in capsys.readouterr().err
 
     run("evaluate", "labels", tiny_run, "--labels", labels, "--examples", labels, "--json", record, "--device", "cpu")
     written = json.loads(record.read_text())

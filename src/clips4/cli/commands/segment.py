@@ -7,6 +7,7 @@ import typer
 
 from clips4.cli.arguments import AsJson, Device, Examples, Force, Out, Save, expand_paths
 from clips4.cli.console import print_note, print_outcome, progress_bars
+from clips4.errors import UserError
 
 
 def segment(
@@ -84,6 +85,8 @@ def segment(
     teacher = TeacherOptions(dense_attention, templates, key_smoothing, prompt_denoising)
     options = parse_inference_options(scales, flip, window, overlap, refine)
     names = None if classes is None else load_classes(classes)
+    if examples is not None and vectors == "text":
+        raise UserError("--examples stand in place of prototypes, which --vectors text does not use; leave one out")
     labeled = None if examples is None else open_labels(examples, names)
     if labeled is not None:
         names = labeled.classes
