@@ -44,7 +44,7 @@ export function button(label, action, style = "quiet small") {
 }
 
 /** @param {number} share */
-export const percent = (share) => (share > 0 && share < 0.001 ? "<0.1%" : `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}%`);
+export const percent = (share) => (share === 0 ? "0%" : share < 0.001 ? "<0.1%" : `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}%`);
 
 /**
  * Keep a file under a name.
