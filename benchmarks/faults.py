@@ -251,11 +251,11 @@ def workers(bench: Bench) -> Iterator[Outcome]:
         sign = "log.jsonl" if command == "train" else ".clips4/*.json"
         while process.poll() is None and not any(out.glob(sign)):
             time.sleep(0.05)
-        victim = max(_descendants(process.pid), default=0)
-        if victim:
+        victims = [leaf for leaf in _leaves(process.pid) if leaf != process.pid]
+        for victim in victims[:1]:
             os.kill(victim, signal.SIGKILL)
         printed = process.communicate()[0]
-        fine = bool(victim) and process.returncode == 2 and is_one_line(printed) and "worker" in last(printed)
+        fine = bool(victims) and process.returncode == 2 and is_one_line(printed) and "worker" in last(printed)
         note = f"exit code {process.returncode}: {last(printed)}"
         if command == "train":
             yield Outcome(command, fine, note)
@@ -264,21 +264,14 @@ def workers(bench: Bench) -> Iterator[Outcome]:
             yield outcome._replace(fine=outcome.fine and fine)
 
 
-def _descendants(process: int) -> list[int]:
-    """Processes below one that have no children of their own."""
-    found, todo = [], [process]
-    while todo:
-        parent = todo.pop()
-        for tasks in Path(f"/proc/{parent}/task").glob("*/children"):
-            below = [int(child) for child in tasks.read_text().split()]
-            todo += below
-            found += below
-    names = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in found}
-    return [
-        child
-        for child, name in names.items()
-        if b"resource_tracker" not in name and b"forkserver" not in name.split(b"\0")[-2]
+def _leaves(process: int) -> list[int]:
+    """Processes below one that have none below them, but not Python's tracker of resources."""
+    below = [
+        int(child) for tasks in Path(f"/proc/{process}/task").glob("*/children") for child in tasks.read_text().split()
     ]
+    if not below:
+        return [] if b"resource_tracker" in Path(f"/proc/{process}/cmdline").read_bytes() else [process]
+    return [leaf for child in below for leaf in _leaves(child)]
 
 
 def twice(bench: Bench) -> Iterator[Outcome]:

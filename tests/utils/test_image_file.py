@@ -153,6 +153,18 @@ def test_load_rgb_heic_without_plugin_names_it(tmp_path: Path) -> None:
         load_rgb(tmp_path / "a.heic")
 
 
+def test_load_rgb_heic_with_the_plugin_is_read_or_raises(tmp_path: Path) -> None:
+    pytest.importorskip("pillow_heif")
+    image = photograph(40, 56)
+    image.save(tmp_path / "a.heic", "HEIF", quality=95)
+    assert np.abs(load_rgb(tmp_path / "a.heic").astype(int) - np.asarray(image)).mean() < 8
+    data = (tmp_path / "a.heic").read_bytes()
+    for damaged in (data[:-40], data[:100], data.replace(b"ispe\0\0\0\0\0\0\0", b"ispe\0\0\0\0\xff\xff\xff")):
+        (tmp_path / "b.heic").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"b\.heic: "):
+            load_rgb(tmp_path / "b.heic")
+
+
 def test_load_rgb_pipe_raises_instead_of_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jpg")
     with pytest.raises(UserError, match=r"a\.jpg: not a regular file"):
