@@ -4,6 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from clips4.config import SegmentConfig, TeacherConfig
 from clips4.data.class_names import ClassList, data_lines
@@ -70,24 +71,9 @@ def estimate_space(
     Raises:
         UserError: no image can be read.
     """
-    names = cached_class_vectors(teacher, vocabulary(), load_templates(settings.templates))
-    own_maps = TeacherMaps(teacher, device, keep=teacher_maps.keep)
-    shown = [own_maps(reduce_to(load_rgb(path), _REFERENCE_SIDE)).float().cpu() for path in reference_images()]
-    reference = MeanPixel(teacher.embed_dim)
-    for pixel_map in shown:
-        reference.add(pixel_map)
-    # every rank has all of them: a mean over equal shares
-    reference_mean = reference.result()
-
-    alone = calibrate_space(reference_mean, reference_mean, names)
-    segments = []
-    for pixel_map in shown:
-        whole = torch.zeros(pixel_map.shape[1:], dtype=torch.int64)
-        segments.append(teacher_segments(alone.calibrate_pixels(pixel_map), whole, SegmentConfig())[0])
-    image = torch.repeat_interleave(torch.arange(len(segments)), torch.tensor([len(each) for each in segments]))
-    rows = torch.cat(segments)
-    spreads = pixel_spread(rows, image), text_spread(rows, alone.calibrate_text(names))
-
+    reference_mean, names, spreads = _measure_reference(
+        teacher, settings, TeacherMaps(teacher, device, keep=teacher_maps.keep)
+    )
     training = MeanPixel(teacher.embed_dim)
     if share < 1:
         _add_sample(training, source, teacher_maps, long_side, progress)
@@ -96,6 +82,35 @@ def estimate_space(
     except ValueError:  # not needed, or the pass that follows says which images cannot be read
         training_mean = reference_mean
     return calibrate_space(training_mean, reference_mean, names, spreads, share)
+
+
+@torch.no_grad()
+def reference_space(teacher: Teacher, settings: TeacherConfig, device: torch.device) -> SpaceCalibration:
+    """The calibration by the reference images alone, the same for all sets of images; each rank may call it by itself.
+
+    Args:
+        teacher, settings, device: see ``estimate_space``.
+    """
+    mean, names, spreads = _measure_reference(teacher, settings, TeacherMaps(teacher, device))
+    return calibrate_space(mean, mean, names, spreads)
+
+
+def _measure_reference(
+    teacher: Teacher, settings: TeacherConfig, maps: TeacherMaps
+) -> tuple[Tensor, Tensor, tuple[float, float]]:
+    """(D,) mean pixel vector of the reference images, (V, D) raw vectors of the vocabulary, and both spreads."""
+    names = cached_class_vectors(teacher, vocabulary(), load_templates(settings.templates))
+    shown = [maps(reduce_to(load_rgb(path), _REFERENCE_SIDE)).float().cpu() for path in reference_images()]
+    mean = torch.stack([pixel_map.double().flatten(1).mean(1) for pixel_map in shown]).mean(0)
+
+    alone = calibrate_space(mean, mean, names)
+    segments = []
+    for pixel_map in shown:
+        whole = torch.zeros(pixel_map.shape[1:], dtype=torch.int64)
+        segments.append(teacher_segments(alone.calibrate_pixels(pixel_map), whole, SegmentConfig())[0])
+    image = torch.repeat_interleave(torch.arange(len(segments)), torch.tensor([len(each) for each in segments]))
+    rows = torch.cat(segments)
+    return mean, names, (pixel_spread(rows, image), text_spread(rows, alone.calibrate_text(names)))
 
 
 def _add_sample(

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clips4.data.image_source import ImageFiles
+from clips4.models.calibrated_teacher import CalibratedTeacher, calibrated
 from clips4.models.residual_student import ResidualStudent
 from clips4.models.sliding_window import at_inference_size
 from clips4.models.student import Embedder
@@ -17,7 +18,7 @@ from clips4.models.teachers.text_cache import cached_class_vectors
 from clips4.training.log import Line
 from clips4.training.quality.report import MIN_FIT_OF_NAME, Quality
 from clips4.training.setup import Run
-from clips4.training.space import vocabulary
+from clips4.training.space import reference_space, vocabulary
 from clips4.utils.images import RGB
 from clips4.utils.tensors import resize_map, to_tensor
 
@@ -203,12 +204,20 @@ def loss_ratio(losses: Sequence[float]) -> float | None:
 
 
 def _pixels_and_vocabulary(run: Run) -> tuple[Tensor, Tensor, Tensor]:
-    """(P, D) of the teacher's pixel vectors, (K, D) text vectors of the names, (V, D) of the vocabulary."""
+    """(P, D) of the teacher's pixel vectors, (K, D) text vectors of the names, (V, D) of the vocabulary.
+
+    All in the space of the reference images, so that the sound range does not depend on what the run shows.
+    """
+    raw = run.teacher.teacher if isinstance(run.teacher, CalibratedTeacher) else run.teacher
+    space = reference_space(raw, run.config.teacher, run.fabric.device)
+    teacher, maps, templates = calibrated(raw, space), run.teacher_maps.in_space(space), run.config.teacher.templates
     sample = run.source.sample(_FIT_IMAGES, run.config.data.long_side)
-    rows = [run.teacher_maps(image).float().flatten(1).T for _, image in sample]
-    text = run.state.prototypes.text
+    rows = [maps(image).float().flatten(1).T for _, image in sample]
+    text, nouns = (
+        cached_class_vectors(teacher, names, load_templates(templates))
+        for names in (run.state.prototypes.classes, vocabulary())
+    )
     pixels = torch.cat(rows) if rows else text[:0]
-    nouns = cached_class_vectors(run.teacher, vocabulary(), load_templates(run.config.teacher.templates))
     return pixels[:: max(1, len(pixels) // _FIT_PIXELS)], text, nouns
 
 
