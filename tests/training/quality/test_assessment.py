@@ -102,7 +102,8 @@ def test_run_with_a_name_that_fits_nothing_names_it(folder: Path, tmp_path: Path
     with pytest.warns(UserWarning, match="does not know: 'xqzt', 'zzqqk'"):
         quality = trained(folder, tmp_path / "run", 12, "xqzt,zzqqk,wompathic")
     assert quality is not None
-    assert quality.names_fit is not None and quality.names_fit < 0.66
+    assert quality.names_fit is not None
+    assert quality.names_fit < 0.66
     assert "most names fit the images badly" in quality.line()
 
 
