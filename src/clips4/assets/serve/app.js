@@ -4,7 +4,7 @@ import { ClassList } from "./classes.js";
 import { combobox } from "./combobox.js";
 import { context, drawCrop, markPointer, markSegments, markSimilarity, painted, pixelsOf } from "./drawing.js";
 import { button, byId, keepFile, make } from "./elements.js";
-import { chooseEngine } from "./engine.js";
+import { serverEngine } from "./server_engine.js";
 import { openVideo } from "./video.js";
 
 /** @typedef {import("./types.js").ImageFacts} ImageFacts */
@@ -24,7 +24,7 @@ import { openVideo } from "./video.js";
 const VIDEO = /\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|wmv|flv|ts)$/i;
 const HOVER_DELAY = 70;
 
-const engine = await chooseEngine();
+const engine = serverEngine;
 const about = await engine.about();
 
 /** @type {Map<string, Shown>} */
@@ -198,7 +198,7 @@ function renderStrip() {
     }),
   );
   for (const shown of images.values()) drawThumb(shown);
-  byId("as-frames", HTMLButtonElement).hidden = !engine.video || images.size < 2;
+  byId("as-frames", HTMLButtonElement).hidden = images.size < 2;
 }
 
 /** @param {Shown} shown */
@@ -231,7 +231,7 @@ async function closeImage(shown) {
 /** @param {Iterable<File>} given */
 async function openFiles(given) {
   for (const file of given) {
-    if (VIDEO.test(file.name) && engine.video) await attempt(() => startVideo(() => engine.video?.open(file, file.name)));
+    if (VIDEO.test(file.name)) await attempt(() => startVideo(() => engine.video.open(file, file.name)));
     else await attempt(() => open(() => engine.open(file, file.name || "pasted.png"), file.name || "a pasted image"));
   }
 }
@@ -434,11 +434,10 @@ marks.addEventListener("keydown", (event) => {
 
 // ---------------------------------------------------------------------------------------------------------- video
 
-/** @param {() => Promise<import("./types.js").ClipFacts> | undefined} opened */
+/** @param {() => Promise<import("./types.js").ClipFacts>} opened */
 async function startVideo(opened) {
   report("Opening a video …");
   const facts = await opened();
-  if (!facts || !engine.video) return;
   const section = byId("video", HTMLElement);
   openVideo(section, engine, engine.video, facts, attempt, report);
   section.scrollIntoView({ block: "nearest" });
@@ -466,16 +465,14 @@ files.addEventListener("change", () => {
   files.value = "";
 });
 const videoFile = byId("video-file", HTMLInputElement);
-byId("open-video", HTMLButtonElement).hidden = !engine.video;
 byId("open-video", HTMLButtonElement).addEventListener("click", () => videoFile.click());
 videoFile.addEventListener("change", () => {
   void openFiles([...(videoFile.files ?? [])]);
   videoFile.value = "";
 });
 byId("as-frames", HTMLButtonElement).addEventListener("click", () =>
-  void attempt(() => startVideo(() => engine.video?.openImages([...images.keys()]))),
+  void attempt(() => startVideo(() => engine.video.openImages([...images.keys()]))),
 );
-byId("invite", HTMLButtonElement).hidden = about.engine !== "server";
 byId("invite", HTMLButtonElement).addEventListener("click", () =>
   void attempt(async () => {
     const address = await engine.invite();

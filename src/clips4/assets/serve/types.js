@@ -24,12 +24,10 @@
  *
  * @typedef {object} About
  * @property {string} title
- * @property {string} engine "server" or "browser"
  * @property {string[]} classes
  * @property {boolean} teacher
  * @property {string[] | null} sets names of saved class sets; null where none can be saved
  * @property {number} unknown number of unknown prototypes
- * @property {boolean} video
  *
  * @typedef {object} ClipFacts
  * @property {string} id
@@ -43,7 +41,7 @@
  */
 
 /**
- * What the page needs of a model, on a server or in this browser.
+ * What the page needs of a model.
  * @typedef {object} Engine
  * @property {() => Promise<About>} about
  * @property {() => Promise<string[]>} names
@@ -64,7 +62,7 @@
  * @property {(name: string, query: Query) => Promise<{sets: string[], command: string}>} saveSet
  * @property {(name: string) => Promise<ClassRequest[]>} loadSet
  * @property {() => Promise<string>} invite
- * @property {VideoEngine | null} video
+ * @property {VideoEngine} video
  */
 
 /**

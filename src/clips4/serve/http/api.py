@@ -82,12 +82,10 @@ class Api:
         return JSONResponse(
             {
                 "title": self.title,
-                "engine": "server",
                 "classes": list(run.names),
                 "teacher": self.engine.has_teacher,
                 "sets": class_set_names(self.run) if self.run else None,
                 "unknown": 0 if run.prototypes is None else len(run.prototypes.unknown),
-                "video": True,
             }
         )
 

@@ -30,7 +30,6 @@ MEDIA = {
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
-    "webmanifest": "application/manifest+json",
 }
 _FORGET_EVERY = 30.0  # seconds
 _NO_SESSION = "no session: open the address that clips4 serve printed; each works once"

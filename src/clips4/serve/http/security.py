@@ -8,10 +8,9 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
-_SCRIPTS = "'self' 'wasm-unsafe-eval'"
 POLICY = (
-    f"default-src 'none'; script-src {_SCRIPTS}; style-src 'self'; img-src 'self' blob: data:; media-src blob:; "
-    "connect-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'"
 )
 HEADERS = {
     "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
