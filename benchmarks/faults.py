@@ -249,9 +249,10 @@ def workers(bench: Bench) -> Iterator[Outcome]:
         line += ["--set", "train.steps=400"] if command == "train" else []
         process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         sign = "log.jsonl" if command == "train" else ".clips4/*.json"
-        while process.poll() is None and not any(out.glob(sign)):
+        victims: list[int] = []
+        while process.poll() is None and not (victims and any(out.glob(sign))):
             time.sleep(0.05)
-        victims = [leaf for leaf in _leaves(process.pid) if leaf != process.pid]
+            victims = [leaf for leaf in _leaves(process.pid) if leaf != process.pid]
         for victim in victims[:1]:
             os.kill(victim, signal.SIGKILL)
         printed = process.communicate()[0]
