@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clips4.inference.name_suggestion import nouns
+from clips4.inference.unknown.name_suggestion import nouns
 from clips4.utils.images import load_rgb
 
 

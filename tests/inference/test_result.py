@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from clips4.errors import UserError
 from clips4.inference.result import Segmentation, pool_parts
-from clips4.outputs.coco import annotations
+from clips4.outputs.formats.coco import annotations
 from clips4.utils.images import load_rgb
 from tests.helpers import generator, noise_image, provable, seeds, unit
 

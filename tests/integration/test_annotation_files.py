@@ -17,10 +17,10 @@ from clips4.annotations.folder import open_labels
 from clips4.cli.app import main
 from clips4.data.class_names import parse_classes
 from clips4.data.label_maps import read_labels
-from clips4.outputs.coco import annotations
-from clips4.outputs.cvat import cvat_document
+from clips4.outputs.formats.coco import annotations
+from clips4.outputs.formats.cvat import cvat_document
+from clips4.outputs.formats.labelme import labelme_document
 from clips4.outputs.labeled_image import LabeledImage
-from clips4.outputs.labelme import labelme_document
 
 NAMES = ("cat", 'cup & "saucer" <old>', "grass")
 

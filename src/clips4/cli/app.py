@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.commands.ablate import ablate
 from clips4.cli.commands.cluster import cluster
 from clips4.cli.commands.doctor import doctor
-from clips4.cli.commands.evaluate import app as evaluate_app
 from clips4.cli.commands.export import export
 from clips4.cli.commands.publish import publish
 from clips4.cli.commands.regions import regions
-from clips4.cli.commands.score import app as score_app
+from clips4.cli.commands.scoring.ablate import ablate
+from clips4.cli.commands.scoring.evaluate import app as evaluate_app
+from clips4.cli.commands.scoring.score import app as score_app
 from clips4.cli.commands.segment import segment
 from clips4.cli.commands.serve import serve
 from clips4.cli.commands.track import track

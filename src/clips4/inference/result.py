@@ -15,7 +15,7 @@ from torch import Tensor
 
 from clips4.errors import UserError
 from clips4.outputs import encode, render
-from clips4.outputs.coco import coco_document
+from clips4.outputs.formats.coco import coco_document
 from clips4.outputs.labeled_image import UNKNOWN_LABEL, LabeledImage, connected_parts
 from clips4.utils.images import RGB, UNKNOWN_NAME
 

@@ -33,7 +33,7 @@ from clips4.utils.devices import pick_device
 from clips4.utils.image_input import ImageInput, ImageInputs, is_many
 
 if TYPE_CHECKING:
-    from clips4.inference.discovery import UnknownClass
+    from clips4.inference.unknown.discovery import UnknownClass
     from clips4.utils.progress import ProgressReporter
 
 Backend = Literal["torch", "onnx"]
@@ -420,7 +420,7 @@ class Segmenter:
         progress: "ProgressReporter | None" = None,
     ) -> "list[UnknownClass]":
         """The unknown classes that training discovered, as they occur in images; see ``discovery.discover``."""
-        from clips4.inference.discovery import discover
+        from clips4.inference.unknown.discovery import discover
 
         return discover(self, images if is_many(images) else [images], names, examples, progress)
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clips4.errors import UserError
-from clips4.outputs.coco import annotations, panoptic_png, segments_info
-from clips4.outputs.geotiff import files_beside, place_of
+from clips4.outputs.formats.coco import annotations, panoptic_png, segments_info
+from clips4.outputs.formats.geotiff import files_beside, place_of
+from clips4.outputs.formats.labelme import labelme_document
+from clips4.outputs.formats.yolo import yolo_lines
 from clips4.outputs.labeled_image import UNKNOWN_LABEL, LabeledImage
-from clips4.outputs.labelme import labelme_document
 from clips4.outputs.render import overlay, overlay_with_legend
-from clips4.outputs.yolo import yolo_lines
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, UNKNOWN_COLOR, encode_png, palette, reduce_to
 

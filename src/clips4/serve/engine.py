@@ -14,9 +14,9 @@ from torch import Tensor
 from clips4.errors import UserError
 from clips4.inference.classifier import Query
 from clips4.inference.encoder import EncodedImage
-from clips4.inference.name_suggestion import nouns, suggest_names
 from clips4.inference.result import Segmentation
 from clips4.inference.segmenter import Segmenter
+from clips4.inference.unknown.name_suggestion import nouns, suggest_names
 from clips4.inference.upsample import upsampled_window
 from clips4.models.class_set import ClassSet
 from clips4.outputs.labeled_image import UNKNOWN_LABEL

@@ -8,9 +8,9 @@ from pathlib import PurePath
 from typing import Any
 
 from clips4.inference.result import Segmentation
-from clips4.outputs.coco import annotations, categories, info
 from clips4.outputs.encode import label_png
-from clips4.outputs.labelme import labelme_document
+from clips4.outputs.formats.coco import annotations, categories, info
+from clips4.outputs.formats.labelme import labelme_document
 from clips4.serve.messages import Format
 
 ZIP, PNG, JSON = "application/zip", "image/png", "application/json"

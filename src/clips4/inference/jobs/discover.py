@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clips4.data.image_folder import SkippedImage
-from clips4.inference.discovery import UnknownClass, discover
 from clips4.inference.segmenter import Segmenter
+from clips4.inference.unknown.discovery import UnknownClass, discover
 from clips4.outputs.page import render_page
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import encode_png

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from clips4.inference.jobs.gallery import write_gallery
-from clips4.outputs.coco import as_polygons, categories, info
-from clips4.outputs.cvat import cvat_document
 from clips4.outputs.encode import Kind
-from clips4.outputs.yolo import data_yaml
+from clips4.outputs.formats.coco import as_polygons, categories, info
+from clips4.outputs.formats.cvat import cvat_document
+from clips4.outputs.formats.yolo import data_yaml
 from clips4.utils.atomic_io import atomic_text_file, write_atomically, write_json_lists
 from clips4.utils.output_folder.manifest import ManifestEntry, all_entries, is_current
 from clips4.utils.output_folder.output import Output

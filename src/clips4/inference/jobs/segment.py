@@ -17,7 +17,7 @@ from clips4.inference.result import Segmentation
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.video.temporal_smoothing import Steadiness
 from clips4.outputs.encode import Kind, image_facts, image_files, parse_kinds
-from clips4.outputs.yolo import link_image
+from clips4.outputs.formats.yolo import link_image
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import content_key, settings_key
 from clips4.utils.interrupts import deferred_interrupt

@@ -11,7 +11,7 @@ from PIL import Image
 from starlette.responses import JSONResponse, Response
 
 from clips4.errors import UserError
-from clips4.inference.name_suggestion import nouns
+from clips4.inference.unknown.name_suggestion import nouns
 from clips4.models.class_set import class_set_names, class_set_path, load_class_set, save_class_set
 from clips4.serve import messages
 from clips4.serve.engine import Engine, check_segments

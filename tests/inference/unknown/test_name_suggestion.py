@@ -13,8 +13,8 @@ from clips4.config import TeacherConfig
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import ASSETS, load_classes
 from clips4.inference.classifier import ZeroShotClassifier
-from clips4.inference.name_suggestion import name_scores, nouns, suggest_names
 from clips4.inference.segmenter import Segmenter
+from clips4.inference.unknown.name_suggestion import name_scores, nouns, suggest_names
 from tests.helpers import COCO, provable, seeds, unit, with_coco
 from tests.inference.test_classifier import RUN, Words, teacher  # noqa: F401  # the fixture
 

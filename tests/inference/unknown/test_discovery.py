@@ -14,9 +14,9 @@ from clips4.config import TeacherConfig
 from clips4.data.class_names import load_classes
 from clips4.data.image_folder import SkippedImage
 from clips4.errors import UserError
-from clips4.inference.discovery import discover
 from clips4.inference.jobs.discover import describe, page, unknown_files
 from clips4.inference.segmenter import Segmenter
+from clips4.inference.unknown.discovery import discover
 from clips4.models.checkpoint import Prototypes
 from clips4.utils.images import load_rgb
 from clips4.utils.progress import NoProgress
@@ -149,7 +149,7 @@ def test_unknown_command_prints_the_outcome(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(
-        "clips4.inference.name_suggestion.nouns", lambda: ["cat", "disc", "ground", "ball"]
+        "clips4.inference.unknown.name_suggestion.nouns", lambda: ["cat", "disc", "ground", "ball"]
     )  # the whole takes a while
     arguments = ["clips4", "unknown", tiny_run, images, "--out", tmp_path / "out", "--json", "--device", "cpu"]
     monkeypatch.setattr("sys.argv", list(map(str, arguments)))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from clips4.outputs.formats.labelme import labelme_document
 from clips4.outputs.labeled_image import LabeledImage
-from clips4.outputs.labelme import labelme_document
 
 
 def drawn(document: dict[str, object], names: tuple[str, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

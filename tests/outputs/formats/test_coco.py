@@ -10,7 +10,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from skimage.draw import polygon
 
-from clips4.outputs.coco import annotations, as_polygons, coco_document, panoptic_png, segments_info
+from clips4.outputs.formats.coco import annotations, as_polygons, coco_document, panoptic_png, segments_info
 from clips4.outputs.labeled_image import LabeledImage, connected_parts
 
 NAMES = ("cat", "cup", "grass")

@@ -11,8 +11,8 @@ import numpy as np
 from clips4.data.image_folder import SkippedImage, reason_to_skip
 from clips4.errors import UserError
 from clips4.inference.classifier import Classes
-from clips4.inference.name_suggestion import Suggestion, suggest_names
 from clips4.inference.result import Segment, Segmentation
+from clips4.inference.unknown.name_suggestion import Suggestion, suggest_names
 from clips4.utils.image_input import ImageInput, input_name
 from clips4.utils.images import RGB, blend, reduce_to
 from clips4.utils.progress import ProgressReporter, counted

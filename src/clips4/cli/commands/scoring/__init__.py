@@ -1,0 +1,1 @@
+"""Commands that measure: evaluate a run, score saved predictions, compare settings."""

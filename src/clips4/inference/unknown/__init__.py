@@ -1,0 +1,1 @@
+"""What no queried name fits: unknown classes found in a set, and names suggested for them."""
