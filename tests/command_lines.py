@@ -14,12 +14,12 @@ _LAUNCHERS = {"torchrun", "python", "srun"}
 
 def clips4_arguments(line: str) -> list[str] | None:
     """The arguments of the ``clips4`` in a shell line, whoever starts it; None where there is none."""
-    words = shlex.split(line, comments=True)
-    words = words[next((i for i, word in enumerate(words) if "=" not in word), len(words)) :]  # VARIABLE=value before
-    if words[:1] == ["clips4"]:
-        return words[1:]
-    if words and words[0] in _LAUNCHERS and "-m" in words:
-        after = words[words.index("-m") + 1 :]
+    parts = shlex.split(line, comments=True)
+    parts = parts[next((i for i, word in enumerate(parts) if "=" not in word), len(parts)) :]  # VARIABLE=value before
+    if parts[:1] == ["clips4"]:
+        return parts[1:]
+    if parts and parts[0] in _LAUNCHERS and "-m" in parts:
+        after = parts[parts.index("-m") + 1 :]
         return after[1:] if after[0] == "clips4" else None
     return None
 
@@ -28,33 +28,33 @@ def check_command_line(line: str) -> list[str]:
     """Parse a line by the command's own parser, which knows every option and type; nothing is run.
 
     Returns:
-        The command's name, in words.
+        The command's name, as a list.
     """
     from clips4.cli.app import app
 
     arguments = clips4_arguments(line.split(" | ")[-1])
     assert arguments is not None, f"no clips4 in {line!r}"
     command: Any = typer.main.get_command(app)
-    words: list[str] = []
+    parts: list[str] = []
     if {"--help", "--version", "--install-completion"} & set(arguments):
         arguments = [each for each in arguments if each not in ("--help", "--version", "--install-completion")]
     while hasattr(command, "commands"):
         arguments = [each for each in arguments if each not in ("--quiet", "-q", "--debug")]
         if not arguments:
-            return words
+            return parts
         assert arguments[0] in command.commands, f"{line!r}: there is no command {arguments[0]!r}"
-        command, words = command.commands[arguments[0]], [*words, arguments[0]]
+        command, parts = command.commands[arguments[0]], [*parts, arguments[0]]
         arguments = arguments[1:]
     with pytest.MonkeyPatch.context() as patch:
         # patterns and lists are of files that the reader has
         patch.setattr("glob.glob", lambda pattern, **_: [pattern])
         patch.setattr("sys.stdin", io.StringIO("photo.jpg\n"))
         try:
-            command.make_context(" ".join(words), list(arguments))
+            command.make_context(" ".join(parts), list(arguments))
         except Exception as error:
             said = error.format_message() if hasattr(error, "format_message") else error
             raise AssertionError(f"{line!r}: {said}") from error
-    return words
+    return parts
 
 
 def logical_lines(block: str) -> list[str]:

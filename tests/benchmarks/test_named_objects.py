@@ -14,7 +14,7 @@ from clips4.errors import UserError
 from clips4.inference.segmenter import Segmenter
 
 
-def encode_colour(images: Tensor) -> Tensor:
+def encode_color(images: Tensor) -> Tensor:
     """An encoder whose pixel vector is the pixel's colour."""
     return torch.nn.functional.normalize(images + 1e-6, dim=1)
 
@@ -37,7 +37,7 @@ def make_video(root: Path, name: str, reds: list[int]) -> Sequence:
 
 
 def test_score_named_objects_small_videos_equal_scores_by_hand(tmp_path: Path) -> None:
-    segmenter = Segmenter(encode_colour, TeacherConfig(), 64, torch.device("cpu"))
+    segmenter = Segmenter(encode_color, TeacherConfig(), 64, torch.device("cpu"))
     videos = [make_video(tmp_path, "half", [0, 20, 10]), make_video(tmp_path, "whole", [40, 40])]
     red, green, blue = torch.eye(3)
     rows = {"right": torch.stack([red, green, blue]), "swapped": torch.stack([green, red, blue])}
@@ -49,7 +49,7 @@ def test_score_named_objects_small_videos_equal_scores_by_hand(tmp_path: Path) -
 
 
 def test_object_without_names_is_refused(tmp_path: Path) -> None:
-    segmenter = Segmenter(encode_colour, TeacherConfig(), 64, torch.device("cpu"))
+    segmenter = Segmenter(encode_color, TeacherConfig(), 64, torch.device("cpu"))
     with pytest.raises(UserError, match="dance: there are no names"):
         score_named_objects(segmenter, [make_video(tmp_path, "dance", [1, 1])], {}, {"text": torch.eye(3)})
 

@@ -95,7 +95,7 @@ def test_train_and_segment_mixed_folder_skips_broken_images(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_train_without_a_preset_says_what_auto_chose_and_resumes_by_itself(images: Path, tmp_path: Path) -> None:
+def test_train_without_a_preset_reports_what_auto_chose_and_resumes_by_itself(images: Path, tmp_path: Path) -> None:
     run, small = tmp_path / "run", ("data.long_side=96", "data.crop=64", "data.inference_side=96", "train.batch=2")
     command = ("train", images, "--classes", "cat,cup", "--out", run, "--device", "cpu")
     settings = [part for setting in small for part in ("--set", setting)]

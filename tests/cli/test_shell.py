@@ -133,27 +133,27 @@ def commands() -> list[list[str]]:
 
     found = []
 
-    def walk(command: object, words: list[str]) -> None:
+    def walk(command: object, names: list[str]) -> None:
         children = getattr(command, "commands", {})
         for name, child in children.items():
-            walk(child, [*words, name])
+            walk(child, [*names, name])
         if not children:
-            found.append(words)
+            found.append(names)
 
     walk(typer.main.get_command(app), [])
     return found
 
 
-@pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_help_example_of_each_command_parses(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("names", commands(), ids=" ".join)
+def test_help_example_of_each_command_parses(names: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     from clips4.cli.app import app
     from tests.command_lines import check_command_line
 
-    assert run(app, [*words, "--help"]) == 0
+    assert run(app, [*names, "--help"]) == 0
     shown = capsys.readouterr().out
-    assert f"clips4 {' '.join(words)} " in re.sub(r"\s+", " ", shown)
+    assert f"clips4 {' '.join(names)} " in re.sub(r"\s+", " ", shown)
     command = typer.main.get_command(app)
-    for word in words:
+    for word in names:
         command = command.commands[word]  # type: ignore[attr-defined]
     examples = re.split(r"\s·\s|;\s", str(command.epilog).split(":", 1)[1])
     assert examples

@@ -41,7 +41,7 @@ from tests.helpers import FakeTeacher, unit, write_images
 CLASSES = load_classes("red,green,blue")
 
 
-def colour_of_pixels(images: Tensor) -> Tensor:
+def color_of_pixels(images: Tensor) -> Tensor:
     """A network that sees nothing but colour: (B, 3, H, W) -> (B, 3, H / 2, W / 2) unit along colour."""
     small = torch.nn.functional.avg_pool2d(images, 2)
     return torch.nn.functional.normalize(small, dim=1)
@@ -58,7 +58,7 @@ def dataset(root: Path, truth: NDArray[np.uint8], shown: NDArray[np.uint8], clas
 
 @pytest.fixture
 def segmenter() -> Segmenter:
-    return Segmenter(colour_of_pixels, TeacherConfig(), 64, torch.device("cpu"))
+    return Segmenter(color_of_pixels, TeacherConfig(), 64, torch.device("cpu"))
 
 
 def halves(left: int, right: int) -> NDArray[np.uint8]:
@@ -180,7 +180,7 @@ def test_background_is_where_no_class_is_probable(segmenter: Segmenter, tmp_path
     assert found.confusion[0, 0] == 0
 
 
-def test_words_compete_and_small_areas_are_left_out() -> None:
+def test_names_compete_and_small_areas_are_left_out() -> None:
     logits = torch.tensor([0.1, 0.5, 0.9, 0.2])[:, None, None].expand(4, 2, 2).clone()
     owner = torch.tensor([0, 1, 1, 2])
     assert (classify(logits, owner, (6, 6), None) == 1).all(), "the best word of a class speaks for it"
@@ -220,7 +220,7 @@ def test_windows_equal_the_literal_accumulation(segmenter: Segmenter) -> None:
     total, count = torch.zeros(3, 50, 70), torch.zeros(50, 70)
     for top in (0, 18):
         for left in (0, 20, 38):
-            part = colour_of_pixels(image[..., top : top + 32, left : left + 32])
+            part = color_of_pixels(image[..., top : top + 32, left : left + 32])
             large = torch.nn.functional.interpolate(part, (32, 32), mode="bilinear")[0]
             total[:, top : top + 32, left : left + 32] += large
             count[top : top + 32, left : left + 32] += 1
@@ -234,7 +234,7 @@ def test_short_sides_are_met_up_and_down() -> None:
     assert torch.equal(resize_short(image, 60), to_tensor(image))
 
 
-def test_vector_per_class_or_per_word() -> None:
+def test_vector_per_class_or_per_name() -> None:
     teacher, classes = FakeTeacher(), load_classes(["background: sky, wall", "cat", "dog: dog, puppy"])
     rule = BackgroundRule(probability=0.1, scale=40)
     per_word = text_query(teacher, classes, protocol(aliases="max", background=rule))

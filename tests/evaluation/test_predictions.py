@@ -122,7 +122,7 @@ def test_what_cannot_be_scored_raises(tmp_path: Path) -> None:
         (("0.png", "1.png"), ("0.png", "1.png", "panoptic/0.png", "yolo/images/0.png", "0_overlay.png")),
     ],
 )
-def test_score_semantic_equal_names_are_told_apart_by_their_folders(
+def test_score_semantic_equal_names_are_distinguished_by_their_folders(
     tmp_path: Path, truth: tuple[str, ...], pred: tuple[str, ...]
 ) -> None:
     maps = list(random_maps(5).values())

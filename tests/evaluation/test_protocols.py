@@ -43,15 +43,15 @@ def test_every_protocol_states_everything(name: str, dataset: str) -> None:
 
 
 def test_sclip_and_tcl_as_published() -> None:
-    def reading(name: str, dataset: str) -> tuple[int | None, int | None, int | None]:
+    def window_of(name: str, dataset: str) -> tuple[int | None, int | None, int | None]:
         protocol = language_protocol(name, dataset, "simple")
         return protocol.short_side, protocol.window, protocol.stride
 
-    assert reading("sclip", "voc21") == (336, 224, 112)
-    assert reading("sclip", "cityscapes19") == (560, 224, 112)
-    assert reading("sclip", "coco-stuff171") == (448, 224, 112)
-    assert reading("tcl", "ade150") == (448, 448, 224)
-    assert reading("clips4-v1", "voc20") == (None, None, None)
+    assert window_of("sclip", "voc21") == (336, 224, 112)
+    assert window_of("sclip", "cityscapes19") == (560, 224, 112)
+    assert window_of("sclip", "coco-stuff171") == (448, 224, 112)
+    assert window_of("tcl", "ade150") == (448, 448, 224)
+    assert window_of("clips4-v1", "voc20") == (None, None, None)
     voc = language_protocol("sclip", "voc21", "simple")
     assert voc.aliases == "max"
     assert voc.class_file == "voc21-sclip"
@@ -60,7 +60,7 @@ def test_sclip_and_tcl_as_published() -> None:
     assert voc.describe()["background"] == {"threshold": 0.1, "scale": 65, "asked": True, "area": 0.1}
 
 
-def test_wrong_names_are_told() -> None:
+def test_wrong_names_are_reported() -> None:
     with pytest.raises(UserError, match="choose one of clips4-v1, sclip, tcl"):
         language_protocol("mine", "voc21", "simple")
     with pytest.raises(UserError, match="has no folds"):

@@ -1,4 +1,4 @@
-"""Words into vectors: known classes by prototypes, new words by the bank, backgrounds, and what each came by."""
+"""Names into vectors: known classes by prototypes, new names by the bank, backgrounds, and what each came by."""
 
 import os
 import shutil
@@ -19,21 +19,21 @@ from clips4.models.checkpoint import Prototypes
 from tests.helpers import FakeTeacher, unit
 
 
-class Words(FakeTeacher):
+class NamesTeacher(FakeTeacher):
     """A teacher whose vector of a word is always the same, whatever it is asked with."""
 
     embed_dim = 6
 
     def __init__(self) -> None:
-        super().__init__("words")
+        super().__init__("names")
         self.prompts: list[str] = []
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         self.prompts += prompts
         return torch.cat([unit(1, 6, seed=sum(map(ord, prompt)), dtype=torch.float32) for prompt in prompts])
 
-    def vector(self, *words: str) -> Tensor:
-        rows = torch.stack([unit(6, seed=sum(map(ord, f"a photo of a {w}.")), dtype=torch.float32) for w in words])
+    def vector(self, *names: str) -> Tensor:
+        rows = torch.stack([unit(6, seed=sum(map(ord, f"a photo of a {w}.")), dtype=torch.float32) for w in names])
         return F.normalize(rows.mean(0), dim=0)
 
 
@@ -48,12 +48,12 @@ RUN = Prototypes(
 
 
 @pytest.fixture
-def teacher(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Words:
+def teacher(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> NamesTeacher:
     monkeypatch.setenv("CLIPS4_CACHE", str(tmp_path_factory.mktemp("cache")))
-    return Words()
+    return NamesTeacher()
 
 
-def classifier(teacher: Words, prototypes: Prototypes | None = RUN) -> ZeroShotClassifier:
+def classifier(teacher: NamesTeacher, prototypes: Prototypes | None = RUN) -> ZeroShotClassifier:
     return ZeroShotClassifier(TeacherConfig(), prototypes, teacher)
 
 
@@ -64,7 +64,7 @@ def by_bank(text: Tensor) -> Tensor:
     return mean / mean.norm()
 
 
-def test_query_known_name_by_prototype_new_name_by_bank(teacher: Words) -> None:
+def test_query_known_name_by_prototype_new_name_by_bank(teacher: NamesTeacher) -> None:
     query = classifier(teacher).query("cat, dog")
     assert query.names == ("cat", "dog")
     assert query.sources == ("prototype", "bank")
@@ -72,20 +72,20 @@ def test_query_known_name_by_prototype_new_name_by_bank(teacher: Words) -> None:
     torch.testing.assert_close(query.vectors[1], by_bank(teacher.vector("dog")))
 
 
-def test_query_new_name_has_the_text_prior_of_the_run(teacher: Words) -> None:
+def test_query_new_name_has_the_text_prior_of_the_run(teacher: NamesTeacher) -> None:
     vector = classifier(teacher, replace(RUN, text_prior=2.0)).query("dog").vectors[0]
     text = teacher.vector("dog")
     torch.testing.assert_close(vector, F.normalize(by_bank(text) + 2 * text, dim=0))
 
 
-def test_query_without_bank_new_name_is_text(teacher: Words) -> None:
+def test_query_without_bank_new_name_is_text(teacher: NamesTeacher) -> None:
     for prototypes in (replace(RUN, bank=None), replace(RUN, bank=BANK[:0]), None):
         query = classifier(teacher, prototypes).query("dog")
         assert query.sources == ("text",)
         torch.testing.assert_close(query.vectors[0], teacher.vector("dog"))
 
 
-def test_query_by_text_uses_text_vectors_only(teacher: Words) -> None:
+def test_query_by_text_uses_text_vectors_only(teacher: NamesTeacher) -> None:
     query = classifier(teacher).query("dog,cat", "text")
     assert query.sources == ("text", "text")
     torch.testing.assert_close(query.vectors, torch.stack([teacher.vector("dog"), RUN.text[0]]))
@@ -100,7 +100,7 @@ def test_query_of_the_run_loads_no_teacher() -> None:
         own.query("dog")
 
 
-def test_query_name_with_other_aliases_is_another_class(teacher: Words) -> None:
+def test_query_name_with_other_aliases_is_another_class(teacher: NamesTeacher) -> None:
     ask = classifier(teacher)
     assert ask.query(["person"]).sources == ("prototype",)
     assert ask.query(["Person: Woman, man"]).sources == ("prototype",)
@@ -110,12 +110,12 @@ def test_query_name_with_other_aliases_is_another_class(teacher: Words) -> None:
     torch.testing.assert_close(query.vectors[0], by_bank(teacher.vector("man")))
 
 
-def test_query_aliases_are_averaged(teacher: Words) -> None:
+def test_query_aliases_are_averaged(teacher: NamesTeacher) -> None:
     vectors = classifier(teacher, None).query(["pet: dog, hamster"]).vectors
     torch.testing.assert_close(vectors[0], teacher.vector("dog", "hamster"))
 
 
-def test_text_repeated_name_is_not_encoded_again(teacher: Words) -> None:
+def test_text_repeated_name_is_not_encoded_again(teacher: NamesTeacher) -> None:
     ask = classifier(teacher)
     ask.query("dog, sofa")
     ask.query("sofa, dog, lamp")
@@ -123,7 +123,7 @@ def test_text_repeated_name_is_not_encoded_again(teacher: Words) -> None:
     assert sorted(teacher.prompts) == [f"a photo of a {word}." for word in ("dog", "lamp", "sofa")]
 
 
-def test_text_cache_is_bounded(teacher: Words, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_cache_is_bounded(teacher: NamesTeacher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clips4.inference.classifier.CACHED_NAMES", 3)
     ask = classifier(teacher, None)
     first = ask.query("a1,a2,a3").vectors
@@ -134,7 +134,7 @@ def test_text_cache_is_bounded(teacher: Words, monkeypatch: pytest.MonkeyPatch) 
     assert len(ask.query("c1,c2,c3,c4,c5").vectors) == 5
 
 
-def test_query_from_threads_gives_equal_vectors(teacher: Words) -> None:
+def test_query_from_threads_gives_equal_vectors(teacher: NamesTeacher) -> None:
     ask = classifier(teacher)
     lists = [[f"word{(n + k) % 7}" for k in range(3)] for n in range(24)]
     found: dict[int, Tensor] = {}
@@ -143,8 +143,8 @@ def test_query_from_threads_gives_equal_vectors(teacher: Words) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    for n, words in enumerate(lists):
-        expected = torch.stack([by_bank(teacher.vector(word)) for word in words])
+    for n, names in enumerate(lists):
+        expected = torch.stack([by_bank(teacher.vector(word)) for word in names])
         torch.testing.assert_close(found[n], expected)
     assert len(teacher.prompts) == 7
 
@@ -152,7 +152,7 @@ def test_query_from_threads_gives_equal_vectors(teacher: Words) -> None:
 # ------------------------------------------------------------------------------------------------------- background
 
 
-def test_query_background_names_share_one_label(teacher: Words) -> None:
+def test_query_background_names_share_one_label(teacher: NamesTeacher) -> None:
     query = classifier(teacher).query("cat,dog", background=parse_background("wall, person"))
     assert query.names == ("cat", "dog", "background")
     assert query.owner.tolist() == [0, 1, 2, 2]
@@ -162,7 +162,7 @@ def test_query_background_names_share_one_label(teacher: Words) -> None:
     assert query.background_label == 2
 
 
-def test_query_class_named_background_is_the_background(teacher: Words) -> None:
+def test_query_class_named_background_is_the_background(teacher: NamesTeacher) -> None:
     query = classifier(teacher).query("background,cat,dog", background=BackgroundRule(probability=0.4))
     assert query.names == ("background", "cat", "dog")
     assert query.background_label == 0
@@ -196,7 +196,7 @@ def test_parse_background_invalid_value_is_refused(given: object) -> None:
         parse_background(given)  # type: ignore[arg-type]
 
 
-def test_query_impossible_background_is_refused(teacher: Words) -> None:
+def test_query_impossible_background_is_refused(teacher: NamesTeacher) -> None:
     with pytest.raises(UserError, match="always has probability 1"):
         classifier(teacher).query("cat", background=BackgroundRule(probability=0.5))
     with pytest.raises(UserError, match="'cat' is a class too"):
@@ -207,7 +207,7 @@ def test_query_impossible_background_is_refused(teacher: Words) -> None:
         classifier(teacher).query("cat", "pictures")  # type: ignore[arg-type]
 
 
-def test_query_single_class_accepts_a_cosine(teacher: Words) -> None:
+def test_query_single_class_accepts_a_cosine(teacher: NamesTeacher) -> None:
     query = classifier(teacher).query("cat", background=BackgroundRule(cosine=0.25))
     assert query.names == ("cat", "background")
     assert query.sources == ("prototype", "rule")

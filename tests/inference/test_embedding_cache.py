@@ -5,24 +5,24 @@ import torch
 from clips4.inference.embedding_cache import CachedEmbedding, EmbeddingCache
 
 
-def reading(value: float, count: int = 10) -> CachedEmbedding:
+def embedding(value: float, count: int = 10) -> CachedEmbedding:
     return CachedEmbedding(torch.full((count,), float(value)), None)
 
 
 def test_cache_full_drops_the_least_recently_used() -> None:
     cache = EmbeddingCache(limit=3 * 40)
     for key in "abc":
-        cache.put(key, reading(ord(key)))
+        cache.put(key, embedding(ord(key)))
     assert cache.get("a") is not None
-    cache.put("d", reading(1))
+    cache.put("d", embedding(1))
     assert [key for key in "abcd" if cache.get(key)] == ["a", "c", "d"]
 
 
 def test_cache_bytes_are_bounded_and_too_large_is_not_kept() -> None:
     cache = EmbeddingCache(limit=100)
-    cache.put("large", reading(0, 26))
+    cache.put("large", embedding(0, 26))
     assert cache.get("large") is None
-    cache.put("small", reading(0, 25))
+    cache.put("small", embedding(0, 25))
     assert cache.get("small") is not None
     cache.put("keys", CachedEmbedding(torch.zeros(10), torch.zeros(10)))
     assert cache.get("small") is None
@@ -32,8 +32,8 @@ def test_cache_bytes_are_bounded_and_too_large_is_not_kept() -> None:
 def test_cache_put_again_counts_once() -> None:
     cache = EmbeddingCache(limit=80)
     for _ in range(5):
-        cache.put("a", reading(1))
-    cache.put("b", reading(2))
+        cache.put("a", embedding(1))
+    cache.put("b", embedding(2))
     assert len(cache) == 2
 
 
@@ -46,7 +46,7 @@ def test_cache_from_many_threads_is_consistent() -> None:
             key = (seed * 7 + step) % 11
             found = cache.get(key)
             if found is None:
-                cache.put(key, reading(key))
+                cache.put(key, embedding(key))
             elif not bool((found.z == key).all()):
                 wrong.append(key)
 
@@ -58,5 +58,5 @@ def test_cache_from_many_threads_is_consistent() -> None:
     assert not wrong
     assert len(cache) == 5
     for key in range(100, 105):  # as many fit as at first: no byte is counted twice or lost
-        cache.put(key, reading(key))
+        cache.put(key, embedding(key))
     assert len(cache) == 5

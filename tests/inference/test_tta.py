@@ -124,7 +124,7 @@ def test_at_inference_size_scale_above_one_enlarges() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "message"),
     [
         ({"scales": ()}, "scales"),
         ({"scales": (0.0,)}, "scales"),
@@ -136,8 +136,8 @@ def test_at_inference_size_scale_above_one_enlarges() -> None:
         ({"refine": "crf"}, "choose one of pamr, regions"),
     ],
 )
-def test_inference_options_out_of_range_are_refused(values: dict[str, object], words: str) -> None:
-    with pytest.raises(UserError, match=words):
+def test_inference_options_out_of_range_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         InferenceOptions(**values)  # type: ignore[arg-type]
 
 

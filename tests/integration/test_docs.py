@@ -21,7 +21,7 @@ from tests.helpers import photograph
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# words that begin a line which is no command of ours, and what is to be true of it
+# first parts of lines that are no command of ours, and what is to be true of it
 _OTHERS = {"pip", "make", "find", "python"}
 _KNOWN_LANGUAGES = {"python", "sh", "bibtex", ""}
 _CHEAP = re.compile(r"clips4 (doctor|--version|publish \S+ --out|segment runs/pets photos/ --(out|classes sofa))")
@@ -57,9 +57,9 @@ def of(language: str) -> list[Block]:
 
 
 @pytest.fixture(scope="module")
-def reader(tiny_run: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the reader of the pages has it: runs, photographs, a picture."""
-    folder = tmp_path_factory.mktemp("reader")
+def workspace(tiny_run: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as readers of the pages have it: runs, photographs, an image."""
+    folder = tmp_path_factory.mktemp("workspace")
     for run in ("demo", "pets"):
         shutil.copytree(tiny_run, folder / "runs" / run)
     shutil.copytree(images, folder / "photos")
@@ -76,9 +76,9 @@ def test_pages_have_blocks_of_known_languages() -> None:
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in of("python")}))
-def test_docs_python_blocks_run(page: str, reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docs_python_blocks_run(page: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page one after the other, as one reads it."""
-    monkeypatch.chdir(reader)
+    monkeypatch.chdir(workspace)
     names: dict[str, object] = {"__name__": "docs"}
     for block in (block for block in of("python") if block.page == page):
         assert block.reason is None, "Python of the pages is run, always"
@@ -92,23 +92,23 @@ def test_docs_command_lines_parse(block: Block) -> None:
         if clips4_arguments(last) is not None:
             check_command_line(last)
             continue
-        words = [word for word in shlex.split(line, comments=True) if not re.match(r"[A-Z_]+=", word)]
-        assert words[0] in _OTHERS, f"{block.place}: nothing is known of {words[0]!r}"
-        if words[0] == "make":
-            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M), line
-        elif words[0] == "python":
-            check_benchmark(words[1:], block.place)
-        elif words[0] == "pip":
+        parts = [word for word in shlex.split(line, comments=True) if not re.match(r"[A-Z_]+=", word)]
+        assert parts[0] in _OTHERS, f"{block.place}: nothing is known of {parts[0]!r}"
+        if parts[0] == "make":
+            assert re.search(rf"^{parts[1]}:", (ROOT / "Makefile").read_text(), re.M), line
+        elif parts[0] == "python":
+            check_benchmark(parts[1:], block.place)
+        elif parts[0] == "pip":
             check_extras(line)
 
 
-def check_benchmark(words: list[str], place: str) -> None:
+def check_benchmark(parts: list[str], place: str) -> None:
     """The program is there and has every option that the line gives it."""
-    program = ROOT / words[0]
-    assert program.is_file(), f"{place}: {words[0]} is not there"
+    program = ROOT / parts[0]
+    assert program.is_file(), f"{place}: {parts[0]} is not there"
     source = program.read_text("utf-8")
-    for option in (word for word in words if word.startswith("--")):
-        assert f'"{option}"' in source, f"{place}: {words[0]} has no {option}"
+    for option in (word for word in parts if word.startswith("--")):
+        assert f'"{option}"' in source, f"{place}: {parts[0]} has no {option}"
 
 
 def check_extras(line: str) -> None:
@@ -134,10 +134,10 @@ _NEEDS_MORE = {
 
 
 @pytest.mark.parametrize("line", cheap_lines())
-def test_docs_cheap_commands_run(line: str, reader: Path) -> None:
+def test_docs_cheap_commands_run(line: str, workspace: Path) -> None:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", *shlex.split(line)]
-    done = subprocess.run(command, cwd=reader, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout
 

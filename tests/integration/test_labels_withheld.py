@@ -18,7 +18,7 @@ CLASSES = "coco128"
 VALUES = {"right": (1, 17, 100), "shuffled": (17, 100, 1)}  # person, cat and a stuff class
 
 
-def labelled_set(root: Path, values: tuple[int, ...] | None) -> Path:
+def labeled_set(root: Path, values: tuple[int, ...] | None) -> Path:
     """Three photographs in coco128's layout, with label maps of these values or without any."""
     (root / "images").mkdir(parents=True)
     for index in range(3):
@@ -54,22 +54,22 @@ def train(root: Path, run: Path, *options: str) -> bytes:
 def without(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """What is learnt where there are no labels at all."""
     folder = tmp_path_factory.mktemp("withheld")
-    return train(labelled_set(folder / "set", None), folder / "run")
+    return train(labeled_set(folder / "set", None), folder / "run")
 
 
 @pytest.mark.parametrize("labels", sorted(VALUES))
 def test_labels_next_to_the_images_change_nothing(labels: str, without: bytes, tmp_path: Path) -> None:
-    assert train(labelled_set(tmp_path / "set", VALUES[labels]), tmp_path / "run") == without
+    assert train(labeled_set(tmp_path / "set", VALUES[labels]), tmp_path / "run") == without
 
 
 def test_scoring_on_labels_while_training_changes_nothing(without: bytes, tmp_path: Path) -> None:
-    root = labelled_set(tmp_path / "set", VALUES["right"])
+    root = labeled_set(tmp_path / "set", VALUES["right"])
     assert train(root, tmp_path / "run", "--validate", f"coco128={root}") == without
     scores = [line["pixel_accuracy"] for line in read_log(tmp_path / "run" / LOG) if "pixel_accuracy" in line]
     assert len(scores) == 4  # they were looked at
 
 
 def test_other_images_change_everything(without: bytes, tmp_path: Path) -> None:
-    root = labelled_set(tmp_path / "set", None)
+    root = labeled_set(tmp_path / "set", None)
     shutil.copy(root / "images" / "photo0.jpg", root / "images" / "photo1.jpg")
     assert train(root, tmp_path / "run") != without

@@ -91,7 +91,7 @@ def test_teacher_segments_are_the_means_of_clusters_cut_by_regions() -> None:
 
     clusters = reference_segments.spherical_kmeans(pixel_map[None], 2, 2, 3, 0.5)
     expected = [
-        reference_segments.normalise(torch.stack([pixel_map[:, y, x] for _, y, x in pixels]).sum(0))
+        reference_segments.unit_vector(torch.stack([pixel_map[:, y, x] for _, y, x in pixels]).sum(0))
         for pixels in reference_segments.cut_by_regions(clusters, regions[None]).values()
     ]
     assert vectors.shape == (len(expected), 4)
@@ -102,7 +102,7 @@ def test_teacher_segments_are_the_means_of_clusters_cut_by_regions() -> None:
 
 def test_teacher_segments_of_one_cluster_and_region_is_the_mean_of_the_map() -> None:
     pixel_map = unit(3, 4, 4, dim=0)
-    mean = reference_segments.normalise(pixel_map.sum((1, 2)))
+    mean = reference_segments.unit_vector(pixel_map.sum((1, 2)))
     vectors, _ = teacher_segments(pixel_map, torch.zeros(4, 4, dtype=torch.int64), settings(1, 5))
     torch.testing.assert_close(vectors, mean[None], rtol=0, atol=1e-12)
 

@@ -38,7 +38,7 @@ def test_one_segment_per_class_is_the_nearest() -> None:
 def test_fewer_segments_than_m_gives_every_class_the_mean_of_all() -> None:
     segments = unit(3, 4)
     prototypes = known_prototypes(unit(2, 4, seed=1), segments, 100)
-    mean = reference_segments.normalise(segments.sum(0))
+    mean = reference_segments.unit_vector(segments.sum(0))
     torch.testing.assert_close(prototypes, mean.expand(2, -1), rtol=0, atol=1e-12)
 
 
@@ -57,7 +57,7 @@ def test_how_sure_a_teacher_is_does_not_change_what_a_name_finds(seed: int, m: i
     )
 
 
-def test_dimensions_that_some_name_has_are_spoken() -> None:
+def test_dimensions_that_some_name_has_are_used() -> None:
     text = torch.tensor([[0.6, 0.8, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
     assert text_dimensions(text).tolist() == [True, True, False, False]
 
@@ -166,7 +166,7 @@ def test_update_of_step_1_jumps_to_the_mean_of_its_segments() -> None:
     unknown, known = torch.eye(4, dtype=torch.float64)[:2], torch.eye(4, dtype=torch.float64)[2:]
     guidance = torch.tensor([[0.8, 0, 0.6, 0], [0.8, 0, 0, 0.6], [0, 0, 1, 0]], dtype=torch.float64)
     moved = update_unknown(unknown, known, guidance, 1.0)
-    torch.testing.assert_close(moved[0], reference_segments.normalise(guidance[:2].sum(0)))
+    torch.testing.assert_close(moved[0], reference_segments.unit_vector(guidance[:2].sum(0)))
     assert torch.equal(moved[1], unknown[1])
 
 

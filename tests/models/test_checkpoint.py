@@ -47,7 +47,7 @@ class Run:
         torch.manual_seed(0)
         self.folder = folder
         self.student = empty_student(CONFIG.student, DIMENSIONS).train()
-        self.optimizer = make_optimiser(self.student)
+        self.optimizer = make_optimizer(self.student)
         z = self.student(torch.rand(1, 3, 64, 64, generator=generator(0)))
         (z * torch.randn(z.shape, generator=generator(1))).sum().backward()
         self.optimizer.step()
@@ -60,7 +60,7 @@ class Run:
         return save_checkpoint(self.folder, step, config, self.student, self.prototypes, self.state(), keep)
 
 
-def make_optimiser(student: Embedder) -> torch.optim.AdamW:
+def make_optimizer(student: Embedder) -> torch.optim.AdamW:
     backbone = {"params": list(student.backbone.parameters()), "lr": 1e-3}
     head = {"params": list(student.head.parameters()), "lr": 1e-2}
     return torch.optim.AdamW([backbone, head])
@@ -119,7 +119,7 @@ def test_students_predictions_come_back_bit_for_bit(saved: Run) -> None:
 
 def test_optimisers_state_comes_back_bit_for_bit(saved: Run) -> None:
     checkpoint = load_checkpoint(saved.folder)
-    optimizer = make_optimiser(checkpoint.student)
+    optimizer = make_optimizer(checkpoint.student)
     state = load_state(checkpoint)
     assert state["failures"] == 2
     optimizer.load_state_dict(state["optimiser"])
@@ -307,9 +307,9 @@ def test_where_the_newest_is_damaged_the_one_before_is_used_with_a_warning(run: 
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1  # one bit
     path.write_bytes(data) if file != CARD else path.write_text("{")
-    said: list[str] = []
-    assert load_checkpoint(run.folder, resuming=True, log=said.append).step == 7
-    (line,) = said
+    logged: list[str] = []
+    assert load_checkpoint(run.folder, resuming=True, log=logged.append).step == 7
+    (line,) = logged
     assert "step-00000008: damaged" in line
     assert "\n" not in line
 

@@ -52,7 +52,7 @@ def test_prototypes_of_onnx_metadata_hold_the_space() -> None:
     assert torch.equal(found.space.text_offset, SPACE.text_offset)
 
 
-def test_saved_config_keeps_what_a_newer_run_says() -> None:
+def test_saved_config_keeps_keys_of_a_newer_run() -> None:
     values = load_config("cpu", ["teacher.calibrate=true"]).model_dump(mode="json")
     assert saved_config(values, "card").teacher.calibrate
 

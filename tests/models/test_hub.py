@@ -16,7 +16,7 @@ from clips4.errors import UserError
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.hub import fetch_run
 from tests.helpers import photograph
-from tests.models.teachers.hub_server import HubServer, ask_here
+from tests.models.teachers.hub_server import HubServer, use_server
 
 REPOSITORY = "owner/pets"
 RECORD: dict[str, Any] = {
@@ -48,7 +48,7 @@ def server(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """The stand-in with one run, and the hub's library pointed at it with an empty cache."""
     with HubServer() as running:
         running.add(REPOSITORY, published)
-        ask_here(running, tmp_path / "hub", monkeypatch)
+        use_server(running, tmp_path / "hub", monkeypatch)
         yield running
 
 

@@ -18,7 +18,7 @@ from clips4.models.pretrained import (
     read_weights,
 )
 from tests.helpers import generator
-from tests.models.teachers.hub_server import HubServer, ask_here
+from tests.models.teachers.hub_server import HubServer, use_server
 
 State = dict[str, Tensor]
 
@@ -241,11 +241,11 @@ def test_others_have_no_builtin_weights(name: str) -> None:
 def test_missing_file_is_reported_missing_without_a_request_to_the_hub(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
-    def ask(*_: object, **__: object) -> str:
+    def download(*_: object, **__: object) -> str:
         raise AssertionError("the hub was asked")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", ask)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     with pytest.raises(UserError, match="no such file"):
         load_backbone("efficientnet-lite0", name)
 
@@ -260,7 +260,7 @@ def test_load_backbone_hub_id_fetches_safetensors_alone(
     (tmp_path / "model/pytorch_model.bin").write_bytes(b"pickled")
     with HubServer() as server:
         server.add(hub_id, tmp_path / "model", revision or "main")
-        ask_here(server, tmp_path / "cache", monkeypatch)
+        use_server(server, tmp_path / "cache", monkeypatch)
         given = hub_id if revision is None else f"{hub_id}@{revision}"
         assert_holds(load_backbone("efficientnet-lite0", given), lite0_state)
         assert server.asked("GET", "pytorch_model.bin") == 0
@@ -268,7 +268,7 @@ def test_load_backbone_hub_id_fetches_safetensors_alone(
 
 def test_load_backbone_unreachable_hub_raises_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with HubServer() as server:
-        ask_here(server, tmp_path, monkeypatch)
+        use_server(server, tmp_path, monkeypatch)
     with pytest.raises(UserError, match=r"someone/lite0: the hub cannot be reached .*give the file") as caught:
         load_backbone("efficientnet-lite0", "someone/lite0")
     assert "\n" not in str(caught.value)

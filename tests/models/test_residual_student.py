@@ -227,7 +227,7 @@ def test_run_on_a_clip_comes_back(images: Path, tmp_path: Path) -> None:
     assert report.difference < TOLERANCE
 
 
-def test_published_run_embeds_alike_and_its_card_says_what_it_is(residual_run: Path, tmp_path: Path) -> None:
+def test_published_run_embeds_alike_and_its_card_describes_it(residual_run: Path, tmp_path: Path) -> None:
     published = save_pretrained(residual_run, tmp_path / "published", "owner/name")
     theirs, own = (Segmenter.load(run, "cpu").embed(photograph()) for run in (published, residual_run))
     assert torch.equal(theirs, own)

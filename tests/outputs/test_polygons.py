@@ -24,7 +24,7 @@ def blob(seed: int, height: int = 60, width: int = 80, smooth: float = 2.0) -> M
     return numbered == np.bincount(numbered.ravel())[1:].argmax() + 1
 
 
-def by_centres(polygon: Polygon, shape: tuple[int, ...]) -> Mask:
+def by_centers(polygon: Polygon, shape: tuple[int, ...]) -> Mask:
     """Pixels whose centers lie within."""
     return polygon2mask(shape, polygon[:, ::-1] - 0.5)
 
@@ -45,7 +45,7 @@ def iou(a: Mask, b: Mask) -> float:
 def test_polygon_of_without_tolerance_is_exact(seed: int, smooth: float) -> None:
     mask = blob(seed, smooth=smooth)
     polygon = polygon_of(mask, tolerance=0)
-    np.testing.assert_array_equal(by_centres(polygon, mask.shape), mask)
+    np.testing.assert_array_equal(by_centers(polygon, mask.shape), mask)
     np.testing.assert_array_equal(by_opencv(polygon, mask.shape), mask)
 
 
@@ -53,7 +53,7 @@ def test_polygon_of_without_tolerance_is_exact(seed: int, smooth: float) -> None
 def test_polygon_of_with_tolerance_is_near_and_short(seed: int) -> None:
     mask = blob(seed, 240, 320, 8.0)
     polygon, whole = polygon_of(mask), polygon_of(mask, tolerance=0)
-    assert iou(by_centres(polygon, mask.shape), mask) > 0.97
+    assert iou(by_centers(polygon, mask.shape), mask) > 0.97
     assert iou(by_opencv(polygon, mask.shape), mask) > 0.97
     assert len(polygon) < 0.5 * len(whole)
 
@@ -75,7 +75,7 @@ def test_outlines_holes_are_found_and_left_empty() -> None:
     assert len(holes) == 2
     areas = sorted(abs(signed_area(hole)) for hole in holes)
     assert areas == pytest.approx([5.5 * 10.5, 10.5 * 10.5], abs=1.5), "a quarter pixel larger, corners cut"
-    np.testing.assert_array_equal(by_centres(polygon_of(mask), mask.shape), mask)
+    np.testing.assert_array_equal(by_centers(polygon_of(mask), mask.shape), mask)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (2, 2), (30, 40)])
@@ -85,7 +85,7 @@ def test_polygon_of_full_and_thin_masks(shape: tuple[int, int]) -> None:
     assert len(polygon) >= 3
     assert polygon.min() >= 0
     assert (polygon.max(0) <= (shape[1], shape[0])).all()
-    np.testing.assert_array_equal(by_centres(polygon, shape), mask)
+    np.testing.assert_array_equal(by_centers(polygon, shape), mask)
 
 
 def test_outlines_empty_mask_is_refused() -> None:

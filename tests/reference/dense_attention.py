@@ -45,7 +45,7 @@ def omega(query: int, key: int, grid: tuple[int, int], sigma: float = 5.0) -> fl
     return math.exp(-((y - v) ** 2 + (x - u) ** 2) / (2 * sigma**2))
 
 
-def read(layer: Any, x: Tensor, reading: str, grid: tuple[int, int], activation: str) -> Tensor:
+def read(layer: Any, x: Tensor, kind: str, grid: tuple[int, int], activation: str) -> Tensor:
     """Tokens (1 + N, W) of one image before the last block -> (N, W) after it."""
     h = [layer_norm(token, layer.layer_norm1) for token in x]
     attention = layer.self_attn
@@ -62,18 +62,18 @@ def read(layer: Any, x: Tensor, reading: str, grid: tuple[int, int], activation:
             def products(a: list[Tensor], b: list[Tensor], i: int = i, own: slice = own) -> list[Tensor]:
                 return [(a[i][own] * token[own]).sum() / math.sqrt(depth) for token in b]
 
-            if reading == "vanilla":
+            if kind == "vanilla":
                 parts.append(attended(products(q, k), values))
-            elif reading == "maskclip":
+            elif kind == "maskclip":
                 parts.append(values[i])
-            elif reading == "sclip":
+            elif kind == "sclip":
                 parts.append(attended(products(q, q), values) + attended(products(k, k), values))
-            elif reading == "clearclip":
+            elif kind == "clearclip":
                 parts.append(attended(products(q, q), values))
-            elif reading == "naclip":
+            elif kind == "naclip":
                 near = [omega(i, j, grid) for j in range(len(x))]
                 weights = [w + n for w, n in zip(products(k, k), near, strict=True)]
                 parts.append(attended(weights, values))
         out = linear(torch.cat(parts), attention.out_proj)
-        rows.append(out if reading in ("clearclip", "naclip") else feed_forward(layer, x[i] + out, activation))
+        rows.append(out if kind in ("clearclip", "naclip") else feed_forward(layer, x[i] + out, activation))
     return torch.stack(rows)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from tests.reference.segments import dot, normalise
+from tests.reference.segments import dot, unit_vector
 
 
 def known_prototypes(text: Tensor, segments: Tensor, m: int) -> Tensor:
@@ -16,7 +16,7 @@ def known_prototypes(text: Tensor, segments: Tensor, m: int) -> Tensor:
         total = torch.zeros(segments.shape[1], dtype=segments.dtype)
         for s in by_likeness[:m]:
             total = total + segments[s]
-        rows.append(normalise(total))
+        rows.append(unit_vector(total))
     return torch.stack(rows)
 
 
@@ -30,12 +30,12 @@ def assign(guidance: Tensor, prototypes: Tensor) -> list[int]:
 
 
 def update_unknown(unknown: Tensor, known: Tensor, guidance: Tensor, step: float) -> Tensor:
-    """c_l <- normalise((1 - step) c_l + step mean of its i_s), where y_s ranges over known and unknown."""
+    """c_l <- unit_vector((1 - step) c_l + step mean of its i_s), where y_s ranges over known and unknown."""
     labels = assign(guidance, torch.cat([known, unknown]))
     rows = []
     for index, c in enumerate(unknown):
         mine = [guidance[s] for s, label in enumerate(labels) if label == len(known) + index]
-        rows.append(normalise((1 - step) * c + step * torch.stack(mine).mean(0)) if mine else c)
+        rows.append(unit_vector((1 - step) * c + step * torch.stack(mine).mean(0)) if mine else c)
     return torch.stack(rows)
 
 
@@ -77,7 +77,7 @@ def mixture_round(
         joint = [p * w for p, w in zip(probabilities(row, prototypes, temperature), weights[which], strict=True)]
         for index, share in enumerate(joint):
             sums[index] = sums[index] + share / sum(joint) * row
-    found = [normalise(total) for total in sums]
+    found = [unit_vector(total) for total in sums]
     if prior is not None:
-        found = [normalise(each + before) for each, before in zip(found, prior, strict=True)]
+        found = [unit_vector(each + before) for each, before in zip(found, prior, strict=True)]
     return torch.stack(found)

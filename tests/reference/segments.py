@@ -10,7 +10,7 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum()
 
 
-def normalise(a: Tensor) -> Tensor:
+def unit_vector(a: Tensor) -> Tensor:
     return a / dot(a, a).sqrt()
 
 
@@ -24,14 +24,14 @@ def spherical_kmeans(z: Tensor, rows: int, columns: int, iterations: int, locati
         for y, x in pixels:
             place = [2 * (y + 0.5) / height - 1, 2 * (x + 0.5) / width - 1]
             here = torch.tensor([location_weight * c for c in place], dtype=z.dtype)
-            feature[y, x] = normalise(torch.cat([z[b, :, y, x], here]))
+            feature[y, x] = unit_vector(torch.cat([z[b, :, y, x], here]))
             label[y, x] = (y * rows // height) * columns + x * columns // width
         for _ in range(iterations):
             center = {}
             for cluster in range(rows * columns):
                 mine = [feature[p] for p in pixels if label[p] == cluster]
                 if mine:
-                    center[cluster] = normalise(torch.stack(mine).sum(0))
+                    center[cluster] = unit_vector(torch.stack(mine).sum(0))
             for p in pixels:
                 best, best_cosine = -1, -math.inf
                 for cluster, vector in center.items():
@@ -65,5 +65,5 @@ def pool(z: Tensor, labels: Tensor, count: int) -> Tensor:
         members = [p for p in range(len(z)) if labels[p] == segment]
         for p in members:
             total = total + z[p]
-        rows.append(normalise(total) if members else total)
+        rows.append(unit_vector(total) if members else total)
     return torch.stack(rows) if rows else z.new_zeros(0, z.shape[1])

@@ -210,7 +210,7 @@ def test_moving_average_is_saved_as_the_student_and_resumed(images: Path, tmp_pa
     assert_same_bits(tmp_path / "whole", tmp_path / "broken")
 
 
-def test_watcher_sees_the_student_as_it_is_used(images: Path, tmp_path: Path) -> None:
+def test_callback_gets_the_student_as_it_is_used(images: Path, tmp_path: Path) -> None:
     seen: list[int] = []
 
     def watch(step: int, student: Embedder, prototypes: Prototypes) -> dict[str, float]:

@@ -7,17 +7,17 @@ from clips4.training.stall_monitor import warn_on_stall
 
 
 def test_items_pass_in_silence_where_nothing_stalls() -> None:
-    told: list[float] = []
-    assert list(warn_on_stall(iter(range(5)), 60, told.append)) == list(range(5))
-    assert told == []
+    warned: list[float] = []
+    assert list(warn_on_stall(iter(range(5)), 60, warned.append)) == list(range(5))
+    assert warned == []
 
 
 def test_wait_is_reported_repeatedly_until_it_ends() -> None:
-    enough, told = threading.Event(), []
+    enough, warned = threading.Event(), []
 
     def tell(seconds: float) -> None:
-        told.append(seconds)
-        if len(told) == 3:
+        warned.append(seconds)
+        if len(warned) == 3:
             enough.set()
 
     def slow() -> Iterator[int]:
@@ -25,7 +25,7 @@ def test_wait_is_reported_repeatedly_until_it_ends() -> None:
         yield 1
 
     assert list(warn_on_stall(slow(), 0.001, tell)) == [1]
-    assert told[:3] == pytest.approx([0.001, 0.002, 0.003])
+    assert warned[:3] == pytest.approx([0.001, 0.002, 0.003])
 
 
 def test_what_goes_wrong_while_waiting_is_not_hidden() -> None:

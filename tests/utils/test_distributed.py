@@ -101,7 +101,7 @@ def settings(variant: str) -> ObjectiveConfig:
     )
 
 
-def pictures_of(images: range) -> dict[str, Tensor]:
+def images_of(images: range) -> dict[str, Tensor]:
     """Batch of the given images, two views of 6 x 6 each; the third has regions that few others have, and holes."""
     regions, first = [], 0
     for image in images:
@@ -118,7 +118,7 @@ def pictures_of(images: range) -> dict[str, Tensor]:
 
 def a_step(images: range, variant: str) -> dict[str, Tensor]:
     """Loss and gradient of a linear student, and the unknown prototypes after the step."""
-    batch, prototypes = pictures_of(images), unit(KNOWN + UNKNOWN, DIMENSIONS, seed=5)
+    batch, prototypes = images_of(images), unit(KNOWN + UNKNOWN, DIMENSIONS, seed=5)
     weight = torch.randn(DIMENSIONS, 5, generator=generator(7), dtype=torch.float64, requires_grad=True)
     z = torch.nn.functional.normalize(torch.einsum("ed,bdhw->behw", weight, batch["features"]), dim=1)
     terms = objective(

@@ -254,7 +254,7 @@ def test_open_image_whatever_a_decoder_raises_is_one_line_that_names_the_file(
         raise error("two\nlines")
 
 
-def test_open_image_out_of_memory_is_told(tmp_path: Path) -> None:
+def test_open_image_out_of_memory_is_reported(tmp_path: Path) -> None:
     Image.fromarray(noise_image(4, 4)).save(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"a.png: not enough memory"), open_image(tmp_path / "a.png", "a.png"):
         raise MemoryError

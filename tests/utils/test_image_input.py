@@ -40,7 +40,7 @@ def test_gray_and_transparent_arrays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "words"),
+    ("image", "message"),
     [
         ("https://example.org/cat.jpg", "download the image"),
         ("s3://bucket/cat.jpg", "download the image"),
@@ -55,8 +55,8 @@ def test_gray_and_transparent_arrays(tmp_path: Path) -> None:
         (torch.zeros(4, 4, 3), r"is \(3, H, W\)"),
     ],
 )
-def test_what_is_no_image_raises(image: object, words: str) -> None:
-    with pytest.raises(UserError, match=words):
+def test_what_is_no_image_raises(image: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         as_rgb(image)  # type: ignore[arg-type]
 
 

@@ -148,7 +148,7 @@ def twins(path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
         (a_letter, "letter.mp4: not a readable video"),
         (an_empty_file, "empty.webm: not a readable video"),
@@ -159,8 +159,8 @@ def twins(path: Path) -> Path:
         (lambda path: path / "nowhere", "no such file or folder"),
     ],
 )
-def test_what_is_wrong_raises_at_once(tmp_path: Path, make: Callable[[Path], Path], words: str) -> None:
-    with pytest.raises(UserError, match=words):
+def test_what_is_wrong_raises_at_once(tmp_path: Path, make: Callable[[Path], Path], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         open_frames(make(tmp_path))
 
 

@@ -208,7 +208,7 @@ def evaluate_unsupervised(
     side: int,
     clusters: ClusterRecipe,
     retrieval: RetrievalRecipe,
-    probe: LinearProbeRecipe,
+    linear_probe: LinearProbeRecipe,
     report: Path | None,
     device: str,
     progress: ProgressReporter,
@@ -234,7 +234,7 @@ def evaluate_unsupervised(
             elif task == "neighbours":
                 found = score_retrieval(features, labeled, dataset, retrieval, progress)
             else:
-                found = score_linear_probe(features, labeled, dataset, probe, progress)
+                found = score_linear_probe(features, labeled, dataset, linear_probe, progress)
             rows.append(set_rows(f"{kind} by {task}", found, dataset.classes.names, frozenset()))
             if report is not None:
                 title = f"{dataset_name}, {kind} by {task}"
@@ -253,7 +253,7 @@ def evaluate_unsupervised(
             "side": side,
             "clusters": asdict(clusters),
             "neighbours": {key.replace("neighbors", "neighbours"): value for key, value in asdict(retrieval).items()},
-            "probe": asdict(probe),
+            "probe": asdict(linear_probe),
             "matching": "one Hungarian matching over the set's confusion matrix",
             "upsampling": "cosines, votes or logits bilinear to the picture's own size, then argmax",
             "truth": "never resized",

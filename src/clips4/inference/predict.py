@@ -81,24 +81,18 @@ def predict(
     known, others = len(query.vectors), len(unknown)
     by_text = all(source in ("text", "rule") for source in query.sources)
     tau = context.text_temperature if by_text else context.pixel_temperature
-    if others and query.pixel_vectors is not None:
-        rows, similarity = classify(encoded, query.vectors, refinement, refine, context.weight, tau)
+    apart = query.pixel_vectors is not None or context.weight != 0
+    vectors = query.vectors if apart else torch.cat([query.vectors, unknown])
+    rows, similarity = classify(encoded, vectors, refinement, refine, context.weight, tau)
+    if others and apart:
+        pixel_vectors = query.vectors if query.pixel_vectors is None else query.pixel_vectors
         best_known = similarity
-        if query.pixel_vectors is not query.vectors or context.weight:
-            best_known = classify(encoded, query.pixel_vectors, refinement, refine)[1]
+        if pixel_vectors is not query.vectors or context.weight:
+            best_known = classify(encoded, pixel_vectors, refinement, refine)[1]
         nearest, best_unknown = classify(encoded, unknown, refinement, refine)
         is_unknown = best_unknown > best_known + margin
         rows = torch.where(is_unknown, known + nearest, rows)
         similarity = torch.where(is_unknown, best_unknown, similarity)
-    elif others and context.weight:
-        rows, similarity = classify(encoded, torch.cat([query.vectors, unknown]), refinement, refine)
-        named = classify(encoded, query.vectors, refinement, refine, context.weight, tau)
-        is_known = rows < known
-        rows, similarity = torch.where(is_known, named[0], rows), torch.where(is_known, named[1], similarity)
-    else:
-        rows, similarity = classify(
-            encoded, torch.cat([query.vectors, unknown]), refinement, refine, context.weight, tau
-        )
     # tables from row to label: lookups in int16 keep 20 megapixels of labels small
     label_of = torch.cat([query.owner, torch.full((others,), UNKNOWN_LABEL)]).short().to(rows.device)
     unknown_of = torch.cat([torch.full((known,), -1), torch.arange(others)]).short().to(rows.device)

@@ -122,7 +122,7 @@ def test_what_is_missing_raises(tmp_path: Path) -> None:
         semantic_spec("context59").load(published).truth(0)
 
 
-def test_other_words_for_the_same_classes(tmp_path: Path) -> None:
+def test_other_names_for_the_same_classes(tmp_path: Path) -> None:
     dataset = semantic_spec("voc21").load(miniatures.voc(tmp_path), classes=load_classes("voc21-sclip"))
     assert len(dataset.classes.aliases[0]) == 26
 

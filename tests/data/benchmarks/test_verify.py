@@ -39,7 +39,7 @@ def test_every_set_can_be_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "make", "values", "told"),
+    ("name", "make", "values", "message"),
     [
         ("voc21", miniatures.voc, [0, 21], r"21 \(in 2\)"),
         ("ade150", miniatures.ade, [0, 149, 255], r"255 \(in 1\); expected: 0 no class, 1-150"),
@@ -48,13 +48,13 @@ def test_every_set_can_be_checked() -> None:
     ],
 )
 def test_wrong_label_convention_is_found(
-    tmp_path: Path, name: str, make: Callable[[Path, list[int]], Path], values: list[int], told: str
+    tmp_path: Path, name: str, make: Callable[[Path, list[int]], Path], values: list[int], message: str
 ) -> None:
     problems = check_set(name, make(tmp_path, values)).problems
     assert len(problems) == 2
     import re
 
-    assert re.search(told, problems[0]), problems[0]
+    assert re.search(message, problems[0]), problems[0]
 
 
 def test_sizes_broken_files_and_colors_are_found(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ END = bytes(1024)
 
 
 @pytest.mark.parametrize(
-    ("member", "words"),
+    ("member", "message"),
     [
         (header("2.jpg", 0, tarfile.SYMTYPE, "/etc/passwd"), "a link or a device; it is skipped"),
         (header("2.jpg", 0, tarfile.LNKTYPE, "../../x"), "a link or a device; it is skipped"),
@@ -79,7 +79,7 @@ END = bytes(1024)
         (header("2.jpg", 0, b"S", sparse=3 << 30), "a sparse file; it is skipped"),
     ],
 )
-def test_read_shard_hostile_member_is_skipped_and_the_rest_read(tmp_path: Path, member: bytes, words: str) -> None:
+def test_read_shard_hostile_member_is_skipped_and_the_rest_read(tmp_path: Path, member: bytes, message: str) -> None:
     path, skipped = tmp_path / "a.tar", list[SkippedImage]()
     path.write_bytes(GOOD + member + GOOD.replace(b"1.jpg", b"3.jpg", 1) + END)
     content = bytearray(path.read_bytes())  # the changed name needs its own checksum
@@ -88,7 +88,7 @@ def test_read_shard_hostile_member_is_skipped_and_the_rest_read(tmp_path: Path, 
     assert [sample.data for sample in read_shard(str(path), skipped.append)] == [b"one", b"one"]
     assert count_images(str(path)) == 2
     assert len(skipped) == 1
-    assert words in skipped[0].reason
+    assert message in skipped[0].reason
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tests.helpers import unit, write_images
 CLASSES = load_classes("red,green,blue")
 
 
-def labelled(root: Path, count: int) -> LabeledFolder:
+def labeled(root: Path, count: int) -> LabeledFolder:
     images = write_images(root, count)
     masks = []
     for index in range(count):
@@ -44,7 +44,7 @@ def test_confusion_image_of_few_and_many_classes() -> None:
 
 
 def test_worst_come_first(tmp_path: Path) -> None:
-    dataset = labelled(tmp_path, 4)
+    dataset = labeled(tmp_path, 4)
 
     def predict(image: RGB, size: tuple[int, ...]) -> np.ndarray:
         return np.zeros(size, np.int64)

@@ -159,7 +159,7 @@ def _frame_of_another_size(tmp: Path, folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize(
-    ("make", "words", "written"),
+    ("make", "message", "written"),
     [
         (_mask_of_another_size, r"m\.png: 40 x 32 pixels, but the frames of .* have 80 x 64", 0),
         (_empty_mask, r"m\.png: no object in this mask", 0),
@@ -172,10 +172,10 @@ def _frame_of_another_size(tmp: Path, folder: Path) -> tuple[Path, Path]:
     ],
 )
 def test_track_files_invalid_input_fails_and_earlier_masks_remain(
-    folder: Path, tmp_path: Path, make: Callable[[Path, Path], tuple[Path, Path]], words: str, written: int
+    folder: Path, tmp_path: Path, make: Callable[[Path, Path], tuple[Path, Path]], message: str, written: int
 ) -> None:
     frames, masks = make(tmp_path, folder)
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=message):
         run(frames, masks, tmp_path / "out", video=True)
     assert len(list((tmp_path / "out").glob("[!.]*"))) == written, "masks before it; no half video"
 

@@ -22,7 +22,7 @@ from clips4.utils.images import load_rgb
 from clips4.utils.progress import NoProgress
 from tests.cli.test_app import Fails, fails  # noqa: F401  # the fixture
 from tests.helpers import unit, write_broken_images
-from tests.inference.test_classifier import Words
+from tests.inference.test_classifier import NamesTeacher
 
 RED, GREEN, BLUE, GREY = (250, 10, 10), (10, 250, 10), (10, 10, 250), (128, 128, 128)
 
@@ -47,7 +47,7 @@ def segmenter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Segmenter:
         load_classes("green"), known, known, unknown, unit(9, 6, seed=4, dtype=torch.float32).half()
     )
     encoder = color
-    return Segmenter(encoder, TeacherConfig(), 256, torch.device("cpu"), prototypes, Words(), stride=8)
+    return Segmenter(encoder, TeacherConfig(), 256, torch.device("cpu"), prototypes, NamesTeacher(), stride=8)
 
 
 def image(boxes: dict[tuple[int, int, int, int], tuple[int, int, int]]) -> np.ndarray:

@@ -16,13 +16,13 @@ from clips4.inference.classifier import ZeroShotClassifier
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.unknown.name_suggestion import name_scores, nouns, suggest_names
 from tests.helpers import COCO, provable, seeds, unit, with_coco
-from tests.inference.test_classifier import RUN, Words, teacher  # noqa: F401  # the fixture
+from tests.inference.test_classifier import RUN, NamesTeacher, teacher  # noqa: F401  # the fixture
 
 
 @provable
 @given(seeds)
 def test_name_scores_modality_gap_changes_no_name(seed: int) -> None:
-    """Words and pixels that agree but for a shift of all words, and one of all pixels, are named as without it."""
+    """Names and pixels that agree but for a shift of all words, and one of all pixels, are named as without it."""
     centers = unit(12, 16, seed=seed)
     scores = name_scores(centers, centers, centers)
     assert torch.equal(scores.argmax(1), torch.arange(12))
@@ -42,7 +42,7 @@ def test_plain_cosines_modality_gap_fails() -> None:
     assert torch.equal(name_scores(pixels, words, pixels).argmax(1)[:5], torch.arange(5))
 
 
-def test_suggest_names_are_sorted_and_never_known(teacher: Words) -> None:  # noqa: F811
+def test_suggest_names_are_sorted_and_never_known(teacher: NamesTeacher) -> None:  # noqa: F811
     classifier = ZeroShotClassifier(TeacherConfig(), RUN, teacher)
     found = suggest_names(classifier, RUN, 3, ["Cat", "man", "person", "dog", "sofa", "lamp", "dog"])
     assert len(found) == len(RUN.unknown)
@@ -53,7 +53,7 @@ def test_suggest_names_are_sorted_and_never_known(teacher: Words) -> None:  # no
     assert [len(names) for names in suggest_names(classifier, RUN, 9, ["cat", "dog"])] == [1, 1, 1]
 
 
-def test_suggest_names_without_bank_uses_the_prototypes(teacher: Words) -> None:  # noqa: F811
+def test_suggest_names_without_bank_uses_the_prototypes(teacher: NamesTeacher) -> None:  # noqa: F811
     without = replace(RUN, bank=None)
     found = suggest_names(ZeroShotClassifier(TeacherConfig(), without, teacher), without, 1, ["dog", "sofa", "lamp"])
     assert [len(names) for names in found] == [1, 1, 1]
@@ -64,7 +64,7 @@ def test_nouns_file_is_clean_and_names_its_source() -> None:
     assert 3000 < len(words) < 6000
     assert len(set(words)) == len(words)
     assert words == sorted(words)
-    assert all(re.fullmatch(r"[a-z][a-z' -]+", word) for word in words), "plain, lower-case words"
+    assert all(re.fullmatch(r"[a-z][a-z' -]+", noun) for noun in words), "plain, lower-case words"
     assert {"zebra", "pizza", "person", "window", "grass", "tree", "sky"} <= set(words)
     header = ASSETS.joinpath("nouns.txt").read_text("utf-8").split("\n", 1)[0]
     assert f"{len(words)} nouns" in header
@@ -72,9 +72,9 @@ def test_nouns_file_is_clean_and_names_its_source() -> None:
     assert "WordNet 3.0 Copyright 2006 by Princeton University" in text
 
 
-@pytest.mark.parametrize("word", ["thing", "object", "stuff"])
-def test_nouns_without_generic_names(word: str) -> None:
-    assert word not in nouns()
+@pytest.mark.parametrize("noun", ["thing", "object", "stuff"])
+def test_nouns_without_generic_names(noun: str) -> None:
+    assert noun not in nouns()
 
 
 @with_coco

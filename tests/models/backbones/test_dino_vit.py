@@ -31,7 +31,7 @@ from clips4.models.pretrained import load_backbone, load_dino
 from clips4.models.student import Embedder, build_student
 from clips4.training.loop import train
 from tests.helpers import generator
-from tests.models.teachers.hub_server import HubServer, ask_here
+from tests.models.teachers.hub_server import HubServer, use_server
 from tests.models.test_checkpoint import DIMENSIONS, make_prototypes
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 6, "num_attention_heads": 2}
@@ -134,7 +134,7 @@ def test_any_size_gives_the_nearest_number_of_positions(
         assert level.isfinite().all()
 
 
-def colour_reader(kind: str) -> DinoViT:
+def color_embedder(kind: str) -> DinoViT:
     """A ViT whose blocks add nothing and whose positions are all alike: a token tells its patch's mean colour."""
     model = make_model(kind)
     with torch.no_grad():
@@ -150,7 +150,7 @@ def colour_reader(kind: str) -> DinoViT:
 @pytest.mark.parametrize("kind", MODEL_TYPES)
 def test_position_reads_the_pixels_of_its_patch(kind: str) -> None:
     images = noise(1, 4 * PATCH[kind], 5 * PATCH[kind]).requires_grad_()
-    for level in colour_reader(kind)(images):
+    for level in color_embedder(kind)(images):
         (gradient,) = torch.autograd.grad(level[0, 7, 2, 3], images, retain_graph=True)
         rows, columns = gradient.abs().amax((0, 1)).nonzero().unbind(1)
         patch = PATCH[kind]
@@ -172,7 +172,7 @@ def test_object_has_the_same_position_in_map_and_image(kind: str, height: int, w
     rows, columns = (torch.arange(side) + 0.5 for side in (height, width))
     blob = torch.exp(-((rows[:, None] - y * height) ** 2 + (columns - x * width) ** 2) / (2 * 10.0**2))
     images = torch.tensor([0.2, 0.4, 0.6]).view(1, 3, 1, 1) + blob * torch.tensor([0.3, 0.1, -0.4]).view(1, 3, 1, 1)
-    backbone = colour_reader(kind)
+    backbone = color_embedder(kind)
     ground = backbone(torch.tensor([0.2, 0.4, 0.6]).view(1, 3, 1, 1).expand(1, 3, height, width))
     for level, plain in zip(backbone(images), ground, strict=True):
         for size in (level.shape[2:], (-(-height // 8), -(-width // 8))):
@@ -461,7 +461,7 @@ def test_code_in_a_folder_is_not_run(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("no config", r"holds no config\.json"),
         ("no json", r"config\.json: not readable as JSON"),
@@ -479,7 +479,7 @@ def test_code_in_a_folder_is_not_run(folder: Path, tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_with_a_folder_raises_in_one_line(
-    folder: Path, change: str, said: str, capfd: pytest.CaptureFixture[str]
+    folder: Path, change: str, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config, weights = folder / "config.json", folder / "model.safetensors"
     state = load_file(weights)
@@ -513,7 +513,7 @@ def test_what_is_wrong_with_a_folder_raises_in_one_line(
             model = AutoModel.from_config(CONFIG_MAPPING["dinov2"](**SHAPES["dinov2"] | values[change]))
             model.save_pretrained(folder)
             capfd.readouterr()
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load_dino(str(folder))
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
@@ -534,7 +534,7 @@ def test_transformers_too_old_for_the_model_reports_so(
 
 
 @pytest.mark.parametrize("name", ["gone", "/a/b/gone", "a/b/c", "", "owner/model.safetensors", "https://x.y/z"])
-def test_what_is_neither_folder_nor_hub_id_does_not_ask_the_hub(
+def test_what_is_neither_folder_nor_hub_id_sends_no_request(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -555,14 +555,14 @@ def test_load_dino_hub_id_fetches_no_pickled_weights(
     with HubServer() as server:
         commit = server.add("some/dinov2", folders["dinov2"], revision)
         server.files["some/dinov2"][commit]["pytorch_model.bin"] = b"pickled"
-        ask_here(server, tmp_path, monkeypatch)
+        use_server(server, tmp_path, monkeypatch)
         assert isinstance(load_dino(given), DinoViT)
         assert server.asked("GET", "pytorch_model.bin") == 0
 
 
 def test_load_dino_unreachable_hub_raises_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with HubServer() as server:
-        ask_here(server, tmp_path, monkeypatch)
+        use_server(server, tmp_path, monkeypatch)
     with pytest.raises(UserError, match=r"some/dinov2: the hub cannot be reached .*give the folder") as caught:
         load_dino("some/dinov2")
     assert "\n" not in str(caught.value)

@@ -63,7 +63,7 @@ def again(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clips4.models.onnx.export.to_proto", take)
 
 
-def test_graph_of_a_run_is_torch_on_any_size_and_with_any_words(exported: Path, tiny_run: Path) -> None:
+def test_graph_of_a_run_is_torch_on_any_size_and_with_any_names(exported: Path, tiny_run: Path) -> None:
     same_everywhere(load_checkpoint(tiny_run).student, open_exported(exported).session)
 
 

@@ -26,7 +26,7 @@ class HubServer:
         requests: what was asked: method, path, the Range header.
         cut_after: if set, the next GET of more sends this many bytes and breaks the connection.
         dies: whether nobody answers after that cut.
-        gated: repositories that answer 403.
+        gated: repositories that return 403.
     """
 
     def __init__(self) -> None:
@@ -43,10 +43,10 @@ class HubServer:
             protocol_version = "HTTP/1.1"
 
             def do_HEAD(self) -> None:
-                hub.answer(self, body=False)
+                hub.respond(self, body=False)
 
             def do_GET(self) -> None:
-                hub.answer(self, body=True)
+                hub.respond(self, body=True)
 
             def log_message(self, format: str, *arguments: object) -> None: ...
 
@@ -86,7 +86,7 @@ class HubServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def answer(self, request: BaseHTTPRequestHandler, body: bool) -> None:
+    def respond(self, request: BaseHTTPRequestHandler, body: bool) -> None:
         """One request."""
         if self._dead:
             request.close_connection = True
@@ -140,7 +140,7 @@ class HubServer:
             request.wfile.write(data)
 
 
-def ask_here(server: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def use_server(server: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Point the hub's library at the stand-in, with a cache of its own."""
     template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)

@@ -83,10 +83,10 @@ def test_nothing_passes_a_gradient(folder: Path) -> None:
 # --------------------------------------------------------------------------------------------------------- pixels
 
 
-@pytest.mark.parametrize("reading", DENSE_ATTENTIONS)
+@pytest.mark.parametrize("dense_attention", DENSE_ATTENTIONS)
 @pytest.mark.parametrize("size", [(32, 32), (64, 24), (37, 51), (5, 3), (8, 100)])
-def test_any_size_gives_unit_vectors_for_each_patch(folder: Path, reading: str, size: tuple[int, int]) -> None:
-    out = load(folder, dense_attention=reading).encode_pixels(random_image(*size, batch=2))
+def test_any_size_gives_unit_vectors_for_each_patch(folder: Path, dense_attention: str, size: tuple[int, int]) -> None:
+    out = load(folder, dense_attention=dense_attention).encode_pixels(random_image(*size, batch=2))
     height, width = (max(1, round(side / 8)) for side in size)
     assert out.shape == (2, 24, height, width)
     assert out.dtype == torch.float32
@@ -263,7 +263,7 @@ def no_json(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "words"),
+    ("damage", "message"),
     [
         (remove("config.json"), r"no config\.json there; give the folder that save_pretrained wrote"),
         (no_json, r"config\.json: not readable as JSON"),
@@ -284,9 +284,9 @@ def no_json(folder: Path) -> None:
         (remove("vocab.json"), "has no tokenizer"),
     ],
 )
-def test_wrong_folder_raises_in_one_line(copy: Path, damage: Callable[[Path], None], words: str) -> None:
+def test_wrong_folder_raises_in_one_line(copy: Path, damage: Callable[[Path], None], message: str) -> None:
     damage(copy)
-    with pytest.raises(UserError, match=words) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load(copy)
     assert "\n" not in str(caught.value)
     assert str(copy) in str(caught.value)

@@ -63,7 +63,7 @@ def test_prompts_are_encoded_in_batches_without_losing_any(
     torch.testing.assert_close(teacher.encode_text(prompts), whole, rtol=0, atol=1e-5)
 
 
-def test_words_of_like_meaning_are_near(teacher: ConseTeacher) -> None:
+def test_names_of_like_meaning_are_near(teacher: ConseTeacher) -> None:
     cat, kitten, car, truck = teacher.encode_text(["cat", "kitten", "car", "truck"])
     assert cat @ kitten > cat @ car + 0.2
     assert car @ truck > car @ kitten + 0.2
@@ -179,7 +179,7 @@ def test_classifier_knows_photographs(teacher: ConseTeacher, name: str, fitting:
     assert fitting & top, top
 
 
-def test_pixels_of_a_photograph_lie_nearest_the_words_for_it(teacher: ConseTeacher) -> None:
+def test_pixels_of_a_photograph_lie_nearest_its_names(teacher: ConseTeacher) -> None:
     words = ["cat", "coffee", "motorcycle"]
     text = teacher.encode_text([f"a photo of a {word}." for word in words])
     for index, name in enumerate(words):

@@ -41,8 +41,8 @@ def grid_of(model: Any, x: Tensor) -> tuple[int, int]:
     return x.shape[-2] // patch, x.shape[-1] // patch
 
 
-def clip_teacher(model: Any, reading: str = "maskclip", **settings: Any) -> ClipTeacher:
-    config = TeacherConfig.model_validate({"dense_attention": reading, **settings})
+def clip_teacher(model: Any, kind: str = "maskclip", **settings: Any) -> ClipTeacher:
+    config = TeacherConfig.model_validate({"dense_attention": kind, **settings})
     return ClipTeacher(model, None, config, Origin("random", "0", MEAN, STD))
 
 
@@ -50,16 +50,16 @@ def clip_teacher(model: Any, reading: str = "maskclip", **settings: Any) -> Clip
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=["small", "wide", "one head"])
-@pytest.mark.parametrize("reading", DENSE_ATTENTIONS)
-def test_each_attention_equals_its_literal_equation(shape: dict[str, Any], reading: Any) -> None:
+@pytest.mark.parametrize("kind", DENSE_ATTENTIONS)
+def test_each_attention_equals_its_literal_equation(shape: dict[str, Any], kind: Any) -> None:
     model = random_clip(1, **shape).double()
     images = pixels(model, (1.0, 0.75)).double()
     layer, activation = model.vision_model.encoder.layers[-1], model.config.vision_config.hidden_act
     with torch.no_grad():
         x = tokens_before_last(model.vision_model, images)
-        ours = apply_last_block(layer, x, reading, grid_of(model, images))
+        ours = apply_last_block(layer, x, kind, grid_of(model, images))
         for image, tokens in enumerate(x):
-            theirs = reference.read(layer, tokens, reading, grid_of(model, images), activation)
+            theirs = reference.read(layer, tokens, kind, grid_of(model, images), activation)
             torch.testing.assert_close(ours[image], theirs, rtol=0, atol=1e-10)
 
 
@@ -91,14 +91,14 @@ def test_maskclip_looks_at_one_patch_alone() -> None:
     assert change[0, torch.arange(9) != 3].max() == 0
 
 
-@pytest.mark.parametrize("reading", ["maskclip", "sclip", "clearclip", "vanilla"])
-def test_but_for_naclip_the_order_of_patches_plays_no_part(reading: Any) -> None:
+@pytest.mark.parametrize("kind", ["maskclip", "sclip", "clearclip", "vanilla"])
+def test_but_for_naclip_the_order_of_patches_plays_no_part(kind: Any) -> None:
     layer = random_clip().double().vision_model.encoder.layers[-1]
     x = torch.randn(2, 10, 32, generator=generator(0), dtype=torch.float64)
     order = torch.randperm(9, generator=generator(1))
     shuffled = torch.cat([x[:, :1], x[:, 1:][:, order]], 1)
     with torch.no_grad():
-        ours, theirs = (apply_last_block(layer, each, reading, (3, 3)) for each in (shuffled, x))
+        ours, theirs = (apply_last_block(layer, each, kind, (3, 3)) for each in (shuffled, x))
     torch.testing.assert_close(ours, theirs[:, order], rtol=0, atol=1e-10)
 
 
@@ -156,9 +156,9 @@ def test_keys_are_those_of_the_last_attention() -> None:
 # ------------------------------------------------------------------------------------------------------- compiling
 
 
-@pytest.mark.parametrize("reading", DENSE_ATTENTIONS)
-def test_dense_attentions_compile_as_one_graph(reading: str) -> None:
-    teacher = clip_teacher(random_clip(), reading, window=0)
+@pytest.mark.parametrize("kind", DENSE_ATTENTIONS)
+def test_dense_attentions_compile_as_one_graph(kind: str) -> None:
+    teacher = clip_teacher(random_clip(), kind, window=0)
     images = torch.rand(2, 3, 48, 32, generator=generator(0))
     torch.compiler.reset()
     compiled = torch.compile(teacher.encode_pixels, backend="eager", fullgraph=True)

@@ -15,7 +15,7 @@ from clips4.models.teachers.base import load_teacher
 from clips4.models.teachers.model_files import find_model, is_model_name
 from clips4.utils.hub import own_file, shard_names
 from tests.helpers import photograph
-from tests.models.teachers.hub_server import HubServer, ask_here
+from tests.models.teachers.hub_server import HubServer, use_server
 from tests.models.teachers.models import write_clip
 
 REPOSITORY = "owner/clip-vit"
@@ -35,7 +35,7 @@ def server(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
     with HubServer() as running:
         running.add(REPOSITORY, folder)
-        ask_here(running, tmp_path / "hub", monkeypatch)
+        use_server(running, tmp_path / "hub", monkeypatch)
         monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
         yield running
 

@@ -100,7 +100,7 @@ def test_class_vectors_are_unit_rows_in_the_order_of_the_classes() -> None:
     torch.testing.assert_close(class_vectors(FakeEncoder(), backwards, TEMPLATES), vectors.flip(0))
 
 
-def test_one_word_in_one_template_is_its_own_vector() -> None:
+def test_one_name_in_one_template_is_its_own_vector() -> None:
     encoder = FakeEncoder()
     vector = encoder.vector("a photo of a cat.")
     classes = ClassList(("cat",), (("cat",),))

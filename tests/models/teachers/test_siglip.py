@@ -18,7 +18,7 @@ from tests.helpers import generator
 WORDS = 260
 
 
-def write_siglip(folder: Path, seed: int = 0, words: int = WORDS, **vision: Any) -> Any:
+def write_siglip(folder: Path, seed: int = 0, tokens: int = WORDS, **vision: Any) -> Any:
     """Save a random SigLIP 2 and a byte tokenizer as Gemma's is, padded to the model's length; returns the model."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast, SiglipConfig, SiglipModel
@@ -31,7 +31,7 @@ def write_siglip(folder: Path, seed: int = 0, words: int = WORDS, **vision: Any)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", unk_token="<unk>"
     )
-    text = {"vocab_size": words, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    text = {"vocab_size": tokens, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
     text |= {"num_attention_heads": 4, "max_position_embeddings": 16, "projection_size": 32}
     tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     tower |= {"image_size": 32, "patch_size": 8, **vision}
@@ -115,20 +115,20 @@ def test_keys_are_the_heads(folder: Path) -> None:
     torch.testing.assert_close(keys.flatten(2).transpose(1, 2), wanted, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("reading", ["sclip", "clearclip", "naclip", "vanilla"])
-def test_other_attentions_are_refused_with_the_reason(folder: Path, reading: str) -> None:
+@pytest.mark.parametrize("dense_attention", ["sclip", "clearclip", "naclip", "vanilla"])
+def test_other_attentions_are_refused_with_the_reason(folder: Path, dense_attention: str) -> None:
     with pytest.raises(UserError, match="SigLIP has no class token, so only maskclip applies to it"):
-        load(folder, dense_attention=reading)
+        load(folder, dense_attention=dense_attention)
 
 
 def test_models_without_what_is_needed_are_refused(folder: Path, tmp_path: Path) -> None:
     write_siglip(tmp_path / "headless", vision_use_head=False)
     with pytest.raises(UserError, match="has no pooling head"):
         load(tmp_path / "headless")
-    write_siglip(tmp_path / "first", words=32000)
+    write_siglip(tmp_path / "first", tokens=32000)
     with pytest.raises(UserError, match="is a SigLIP 1"):
         load(tmp_path / "first")
-    write_siglip(tmp_path / "other", words=300)
+    write_siglip(tmp_path / "other", tokens=300)
     with pytest.raises(UserError, match="its tokenizer knows 260 tokens, its text tower 300"):
         load(tmp_path / "other")
     copied = Path(shutil.copytree(folder, tmp_path / "copy"))

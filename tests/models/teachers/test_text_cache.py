@@ -37,7 +37,7 @@ def test_list_is_encoded_once(tmp_path: Path) -> None:
     assert not second.asked
 
 
-def test_other_words_templates_or_teachers_are_encoded_again(tmp_path: Path) -> None:
+def test_other_names_templates_or_teachers_are_encoded_again(tmp_path: Path) -> None:
     cached_class_vectors(Speaker(), CLASSES, TEMPLATES, tmp_path)
     backwards = ClassList(CLASSES.names[::-1], CLASSES.aliases[::-1])
     for teacher, classes, templates in (
@@ -74,7 +74,7 @@ def test_damaged_file_is_recomputed(tmp_path: Path, damage: bytes | None) -> Non
     assert teacher.asked
 
 
-def test_warn_of_unknown_terms_names_the_words_of_all_aliases() -> None:
+def test_warn_of_unknown_terms_lists_those_of_all_aliases() -> None:
     class Forgetful(Speaker):
         def unknown_terms(self, texts: Sequence[str]) -> list[str]:
             return [text for text in texts if text in ("man", "cat")]

@@ -79,7 +79,7 @@ def test_known_tokens_of_the_published_vocabulary() -> None:
 
 def test_unknown_terms_of_the_published_vocabulary() -> None:
     tokenizer = tokenizer_of(published())
-    shipped = [word for name in builtin_class_files() for words in load_classes(name).aliases for word in words]
+    shipped = [word for name in builtin_class_files() for terms in load_classes(name).aliases for word in terms]
     assert unknown_terms(tokenizer, [clean(word) for word in shipped]) == []
     nonsense = ["xqzt", "hjkl cat", "a vbnm-dog", "猫", "собака"]
     assert unknown_terms(tokenizer, nonsense) == ["xqzt", "hjkl", "vbnm", "猫", "собака"]
@@ -153,7 +153,7 @@ def damage_nothing_there(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "words"),
+    ("damage", "message"),
     [
         (damage_two_tokens, r"knows \d tokens, CLIP's 49408"),
         (damage_order, "its tokenizer gives"),
@@ -163,10 +163,10 @@ def damage_nothing_there(folder: Path) -> None:
         (damage_nothing_there, "has no tokenizer"),
     ],
 )
-def test_tokenizer_that_is_not_clips_is_refused_in_one_line(tmp_path: Path, damage: Any, words: str) -> None:
+def test_tokenizer_that_is_not_clips_is_refused_in_one_line(tmp_path: Path, damage: Any, message: str) -> None:
     write_tokenizer(tmp_path)
     damage(tmp_path)
-    with pytest.raises(UserError, match=words) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load_clip_tokenizer(tmp_path, "mine")
     assert "\n" not in str(caught.value)
     assert "teacher mine: " in str(caught.value)

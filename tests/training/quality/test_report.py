@@ -18,7 +18,7 @@ def test_sound_run_is_good_and_uses_its_student() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "word", "use"),
+    ("change", "text", "use"),
     [
         ({"images": 5}, "only 5 training images", "teacher"),
         ({"cosine": 0.11}, "lower train.lr", "teacher"),  # ten times the learning rate, as measured
@@ -35,12 +35,12 @@ def test_sound_run_is_good_and_uses_its_student() -> None:
     ],
 )
 def test_spoiled_run_is_named_and_predicts_with_the_better_of_the_two(
-    change: dict[str, Any], word: str, use: str
+    change: dict[str, Any], text: str, use: str
 ) -> None:
     spoiled = replace(SOUND, **change)
     assert (spoiled.verdict, spoiled.use, len(spoiled.problems)) == ("doubtful", use, 1)
     assert spoiled.line().startswith("Quality: doubtful: ")
-    assert word in spoiled.line()
+    assert text in spoiled.line()
     assert ("use the teacher" in spoiled.line()) is (use == "teacher")
 
 

@@ -53,7 +53,7 @@ def test_plan_two_images_of_one_name_are_refused(tmp_path: Path, names: tuple[st
     assert do(output(tmp_path / "other"), paths[1], inputs=(tmp_path / "in",)) == [names[1].rsplit(".")[0]]
 
 
-def test_plan_names_that_differ_only_in_case_or_composition_are_two_where_the_file_system_tells(tmp_path: Path) -> None:
+def test_plan_names_that_differ_only_in_case_or_composition_are_two_on_most_file_systems(tmp_path: Path) -> None:
     paths = touch(tmp_path / "in", "a.jpg", "A.jpg", "caf\u00e9.jpg", "cafe\u0301.jpg")
     assert len(set(do(output(tmp_path / "out"), *paths))) == 4
     (tmp_path / "folds" / FOLDER.upper()).mkdir(parents=True)  # as a file system that ignores case shows it

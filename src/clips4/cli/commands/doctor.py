@@ -124,7 +124,7 @@ def hub_state(seconds: float = _HUB_SECONDS) -> str:
         return "offline: HF_HUB_OFFLINE is set; models come from the hub cache only"
     results: list[str] = []  # one entry: the reason of a failure, or an empty string
 
-    def probe() -> None:
+    def request() -> None:
         import urllib.error
         import urllib.request
 
@@ -139,7 +139,7 @@ def hub_state(seconds: float = _HUB_SECONDS) -> str:
         results.append("")
 
     # in a thread, since a name lookup has no timeout of its own
-    thread = threading.Thread(target=probe, daemon=True)
+    thread = threading.Thread(target=request, daemon=True)
     thread.start()
     thread.join(seconds)
     if not results:
