@@ -192,7 +192,7 @@ def test_open_labels_damaged_files_are_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_open_labels_without_labels_says_what_there_could_be(tmp_path: Path) -> None:
+def test_open_labels_without_labels_names_the_formats(tmp_path: Path) -> None:
     photograph().save(tmp_path / "a.jpg")
     with pytest.raises(UserError, match="no labels there; give labelme, CVAT or COCO files"):
         open_labels(tmp_path)

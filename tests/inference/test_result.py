@@ -177,7 +177,7 @@ def test_to_supervision_gives_a_detection_for_each_part_of_a_class(monkeypatch: 
     assert (given["xyxy"].shape, given["mask"].shape) == ((0, 4), (0, 1, 2))
 
 
-def test_to_supervision_without_the_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_to_supervision_without_the_package_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(UserError, match="pip install supervision"):
         result(LABELS).to_supervision()

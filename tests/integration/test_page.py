@@ -222,7 +222,7 @@ def test_two_users_see_their_own_images(visit: Visit, images: Path) -> None:
         assert [each.get_attribute("title") for each in page.locator(".thumb").all()] == [name]
 
 
-def test_bomb_is_told_and_the_page_goes_on(visit: Visit, images: Path, tmp_path: Path) -> None:
+def test_bomb_is_reported_and_the_page_works_on(visit: Visit, images: Path, tmp_path: Path) -> None:
     page = visit()
     (tmp_path / "bomb.png").write_bytes(bomb(60_000, 60_000))
     page.set_input_files("#files", tmp_path / "bomb.png")
