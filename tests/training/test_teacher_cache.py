@@ -32,7 +32,8 @@ def config(**teacher: float) -> Config:
 
 
 def plan(paths: list[Path], settings: Config, classes: int = 2) -> tuple[TeacherMaps, FakeTeacher, str]:
-    teacher, ear = FakeTeacher(), Ear()
+    # a name of its own, so that no other test has filled its cache
+    teacher, ear = FakeTeacher(str(paths[0].parent)), Ear()
     maps = plan_teacher_maps(teacher, open_source(paths), unit(classes, 4, dtype=torch.float32), settings, CPU, ear)
     (line,) = ear.heard
     return maps, teacher, line
