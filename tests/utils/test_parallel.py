@@ -2,7 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +78,18 @@ def test_map_items_work_raises_raises(workers: int) -> None:
 def test_map_items_no_workers_raises() -> None:
     with pytest.raises(UserError, match="1 or more processes"):
         list(map_items(die, range(3), 0))
+
+
+def test_map_items_killed_process_leaves_no_workers(tmp_path: Path) -> None:
+    (tmp_path / "work.py").write_text(
+        "import os, time\n"
+        "from clips4.utils.parallel import map_items\n"
+        "def work(item):\n    time.sleep(0.2)\n    return os.getpid()\n"
+        "if __name__ == '__main__':\n"
+        "    for _, process in map_items(work, range(1000), 2):\n        print(process, flush=True)\n"
+    )
+    with subprocess.Popen([sys.executable, tmp_path / "work.py"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.kill()
+        process.stdout.read()  # ends when no worker holds it any more

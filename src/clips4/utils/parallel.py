@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -55,7 +56,7 @@ def _map_in_pool(
 ) -> Iterator[tuple[T, R]]:
     left = iter(items)
     running: deque[tuple[T, Future[R]]] = deque()
-    with ProcessPoolExecutor(workers, _context(preload), _ignore_interrupts) as pool:
+    with ProcessPoolExecutor(workers, _context(preload), _start_worker) as pool:
         try:
             while True:
                 if interrupted():
@@ -89,9 +90,16 @@ def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
     return multiprocessing.get_context("spawn")
 
 
-def _ignore_interrupts() -> None:
-    """In a worker: the parent process handles Ctrl-C."""
+def _start_worker() -> None:
+    """In a worker: the parent process handles Ctrl-C, and no worker outlives it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()  # a parent that was killed ends no pool
+        os._exit(1)
 
 
 @contextmanager
