@@ -10,7 +10,7 @@ from fuzz_model_seeds import tiny_checkpoint
 
 def read_image(path: Path) -> None:
     """An image, and its position on the ground."""
-    from clips4.outputs.formats.geotiff import place_of
+    from clips4.outputs.geotiff import place_of
     from clips4.utils.image_file import image_size
     from clips4.utils.images import load_rgb
 

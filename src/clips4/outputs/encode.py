@@ -12,9 +12,9 @@ from PIL import Image
 
 from clips4.errors import UserError
 from clips4.outputs.formats.coco import annotations, panoptic_png, segments_info
-from clips4.outputs.formats.geotiff import files_beside, place_of
 from clips4.outputs.formats.labelme import labelme_document
 from clips4.outputs.formats.yolo import yolo_lines
+from clips4.outputs.geotiff import files_beside, place_of
 from clips4.outputs.labeled_image import UNKNOWN_LABEL, LabeledImage
 from clips4.outputs.render import overlay, overlay_with_legend
 from clips4.utils.atomic_io import write_atomically

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from clips4.outputs.formats.geotiff import files_beside, place_of
+from clips4.outputs.geotiff import files_beside, place_of
 
 UTM, WGS = (1, 1, 0, 2, 1025, 0, 1, 1, 3072, 0, 1, 32633), (1, 1, 0, 2, 1025, 0, 1, 2, 2048, 0, 1, 4326)
 
