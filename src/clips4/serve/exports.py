@@ -9,7 +9,7 @@ from typing import Any
 
 from clips4.inference.result import Segmentation
 from clips4.outputs.encode import label_png
-from clips4.outputs.formats.coco import annotations, categories, info
+from clips4.outputs.formats.coco import add_image, categories, empty_document
 from clips4.outputs.formats.labelme import labelme_document
 from clips4.serve.messages import Format
 
@@ -26,9 +26,7 @@ class Exporter:
     def __init__(self, format: Format):
         self._format: Format = format
         self._files: dict[str, bytes] = {}
-        self._images: list[dict[str, Any]] = []
-        self._annotations: list[dict[str, Any]] = []
-        self._names: tuple[str, ...] = ()
+        self._coco = empty_document(())
 
     def add(self, result: Segmentation, name: str) -> None:
         """The mask of an image; all are of one query."""
@@ -38,23 +36,13 @@ class Exporter:
         elif self._format == "labelme":
             self._files[self._unused(file, ".json")] = _json(labelme_document(result, file))
         else:
-            height, width = result.labels.shape
-            number, self._names = len(self._images) + 1, result.names
-            self._images.append({"id": number, "file_name": file, "width": width, "height": height})
-            for each in annotations(result):
-                self._annotations.append({"id": len(self._annotations) + 1, "image_id": number, **each})
+            self._coco["categories"] = categories(result.names)
+            add_image(self._coco, result, file)
 
     def finish(self) -> tuple[str, str, bytes]:
         """Media type, name and content of the download: a ZIP where there are several files."""
         if self._format == "coco":
-            document = {
-                "info": info(),
-                "licenses": [],
-                "images": self._images,
-                "annotations": self._annotations,
-                "categories": categories(self._names),
-            }
-            return JSON, "coco.json", _json(document)
+            return JSON, "coco.json", _json(self._coco)
         if len(self._files) == 1:
             ((name, content),) = self._files.items()
             return (PNG if self._format == "png" else JSON), name, content

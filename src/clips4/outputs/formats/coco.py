@@ -76,15 +76,24 @@ def coco_document(
     """
     if len({result.names for result in results}) > 1:
         raise ValueError("results have different classes; segment all images by the same ones")
-    images: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
-    for number, (result, source) in enumerate(zip(results, sources, strict=True), 1):
-        height, width = result.labels.shape
-        images.append({"id": number, "file_name": source, "width": width, "height": height})
-        for annotation in annotations(result, min_share):
-            found.append({"id": len(found) + 1, "image_id": number, **annotation})
-    names = results[0].names if results else ()
-    return {"info": info(), "licenses": [], "images": images, "annotations": found, "categories": categories(names)}
+    document = empty_document(results[0].names if results else ())
+    for result, source in zip(results, sources, strict=True):
+        add_image(document, result, source, min_share)
+    return document
+
+
+def empty_document(names: Sequence[str]) -> dict[str, Any]:
+    """A document of these classes without images; ``add_image`` adds them."""
+    return {"info": info(), "licenses": [], "images": [], "annotations": [], "categories": categories(names)}
+
+
+def add_image(document: dict[str, Any], result: LabeledImage, source: str, min_share: float = MIN_SHARE) -> None:
+    """Add an image and its annotations to a document of the same classes, in place; see ``coco_document``."""
+    height, width = result.labels.shape
+    images, found = document["images"], document["annotations"]
+    images.append({"id": len(images) + 1, "file_name": source, "width": width, "height": height})
+    for annotation in annotations(result, min_share):
+        found.append({"id": len(found) + 1, "image_id": len(images), **annotation})
 
 
 def panoptic_png(labels: NDArray[np.integer]) -> bytes:
