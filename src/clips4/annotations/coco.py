@@ -1,14 +1,12 @@
 """COCO's instance JSON: polygons, or run-length encoded masks as text or as counts; crowds belong to their class."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from clips4.annotations.shapes import AnnotatedImage, Shape, points, whole
+from clips4.annotations.shapes import AnnotatedImage, Shape, points, read_document, whole
 from clips4.errors import UserError
 from clips4.outputs import rle
 from clips4.utils.image_file import check_pixels
-from clips4.utils.text import read_text
 
 
 def is_coco(document: Any) -> bool:
@@ -24,10 +22,7 @@ def read_coco(path: Path) -> list[AnnotatedImage] | None:
     Raises:
         UserError: an annotation that is not understood, or names an image or category that there is not.
     """
-    try:
-        document = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})")
+    document = read_document(path)
     if not is_coco(document):
         return None
     images: dict[Any, AnnotatedImage] = {}

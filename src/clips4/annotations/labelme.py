@@ -6,17 +6,15 @@ points and lines have none. The embedded image is not read.
 
 import base64
 import binascii
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clips4.annotations.shapes import AnnotatedImage, Shape, box, points, whole
+from clips4.annotations.shapes import AnnotatedImage, Shape, box, points, read_document, whole
 from clips4.errors import UserError
 from clips4.utils.image_file import open_image
-from clips4.utils.text import read_text
 
 
 def is_labelme(document: Any) -> bool:
@@ -30,10 +28,7 @@ def read_labelme(path: Path) -> AnnotatedImage | None:
     Raises:
         UserError: a shape that is not understood.
     """
-    try:
-        document = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})")
+    document = read_document(path)
     if not is_labelme(document):
         return None
     height, width = (whole(document.get(f"image{side}"), str(path), f"image{side}", 1) for side in ("Height", "Width"))

@@ -1,8 +1,10 @@
 """Drawn shapes with class names, which all annotation formats come down to, and the label map that they make."""
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from clips4.data.label_maps import ignore_value
 from clips4.errors import UserError
 from clips4.outputs.rle import Rle, decode
 from clips4.utils.image_file import check_pixels
+from clips4.utils.text import read_text
 
 Points = NDArray[np.float64]  # (N, 2) x, y in pixels; the image's corner is (0, 0), the first pixel's center (0.5, 0.5)
 
@@ -54,6 +57,18 @@ class AnnotatedImage:
     width: int
     shapes: list[Shape] = field(default_factory=list)
     left_out: int = 0
+
+
+def read_document(path: Path) -> Any:
+    """Any value of a JSON file.
+
+    Raises:
+        UserError: it is not readable as text or as JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error})")
 
 
 def label_map(annotated: AnnotatedImage, names: Sequence[str]) -> NDArray[np.integer]:
