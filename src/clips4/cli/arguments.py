@@ -76,6 +76,9 @@ Force = Annotated[bool, typer.Option("--force", help="Redo what was done with th
 Preset = Annotated[str, typer.Option("--preset", help="A shipped preset, or a YAML file.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Use = Annotated[
+    str, typer.Option("--use", help="student, teacher, or auto: the teacher where RUN/quality.json says so.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="File for the full record.")]
 Split = Annotated[str | None, typer.Option("--split", help="Split to score; by default the validation split.")]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.arguments import AsJson, Device, Examples, Force, Out, Save, expand_paths
+from clips4.cli.arguments import AsJson, Device, Examples, Force, Out, Save, Use, expand_paths
 from clips4.cli.console import print_note, print_outcome, progress_bars
 from clips4.errors import UserError
 
@@ -67,9 +67,7 @@ def segment(
         bool,
         typer.Option("--prompt-denoising", help="Teacher only: drop classes confident nowhere (MaskCLIP)."),
     ] = False,
-    use: Annotated[
-        str, typer.Option("--use", help="student, teacher, or auto: the teacher where RUN/quality.json says so.")
-    ] = "auto",
+    use: Use = "auto",
     device: Device = "auto",
 ) -> None:
     """Predict the class of every pixel: a label PNG, an overlay and JSON per image; COCO, YOLO, a gallery."""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.arguments import Device, expand_paths
+from clips4.cli.arguments import Device, Use, expand_paths
 from clips4.cli.console import echo, print_note
 
 
@@ -32,9 +32,7 @@ def serve(
         str | None,
         typer.Option("--teacher-only", help="Use this teacher without a run; all arguments are images."),
     ] = None,
-    use: Annotated[
-        str, typer.Option("--use", help="student, teacher, or auto: the teacher where RUN/quality.json says so.")
-    ] = "auto",
+    use: Use = "auto",
     device: Device = "auto",
 ) -> None:
     """Open a page to type class names, see labels and why, correct them by clicks, and export masks."""
