@@ -101,6 +101,15 @@ def photograph(height: int = 72, width: int = 96, seed: int = 0) -> Image.Image:
     return Image.fromarray(image)
 
 
+def touch(folder: Path, *names: str) -> list[Path]:
+    """Empty files below a folder."""
+    paths = [folder / name for name in names]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return paths
+
+
 def write_images(folder: Path, count: int, height: int = 48, width: int = 64) -> list[Path]:
     """``count`` different PNG images."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,14 +8,7 @@ from clips4.data.pairs import by_name, files_in, label_maps_by_name, match, name
 from clips4.errors import UserError
 from clips4.utils.output_folder.manifest import write_entry
 from clips4.utils.output_folder.output import Item, Output
-
-
-def touch(folder: Path, *names: str) -> list[Path]:
-    paths = [folder / name for name in names]
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return paths
+from tests.helpers import touch
 
 
 def matched(names: list[str], *files: str) -> list[str]:

@@ -5,14 +5,7 @@ from pathlib import Path
 import pytest
 
 from clips4.utils.output_folder.names import output_names, safe_name
-
-
-def touch(folder: Path, *names: str) -> list[Path]:
-    paths = [folder / name for name in names]
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return paths
+from tests.helpers import touch
 
 
 def test_output_names_of_a_folder_are_paths_below_it(tmp_path: Path) -> None:
