@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/davis16"))
     parser.add_argument("--run", type=Path)
-    parser.add_argument("--rows", default="still,colour,backbone,backbone-mid,student")
+    parser.add_argument("--rows", default="still,color,backbone,backbone-mid,student")
     parser.add_argument("--side", type=int, default=854, help="long side of frames; 854 is a short side of 480")
     parser.add_argument("--radius", type=int, default=12)
     parser.add_argument("--sequences", help="only these, separated by commas")

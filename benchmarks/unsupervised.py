@@ -35,8 +35,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/camvid"))
     parser.add_argument("--dataset", default="camvid11")
     parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--rows", default="colour,backbone,backbone-mid,student")
-    parser.add_argument("--tasks", default="clusters,neighbours,probe")
+    parser.add_argument("--rows", default="color,backbone,backbone-mid,student")
+    parser.add_argument("--tasks", default="clusters,knn,linear-probe")
     parser.add_argument("--side", type=int, default=480)
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--train-every", type=int, default=1)
@@ -55,7 +55,7 @@ def main() -> None:
                 started = time.perf_counter()
                 if task == "clusters":
                     found = score_clusters(features, val, progress=bars)
-                elif task == "neighbours":
+                elif task == "knn":
                     found = score_retrieval(features, train, val, progress=bars)
                 else:
                     found = score_linear_probe(features, train, val, progress=bars)
@@ -64,7 +64,7 @@ def main() -> None:
             table[kind] = row
             print(kind, row, flush=True)
     columns: dict[str, str] = {}
-    for task, heading in (("clusters", "k-means"), ("neighbours", "k-NN"), ("probe", "linear probe")):
+    for task, heading in (("clusters", "k-means"), ("knn", "k-NN"), ("linear-probe", "linear probe")):
         columns |= {task: f"{heading} mIoU", f"{task}_accuracy": "accuracy"}
     print(markdown(table, columns))
     if arguments.out:

@@ -135,12 +135,12 @@ def test_evaluate_unsupervised_every_task_has_a_row(tiny_run: Path, tmp_path: Pa
     out, report = tmp_path / "out.json", tmp_path / "report"
     arguments = ("evaluate", "unsupervised", tiny_run, "--dataset", "camvid11", "--root", small_camvid(tmp_path / "cv"))
     runs(
-        *(*arguments, "--features", "student,colour", "--tasks", "clusters,neighbours,probe", "--device", "cpu"),
+        *(*arguments, "--features", "student,color", "--tasks", "clusters,neighbours,linear-probe", "--device", "cpu"),
         *("--side", "96", "--restarts", "1", "--json", out, "--report", report),
     )
     record = json.loads(out.read_text())
     assert [row["row"] for row in record["rows"]] == [
-        f"{kind} by {task}" for kind in ("student", "colour") for task in ("clusters", "neighbours", "probe")
+        f"{kind} by {task}" for kind in ("student", "color") for task in ("clusters", "knn", "linear-probe")
     ]
     assert len(record["rows"][0]["matching"]) == 11
     assert record["protocol"]["clusters"]["restarts"] == 1
@@ -148,7 +148,7 @@ def test_evaluate_unsupervised_every_task_has_a_row(tiny_run: Path, tmp_path: Pa
     with pytest.raises(UserError, match="clips4 wrote it"):
         find_images([report])
     runs(*arguments, "--features", "colour", "--restarts", "1", "--report", report, "--device", "cpu")
-    assert [path.name for path in report.glob("*.png")] == ["confusion_colour_clusters.png"], "of this report alone"
+    assert [path.name for path in report.glob("*.png")] == ["confusion_color_clusters.png"], "of this report alone"
     foreign = tmp_path / "foreign"
     Output(foreign, "segment", [], "").record_own([])
     assert "has the outputs of clips4 segment" in runs(*arguments, "--report", foreign)
@@ -160,10 +160,10 @@ def test_evaluate_tracking_every_feature_has_a_row(tiny_run: Path, tmp_path: Pat
     root, out = miniatures.davis(tmp_path / "davis"), tmp_path / "out.json"
     said = runs(
         *("evaluate", "tracking", tiny_run, "--dataset", "davis16", "--root", root, "--json", out),
-        *("--features", "still,colour,student", "--side", "64", "--device", "cpu"),
+        *("--features", "still,color,student", "--side", "64", "--device", "cpu"),
     )
     record = json.loads(out.read_text())
-    assert [row["row"] for row in record["rows"]] == ["still", "colour", "student"]
+    assert [row["row"] for row in record["rows"]] == ["still", "color", "student"]
     assert record["rows"][0]["j_and_f"] == 1, "the truth stands still"
     assert "| still | 100.00 |" in said
     assert len(record["rows"][0]["objects"][0]["per_frame"]) == 2
@@ -294,7 +294,7 @@ def test_names_include_their_parts(name: str, parts: str, tiny_run: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "kind", ["student:", "student:z+z", "student:c6", "backbone:z", "nose:c3", "colour:z", "student+z"]
+    "kind", ["student:", "student:z+z", "student:c6", "backbone:z", "nose:c3", "color:z", "student+z"]
 )
 def test_features_that_there_are_not_are_refused(kind: str, tiny_run: Path) -> None:
     with pytest.raises(UserError, match=r"features .* as in student:z\+c3\+c4"):

@@ -20,6 +20,7 @@ from clips4.utils.text import printable
 QUIET = "CLIPS4_QUIET"  # an environment variable, so that child processes are quiet too
 _FLAGS, _MEGAPIXELS = ("--debug", "--quiet", "-q"), "--max-megapixels"
 RENAMED_OPTIONS = {"--reading": "--dense-attention", "--pictures": "--images", "--labelled": "--labeled"}
+_RENAMED_VALUES = {"colour": "color", "neighbours": "knn", "probe": "linear-probe"}  # of --features and --tasks
 
 
 def run(app: Callable[..., Any], arguments: Sequence[str]) -> int:
@@ -80,6 +81,17 @@ def current_options(arguments: Sequence[str]) -> list[str]:
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = [each.partition("=") for each in arguments[:end]]
     return [RENAMED_OPTIONS.get(name, name) + equals + value for name, equals, value in options] + list(arguments[end:])
+
+
+def current_values(text: str) -> list[str]:
+    """The parts of a list with commas, values of earlier versions by their current names.
+
+    Example:
+        >>> current_values("student, colour")
+        ['student', 'color']
+    """
+    parts = [part.strip() for part in text.split(",")]
+    return [_RENAMED_VALUES.get(part, part) for part in parts if part]
 
 
 def describe_error(error: Exception) -> tuple[str, int]:

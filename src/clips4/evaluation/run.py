@@ -1,6 +1,5 @@
 """`clips4 evaluate`: score a run on a set by a protocol; the record holds everything that the scores depend on."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,7 +29,7 @@ from clips4.evaluation.open_vocabulary import (
 from clips4.evaluation.protocols import Protocol, class_file_hash, language_protocol, unknown_classes
 from clips4.evaluation.record import describe_scores, describe_tracking, image_records, provenance
 from clips4.evaluation.report.class_pixels import pixels_by_class
-from clips4.evaluation.report.plots import plot_confusion, plot_embedding, plot_worst_images
+from clips4.evaluation.report.plots import plot_confusion, plot_embedding, plot_worst_images, write_plots
 from clips4.evaluation.unsupervised import ClusterRecipe, score_clusters
 from clips4.evaluation.vos import by_features, first_mask_tracker, score_videos
 from clips4.inference.classifier import Query
@@ -40,14 +39,12 @@ from clips4.inference.video.label_propagation import Recipe
 from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.teachers.base import load_teacher
-from clips4.utils.atomic_io import write_atomically
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB
-from clips4.utils.output_folder.names import check_out_folder
-from clips4.utils.output_folder.output import Output
 from clips4.utils.progress import ProgressReporter
 
 Record = dict[str, Any]
+TASKS = ("clusters", "knn", "linear-probe")  # of evaluate_unsupervised
 
 
 def about_run(run: Path) -> Record:
@@ -105,7 +102,7 @@ def evaluate_by_language(
     if report is not None:
         if find_spec("sklearn") is None:
             raise UserError("--report draws a t-SNE, which needs scikit-learn: pip install 'clips4[demo]'")
-        _write_plots(report, {})  # a folder that cannot be used is reported before the hours of scoring
+        write_plots(report, {})  # a folder that cannot be used is reported before the hours of scoring
     if run is None and teacher_name in (None, "run"):
         raise UserError("give a run, or --teacher NAME for a teacher alone")
     config = load_checkpoint(run).config if run else Config()
@@ -155,7 +152,7 @@ def evaluate_by_language(
         names = [dataset.classes.names[index] for index in chosen]
         plots["embedding.png"] = plot_embedding(text.vectors[chosen], of_teacher, of_student, labels, names)
     if report is not None:
-        _write_plots(report, plots)
+        write_plots(report, plots)
     return {
         "task": "language",
         "dataset": dataset_name,
@@ -170,18 +167,6 @@ def evaluate_by_language(
         **provenance(),
         "rows": rows,
     }
-
-
-def _write_plots(folder: Path, plots: Mapping[str, bytes]) -> None:
-    """Write PNGs by name, instead of those of an earlier report; the folder's manifest lists them.
-
-    Raises:
-        UserError: the folder has outputs of another command, or a file of that name that clips4 did not write.
-    """
-    check_out_folder(folder)
-    Output(folder, "evaluate", [], "").begin_whole(list(plots))
-    for name, content in plots.items():
-        write_atomically(folder / name, content)
 
 
 def _plots_of_row(
@@ -213,25 +198,25 @@ def evaluate_unsupervised(
     device: str,
     progress: ProgressReporter,
 ) -> Record:
-    """Rows by features and task: clusters (k-means and one Hungarian matching), neighbours (k-NN), probe (linear).
+    """Rows by features and task: clusters (k-means and one Hungarian matching), knn (retrieval), linear-probe.
 
     Raises:
         UserError: an unknown task, set or kind of features.
     """
     spec = semantic_spec(dataset_name)
     dataset = spec.load(root, split)
-    if unknown := [task for task in tasks if task not in ("clusters", "neighbours", "probe")]:
-        raise UserError(f"--tasks {unknown[0]!r}: choose from clusters,neighbours,probe")
+    if unknown := [task for task in tasks if task not in TASKS]:
+        raise UserError(f"--tasks {unknown[0]!r}: choose from {','.join(TASKS)}")
     labeled = spec.load(root, labeled_split) if set(tasks) - {"clusters"} else None
     rows, plots = [], {}
     if report is not None:
-        _write_plots(report, {})
+        write_plots(report, {})
     for kind in kinds:
         features = load_features(kind, run, side, device).embed
         for task in tasks:
             if task == "clusters" or labeled is None:
                 found = score_clusters(features, dataset, clusters, progress)
-            elif task == "neighbours":
+            elif task == "knn":
                 found = score_retrieval(features, labeled, dataset, retrieval, progress)
             else:
                 found = score_linear_probe(features, labeled, dataset, linear_probe, progress)
@@ -241,21 +226,21 @@ def evaluate_unsupervised(
                 image = plot_confusion(found.confusion, dataset.classes.names, title)
                 plots[f"confusion_{kind}_{task}.png"] = image
     if report is not None:
-        _write_plots(report, plots)
+        write_plots(report, plots)
     return {
         "task": "unsupervised",
         "dataset": dataset_name,
         "split": split or spec.default_split,
-        "labelled_split": labeled_split if labeled is not None else None,
+        "labeled_split": labeled_split if labeled is not None else None,
         "images": len(dataset),
         "protocol": {
             "id": "clips4-unsupervised-v1",
             "side": side,
             "clusters": asdict(clusters),
-            "neighbours": {key.replace("neighbors", "neighbours"): value for key, value in asdict(retrieval).items()},
-            "probe": asdict(linear_probe),
+            "knn": asdict(retrieval),
+            "linear_probe": asdict(linear_probe),
             "matching": "one Hungarian matching over the set's confusion matrix",
-            "upsampling": "cosines, votes or logits bilinear to the picture's own size, then argmax",
+            "upsampling": "cosines, votes or logits bilinear to the image's own size, then argmax",
             "truth": "never resized",
         },
         "classes_hash": class_file_hash(dataset.classes),

@@ -20,7 +20,7 @@ from clips4.models.student import EMBEDDING, LEVELS, hypercolumn
 from clips4.models.teachers.base import load_teacher
 from clips4.utils.devices import pick_device
 
-COLOR, TEACHER, STUDENT, BACKBONE = "colour", "teacher", "student", "backbone"
+COLOR, TEACHER, STUDENT, BACKBONE = "color", "teacher", "student", "backbone"
 # shorthands; any other choice of parts is written as on the right
 NAMED = {
     STUDENT: f"{STUDENT}:{EMBEDDING}",
@@ -54,7 +54,7 @@ def load_features(kind: str, run: Path | None, long_side: int, device: str = "au
     """The encoder of one kind of features.
 
     Args:
-        kind: "colour" (Lab and a constant); "teacher", the pixel map of the run's teacher; "student:PARTS", parts of a
+        kind: "color" (Lab and a constant); "teacher", the pixel map of the run's teacher; "student:PARTS", parts of a
             run's student joined by +: "z", its embedding, and "c2" to "c5", the levels of its backbone, fine to coarse;
             "backbone:PARTS", levels of the ImageNet backbone that the run's student started from, before training; or a
             name in ``NAMED``. Parts are concatenated, each with the same weight in a cosine.

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from clips4.inference.segmenter import Segmenter
 from clips4.inference.unknown.name_suggestion import nouns, suggest_names
 from clips4.inference.upsample import upsampled_window
 from clips4.models.class_set import ClassSet
-from clips4.outputs.labeled_image import UNKNOWN_LABEL
+from clips4.serve.corrections import check_pixel, counterexamples_of, edited, examples_of
 from clips4.serve.messages import ClassesRequest, ClassRequest
 from clips4.serve.runs import to_runs
 from clips4.serve.segment_map import segment_map
@@ -244,23 +243,10 @@ class Engine:
         negative: bool,
         classes: Sequence[ClassRequest],
     ) -> Examples:
-        """Segments as prototypes of a class.
-
-        Segments that are not that class become prototypes of the class that is nearest to them among the others.
-
-        Raises:
-            UserError: no such segment, or no other class.
-        """
-        vectors = image.segments.vectors[check_segments(image, segments)]
+        """Segments as prototypes of a class; where they are not that class, of the nearest other one."""
         if not negative:
-            return Examples(name, vectors, image.id, tuple(segments))
-        query, _ = self.query(classes, session.examples)
-        cosines = F.normalize(vectors.sum(0), dim=0) @ query.vectors.to(vectors).T
-        others = [i for i, owner in enumerate(query.owner.tolist()) if query.names[owner] != name]
-        if not others:
-            raise UserError(f"{name!r} is the only class; add the one that it is instead")
-        nearest = query.names[int(query.owner[max(others, key=lambda i: float(cosines[i]))])]
-        return Examples(nearest, vectors, image.id, tuple(segments), negative_of=name)
+            return examples_of(image, segments, name)
+        return counterexamples_of(image, segments, name, self.query(classes, session.examples)[0])
 
     # ------------------------------------------------------------------------------------------------- suggestions
 
@@ -293,46 +279,3 @@ def numbered(result: Segmentation) -> NDArray[np.int16]:
     if result.unknown_labels is None:
         return result.labels
     return np.where(result.unknown_labels >= 0, -2 - result.unknown_labels, result.labels).astype(np.int16)
-
-
-def edited(result: Segmentation, image: OpenImage) -> Segmentation:
-    """A prediction with the segments that were set by hand; those of a class that is not among its names stay."""
-    place = {name: index for index, name in enumerate(result.names)}
-    edits = [each for each in image.edits if each.name is None or each.name in place]
-    if not edits:
-        return result
-    label_of = np.full(len(image.segments.regions), UNKNOWN_LABEL - 1, np.int16)
-    for edit in edits:
-        label_of[list(edit.segments)] = UNKNOWN_LABEL if edit.name is None else place[edit.name]
-    given = label_of[image.segments.resized(result.labels.shape)]
-    is_edited = given >= UNKNOWN_LABEL
-    unknown = result.unknown_labels
-    return replace(
-        result,
-        labels=np.where(is_edited, given, result.labels),
-        unknown_labels=None if unknown is None else np.where(is_edited, np.int16(-1), unknown),
-    )
-
-
-def check_segments(image: OpenImage, segments: Sequence[int]) -> list[int]:
-    """The numbers, if the image has such segments.
-
-    Raises:
-        UserError: it has not.
-    """
-    count = len(image.segments.regions)
-    wrong = next((number for number in segments if not 0 <= number < count), None)
-    if wrong is not None:
-        raise UserError(f"segment {wrong}: the image has segments 0 to {count - 1}")
-    return list(dict.fromkeys(segments))
-
-
-def check_pixel(image: OpenImage, x: int, y: int) -> None:
-    """Refuse a pixel outside the view of an image.
-
-    Raises:
-        UserError: it is.
-    """
-    height, width = image.view_size
-    if not (0 <= x < width and 0 <= y < height):
-        raise UserError(f"pixel {x}, {y}: the view has {width} x {height} pixels")

@@ -7,6 +7,7 @@ import typer
 
 from clips4.cli.arguments import Device, Run
 from clips4.cli.console import print_summary, progress_bars, stop
+from clips4.cli.shell import current_values
 
 
 def track(
@@ -20,7 +21,7 @@ def track(
     features: Annotated[
         str,
         typer.Option(
-            "--features", help="student, backbone or colour; student:z+c3+c4 and the like: see docs/evaluation.md."
+            "--features", help="student, backbone or color; student:z+c3+c4 and the like: see docs/evaluation.md."
         ),
     ] = "student:c3+c4",
     side: Annotated[int, typer.Option("--side", min=32, help="Long side at which frames are encoded.")] = 854,
@@ -52,6 +53,7 @@ def track(
 
     if video:
         require_av()
+    features = ",".join(current_values(features))
     recipe = Recipe(radius=radius, before=before)
     source = open_frames(frames, rate)
     with progress_bars() as progress, lock_folder(out):

@@ -1,6 +1,7 @@
 """Plots of an evaluation: the confusion matrix, the worst images as overlays, the embedding by t-SNE."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,10 @@ from clips4.data.label_maps import ignore_value
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import ImageScore
 from clips4.outputs.render import draw_legend, legend_font
+from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, blend, boundaries, color_labels, encode_png, load_rgb, palette
+from clips4.utils.output_folder.names import check_out_folder
+from clips4.utils.output_folder.output import Output
 
 _LEGEND = 14  # classes named below an overlay at most
 _HEAD = 26
@@ -167,3 +171,15 @@ def _png(figure: object) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)  # type: ignore[attr-defined]
     return buffer.getvalue()
+
+
+def write_plots(folder: Path, plots: Mapping[str, bytes]) -> None:
+    """Write PNGs by name, instead of those of an earlier report; the folder's manifest lists them.
+
+    Raises:
+        UserError: the folder has outputs of another command, or a file of that name that clips4 did not write.
+    """
+    check_out_folder(folder)
+    Output(folder, "evaluate", [], "").begin_whole(list(plots))
+    for name, content in plots.items():
+        write_atomically(folder / name, content)

@@ -14,7 +14,8 @@ from clips4.errors import UserError
 from clips4.inference.unknown.name_suggestion import nouns
 from clips4.models.class_set import class_set_names, class_set_path, load_class_set, save_class_set
 from clips4.serve import messages
-from clips4.serve.engine import Engine, check_segments
+from clips4.serve.corrections import check_segments
+from clips4.serve.engine import Engine
 from clips4.serve.exports import Exporter
 from clips4.serve.http.endpoint import UPLOAD_BYTES, Call, Endpoint, download
 from clips4.serve.http.video_api import VideoApi

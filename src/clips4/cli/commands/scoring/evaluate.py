@@ -7,6 +7,7 @@ import typer
 
 from clips4.cli.arguments import Device, Examples, Fold, JsonFile, Split
 from clips4.cli.console import echo, progress_bars
+from clips4.cli.shell import current_values
 
 app = typer.Typer(
     name="evaluate",
@@ -27,7 +28,7 @@ Features = Annotated[
     str,
     typer.Option(
         "--features",
-        help="One row each: student, backbone, colour, still (tracking: the first mask, repeated), or parts such as "
+        help="One row each: student, backbone, color, still (tracking: the first mask, repeated), or parts such as "
         "student:z+c4 (docs/evaluation.md).",
     ),
 ]
@@ -79,10 +80,10 @@ def unsupervised(
     root: Root,
     run: Run = None,
     features: Features = "student",
-    tasks: Annotated[str, typer.Option("--tasks", help="Some of clusters,neighbours,probe.")] = "clusters",
+    tasks: Annotated[str, typer.Option("--tasks", help="Some of clusters,knn,linear-probe.")] = "clusters",
     split: Split = None,
     labeled: Annotated[
-        str, typer.Option("--labeled", help="Split with the labels that neighbours and probe learn from.")
+        str, typer.Option("--labeled", help="Split with the labels that knn and linear-probe learn from.")
     ] = "train",
     k: Annotated[
         int | None,
@@ -104,8 +105,8 @@ def unsupervised(
     with progress_bars() as progress:
         record = evaluate_unsupervised(
             run,
-            _split(features),
-            _split(tasks),
+            current_values(features),
+            current_values(tasks),
             dataset,
             root,
             split,
@@ -143,7 +144,7 @@ def tracking(
 
     with progress_bars() as progress:
         record = evaluate_tracking(
-            run, _split(features), dataset, root, split, side, Recipe(radius=radius), device, progress
+            run, current_values(features), dataset, root, split, side, Recipe(radius=radius), device, progress
         )
     for row in record["rows"]:
         row |= {"j_mean": row["j"]["mean"], "f_mean": row["f"]["mean"]}
@@ -169,10 +170,6 @@ def labels(
     with progress_bars() as progress:
         record = evaluate_labels(run, folder, classes, examples, device, progress)
     _report(record, {"miou": "mIoU", **_MIOU, "pixel_accuracy": "pixel acc."}, json_file)
-
-
-def _split(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _report(record: dict[str, Any], columns: dict[str, str], json_file: Path | None) -> None:
