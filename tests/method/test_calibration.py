@@ -124,9 +124,9 @@ def test_space_calibration_round_trip() -> None:
         SpaceCalibration.from_tensors({"space.spreads": torch.zeros(2)})
 
 
-def test_calibrate_rows_at_the_offset_has_no_direction() -> None:
+def test_calibrate_pixels_at_the_offset_has_no_direction() -> None:
     offset = unit(D, dtype=torch.float32)
-    assert not SpaceCalibration(offset, offset).calibrate_rows(offset[None]).any()
+    assert not SpaceCalibration(offset, offset).calibrate_pixels(offset[:, None, None]).any()
 
 
 def test_mean_pixel_without_images_is_refused() -> None:

@@ -70,10 +70,6 @@ class SpaceCalibration:
         offset = self.pixel_offset.to(pixel_map.device).view(-1, 1, 1)
         return directions(pixel_map, offset, pixel_map.ndim - 3)
 
-    def calibrate_rows(self, rows: Tensor) -> Tensor:
-        """(S, D) pixel vectors -> (S, D) unit rows."""
-        return directions(rows, self.pixel_offset.to(rows.device), 1)
-
     def calibrate_text(self, text: Tensor) -> Tensor:
         """(K, D) text vectors -> (K, D) unit rows; rounding errors in a dimension that names do not have become 0."""
         rows = directions(text, self.text_offset.to(text.device), 1)

@@ -172,10 +172,10 @@ def test_lite0_has_as_many_parameters_as_its_package(package: nn.Module) -> None
 
 
 @torch.no_grad()
-def test_dense_logits_average_to_the_logits_of_the_whole_image() -> None:
+def test_classify_averages_to_the_logits_of_the_whole_image() -> None:
     model = load_lite0_classifier(16)
     image = random_image(64, 96)
-    dense = model.dense_logits(image)
+    dense = model.classify(model.features(image))
     assert dense.shape == (1, 1000, 4, 6)
     torch.testing.assert_close(dense.mean((2, 3)), model(image), rtol=1e-4, atol=1e-4)
 

@@ -141,10 +141,6 @@ class EfficientNetLite0Classifier(nn.Module):
         """(B, 1280, h, w) -> (B, classes, h, w): the linear classifier applied at each position."""
         return F.conv2d(features, self.classifier.weight[:, :, None, None], self.classifier.bias)
 
-    def dense_logits(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalized -> (B, classes, h, w), see ``classify``."""
-        return self.classify(self.features(images))
-
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalized -> (B, classes)."""
         return self.classifier(self.features(images).mean((2, 3)))
