@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from clips4.cli.app import app
 from clips4.errors import UserError
 from clips4.inference.jobs.load import TeacherOptions, load_segmenter
 from clips4.inference.segmenter import Segmenter
@@ -74,3 +75,15 @@ def test_load_segmenter_keeps_outputs_of_another_use_apart(tiny_run: Path, image
     assert len({json.dumps(each) for each in loaded}) == 3
     with pytest.raises(UserError, match="--use"):
         load_segmenter([images], "conse", "cpu", TeacherOptions(), use="student")
+
+
+@pytest.mark.parametrize(
+    "command", [("cluster", "--k", "2"), ("unknown", "--names", "1"), ("evaluate", "labels", "--labels", "none")]
+)
+def test_commands_pass_use_on(command: tuple[str, ...], tiny_run: Path, images: Path, tmp_path: Path) -> None:
+    """Each refuses a choice that ``Segmenter.load`` does not know, with its list of choices."""
+    name = command[:1] if command[0] != "evaluate" else command[:2]
+    where = () if command[0] == "evaluate" else (images, "--out", tmp_path / "out")
+    arguments = [*name, tiny_run, *where, *command[len(name) :], "--use", "both", "--device", "cpu"]
+    with pytest.raises(UserError, match="auto, student, teacher"):
+        app([str(each) for each in arguments], standalone_mode=False)

@@ -14,14 +14,20 @@ from clips4.evaluation.record import provenance
 from clips4.evaluation.run import set_rows
 from clips4.inference.classifier import Query
 from clips4.inference.examples import example_vectors
-from clips4.inference.segmenter import Segmenter
+from clips4.inference.segmenter import Segmenter, Use
 from clips4.utils.progress import ProgressReporter, counted
 
 PROTOCOL = "clips4-own-labels-v1"
 
 
 def evaluate_labels(
-    run: Path, labels: Path, class_file: str | None, examples: Path | None, device: str, progress: ProgressReporter
+    run: Path,
+    labels: Path,
+    class_file: str | None,
+    examples: Path | None,
+    device: str,
+    progress: ProgressReporter,
+    use: Use = "auto",
 ) -> dict[str, Any]:
     """Rows "prototypes", and "examples" if a folder of labeled examples is given.
 
@@ -32,11 +38,12 @@ def evaluate_labels(
         examples: labeled images whose pixels stand for their classes; not those that are scored.
         device: "auto", "cpu", "cuda" or "mps".
         progress: advances once an image.
+        use: "student", "teacher" or "auto", see ``Segmenter.load``.
 
     Raises:
         UserError: no labels of these classes, or a label map with other values.
     """
-    segmenter = Segmenter.load(run, device)
+    segmenter = Segmenter.load(run, device, use=use)
     classes = load_classes(class_file if class_file is not None else list(segmenter.query().names))
     dataset = open_labels(labels, classes)
     queries = {"prototypes": segmenter.query(classes)}

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.arguments import AsJson, Device, Force, Images, Out, Run, Save
+from clips4.cli.arguments import AsJson, Device, Force, Images, Out, Run, Save, Use
 
 
 def cluster(
@@ -17,6 +17,7 @@ def cluster(
     seed: Annotated[int, typer.Option("--seed", help="Of k-means.")] = 0,
     force: Force = False,
     as_json: AsJson = False,
+    use: Use = "auto",
     device: Device = "auto",
 ) -> None:
     """Divide the pixels of all images into k clusters: label PNG, overlay, JSON for each image."""
@@ -26,6 +27,6 @@ def cluster(
     from clips4.utils.atomic_io import lock_folder
 
     with progress_bars() as progress, lock_folder(out):
-        loaded = load_segmenter([run, *images], None, device, TeacherOptions())
+        loaded = load_segmenter([run, *images], None, device, TeacherOptions(), use=use)
         outcome = cluster_files(loaded, k, out, save, restarts, seed, force, progress)
     print_outcome(outcome, "Clustered", f"into {out}", out, as_json)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.arguments import Device, Images, Run
+from clips4.cli.arguments import Device, Images, Run, Use
 from clips4.cli.console import echo, print_skipped, print_summary, progress_bars
 from clips4.utils.text import plural, read_json
 
@@ -22,6 +22,7 @@ def unknown(
     names: Annotated[int, typer.Option("--names", min=1, max=50, help="Suggested names per class.")] = 5,
     examples: Annotated[int, typer.Option("--examples", min=0, max=50, help="Crops per class.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print unknown.json as well.")] = False,
+    use: Use = "auto",
     device: Device = "auto",
 ) -> None:
     """Show the unknown classes that a run discovered: how much of the images, where, and possible names."""
@@ -32,7 +33,7 @@ def unknown(
 
     paths = find_images(images)
     with progress_bars() as progress, lock_folder(out):
-        segmenter = Segmenter.load(run, device)
+        segmenter = Segmenter.load(run, device, use=use)  # type: ignore[arg-type]  # load checks it
         found, skipped = unknown_files(segmenter, paths, out, names, examples, classes, progress)
     print_skipped(skipped)
     if as_json:

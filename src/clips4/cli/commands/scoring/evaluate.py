@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clips4.cli.arguments import Device, Examples, Fold, JsonFile, Split
+from clips4.cli.arguments import Device, Examples, Fold, JsonFile, Split, Use
 from clips4.cli.console import echo, progress_bars
 from clips4.cli.shell import current_values
 
@@ -161,6 +161,7 @@ def labels(
         str | None, typer.Option("--classes", help="Class names in the order of label values; by default the run's.")
     ] = None,
     examples: Examples = None,
+    use: Use = "auto",
     json_file: JsonFile = None,
     device: Device = "auto",
 ) -> None:
@@ -168,7 +169,7 @@ def labels(
     from clips4.evaluation.own_labels import evaluate_labels
 
     with progress_bars() as progress:
-        record = evaluate_labels(run, folder, classes, examples, device, progress)
+        record = evaluate_labels(run, folder, classes, examples, device, progress, use)  # type: ignore[arg-type]
     _report(record, {"miou": "mIoU", **_MIOU, "pixel_accuracy": "pixel acc."}, json_file)
 
 
