@@ -1,12 +1,8 @@
 """The page of clips4 serve in a real browser: what it shows is what the segmenter predicts."""
 
-import base64
-import io
-import os
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +16,11 @@ from clips4.inference.segmenter import Segmenter
 from clips4.serve.http.api import Api
 from clips4.serve.http.app import create_app
 from clips4.serve.server import bind, make_api
+from tests.integration.pages import PATIENCE, Page, Visit, add, at, in_a_browser, legend, pixels, plain, settled
 from tests.serve.http.test_app import bomb
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: the page is not tested in a browser")
 uvicorn = pytest.importorskip("uvicorn")
-Page = Any
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = os.environ.get("CLIPS4_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: the page is not tested in a browser")
-PATIENCE = 60_000  # milliseconds
+pytestmark = in_a_browser
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +39,6 @@ def api(tiny_run: Path, images: Path) -> Iterator[Api]:
     yield api
     server.should_exit = True
     thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-Visit = Callable[..., Page]
 
 
 @pytest.fixture
@@ -81,38 +62,6 @@ def visit(api: Api, browser: Any) -> Iterator[Visit]:
     for context in contexts:
         context.close()
     assert problems == []
-
-
-def add(page: Page, path: Path) -> None:
-    page.set_input_files("#files", path)
-    page.wait_for_selector(f'.thumb[aria-current="true"][title="{path.name}"]')
-    settled(page)
-
-
-def settled(page: Page) -> None:
-    page.wait_for_selector('#canvas[data-ready]:not([data-ready=""])')
-
-
-def plain(page: Page) -> None:
-    """Colors alone: no image below, no outlines."""
-    page.uncheck("#outlines")
-    page.fill("#opacity", "100")
-
-
-def pixels(page: Page) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """(H, W, 3) of the canvas."""
-    data = page.evaluate("document.querySelector('#canvas').toDataURL('image/png').split(',')[1]")
-    return np.array(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
-
-
-def legend(page: Page) -> list[str]:
-    return list(page.locator("#legend .called").all_inner_texts())
-
-
-def at(page: Page, x: float, y: float) -> dict[str, float]:
-    """A place of the image, by its share of width and height, for a click."""
-    box = page.locator("#marks").bounding_box()
-    return {"x": x * box["width"], "y": y * box["height"]}
 
 
 def test_canvas_of_an_upload_equals_the_label_png(visit: Visit, tiny_run: Path, images: Path, tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ class Segmenter:
     Attributes:
         names: the classes of the run, which a query has by default; empty for a teacher.
         prototypes: of the run; None for a teacher.
+        context: of an image in the prediction of its pixels.
         options: how images are encoded.
         classifier: finds class vectors for class names.
     """
@@ -87,7 +88,7 @@ class Segmenter:
         keyed = cast(KeyedEncoder, teacher) if refinement.key_smoothing else None
         self._encoder = Encoder(network, long_side, stride, device, precision, keyed)
         self._refinement, self._current = refinement, cast(EncodedImage | None, None)
-        self._context = context
+        self.context = context
         self.classifier = ZeroShotClassifier(settings, prototypes, teacher)
         self.prototypes = prototypes
         self.names: tuple[str, ...] = prototypes.names if prototypes else ()
@@ -361,7 +362,7 @@ class Segmenter:
             others = self.prototypes.unknown if by_text else self.prototypes.query_unknown
         margin = self.prototypes.unknown_margin if self.prototypes else 0.0
         refine = self._options(options).refine
-        return predict.predict(encoded, query, others, self._refinement, refine, margin, self._context)
+        return predict.predict(encoded, query, others, self._refinement, refine, margin, self.context)
 
     def classify(self, encoded: EncodedImage, vectors: Tensor, refine: Edges | None = None) -> tuple[Tensor, Tensor]:
         """The nearest of (L, D) given vectors for every pixel of an image; see ``predict.classify``."""

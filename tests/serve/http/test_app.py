@@ -6,7 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from clips4.serve.http.api import Api
-from clips4.serve.http.app import page_files
+from clips4.serve.page.files import page_files
 from tests.serve.conftest import CLASSES, opened
 
 

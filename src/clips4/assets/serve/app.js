@@ -4,7 +4,6 @@ import { ClassList } from "./classes.js";
 import { combobox } from "./combobox.js";
 import { context, drawCrop, markPointer, markSegments, markSimilarity, painted, pixelsOf } from "./drawing.js";
 import { button, byId, keepFile, make } from "./elements.js";
-import { serverEngine } from "./server_engine.js";
 import { openVideo } from "./video.js";
 
 /** @typedef {import("./types.js").ImageFacts} ImageFacts */
@@ -16,7 +15,8 @@ import { openVideo } from "./video.js";
  * @property {ImageFacts} facts
  * @property {ImageBitmap} bitmap
  * @property {ImageData} pixels
- * @property {Segments} segments
+ * @property {Segments | null} segments null until they are found
+ * @property {Promise<Segments>} finding
  * @property {Labels | null} labels null until they are predicted for the current classes
  * @property {Labels | null} byTeacher
  */
@@ -24,7 +24,11 @@ import { openVideo } from "./video.js";
 const VIDEO = /\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|wmv|flv|ts)$/i;
 const HOVER_DELAY = 70;
 
-const engine = serverEngine;
+// on a server, or in this browser: a page says which, see `clips4 serve` and `clips4 export --web`
+const engine =
+  document.documentElement.dataset.engine === "browser"
+    ? (await import("./browser/engine.js")).browserEngine
+    : (await import("./server_engine.js")).serverEngine;
 const about = await engine.about();
 
 /** @type {Map<string, Shown>} */
@@ -133,6 +137,8 @@ async function predict(shown) {
   if (shown !== current) return;
   report(`${labels.legend.filter((each) => each.share > 0).length} classes in ${shown.facts.name}, ${Math.round(performance.now() - start)} ms`);
   classes.render(labels.legend);
+  const missing = labels.legend.filter((each) => each.source === "missing").map((each) => each.name);
+  if (missing.length) complain(`${missing.join(", ")}: no name that this page holds; choose "Is" and click what it is`);
   draw();
   if (beside.checked) {
     const byTeacher = await engine.labels(shown.facts.id, query("teacher"));
@@ -155,13 +161,21 @@ async function open(opened, name) {
 
 /** @param {ImageFacts} facts */
 async function add(facts) {
-  const [blob, segments] = await Promise.all([engine.view(facts.id), engine.segments(facts.id)]);
-  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", imageOrientation: "none" });
+  const bitmap = await engine.view(facts.id);
   /** @type {Shown} */
-  const shown = { facts, bitmap, pixels: pixelsOf(bitmap), segments, labels: null, byTeacher: null };
+  const shown = { facts, bitmap, pixels: pixelsOf(bitmap), segments: null, finding: new Promise(() => {}), labels: null, byTeacher: null };
   images.set(facts.id, shown);
   renderStrip();
-  await show(shown);
+  const shows = show(shown); // labels first
+  await Promise.all([shows, findSegments(shown)]);
+}
+
+/** @param {Shown} shown */
+async function findSegments(shown) {
+  shown.segments = null;
+  shown.finding = engine.segments(shown.facts.id);
+  shown.segments = await shown.finding;
+  drawMarks();
 }
 
 /** @param {Shown} shown */
@@ -198,7 +212,7 @@ function renderStrip() {
     }),
   );
   for (const shown of images.values()) drawThumb(shown);
-  byId("as-frames", HTMLButtonElement).hidden = images.size < 2;
+  byId("as-frames", HTMLButtonElement).hidden = images.size < 2 || !engine.video;
 }
 
 /** @param {Shown} shown */
@@ -231,7 +245,7 @@ async function closeImage(shown) {
 /** @param {Iterable<File>} given */
 async function openFiles(given) {
   for (const file of given) {
-    if (VIDEO.test(file.name)) await attempt(() => startVideo(() => engine.video.open(file, file.name)));
+    if (VIDEO.test(file.name)) await attempt(() => startVideo((video) => video.open(file, file.name)));
     else await attempt(() => open(() => engine.open(file, file.name || "pasted.png"), file.name || "a pasted image"));
   }
 }
@@ -264,7 +278,7 @@ function drawMarks() {
   if (map) markSimilarity(drawn, map);
   const here = segmentAt(shown, pointer.x, pointer.y);
   const marked = chosen.size ? chosen : pointer.shown ? new Set([here]) : null;
-  if (marked && !map) markSegments(drawn, shown.segments, marked);
+  if (marked && !map && shown.segments) markSegments(drawn, shown.segments, marked);
   if (pointer.shown) markPointer(drawn, pointer.x, pointer.y);
 }
 
@@ -272,8 +286,10 @@ function drawMarks() {
  * @param {Shown} shown
  * @param {number} x
  * @param {number} y
+ * @returns {number} -1 until segments are found
  */
 function segmentAt(shown, x, y) {
+  if (!shown.segments) return -1;
   const { width, height, labels } = shown.segments;
   return labels[Math.floor((y * height) / shown.bitmap.height) * width + Math.floor((x * width) / shown.bitmap.width)];
 }
@@ -318,8 +334,10 @@ async function explain() {
 
 async function click() {
   if (!current) return;
-  const shown = current;
-  const segments = chosen.size ? [...chosen] : [segmentAt(shown, pointer.x, pointer.y)];
+  const shown = current, { x, y } = pointer;
+  chosen.delete(-1);
+  await shown.finding;
+  const segments = chosen.size ? [...chosen] : [segmentAt(shown, x, y)];
   chosen = new Set();
   const what = mode();
   if (what === "look") return lookAt(shown);
@@ -354,7 +372,7 @@ async function lookAt(shown) {
       const other = images.get(image);
       if (!other) return [];
       const crop = make("canvas");
-      drawCrop(crop, other.bitmap, other.segments, segment);
+      if (other.segments) drawCrop(crop, other.bitmap, other.segments, segment);
       const place = make("button", { type: "button", title: other.facts.name, "aria-label": `${other.facts.name}, cosine ${cosine.toFixed(2)}` }, crop, cosine.toFixed(2));
       place.addEventListener("click", () =>
         void attempt(async () => {
@@ -434,12 +452,14 @@ marks.addEventListener("keydown", (event) => {
 
 // ---------------------------------------------------------------------------------------------------------- video
 
-/** @param {() => Promise<import("./types.js").ClipFacts>} opened */
+/** @param {(video: import("./types.js").VideoEngine) => Promise<import("./types.js").ClipFacts>} opened */
 async function startVideo(opened) {
+  const { video } = engine;
+  if (!video) throw new Error("videos need clips4 serve; open their frames as images");
   report("Opening a video …");
-  const facts = await opened();
+  const facts = await opened(video);
   const section = byId("video", HTMLElement);
-  openVideo(section, engine, engine.video, facts, attempt, report);
+  openVideo(section, engine, video, facts, attempt, report);
   section.scrollIntoView({ block: "nearest" });
   report(`${facts.frames} frames`);
 }
@@ -465,17 +485,19 @@ files.addEventListener("change", () => {
   files.value = "";
 });
 const videoFile = byId("video-file", HTMLInputElement);
+byId("open-video", HTMLButtonElement).hidden = !engine.video;
 byId("open-video", HTMLButtonElement).addEventListener("click", () => videoFile.click());
 videoFile.addEventListener("change", () => {
   void openFiles([...(videoFile.files ?? [])]);
   videoFile.value = "";
 });
 byId("as-frames", HTMLButtonElement).addEventListener("click", () =>
-  void attempt(() => startVideo(() => engine.video.openImages([...images.keys()]))),
+  void attempt(() => startVideo((video) => video.openImages([...images.keys()]))),
 );
+byId("invite", HTMLButtonElement).hidden = !engine.invite;
 byId("invite", HTMLButtonElement).addEventListener("click", () =>
   void attempt(async () => {
-    const address = await engine.invite();
+    const address = await engine.invite?.() ?? "";
     await navigator.clipboard?.writeText(address).catch(() => {});
     report(`Works once, in another browser: ${address}`);
   }),
@@ -519,7 +541,8 @@ byId("export-one", HTMLButtonElement).addEventListener("click", () => void expor
 byId("export-all", HTMLButtonElement).addEventListener("click", () => void exportThem([...images.keys()]));
 byId("save-set", HTMLButtonElement).addEventListener("click", () =>
   void attempt(async () => {
-    const { sets, command } = await engine.saveSet(byId("set-name", HTMLInputElement).value.trim(), query());
+    if (!engine.sets) return;
+    const { sets, command } = await engine.sets.save(byId("set-name", HTMLInputElement).value.trim(), query());
     fillSets(sets);
     byId("command", HTMLElement).textContent = command;
     report("Saved.");
@@ -527,7 +550,8 @@ byId("save-set", HTMLButtonElement).addEventListener("click", () =>
 );
 byId("load-set", HTMLButtonElement).addEventListener("click", () =>
   void attempt(async () => {
-    classes.replace(await engine.loadSet(saved.value));
+    if (!engine.sets) return;
+    classes.replace(await engine.sets.load(saved.value));
     done.length = 0;
     undo.disabled = true;
     await predictAll();
@@ -537,6 +561,21 @@ byId("load-set", HTMLButtonElement).addEventListener("click", () =>
 byId("title", HTMLElement).textContent = about.title;
 document.title = `${about.title} · clips4`;
 byId("beside-label", HTMLElement).hidden = !about.teacher;
+const network = byId("network", HTMLSelectElement);
+byId("network-label", HTMLElement).hidden = !engine.use || (about.networks?.length ?? 0) < 2;
+network.replaceChildren(
+  ...(about.networks ?? []).map(({ name, bytes }) => make("option", { value: name, text: `${name}, ${Math.round(bytes / 2 ** 20)} MiB` })),
+);
+network.addEventListener("change", () =>
+  void attempt(async () => {
+    report(`Encoding the images by ${network.value} …`);
+    await engine.use?.(network.value);
+    for (const each of images.values()) await findSegments(each);
+    for (let i = done.length - 1; i >= 0; i--) if (done[i].kind === "edit") done.splice(i, 1); // of segments that are gone
+    undo.disabled = done.length === 0;
+    await predictAll();
+  }),
+);
 byId("unknown", HTMLElement).closest("label")?.toggleAttribute("hidden", about.unknown === 0);
 fillSets(about.sets);
 classes.replace(about.classes.map((name) => ({ name, queried: null })));

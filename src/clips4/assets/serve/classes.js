@@ -1,29 +1,12 @@
 // The classes that are looked for, and their legend: switch, recolor, rename, group, only one, remove.
 
+import { hex, paletteColor } from "./colors.js";
 import { button, make, percent } from "./elements.js";
 
 /** @typedef {import("./types.js").LegendEntry} LegendEntry */
 /** @typedef {import("./types.js").ClassRequest} ClassRequest */
 /** @typedef {{name: string, queried: string[] | null, on: boolean, color: number[]}} Entry */
 
-/**
- * A distinct color for each number: hues by the golden angle, three levels of lightness; as clips4 has them.
- * @param {number} index
- * @returns {number[]}
- */
-export function paletteColor(index) {
-  const hue = (0.02 + index * 0.61803398875) % 1;
-  const light = [0.5, 0.66, 0.38][index % 3];
-  const saturation = [0.78, 0.62, 0.7][Math.floor(index / 3) % 3];
-  const reach = saturation * Math.min(light, 1 - light);
-  return [0, 8, 4].map((n) => {
-    const k = (n + hue * 12) % 12;
-    return Math.round(255 * (light - reach * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
-  });
-}
-
-/** @param {number[]} color */
-export const hex = (color) => `#${color.map((value) => value.toString(16).padStart(2, "0")).join("")}`;
 /** @param {string} text */
 const fromHex = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
 
@@ -161,7 +144,7 @@ export class ClassList {
    * @param {LegendEntry | undefined} found
    */
   details(entry, found) {
-    const by = { prototype: "a class of the run", bank: "found by its name", text: "its name alone", examples: "with examples" };
+    const by = { prototype: "a class of the run", bank: "found by its name", text: "its name alone", examples: "with examples", missing: "no name of this page: mark examples of it" };
     const source = found ? (by[/** @type {keyof typeof by} */ (found.source)] ?? "") : "";
     const name = make("input", { value: entry.name, maxlength: "200" });
     name.addEventListener("change", () => {

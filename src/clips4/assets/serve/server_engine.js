@@ -53,7 +53,8 @@ export const serverEngine = {
   images: () => json("GET", "/api/images"),
   open: (file, name) => json("POST", `/api/images?name=${encodeURIComponent(name)}`, file),
   openListed: (number) => json("POST", `/api/listed/${number}`),
-  view: (id) => blob(`/api/images/${id}`),
+  view: async (id) =>
+    createImageBitmap(await blob(`/api/images/${id}`), { colorSpaceConversion: "none", imageOrientation: "none" }),
   close: (id) => json("DELETE", `/api/images/${id}`),
   async segments(id) {
     const found = await json("GET", `/api/images/${id}/segments`);
@@ -76,8 +77,11 @@ export const serverEngine = {
     const name = /filename\*=UTF-8''(.+)/.exec(response.headers.get("Content-Disposition") ?? "");
     return { name: name ? decodeURIComponent(name[1]) : "masks", data: await response.blob() };
   },
-  saveSet: (name, query) => json("POST", "/api/sets", { ...query, name }),
-  loadSet: async (name) => (await json("POST", `/api/sets/${encodeURIComponent(name)}`)).classes,
+  sets: {
+    save: (name, query) => json("POST", "/api/sets", { ...query, name }),
+    load: async (name) => (await json("POST", `/api/sets/${encodeURIComponent(name)}`)).classes,
+  },
+  use: null,
   invite: async () => (await json("POST", "/api/invitations")).address,
   video,
 };

@@ -22,12 +22,15 @@
  * @typedef {{maps: SimilarityMap[], nearest: {image: string, segment: number, cosine: number}[]}} Similar
  * @typedef {{name: string, image: string, segments: number[], negative_of: string | null}} Example
  *
+ * @typedef {{name: string, file: string, bytes: number}} NetworkFacts
+ *
  * @typedef {object} About
  * @property {string} title
  * @property {string[]} classes
  * @property {boolean} teacher
  * @property {string[] | null} sets names of saved class sets; null where none can be saved
  * @property {number} unknown number of unknown prototypes
+ * @property {NetworkFacts[]} [networks] to choose from
  *
  * @typedef {object} ClipFacts
  * @property {string} id
@@ -48,7 +51,7 @@
  * @property {() => Promise<{images: ImageFacts[], listed: {number: number, name: string}[]}>} images
  * @property {(file: Blob, name: string) => Promise<ImageFacts>} open
  * @property {(number: number) => Promise<ImageFacts>} openListed
- * @property {(id: string) => Promise<Blob>} view
+ * @property {(id: string) => Promise<ImageBitmap>} view
  * @property {(id: string) => Promise<void>} close
  * @property {(id: string) => Promise<Segments>} segments
  * @property {(id: string, query: Query) => Promise<Labels>} labels
@@ -59,10 +62,16 @@
  * @property {(id: string, segments: number[], name: string | null) => Promise<void>} edit
  * @property {(id: string) => Promise<void>} undoEdit
  * @property {(ids: string[], format: string, query: Query) => Promise<{name: string, data: Blob}>} exportMasks
- * @property {(name: string, query: Query) => Promise<{sets: string[], command: string}>} saveSet
- * @property {(name: string) => Promise<ClassRequest[]>} loadSet
- * @property {() => Promise<string>} invite
- * @property {VideoEngine} video
+ * @property {((network: string) => Promise<void>) | null} use changes the network; null where there is one alone
+ * @property {ClassSets | null} sets null where none can be kept
+ * @property {(() => Promise<string>) | null} invite null where there is nobody to invite
+ * @property {VideoEngine | null} video null where nothing can be tracked
+ */
+
+/**
+ * @typedef {object} ClassSets
+ * @property {(name: string, query: Query) => Promise<{sets: string[], command: string}>} save
+ * @property {(name: string) => Promise<ClassRequest[]>} load
  */
 
 /**

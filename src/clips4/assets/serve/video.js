@@ -1,9 +1,9 @@
 // A short video: mark objects in a frame, follow them to the last one, play, correct at a later frame, export.
 
+import { hex, paletteColor } from "./colors.js";
 import { context, pixelsOf } from "./drawing.js";
 import { button, keepFile, make } from "./elements.js";
 import { toRuns } from "./runs.js";
-import { hex, paletteColor } from "./classes.js";
 
 /** @typedef {import("./types.js").Engine} Engine */
 /** @typedef {import("./types.js").VideoEngine} VideoEngine */

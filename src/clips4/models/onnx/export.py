@@ -84,14 +84,7 @@ def export_onnx(run: str | Path | Checkpoint, out: str | Path, calibration: list
     checkpoint = run if isinstance(run, Checkpoint) else load_checkpoint(Path(run))
     if out.is_dir():
         raise UserError(f"{out}: is a folder; give a file, e.g. {out / 'model.onnx'}")
-    model = StudentWithClassifier(checkpoint.student).eval()
-    proto = to_proto(model, checkpoint.student.embed_dim)
-    difference = compare(model, proto.SerializeToString(), checkpoint.student.embed_dim)
-    if not difference <= TOLERANCE:
-        raise UserError(
-            f"{checkpoint.path}: the exported graph differs from torch by {difference:.1e} (allowed: {TOLERANCE:.0e}); "
-            "nothing was written"
-        )
+    proto, difference = checked_graph(checkpoint)
     agreement = None
     if calibration is not None:
         proto, agreement = quantize(proto, calibration, checkpoint.config.data.inference_side, checkpoint.prototypes)
@@ -112,6 +105,23 @@ def export_onnx(run: str | Path | Checkpoint, out: str | Path, calibration: list
         entry.key, entry.value = key, value
     write_atomically(out, seal(proto.SerializeToString()))
     return report
+
+
+def checked_graph(checkpoint: Checkpoint) -> tuple[Any, float]:
+    """The ONNX ``ModelProto`` of a run's student, float32, and its largest difference to torch.
+
+    Raises:
+        UserError: see ``export_onnx``.
+    """
+    model = StudentWithClassifier(checkpoint.student).eval()
+    proto = to_proto(model, checkpoint.student.embed_dim)
+    difference = compare(model, proto.SerializeToString(), checkpoint.student.embed_dim)
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"{checkpoint.path}: the exported graph differs from torch by {difference:.1e} (allowed: {TOLERANCE:.0e}); "
+            "nothing was written"
+        )
+    return proto, difference
 
 
 def to_proto(model: StudentWithClassifier, embed_dim: int) -> Any:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from importlib import resources
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,16 +20,11 @@ from clips4.serve.http.endpoint import UPLOAD_BYTES, Call, Endpoint
 from clips4.serve.http.openapi import describe
 from clips4.serve.http.security import HEADERS, allowed_names, host_is_allowed, session_of
 from clips4.serve.messages import TokenRequest
+from clips4.serve.page.files import MEDIA, page_files
 from clips4.serve.sessions import GoneError
 from clips4.serve.worker import BusyError
 
 JSON_BYTES = 1 << 24
-MEDIA = {
-    "html": "text/html; charset=utf-8",
-    "css": "text/css; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "svg": "image/svg+xml",
-}
 _FORGET_EVERY = 30.0  # seconds
 _NO_SESSION = "no session: open the address that clips4 serve printed; each works once"
 
@@ -110,14 +104,6 @@ def create_app(api: Api, host: str = "127.0.0.1", port: int = 8004, prepare: boo
     app = Starlette(routes=routes, lifespan=lifespan)
     app.add_middleware(_Guard, host=host)
     return app
-
-
-def page_files() -> dict[str, bytes]:
-    """The files of the page by name."""
-    assets = resources.files("clips4").joinpath("assets")
-    own = [each for each in assets.joinpath("serve").iterdir() if each.name.rpartition(".")[2] in MEDIA]
-    base = {"base.css": assets.joinpath("pages", "style.css").read_bytes()}  # the style of all pages
-    return base | {each.name: each.read_bytes() for each in own}
 
 
 def guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:

@@ -1,0 +1,368 @@
+"""The page of clips4 export --web in a real browser: it predicts what the segmenter does, and sends nothing."""
+
+import base64
+import functools
+import http.server
+import io
+import json
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from clips4.cli.app import app
+from clips4.cli.shell import run as run_command
+from clips4.inference.classifier import Query
+from clips4.inference.clustering import cluster_centers
+from clips4.inference.encoder import EncodedImage
+from clips4.inference.predict import predict
+from clips4.inference.refine.maskclip import Refinement
+from clips4.inference.segmenter import Segmenter
+from clips4.method.prediction_context import PredictionContext
+from clips4.models.checkpoint import load_checkpoint, save_checkpoint
+from clips4.outputs.formats.coco import coco_document
+from clips4.outputs.formats.labelme import labelme_document
+from clips4.serve.page.folder import PageReport, export_page
+from clips4.utils.images import reduce_to
+from tests.helpers import generator, noise_image, unit
+from tests.integration.pages import PATIENCE, Page, Visit, add, at, in_a_browser, legend, pixels, plain, settled
+
+PACKAGE = Path(__file__).parents[2] / "node_modules" / "onnxruntime-web"
+pytestmark = [
+    in_a_browser,
+    pytest.mark.skipif(
+        not PACKAGE.is_dir(), reason="no onnxruntime-web, the page is not tested without a server: npm ci"
+    ),
+]
+NAMES = ["dog", "house", "sofa"]
+AGREEMENT = 0.99  # share of pixels
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Site:
+    """A folder behind the plainest of servers, which can be stopped."""
+
+    def __init__(self, folder: Path):
+        handler = functools.partial(Quiet, directory=str(folder))
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+        self.address = f"http://127.0.0.1:{self._server.server_port}/"
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture(scope="module")
+def varied_run(tiny_run: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny run with prototypes that each have a part of its images; as it is, one class has all."""
+    checkpoint, run = load_checkpoint(tiny_run), tmp_path_factory.mktemp("runs") / "varied"
+    z = Segmenter.load(tiny_run).embed(sorted(images.iterdir()))
+    known, unknown = cluster_centers(z, 5).split([3, 2])
+    prototypes = replace(checkpoint.prototypes, known=known, unknown=unknown, fitted=None)
+    save_checkpoint(run, 1, checkpoint.config, checkpoint.student, prototypes, {}, keep=1)
+    return run
+
+
+@pytest.fixture(scope="module")
+def page_folder(varied_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PageReport]:
+    folder = tmp_path_factory.mktemp("web") / "page"
+    return folder, export_page(varied_run, folder, PACKAGE, vocabulary=NAMES)
+
+
+@pytest.fixture(scope="module")
+def site(page_folder: tuple[Path, PageReport]) -> Iterator[Site]:
+    site = Site(page_folder[0])
+    yield site
+    site.stop()
+
+
+@pytest.fixture
+def visit(site: Site, browser: Any) -> Iterator[Visit]:
+    """Opens the page; at the end nothing may have been complained of or asked elsewhere."""
+    contexts, problems = [], []
+
+    def opened(address: str = site.address, **options: Any) -> Page:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        context.on("request", lambda r: None if r.url.startswith((address, "blob:")) else problems.append(r.url))
+        page.on("console", lambda m: problems.append(m.text) if "Content Security" in m.text else None)
+        page.goto(address)
+        page.wait_for_selector("body[data-ready]")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def typed(page: Page, name: str) -> None:
+    page.fill("#name", name)
+    page.press("#name", "Enter")
+    page.wait_for_selector(f"input[aria-label='look for {name}']")
+    settled(page)
+
+
+def downloaded(page: Page, button: str) -> tuple[str, bytes]:
+    with page.expect_download() as event:
+        page.click(button)
+    return event.value.suggested_filename, Path(event.value.path()).read_bytes()
+
+
+def test_folder_is_small_and_has_a_policy(page_folder: tuple[Path, PageReport]) -> None:
+    folder, report = page_folder
+    assert report.page_bytes < 300_000
+    assert report.bytes == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert report.bytes < 40_000_000
+    assert "default-src 'none'" in (folder / "index.html").read_text()
+    assert "MIT License" in (folder / "runtime" / "LICENSE.txt").read_text()
+
+
+def test_canvas_agrees_with_the_label_png(visit: Visit, varied_run: Path, images: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "given"
+    folder.mkdir()
+    photo = Image.open(images / "photo1.png").convert("RGB")
+    photo.save(folder / "plain.png")
+    photo.resize((700, 501)).save(folder / "large.jpg", quality=95)
+    photo.resize((90, 21)).save(folder / "small.png")  # smaller than what the network takes
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.save(folder / "turned.jpg", exif=exif, quality=95)
+    names = ["cat", "cup", "grass", "dog"]
+    command = ["segment", str(varied_run), str(folder), "--classes", ",".join(names), "--out", str(tmp_path / "out")]
+    assert run_command(app, command) == 0
+    page = visit()
+    for path in sorted(folder.iterdir()):
+        add(page, path)
+        if path.name == "large.jpg":  # the first
+            typed(page, "dog")
+            plain(page)
+        expected = np.array(Image.open(tmp_path / "out" / f"{path.stem}.png").convert("RGB"))
+        assert (pixels(page) == expected).all(2).mean() >= AGREEMENT, path.name
+        assert len(np.unique(expected.reshape(-1, 3), axis=0)) > 2, path.name  # or anything agrees
+    assert legend(page) == names
+
+
+def test_page_works_without_its_server_and_opens_again(
+    page_folder: tuple[Path, PageReport], visit: Visit, images: Path
+) -> None:
+    own = Site(page_folder[0])
+    page = visit(own.address)
+    add(page, images / "photo0.png")  # the network has arrived
+    own.stop()
+    add(page, images / "photo1.png")
+    typed(page, "house")
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    add(page, images / "photo2.png")
+    typed(page, "sofa")
+    assert page.locator("#problem").inner_text() == ""
+
+
+def test_example_by_click_changes_its_pixel_and_undo_restores(visit: Visit, images: Path) -> None:
+    page = visit()
+    add(page, images / "photo2.png")
+    plain(page)
+    before = pixels(page)
+    height, width = before.shape[:2]
+    colors = {
+        name: page.locator(f"input[aria-label='color of {name}']").input_value() for name in ("cat", "cup", "grass")
+    }
+
+    def color(of: np.ndarray[Any, Any]) -> str:
+        return "#" + "".join(f"{value:02x}" for value in of[height // 2, width // 2])
+
+    name = next(each for each, its in colors.items() if its != color(before))
+    page.select_option("#target", name)
+    page.locator("#modes").get_by_text("Is", exact=True).click()
+    page.click("#marks", position=at(page, 0.5, 0.5))
+    page.wait_for_selector("#undo:not([disabled])")
+    settled(page)
+    assert color(pixels(page)) == colors[name]
+    page.click("#undo")
+    page.wait_for_selector("#undo[disabled]")
+    settled(page)
+    assert np.array_equal(pixels(page), before)
+
+
+def test_name_that_the_page_lacks_is_reported_and_gets_examples(visit: Visit, images: Path) -> None:
+    page = visit()
+    add(page, images / "photo0.png")
+    typed(page, "gizmo")
+    page.wait_for_selector("#problem:has-text('gizmo')")
+    page.select_option("#target", "gizmo")
+    page.locator("#modes").get_by_text("Is", exact=True).click()
+    page.click("#marks", position=at(page, 0.5, 0.5))
+    page.wait_for_selector("#undo:not([disabled])")
+    settled(page)
+    assert page.locator("#problem").inner_text() == ""
+    share = page.locator("#legend li", has_text="gizmo").locator(".share")
+    assert share.inner_text() not in ("", "0%")
+
+
+def test_keyboard_alone_points_clicks_and_undoes(visit: Visit, images: Path) -> None:
+    page = visit()
+    add(page, images / "photo0.png")
+    page.focus("input[name='mode']")
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.focus("#marks")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector("#why meter")
+    assert page.locator("#why meter").count() == 3
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#undo:not([disabled])")
+    page.keyboard.press("Control+z")
+    page.wait_for_selector("#undo[disabled]")
+
+
+def test_look_shows_similar_segments_of_other_images(visit: Visit, images: Path) -> None:
+    page = visit()
+    for number in range(2):
+        add(page, images / f"photo{number}.png")
+    page.click("#marks", position=at(page, 0.4, 0.4))
+    page.wait_for_selector("#similar button")
+    titles = {each.get_attribute("title") for each in page.locator("#similar button").all()}
+    assert titles == {"photo0.png", "photo1.png"}
+
+
+def test_page_on_a_phone_in_the_dark_fits_its_width(visit: Visit, images: Path) -> None:
+    page = visit(viewport={"width": 390, "height": 800}, color_scheme="dark", has_touch=True)
+    add(page, images / "photo0.png")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert sum(map(int, background.removeprefix("rgb(").removesuffix(")").split(","))) < 200
+    for hidden in ("#open-video", "#invite", "#beside-label", "#sets", "#network-label"):
+        assert page.locator(hidden).is_hidden()  # what needs a server
+
+
+def test_damaged_image_is_reported_and_the_page_works_on(visit: Visit, images: Path, tmp_path: Path) -> None:
+    page = visit()
+    (tmp_path / "letter.jpg").write_text("no image")
+    page.set_input_files("#files", tmp_path / "letter.jpg")
+    page.wait_for_selector("#problem:has-text('letter.jpg')")
+    add(page, images / "photo0.png")
+    assert page.locator("#problem").inner_text() == ""
+
+
+def test_exports_equal_those_of_the_segmenter(visit: Visit, varied_run: Path, images: Path) -> None:
+    page = visit()
+    for number in range(2):
+        add(page, images / f"photo{number}.png")
+    results = [Segmenter.load(varied_run).segment(images / f"photo{number}.png") for number in range(2)]
+    name, content = downloaded(page, "#export-all")
+    assert name == "clips4-png.zip"
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.namelist() == ["photo0.png", "photo1.png"]
+        assert archive.testzip() is None
+        for result, file in zip(results, archive.namelist(), strict=True):
+            values = np.array(Image.open(io.BytesIO(archive.read(file))))
+            assert np.array_equal(values, np.where(result.labels < 0, 255, result.labels))
+    page.select_option("#format", "coco")
+    name, content = downloaded(page, "#export-all")
+    assert sum(result.unknown_share for result in results) > 0
+    found, expected = json.loads(content), coco_document(results, ["photo0.png", "photo1.png"])
+    assert name == "coco.json"
+    for document in (found, expected):
+        for annotation in document["annotations"]:
+            annotation["score"] = round(annotation["score"], 2)
+    assert found == expected
+    page.select_option("#format", "labelme")
+    name, content = downloaded(page, "#export-one")
+    shapes, others = json.loads(content)["shapes"], labelme_document(results[1], "photo1.png")["shapes"]
+    assert name == "photo1.json"
+    assert [each["label"] for each in shapes] == [each["label"] for each in others]
+    for one, other in zip(shapes, others, strict=True):
+        assert area(one["points"]) == pytest.approx(area(other["points"]), rel=0.1, abs=4)
+
+
+def area(points: list[list[float]]) -> float:
+    x, y = np.array(points).T
+    return abs(float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2))
+
+
+def test_images_are_reduced_as_pillow_does(visit: Visit) -> None:
+    page = visit()
+    for height, width, side in ((72, 96, 50), (211, 333, 96), (40, 1000, 96), (31, 17, 96), (9, 300, 33)):
+        image = noise_image(height, width)
+        rgba = np.concatenate([image, np.full((height, width, 1), 255, np.uint8)], 2)
+        found = page.evaluate(
+            """async ([text, width, height, side]) => {
+                const { reduceTo } = await import("./browser/resize.js");
+                const data = Uint8ClampedArray.from(atob(text), (c) => c.charCodeAt(0));
+                const small = reduceTo({ width, height, data }, side);
+                return [small.width, small.height, btoa(String.fromCharCode(...small.data))];
+            }""",
+            [base64.b64encode(rgba.tobytes()).decode(), width, height, side],
+        )
+        values = np.frombuffer(base64.b64decode(found[2]), np.uint8).reshape(found[1], found[0], 4)
+        assert np.array_equal(values[..., :3], reduce_to(image, side))
+
+
+def test_rules_of_the_run_decide_as_in_python(visit: Visit) -> None:
+    page = visit()
+    for separates in (False, True):
+        for weight in (0.0, 1.0):
+            check_rules(page, separates, weight)
+
+
+def check_rules(page: Page, separates: bool, weight: float) -> None:
+    dims, rows, columns, height, width = 12, 5, 7, 33, 41
+    z = F.normalize(torch.randn(dims, rows, columns, generator=generator(0)), dim=0)
+    vectors, unknown = unit(5, dims, seed=1).float(), unit(3, dims, seed=2).float()
+    owner = torch.tensor([0, 1, 1, 2, 3])
+    query = Query(vectors, owner, tuple("abcd"), ("bank",) * 4, pixel_vectors=vectors if separates else None)
+    context = PredictionContext(weight, 0.05, 0.08)
+    encoded = EncodedImage(np.zeros((height, width, 3), np.uint8), z, None)
+    expected = predict(encoded, query, unknown, Refinement(), None, 0.1, context)
+    rules = {
+        "separatesUnknown": separates,
+        "margin": 0.1,
+        "context": {"weight": weight, "textTemperature": 0.05, "pixelTemperature": 0.08},
+    }
+    found = page.evaluate(
+        """async ([z, dims, rows, columns, vectors, owner, unknown, rules, width, height]) => {
+            const { predict } = await import("./browser/predict.js");
+            const encoded = { z: Float32Array.from(z), dims, rows, columns };
+            const sources = ["bank", "bank", "bank", "bank"];
+            const query = { vectors: Float32Array.from(vectors), owner, names: [..."abcd"], sources };
+            const { labels, scores } = predict(encoded, query, Float32Array.from(unknown), rules, { width, height });
+            return [[...labels], [...scores]];
+        }""",
+        [
+            z.flatten().tolist(),
+            dims,
+            rows,
+            columns,
+            vectors.flatten().tolist(),
+            owner.tolist(),
+            unknown.flatten().tolist(),
+            rules,
+            width,
+            height,
+        ],
+    )
+    labels, scores = (np.array(each).reshape(height, width) for each in found)
+    assert expected.unknown_labels is not None
+    numbered = np.where(expected.unknown_labels >= 0, -2 - expected.unknown_labels, expected.labels)
+    assert (labels == numbered).mean() > 0.995  # ties to a rounding error
+    assert len(np.unique(labels)) > 3
+    assert np.abs(scores - expected.similarity)[labels == numbered].max() < 1e-5
