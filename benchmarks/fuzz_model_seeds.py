@@ -66,6 +66,7 @@ def onnx_seeds() -> Seeds:
     from safetensors.torch import load
 
     from clips4.models.onnx.metadata import seal, to_metadata
+    from clips4.models.sliding_window import InferenceSize
 
     card = json.loads(tiny_checkpoint()["card.json"])
     tensors = load(next(data for name, data in tiny_checkpoint().items() if name.endswith(".safetensors")))
@@ -83,7 +84,7 @@ def onnx_seeds() -> Seeds:
         opset_imports=[make.make_opsetid("", 17)],
         ir_version=8,
     )
-    make.set_model_props(model, to_metadata(card, prototypes, {"stride": 8, "precision": "float32"}, 64))
+    make.set_model_props(model, to_metadata(card, prototypes, {"stride": 8, "precision": "float32"}, InferenceSize(64)))
     return {"a.onnx": seal(model.SerializeToString())}
 
 

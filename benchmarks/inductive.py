@@ -6,8 +6,8 @@ Training images: ``photos``, BSDS500 (train and val), coco128's 28 images withou
 train split and every 12th frame of DAVIS-2016; ``--images`` takes fewer of them, evenly. No label enters training.
 
 Prints mIoU over the classes present / pixel accuracy by protocol clips4-v1 for all 100 images and for those of even and
-of odd number, and writes OUT/scores.json. The teacher is encoded at its own best long side and at 512, with the
-affinity of the residual student, and averaged over regions. A finished run in OUT/seed-N is scored as it is, an
+of odd number, and writes OUT/scores.json. The teacher is encoded at its own best long side, also with the
+student's larger size of wide images, and at 512; with the affinity of the residual student, and averaged over regions. A finished run in OUT/seed-N is scored as it is, an
 unfinished one is continued. Other settings: ``--set key=value``.
 """
 
@@ -36,6 +36,7 @@ from clips4.inference.segmenter import Segmenter
 from clips4.inference.upsample import nearest_class
 from clips4.models.checkpoint import Prototypes, checkpoint_folders, load_checkpoint, versions
 from clips4.models.residual_student import build_residual_student
+from clips4.models.sliding_window import InferenceSize
 from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.regions.cache import RegionCache
 from clips4.training.loop import train
@@ -102,14 +103,20 @@ def score_teacher(
         _banks(prototypes.text, prototypes.known),
         RegionCache(config.regions),
     )
+    sizes = {str(side): InferenceSize(side) for side in sides}
+    sizes[f"{sides[0]}, wide ones larger"] = InferenceSize(sides[0], config.data.inference_short_side)
     plain = {
-        side: Segmenter(teacher.encode_pixels, config.teacher, side, pick_device("cpu"), teacher=teacher)
-        for side in sides
+        name: Segmenter(teacher.encode_pixels, config.teacher, size, pick_device("cpu"), teacher=teacher)
+        for name, size in sizes.items()
     }
     smooth = {}
     try:
         untrained = build_residual_student(residual(config), teacher).eval()
-        smooth = {sides[0]: Segmenter(untrained, config.teacher, sides[0], pick_device("cpu"), teacher=teacher)}
+        smooth = {
+            name: Segmenter(untrained, config.teacher, size, pick_device("cpu"), teacher=teacher)
+            for name, size in sizes.items()
+            if size.long_side == sides[0]
+        }
     except UserError:  # a teacher without a trunk
         pass
     bars.stage("scoring the teacher", len(dataset))
@@ -118,15 +125,15 @@ def score_teacher(
         at_image = torch.from_numpy(regions(shown, path))
 
         def labels() -> Labels:
-            for side, segmenter in plain.items():
+            for name, segmenter in plain.items():
                 z = segmenter.embed(image)  # noqa: B023  # used at once
                 for how, matrix in banks.items():
-                    yield f"teacher @{side} {how}", nearest_class(z, matrix, truth.shape)[0].numpy()  # noqa: B023
-                    yield f"teacher @{side} over regions {how}", over_regions(z, matrix, at_image, truth.shape)  # noqa: B023
-            for side, segmenter in smooth.items():
+                    yield f"teacher @{name} {how}", nearest_class(z, matrix, truth.shape)[0].numpy()  # noqa: B023
+                    yield f"teacher @{name} over regions {how}", over_regions(z, matrix, at_image, truth.shape)  # noqa: B023
+            for name, segmenter in smooth.items():
                 z = segmenter.embed(image)  # noqa: B023
                 for how, matrix in banks.items():
-                    yield f"teacher @{side} with affinity {how}", nearest_class(z, matrix, truth.shape)[0].numpy()  # noqa: B023
+                    yield f"teacher @{name} with affinity {how}", nearest_class(z, matrix, truth.shape)[0].numpy()  # noqa: B023
 
         rows.add(number, truth, labels())
         bars.advance({})

@@ -36,6 +36,7 @@ from clips4.models.checkpoint import Prototypes
 from clips4.models.onnx.export import StudentWithClassifier, to_proto
 from clips4.models.onnx.quantize import quantize
 from clips4.models.onnx.runtime import OnnxEncoder
+from clips4.models.sliding_window import InferenceSize
 from clips4.models.student import empty_student
 
 DIMENSIONS = 512  # of OpenAI's ViT-B/16
@@ -94,7 +95,7 @@ def variants(backbone: str, side: int, without: list[str]) -> dict[str, Pass]:
             paths = [Path(folder) / f"{number}.png" for number in range(len(noise))]
             for path, image in zip(paths, noise, strict=True):
                 Image.fromarray(image).save(path)
-            small, _ = quantize(proto, paths, side, any_prototypes())
+            small, _ = quantize(proto, paths, InferenceSize(side), any_prototypes())
         found[f"{backbone}, ONNX Runtime int8"] = OnnxEncoder(session(small), DIMENSIONS, student.stride)
     return found
 

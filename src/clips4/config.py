@@ -59,6 +59,12 @@ class DataConfig(_Section):
     inference_side: int = Field(
         320, ge=64, description="long side at which the student encodes an image; close to the scale of its views"
     )
+    inference_short_side: int = Field(
+        0,
+        ge=0,
+        description="wide images are encoded larger than data.inference_side, at most by half, so that their "
+        "short side has this many pixels; 0: no",
+    )
     crop: int = Field(224, ge=32, description="side of a view in pixels, a multiple of student.stride")
     scale: tuple[PositiveShare, PositiveShare] = Field(
         (0.25, 1.0), description="range of the share of the image's area that a view covers"
@@ -307,7 +313,7 @@ class Config(_Section):
 
 
 _INDIFFERENT = {
-    "data": ("workers", "inference_side"),
+    "data": ("workers", "inference_side", "inference_short_side"),
     "teacher": ("cache_gib",),
     "objective": ("chunk_mib",),
     "extensions": ("prediction_context",),

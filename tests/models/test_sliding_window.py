@@ -1,10 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clips4.models.sliding_window import encode_in_windows, to_patches, window_starts
+from clips4.models.sliding_window import InferenceSize, at_inference_size, encode_in_windows, to_patches, window_starts
 from tests.helpers import generator, provable
 
 PATCH = 4
@@ -73,3 +74,23 @@ def test_sides_become_the_nearest_multiple_of_the_patch() -> None:
         assert to_patches(torch.zeros(1, 3, side, 8), 4).shape == (1, 3, wanted, 8)
     whole = torch.rand(1, 3, 8, 12)
     assert to_patches(whole, 4) is whole
+
+
+@provable
+@given(height=st.integers(1, 4000), width=st.integers(1, 4000))
+def test_inference_size_side_is_symmetric_and_bounded(height: int, width: int) -> None:
+    size = InferenceSize(416, 312)
+    side = size.side_of(height, width)
+    assert side == size.side_of(width, height)
+    assert 416 <= side <= size.largest == 624
+    assert InferenceSize(416).side_of(height, width) == InferenceSize(416).largest == 416
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((480, 640), (312, 416)), ((427, 640), (312, 468)), ((480, 854), (312, 555)), ((200, 300), (200, 300))],
+)
+def test_at_inference_size_wide_images_keep_their_height(shape: tuple[int, int], expected: tuple[int, int]) -> None:
+    image = np.zeros((*shape, 3), np.uint8)
+    assert at_inference_size(image, InferenceSize(416, 312)).shape[2:] == expected
+    assert at_inference_size(image, InferenceSize(416)).shape == at_inference_size(image, 416).shape

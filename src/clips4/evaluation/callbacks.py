@@ -15,6 +15,7 @@ from clips4.errors import UserError
 from clips4.evaluation.open_vocabulary import score_language
 from clips4.inference.segmenter import Segmenter
 from clips4.models.checkpoint import Prototypes
+from clips4.models.sliding_window import inference_size
 from clips4.models.student import Embedder
 from clips4.outputs.charts import pca_colors
 from clips4.outputs.render import overlay
@@ -113,7 +114,7 @@ class LabeledScores:
 
 def _segmenter(student: Embedder, prototypes: Prototypes, config: Config) -> Segmenter:
     device = next(student.parameters()).device
-    return Segmenter(student, config.teacher, config.data.inference_side, device, prototypes)
+    return Segmenter(student, config.teacher, inference_size(config.data), device, prototypes)
 
 
 def _tile(image: RGB) -> RGB:

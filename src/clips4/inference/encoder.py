@@ -11,7 +11,7 @@ from torch import Tensor
 from clips4.errors import UserError
 from clips4.inference.embedding_cache import BYTES, CachedEmbedding, EmbeddingCache
 from clips4.inference.tta import InferenceOptions, PixelEncoder, embed_with_options
-from clips4.models.sliding_window import at_inference_size
+from clips4.models.sliding_window import InferenceSize, at_inference_size
 from clips4.utils.cache import image_key
 from clips4.utils.image_input import ImageInput, ImageInputs, as_rgb, input_name
 from clips4.utils.images import RGB
@@ -41,7 +41,7 @@ class Encoder:
 
     Args:
         network: (B, 3, H, W) in [0, 1] -> (B, D, h, w) unit along D.
-        long_side: larger images are reduced to it, at scale 1.
+        size: larger images are reduced to it, or to this long side, at scale 1.
         stride: pixels per position of the network's map.
         device: of the network.
         precision: of its arithmetic; "auto" is bfloat16 on a GPU that supports it, else float32.
@@ -53,14 +53,15 @@ class Encoder:
     def __init__(
         self,
         network: PixelEncoder,
-        long_side: int,
+        size: int | InferenceSize,
         stride: int,
         device: torch.device,
         precision: Precision = "auto",
         keyed: KeyedEncoder | None = None,
         cache_bytes: int = BYTES,
     ):
-        self._network, self._long_side, self._stride, self._device = network, long_side, stride, device
+        self._network, self._stride, self._device = network, stride, device
+        self._size = InferenceSize(size) if isinstance(size, int) else size
         self._half, self._keyed = half_precision(precision, device), keyed
         self._cache = EmbeddingCache(cache_bytes) if cache_bytes else None
 
@@ -70,7 +71,7 @@ class Encoder:
         Raises:
             UserError: a window that never acts, or several passes although keys are needed.
         """
-        options.check(self._long_side)
+        options.check(self._size.largest)
         if self._keyed is not None and not options.plain:
             raise UserError("key smoothing encodes an image once and whole; leave out scales, flip and window")
         return options
@@ -121,15 +122,15 @@ class Encoder:
 
     def _embed(self, rgb: RGB, options: InferenceOptions) -> CachedEmbedding:
         if self._keyed is None:
-            return CachedEmbedding(embed_with_options(self.encode, rgb, self._long_side, self._stride, options), None)
-        z, keys = self._keyed.encode_pixels_and_keys(at_inference_size(rgb, self._long_side).to(self._device))
+            return CachedEmbedding(embed_with_options(self.encode, rgb, self._size, self._stride, options), None)
+        z, keys = self._keyed.encode_pixels_and_keys(at_inference_size(rgb, self._size).to(self._device))
         return CachedEmbedding(z[0], keys[0])
 
     def _cache_batch(self, cache: EmbeddingCache, images: list[RGB], options: InferenceOptions) -> None:
         """Put the embeddings of images into the cache, one pass of the network for those of one size."""
         plain = replace(options, refine=None)
         new = {(image_key(rgb), plain): rgb for rgb in images}
-        resized = {key: at_inference_size(rgb, self._long_side) for key, rgb in new.items() if not cache.get(key)}
+        resized = {key: at_inference_size(rgb, self._size) for key, rgb in new.items() if not cache.get(key)}
         for size in {each.shape for each in resized.values()}:
             keys = [key for key, each in resized.items() if each.shape == size]
             for key, z in zip(keys, self.encode(torch.cat([resized[key] for key in keys])), strict=True):

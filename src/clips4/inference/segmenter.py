@@ -28,6 +28,7 @@ from clips4.method.prediction_context import PredictionContext
 from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import Checkpoint, Prototypes, load_checkpoint
 from clips4.models.residual_student import ResidualStudent
+from clips4.models.sliding_window import InferenceSize, inference_size
 from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.utils.devices import pick_device
 from clips4.utils.image_input import ImageInput, ImageInputs, is_many
@@ -50,7 +51,7 @@ class Segmenter:
     Args:
         network: (B, 3, H, W) in [0, 1] -> (B, D, h, w) unit along D: a student, or a teacher's ``encode_pixels``.
         settings: of the teacher, which is loaded when a query has class names that are new to the run.
-        long_side: larger images are reduced to it before they are encoded.
+        size: larger images are reduced to it, or to this long side, before they are encoded.
         device: of the network.
         prototypes: of the run.
         teacher: if it is already loaded.
@@ -72,7 +73,7 @@ class Segmenter:
         self,
         network: PixelEncoder,
         settings: TeacherConfig,
-        long_side: int,
+        size: int | InferenceSize,
         device: torch.device,
         prototypes: Prototypes | None = None,
         teacher: Teacher | None = None,
@@ -86,7 +87,7 @@ class Segmenter:
             raise UserError(f"key smoothing: {settings.name} has no attention keys; choose a CLIP teacher")
         stride = stride or cast(int, getattr(network, "stride", teacher.patch_stride if teacher else 8))
         keyed = cast(KeyedEncoder, teacher) if refinement.key_smoothing else None
-        self._encoder = Encoder(network, long_side, stride, device, precision, keyed)
+        self._encoder = Encoder(network, size, stride, device, precision, keyed)
         self._refinement, self._current = refinement, cast(EncodedImage | None, None)
         self.context = context
         self.classifier = ZeroShotClassifier(settings, prototypes, teacher)
@@ -133,7 +134,7 @@ class Segmenter:
             if precision not in ("auto", "float32"):
                 raise UserError(f"precision {precision!r}: an ONNX file has a fixed precision; leave it out")
             network, exported = load_onnx(Path(run) if is_exported(run) else fetch_run(run), str(where))
-            side, prototypes = exported.config.data.inference_side, exported.prototypes
+            size, prototypes = inference_size(exported.config.data), exported.prototypes
             if use == "teacher":
                 raise UserError(f"{run}: ONNX Runtime runs the student alone; leave out use='teacher'")
             if use == "auto" and exported.card.get("use") == "teacher":
@@ -141,7 +142,7 @@ class Segmenter:
             return cls(
                 network,
                 exported.config.teacher,
-                side,
+                size,
                 where,
                 prototypes,
                 options=options,
@@ -164,7 +165,7 @@ class Segmenter:
         return cls(
             checkpoint.student.to(where),
             config.teacher,
-            config.data.inference_side,
+            inference_size(config.data),
             where,
             checkpoint.prototypes,
             options=options,
@@ -182,9 +183,9 @@ class Segmenter:
         if isinstance(checkpoint.student, ResidualStudent):
             student = checkpoint.student.to(where)
             student.head_scale = 0.0
-            side = config.data.inference_side
+            size = inference_size(config.data)
             return cls(
-                student, config.teacher, side, where, prototypes, None, Refinement(), None, options, precision, context
+                student, config.teacher, size, where, prototypes, None, Refinement(), None, options, precision, context
             )
         teacher = calibrated(load_teacher(config.teacher).to(where), prototypes.space)
         encode, side = teacher.encode_pixels, config.data.long_side

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from clips4.errors import UserError
-from clips4.models.sliding_window import MIN_SIDE, at_inference_size, encode_in_windows, hann, to_patches
+from clips4.models.sliding_window import MIN_SIDE, InferenceSize, at_inference_size, encode_in_windows, hann, to_patches
 from clips4.utils.images import RGB
 from clips4.utils.tensors import resize_map
 
@@ -32,7 +32,7 @@ class InferenceOptions:
 
     Attributes:
         scales: sizes that are averaged, as factors of the default size (the image's own, reduced to the run's
-            ``data.inference_side``): with a side of 320, (1, 2) encodes a photograph at 320 and at 640 pixels. A scale
+            ``InferenceSize``): with a side of 320, (1, 2) encodes a photograph at 320 and at 640 pixels. A scale
             above 1 resolves small objects; the embedding map is as fine as at the largest scale.
         flip: whether the mirrored image is encoded too, and averaged.
         window: side in pixels, after resizing, of the windows of a larger image; None encodes it whole. Windows bound
@@ -82,14 +82,14 @@ class InferenceOptions:
 
 @torch.no_grad()
 def embed_with_options(
-    encode: Callable[[Tensor], Tensor], image: RGB, long_side: int, stride: int, options: InferenceOptions
+    encode: Callable[[Tensor], Tensor], image: RGB, size: int | InferenceSize, stride: int, options: InferenceOptions
 ) -> Tensor:
     """The pixel embeddings of one image.
 
     Args:
         encode: (1, 3, H, W) in [0, 1] -> (1, D, h, w), unit along D.
         image: (H, W, 3) uint8.
-        long_side: larger images are reduced to it, at scale 1.
+        size: larger images are reduced to it, or to this long side, at scale 1.
         stride: pixels per position of the map.
         options: see there; ``refine`` has no effect here.
 
@@ -97,10 +97,10 @@ def embed_with_options(
         (D, h, w) unit along D, at the resolution of the largest scale.
     """
     if options.plain:
-        return encode(at_inference_size(image, long_side))[0]
+        return encode(at_inference_size(image, size))[0]
     maps = []
     for scale in sorted(options.scales, reverse=True):
-        resized = to_patches(at_inference_size(image, long_side, scale), stride)
+        resized = to_patches(at_inference_size(image, size, scale), stride)
         maps.append(_embed(encode, resized, stride, options))
         if options.flip:
             maps.append(_embed(encode, resized.flip(-1), stride, options).flip(-1))

@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from clips4.models.sliding_window import inference_size
 from clips4.outputs.tables import markdown
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.text import markdown_text
@@ -91,6 +92,7 @@ def _facts(
         "crop": config.data.crop,
         "seed": config.train.seed,
         "long_side": config.data.inference_side,
+        "largest": inference_size(config.data).largest,
         "known": f"{len(names)}: {shown}" + (f", and {len(names) - _NAMES_SHOWN} more" if names[_NAMES_SHOWN:] else ""),
         "unknown": config.prototypes.unknown,
         "versions": markdown_text(", ".join(f"{name} {version}" for name, version in card["versions"].items())),

@@ -1,6 +1,7 @@
 """How images enter a network: at what size, whole or in overlapping windows that are averaged where they overlap."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,18 +9,56 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from clips4.config import DataConfig
 from clips4.utils.images import RGB, reduce_to
 from clips4.utils.tensors import resize_map, to_tensor
 
 MIN_SIDE = 32  # pixels; networks need a few positions, so a smaller image is enlarged
 
 
-def at_inference_size(image: RGB, long_side: int, scale: float = 1) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, h, w) in [0, 1]: reduced to ``long_side``, then that size times ``scale``.
+WIDEST = 1.5  # times the long side: at most this for a wide image, so that a panorama stays small
+
+
+class InferenceSize(NamedTuple):
+    """The size to which images are reduced before a network encodes them.
+
+    Attributes:
+        long_side: in pixels.
+        short_side: wide images are larger than ``long_side``, so that their short side has as many pixels; 0: no. What
+            a photograph shows is as large in a wide one as in others of the same height.
+
+    Example:
+        >>> size = InferenceSize(416, 312)
+        >>> size.side_of(480, 640), size.side_of(480, 854), size.side_of(100, 1000)
+        (416, 555, 624)
+    """
+
+    long_side: int
+    short_side: int = 0
+
+    def side_of(self, height: int, width: int) -> int:
+        """The long side, in pixels, to which an image is reduced; smaller images keep their size."""
+        wide = round(self.short_side * max(height, width) / min(height, width))
+        return max(self.long_side, min(wide, self.largest))
+
+    @property
+    def largest(self) -> int:
+        """The long side of the widest images."""
+        return round(self.long_side * WIDEST) if self.short_side else self.long_side
+
+
+def inference_size(data: DataConfig) -> InferenceSize:
+    """The size at which a run's student encodes images."""
+    return InferenceSize(data.inference_side, data.inference_short_side)
+
+
+def at_inference_size(image: RGB, size: int | InferenceSize, scale: float = 1) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3, h, w) in [0, 1]: reduced to ``size`` (or this long side), then that times ``scale``.
 
     An image whose short side is below ``MIN_SIDE`` is enlarged.
     """
     height, width = image.shape[:2]
+    long_side = size if isinstance(size, int) else size.side_of(height, width)
     side = round(min(max(height, width), long_side) * scale)
     resized = to_tensor(_at_side(image, side))[None]
     short = min(resized.shape[-2:])

@@ -30,7 +30,7 @@ from clips4.method.prototypes import (
 )
 from clips4.method.segments import flatten_pixels, pool
 from clips4.models.checkpoint import Prototypes
-from clips4.models.sliding_window import at_inference_size
+from clips4.models.sliding_window import at_inference_size, inference_size
 from clips4.models.student import Embedder
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
@@ -91,7 +91,7 @@ def fit_to_student(
     gaps = max(16, _GAPS // max(1, min(limit, source.sizes()[0])))  # pixels of an image
     for number, (path, image) in enumerate(source.sample(limit, config.data.long_side)):
         if number % world == rank:
-            z = student(at_inference_size(image, config.data.inference_side).to(device))
+            z = student(at_inference_size(image, inference_size(config.data)).to(device))
             if fits:
                 both = _segments_of_both(image, path, z, config, regions, teacher_maps)
                 teacher_side.append(both[0].half())

@@ -23,6 +23,7 @@ from clips4.errors import UserError
 from clips4.models.checkpoint import WEIGHTS, Checkpoint, load_checkpoint, versions
 from clips4.models.onnx.metadata import import_onnxruntime, seal, to_metadata
 from clips4.models.onnx.quantize import Agreement, quantize
+from clips4.models.sliding_window import inference_size
 from clips4.utils.atomic_io import write_atomically
 
 TOLERANCE = 1e-4  # largest difference to torch that an export may show
@@ -85,9 +86,9 @@ def export_onnx(run: str | Path | Checkpoint, out: str | Path, calibration: list
     if out.is_dir():
         raise UserError(f"{out}: is a folder; give a file, e.g. {out / 'model.onnx'}")
     proto, difference = checked_graph(checkpoint)
-    agreement = None
+    size, agreement = inference_size(checkpoint.config.data), None
     if calibration is not None:
-        proto, agreement = quantize(proto, calibration, checkpoint.config.data.inference_side, checkpoint.prototypes)
+        proto, agreement = quantize(proto, calibration, size, checkpoint.prototypes)
     report = ExportReport(
         file=out.name,
         bytes=len(proto.SerializeToString()),
@@ -99,7 +100,7 @@ def export_onnx(run: str | Path | Checkpoint, out: str | Path, calibration: list
         versions={**versions(), **_onnx_versions()},
     )
     card = {key: value for key, value in checkpoint.card.items() if key != "files"}  # digests of files not in here
-    metadata = to_metadata(card, _class_tensors(checkpoint.path), asdict(report), checkpoint.config.data.inference_side)
+    metadata = to_metadata(card, _class_tensors(checkpoint.path), asdict(report), size)
     for key, value in metadata.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value

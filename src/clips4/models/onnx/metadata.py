@@ -10,7 +10,7 @@ A file needs nothing of the run it came from. The graph:
     clips4.card        the checkpoint's card.json
     clips4.tensors     base64 of a safetensors file: prototypes.text (K, D), prototypes.known, prototypes.unknown, ...
     clips4.export      how it was made and checked: an ``ExportReport``
-    class_names, long_side   for programs without clips4: JSON list of names, pixels to which images are reduced
+    class_names, long_side, short_side   for programs without clips4: JSON list of names, and the ``InferenceSize``
     clips4.sha256      digest of all bytes before this entry, which is the file's last
 
 A file whose digest does not fit, or that names files beside it (external data), is refused.
@@ -32,6 +32,7 @@ from clips4.config import Config, saved_config
 from clips4.errors import UserError
 from clips4.models.card import parse_card
 from clips4.models.checkpoint import Prototypes, prototypes_of
+from clips4.models.sliding_window import InferenceSize
 from clips4.utils.tensors import parse_tensors
 from clips4.utils.text import parse_json, read_bytes
 
@@ -65,7 +66,7 @@ class ExportedRun:
 
 
 def to_metadata(
-    card: dict[str, Any], tensors: dict[str, Tensor], report: dict[str, Any], long_side: int
+    card: dict[str, Any], tensors: dict[str, Tensor], report: dict[str, Any], size: InferenceSize
 ) -> dict[str, str]:
     """``metadata_props`` of a file; see the module's text."""
     return {
@@ -73,7 +74,8 @@ def to_metadata(
         _TENSORS: base64.b64encode(save(tensors)).decode("ascii"),
         _EXPORT: json.dumps({"format": FORMAT, **report}),
         "class_names": json.dumps(list(card["classes"])),
-        "long_side": str(long_side),
+        "long_side": str(size.long_side),
+        "short_side": str(size.short_side),
     }
 
 

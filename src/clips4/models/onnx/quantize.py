@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from clips4.errors import UserError
 from clips4.models.checkpoint import Prototypes
 from clips4.models.onnx.metadata import import_onnxruntime
-from clips4.utils.images import load_rgb, reduce_to
-from clips4.utils.tensors import to_tensor
+from clips4.models.sliding_window import InferenceSize, at_inference_size
+from clips4.utils.images import load_rgb
 
 MAX_IMAGES = 64  # at most; ranges settle after a few dozen
 _HELD_OUT = 4  # every fourth image is kept for measuring the agreement
@@ -37,7 +37,7 @@ class Agreement:
     cosine: float
 
 
-def quantize(proto: Any, images: Sequence[Path], long_side: int, prototypes: Prototypes) -> tuple[Any, Agreement]:
+def quantize(proto: Any, images: Sequence[Path], size: InferenceSize, prototypes: Prototypes) -> tuple[Any, Agreement]:
     """An int8 version of a student's graph, and how far it agrees with the float one.
 
     Convolutions get int8 weights by channel and uint8 activations, whose ranges are those seen on the calibration
@@ -47,7 +47,7 @@ def quantize(proto: Any, images: Sequence[Path], long_side: int, prototypes: Pro
         proto: float32 ``ModelProto``, as ``export.to_proto`` makes it.
         images: a few dozen typical ones; evenly sampled, at most ``MAX_IMAGES``. Every fourth is held out and
             used for the agreement (with fewer than four, all are used for both, and ``held_out`` is False).
-        long_side: they are reduced to this.
+        size: they are reduced to this.
         prototypes: of the run; the agreement compares nearest classes.
 
     Raises:
@@ -58,7 +58,7 @@ def quantize(proto: Any, images: Sequence[Path], long_side: int, prototypes: Pro
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    loaded = _load(images, long_side)
+    loaded = _load(images, size)
     held_out = loaded[_HELD_OUT - 1 :: _HELD_OUT]
     calibrating = [each for number, each in enumerate(loaded) if number % _HELD_OUT != _HELD_OUT - 1] or loaded
     embed_dim = prototypes.known.shape[1]
@@ -112,13 +112,13 @@ class _Calibration:
         raise NotImplementedError("calibration reads all images at once")
 
 
-def _load(images: Sequence[Path], long_side: int) -> list[NDArray[np.float32]]:
+def _load(images: Sequence[Path], size: InferenceSize) -> list[NDArray[np.float32]]:
     """(1, 3, H, W) each, of those that can be read."""
     chosen = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, MAX_IMAGES).round().astype(int))]
     loaded, reasons = [], []
     for path in chosen:
         try:
-            loaded.append(to_tensor(reduce_to(load_rgb(path), long_side))[None].to(torch.float32).numpy())
+            loaded.append(at_inference_size(load_rgb(path), size).to(torch.float32).numpy())
         except UserError as error:
             reasons.append(str(error))
     if not loaded:

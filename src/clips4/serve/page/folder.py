@@ -32,6 +32,7 @@ from clips4.inference.unknown.name_suggestion import nouns, suggest_names
 from clips4.models.checkpoint import Checkpoint, load_checkpoint
 from clips4.models.onnx.export import checked_graph
 from clips4.models.onnx.quantize import Agreement, quantize
+from clips4.models.sliding_window import inference_size
 from clips4.models.residual_student import ResidualStudent
 from clips4.serve.page.files import browser_files, page_files
 from clips4.serve.page.runtime import runtime_files
@@ -91,8 +92,8 @@ def export_page(
     students = {"float32": ("model/student.onnx", graph.SerializeToString())}
     agreement = None
     if calibration is not None:
-        side, prototypes = checkpoint.config.data.inference_side, checkpoint.prototypes
-        small, agreement = quantize(graph, calibration, side, prototypes)
+        size, prototypes = inference_size(checkpoint.config.data), checkpoint.prototypes
+        small, agreement = quantize(graph, calibration, size, prototypes)
         students["int8"] = ("model/student-int8.onnx", small.SerializeToString())
     files |= dict(students.values())
     networks = [{"name": name, "file": file, "bytes": len(content)} for name, (file, content) in students.items()]
@@ -152,12 +153,14 @@ def _class_files(
         found = segmenter.query(ClassList(tuple(some), tuple((name,) for name in some)))
         rows.append(found.vectors)
         sources += found.sources
-    context = segmenter.context
+    context, size = segmenter.context, inference_size(checkpoint.config.data)
     suggested = suggest_names(segmenter.classifier, run, SUGGESTED, vocabulary) if len(run.unknown) else []
     facts = {
         "version": __version__,
         "dims": known.vectors.shape[1],
-        "longSide": checkpoint.config.data.inference_side,
+        "longSide": size.long_side,
+        "shortSide": size.short_side,
+        "largestSide": size.largest,
         "classes": list(run.names),
         "names": [*run.names, *others],
         "sources": sources,

@@ -11,7 +11,7 @@ from torch import Tensor
 from clips4.data.image_source import ImageFiles
 from clips4.models.calibrated_teacher import CalibratedTeacher, calibrated
 from clips4.models.residual_student import ResidualStudent
-from clips4.models.sliding_window import at_inference_size
+from clips4.models.sliding_window import at_inference_size, inference_size
 from clips4.models.student import Embedder
 from clips4.models.teachers.prompts import load_templates
 from clips4.models.teachers.text_cache import cached_class_vectors
@@ -95,7 +95,7 @@ def predict_views(run: Run, image: RGB) -> Views:
     """Student and teacher, both by prototypes, on an image (H, W, 3) and its mirror image."""
     prototypes, student, device = run.state.current_prototypes(), run.state.result, run.fabric.device
     known, queries = prototypes.known.to(device), prototypes.queries().to(device)
-    mirrored, side = image[:, ::-1], run.config.data.inference_side
+    mirrored, side = image[:, ::-1], inference_size(run.config.data)
     z, z_mirrored = (student(at_inference_size(each, side).to(device))[0] for each in (image, mirrored))
     size = (z.shape[1], z.shape[2])
     maps = run.teacher_maps(image), run.teacher_maps.compute(to_tensor(mirrored))

@@ -2,7 +2,7 @@
 
 import * as ort from "../runtime/ort.js";
 import { joined } from "./predict.js";
-import { networkInput } from "./resize.js";
+import { inferenceSide, networkInput } from "./resize.js";
 
 /** @typedef {import("../types.js").ClassRequest} ClassRequest */
 /** @typedef {import("../types.js").NetworkFacts} NetworkFacts */
@@ -16,6 +16,8 @@ import { networkInput } from "./resize.js";
  * @property {string} title
  * @property {number} dims D
  * @property {number} longSide larger images are reduced to it
+ * @property {number} shortSide wide ones so that their short side is this, 0: likewise
+ * @property {number} largestSide at most
  * @property {string[]} classes of the run
  * @property {string[]} names those of the vectors: the run's classes first
  * @property {string[]} sources of the vectors
@@ -79,7 +81,7 @@ export class Model {
    * @returns {Promise<Encoded>}
    */
   async encode(image) {
-    const { width, height, values } = networkInput(image, this.facts.longSide);
+    const { width, height, values } = networkInput(image, inferenceSide(image, this.facts));
     const vectors = new ort.Tensor("float32", new Float32Array(this.facts.dims), [1, this.facts.dims]);
     const session = await this.session;
     const images = new ort.Tensor("float32", values, [1, 3, height, width]);

@@ -93,6 +93,16 @@ export function reduceTo(image, side) {
 }
 
 /**
+ * The long side to which an image is reduced; `InferenceSize.side_of`.
+ * @param {{width: number, height: number}} image
+ * @param {{longSide: number, shortSide: number, largestSide: number}} size
+ */
+export function inferenceSide({ width, height }, { longSide, shortSide, largestSide }) {
+  const wide = roundEven((shortSide * Math.max(width, height)) / Math.min(width, height));
+  return Math.max(longSide, Math.min(wide, largestSide));
+}
+
+/**
  * What the network takes: (3, height, width) in [0, 1], reduced to `side`; a short side below 32 pixels is enlarged.
  * @param {Rgba} image
  * @param {number} side
