@@ -6,9 +6,9 @@ Training images: ``photos``, BSDS500 (train and val), coco128's 28 images withou
 train split and every 12th frame of DAVIS-2016; ``--images`` takes fewer of them, evenly. No label enters training.
 
 Prints mIoU over the classes present / pixel accuracy by protocol clips4-v1 for all 100 images and for those of even and
-of odd number, and writes OUT/scores.json. The teacher is encoded at its own best long side, also with the
-student's larger size of wide images, and at 512; with the affinity of the residual student, and averaged over regions. A finished run in OUT/seed-N is scored as it is, an
-unfinished one is continued. Other settings: ``--set key=value``.
+of odd number, and writes OUT/scores.json. The teacher is encoded at its own best long side, also with the student's
+larger size of wide images, and at 512; with the affinity of the residual student, and averaged over regions. A
+finished run in OUT/seed-N is scored as it is, an unfinished one is continued. Other settings: ``--set key=value``.
 """
 
 import argparse

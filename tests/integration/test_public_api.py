@@ -20,7 +20,7 @@ SIGNATURES = {
     "push_to_hub": "(run, repository, private=True, token=None)",
     "save_pretrained": "(run, folder, repository=None)",
     "train": "(paths, classes, config, run, resume=False, device='auto', progress=None, callback=None, teacher=None, "
-    "report=True)",
+    "report=True, labels=None)",
 }
 METHODS = {
     "Segmenter.cluster": "(self, images=None, k=8, seed=0, options=None)",

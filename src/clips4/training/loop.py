@@ -13,13 +13,15 @@ from clips4.config import Config
 from clips4.data.class_names import ClassList
 from clips4.data.image_folder import SkippedImage
 from clips4.data.loader import is_killed_loader
+from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.errors import UserError
+from clips4.method.labeled_prototypes import with_labeled
 from clips4.models.checkpoint import Prototypes
 from clips4.models.residual_student import ResidualStudent
 from clips4.models.student import Embedder
 from clips4.models.teachers.base import Teacher
 from clips4.training.log import LOG, RunLog, read_log
-from clips4.training.prototype_fitting import fit_to_student
+from clips4.training.prototype_fitting import fit_to_labels, fit_to_student
 from clips4.training.quality.assessment import assess
 from clips4.training.quality.report import Quality, read_quality, write_quality
 from clips4.training.setup import Run, open_batches, set_up
@@ -88,6 +90,7 @@ def train(
     callback: Callback | None = None,
     teacher: Teacher | None = None,
     report: bool = True,
+    labels: LabeledFolder | None = None,
 ) -> TrainResult:
     """Train a student on unlabeled images.
 
@@ -107,6 +110,8 @@ def train(
         teacher: instead of the one that ``config.teacher`` names; for experiments, since a run only keeps the name.
         report: whether to measure the run at its end, see ``training.quality``; where that finds the student spoiled,
             predictions use the teacher.
+        labels: a few labeled images: the mean of a class's labeled pixels is its prototype, in place of one found by
+            text. Classes without labeled pixels keep the one found by text.
 
     Returns:
         The run's folder, the number of steps and images, what was skipped, and the quality report.
@@ -119,7 +124,7 @@ def train(
         >>> train(find_images(["photos"]), load_classes("cat,dog"), load_config("cpu"), Path("runs/pets"))
     """
     with ExitStack() as stack:
-        setup = set_up(paths, classes, config, run, resume, device, progress, stack, teacher)
+        setup = set_up(paths, classes, config, run, resume, device, progress, stack, teacher, labels)
         setup.progress.stage("training", setup.config.train.steps - setup.state.step)
         write_log = stack.enter_context(RunLog(run / LOG, setup.state.step, setup.rank == 0))
         interrupted = stack.enter_context(deferred_interrupt())
@@ -192,6 +197,9 @@ def fit_prototypes(run: Run) -> None:
     run.state.prototypes = fit_to_student(
         prototypes, student, run.source, run.config, run.regions, run.teacher_maps, run.fabric.device, run.progress
     )
+    if run.labels is not None and (fitted := run.state.prototypes.fitted) is not None:
+        found = fit_to_labels(student, run.labels, run.config, run.fabric.device, run.progress)
+        run.state.prototypes = replace(run.state.prototypes, fitted=with_labeled(fitted, found))
 
 
 def write_report(run: Run) -> None:

@@ -18,7 +18,9 @@ from torch import Tensor
 from clips4.config import Config, ExtensionConfig
 from clips4.data.image_source import Source
 from clips4.data.rng import SAMPLE, seeded
+from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.method.calibration import unknown_margin
+from clips4.method.labeled_prototypes import labeled_prototypes
 from clips4.method.prototype_search import teacher_segments
 from clips4.method.prototypes import (
     assign,
@@ -130,6 +132,17 @@ def fit_to_student(
         text_prior=0.0 if extensions.em_iterations else extensions.text_prior,
     )
     return replace(found, unknown_margin=_margin(found, pixels, extensions)) if caps else found
+
+
+def fit_to_labels(
+    student: Embedder, labels: LabeledFolder, config: Config, device: torch.device, progress: ProgressReporter
+) -> dict[int, Tensor]:
+    """The mean of the trained student's embeddings over each class's labeled pixels; see ``labeled_prototypes``."""
+    training, size = student.training, inference_size(config.data)
+    student.eval()
+    found = labeled_prototypes(lambda image: student(at_inference_size(image, size).to(device))[0], labels, progress)
+    student.train(training)
+    return found
 
 
 def _margin(prototypes: Prototypes, pixels: list[Tensor], extensions: ExtensionConfig) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,9 @@ from clips4.data.class_names import ClassList
 from clips4.data.image_folder import SkippedImage
 from clips4.data.image_source import Source, open_source
 from clips4.data.loader import Batch, ItemMaker, training_batches
+from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.errors import UserError
+from clips4.method.labeled_prototypes import labeled_prototypes, with_labeled
 from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import checkpoint_folders, load_checkpoint
 from clips4.models.residual_student import ResidualStudent, build_residual_student
@@ -37,6 +39,7 @@ from clips4.utils import distributed
 from clips4.utils.atomic_io import lock_folder, remove_leftovers
 from clips4.utils.cache import cache_root
 from clips4.utils.devices import make_fabric
+from clips4.utils.images import reduce_to
 from clips4.utils.progress import NoProgress, ProgressReporter
 
 if TYPE_CHECKING:
@@ -66,6 +69,7 @@ class Run:
         text: (K, D) text vectors of the known classes, on the device.
         regions: region maps by image.
         teacher_maps: the teacher's pixel maps by image.
+        labels: labeled images whose pixels are the prototypes of their classes; None for none.
         progress: of the first rank; silent on others.
     """
 
@@ -87,6 +91,7 @@ class Run:
     text: Tensor
     regions: RegionCache
     teacher_maps: TeacherMaps
+    labels: LabeledFolder | None
     progress: ProgressReporter
 
 
@@ -100,6 +105,7 @@ def set_up(
     progress: ProgressReporter | None,
     stack: ExitStack,
     teacher: Teacher | None = None,
+    labels: LabeledFolder | None = None,
 ) -> Run:
     """Load or build what the loop needs, closed by ``stack``; see ``loop.train`` for arguments and errors."""
     paths, held_out = split_held_out(paths, config.train.holdout)
@@ -111,6 +117,8 @@ def set_up(
         stack.enter_context(lock_folder(folder))
         remove_leftovers(cache_root(), age=_DAY)
     _check_arguments(folder, config, resume)
+    if labels is not None and config.objective.mode != "clips4":
+        raise UserError(f"labeled images make prototypes, which objective.mode={config.objective.mode} does not have")
 
     torch.manual_seed(config.train.seed)
     checkpoint = None
@@ -131,7 +139,7 @@ def set_up(
     regions = RegionCache(config.regions)
     if config.regions.edges is not None:
         check_edge_files(Path(config.regions.edges).expanduser(), paths)
-    facts = run_facts(source, config, world)
+    facts = run_facts(source, config, world, labels)
     if checkpoint:  # before any file of the run is overwritten
         check_resumable(checkpoint, config, classes, facts, folder)
     space = checkpoint.prototypes.space if checkpoint else None
@@ -145,14 +153,20 @@ def set_up(
     text = cached_class_vectors(teacher, classes, templates)
     teacher_maps = raw_maps.in_space(space)
     prepared = prepare(source, classes, config, text, regions, teacher_maps, folder, progress, space)
+    initial = prepared.prototypes
+    if labels is not None and checkpoint is None:
+        found = labeled_prototypes(
+            lambda image: teacher_maps(reduce_to(image, config.data.long_side)), labels, progress
+        )
+        initial = replace(initial, known=with_labeled(initial.known, found))
 
     averaged = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema)) if config.train.ema else None
     if averaged:
         averaged.to(fabric.device)
     model, optimizer = fabric.setup(student, build_optimizer(student, config.train))
     scaler = getattr(fabric.strategy.precision, "scaler", None)
-    unknown = fabric.to_device(prepared.prototypes.unknown)
-    state = RunState(student, optimizer.optimizer, averaged, scaler, prepared.prototypes, unknown)
+    unknown = fabric.to_device(initial.unknown)
+    state = RunState(student, optimizer.optimizer, averaged, scaler, initial, unknown)
     if checkpoint:
         state.restore(checkpoint)
     return Run(
@@ -174,6 +188,7 @@ def set_up(
         text=fabric.to_device(text),
         regions=regions,
         teacher_maps=teacher_maps,
+        labels=labels,
         progress=progress,
     )
 

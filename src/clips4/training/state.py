@@ -11,9 +11,11 @@ from torch.optim.swa_utils import AveragedModel
 from clips4.config import Config
 from clips4.data.class_names import ClassList
 from clips4.data.image_source import ImageShards, Source
+from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.errors import UserError
 from clips4.models.checkpoint import Checkpoint, Prototypes, load_state, save_checkpoint
 from clips4.models.student import Embedder
+from clips4.utils.cache import content_key, settings_key
 
 
 @dataclass
@@ -92,10 +94,16 @@ class RunState:
         self.step = checkpoint.step
 
 
-def run_facts(source: Source, config: Config, world: int) -> dict[str, Any]:
+def run_facts(source: Source, config: Config, world: int, labels: LabeledFolder | None = None) -> dict[str, Any]:
     """What weights depend on besides configuration and classes, for the checkpoint's card."""
     streams = isinstance(source, ImageShards)
+    labeled = (
+        {}
+        if labels is None
+        else {"labels": settings_key({"keys": [content_key(truth.tobytes()) for _, _, truth in labels]})}
+    )
     return {
+        **labeled,
         "pictures": source.digest,
         "pictures_per_step": config.train.batch * config.train.accumulate * world,
         # shards are distributed over readers, so their number decides the order
@@ -116,6 +124,8 @@ def check_resumable(
         raise UserError(f"{run}: was started with other settings or classes; give the same, or another --out")
     if then.get("pictures") != facts["pictures"]:
         raise UserError(f"{run}: was started with other images; give the same, or another --out")
+    if then.get("labels") != facts.get("labels"):
+        raise UserError(f"{run}: was started with other labeled images, or none; give the same, or another --out")
     if then.get("pictures_per_step") != facts["pictures_per_step"]:
         raise UserError(
             f"{run}: was started with {then.get('pictures_per_step')} images per step (train.batch times "

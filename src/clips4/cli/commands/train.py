@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,6 +37,14 @@ def train(
         ),
     ] = None,
     overrides: Overrides = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels",
+            help="A few labeled images (labelme, CVAT, COCO, VOC, or label maps): their pixels make the prototypes of "
+            "their classes.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the newest checkpoint of the run.")] = False,
     as_json: AsJson = False,
     validate: Annotated[
@@ -52,9 +60,11 @@ def train(
     device: Device = "auto",
 ) -> None:
     """Train a student on unlabeled images; under torchrun or Slurm, on many devices."""
+    from clips4.annotations.folder import open_labels
     from clips4.data.class_names import describe_classes, load_classes
     from clips4.data.image_source import find_training_images
     from clips4.evaluation.callbacks import make_callback, open_labeled
+    from clips4.evaluation.own_labels import evaluate_labels
     from clips4.evaluation.report.collect import images_to_show
     from clips4.evaluation.report.page import PAGE, write_report
     from clips4.training.loop import Interrupted
@@ -69,13 +79,19 @@ def train(
     for line in reasons if distributed.rank() == 0 else ():
         print_note(line)
     print_note(describe_classes(names))
+    labeled = open_labels(labels, names) if labels else None
     callback = make_callback(paths, config, out, open_labeled(validate, config) if validate else None)
+    of_labels: dict[str, Any] | None = None
     try:
         with progress_bars() as progress:
-            result = run_training(paths, names, config, out, resume, device, progress, callback, report=report)
+            result = run_training(
+                paths, names, config, out, resume, device, progress, callback, report=report, labels=labeled
+            )
             if report and not distributed.rank():
                 shown = images_to_show(result.training, result.held_out)
                 write_report(out / PAGE, out, shown, device, progress, reasons)
+            if labels and not distributed.rank():
+                of_labels = evaluate_labels(out, labels, None, None, device, progress)["rows"][0]
     except Interrupted as interrupted:
         stop(f"Stopped and saved at step {interrupted.step}; run the same command with --resume.")
     if distributed.rank():  # the first of several processes reports
@@ -83,6 +99,11 @@ def train(
     print_skipped(result.skipped)
     if result.left_out_steps:
         print_note(f"skipped {plural(result.left_out_steps, 'step')}: loss or gradient was not finite")
+    if of_labels:
+        print_note(
+            f"labeled images: mIoU {100 * of_labels['miou_present']:.1f} % as clips4 segment predicts them; the "
+            "prototypes come from their labels, so expect less on other images"
+        )
     if result.quality:
         print_note(result.quality.line())
     print_summary(
@@ -93,6 +114,7 @@ def train(
             "pictures": result.images,
             "skipped": {str(path): reason for path, reason in result.skipped},
             "steps": result.steps,
+            "labeled": of_labels,
             "quality": json.loads(result.quality.to_json()) if result.quality else None,
         },
         as_json,
