@@ -6,14 +6,14 @@ import pytest
 
 from clips4.config import Config, load_config
 from clips4.data.image_folder import find_images
-from clips4.training.recipe import LARGE, PRESET, SMALL, choose_config, choose_recipe, describe
+from clips4.training.recipe import PRESET, SMALL, WIDE, choose_config, choose_recipe, describe
 
 
 @pytest.mark.parametrize("images", [1, 12, SMALL])
-@pytest.mark.parametrize("long_side", [0, LARGE, LARGE + 1])
-def test_recipe_of_few_images_loads_and_every_choice_takes_effect(images: int, long_side: int) -> None:
-    choices = choose_recipe(images, long_side)
-    assert (choices[-1].override == "data.inference_side=544") == (long_side > LARGE)
+@pytest.mark.parametrize("aspect", [1.0, WIDE, 16 / 9])
+def test_recipe_of_few_images_loads_and_every_choice_takes_effect(images: int, aspect: float) -> None:
+    choices = choose_recipe(images, aspect)
+    assert ("extensions.head_scale=0.25" in [each.override for each in choices]) == (aspect > WIDE)
     chosen, plain = load_config(PRESET, [each.override for each in choices]), load_config(PRESET)
     for choice in choices:
         section, key = choice.override.partition("=")[0].split(".")

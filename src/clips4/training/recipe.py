@@ -1,4 +1,4 @@
-"""The default preset ``auto``: preset ``recommended`` with choices by number and size of images, each with its reason.
+"""The default preset ``auto``: preset ``recommended`` with choices by number and shape of images, each with its reason.
 
 A choice is here only where a measurement supports it (docs/results.md, small jobs; docs/journal.md has what was tried).
 The number of names was not varied on its own, so it chooses nothing.
@@ -17,8 +17,7 @@ from clips4.utils.devices import has_bfloat16
 AUTO = "auto"
 PRESET = "recommended"
 SMALL = 200  # images; the largest job measured had 142
-LARGE = 720  # pixels of the long side, between those measured: photographs of 640, of which 416 show what is there, and
-# video frames of 854, of which 544 do
+WIDE = 1.6  # long side by short side, between those measured: photographs of 1.33 and 1.5, and video frames of 1.78
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,12 @@ class Choice:
     reason: str
 
 
-def choose_recipe(images: int, long_side: int = 640, bfloat16: bool = True) -> tuple[Choice, ...]:
+def choose_recipe(images: int, aspect: float = 1.5, bfloat16: bool = True) -> tuple[Choice, ...]:
     """What is chosen over preset ``recommended``, in a fixed order.
 
     Args:
         images: number of training images, about.
-        long_side: of a typical one, in pixels.
+        aspect: long side by short side of a typical one.
         bfloat16: whether the device has instructions for it.
 
     Raises:
@@ -60,28 +59,25 @@ def choose_recipe(images: int, long_side: int = 640, bfloat16: bool = True) -> t
             *precise,
         )
     few = f"{images} images are few"
-    large = long_side > LARGE
-    part, share = ("a quarter", 0.25) if large else ("half", 0.5)
-    larger = Choice("data.inference_side=544", f"images of {long_side} pixels show more at 544 than at 416.")
+    part, share = ("wide images: a quarter", 0.25) if aspect > WIDE else (f"{few}: half", 0.5)
     return (
         Choice("train.steps=40", f"{few}: longer training learns the teacher's mistakes by heart."),
         Choice("train.batch=4", f"{few}: a step sees 4 of them."),
-        Choice(f"extensions.head_scale={share}", f"{few}: {part} of what the head learned fails least."),
+        Choice(f"extensions.head_scale={share}", f"{part} of what the head learned fails least."),
         Choice("extensions.student_prototypes=true", f"{few}: prototypes from what the student sees fail least."),
         Choice("extensions.reference_share=1", f"{few}: what all of them show must not become the center."),
-        *((larger,) if large else ()),
         *precise,
     )
 
 
 def auto_config(
-    images: int, long_side: int, overrides: Sequence[str] = (), device: str = "auto"
+    images: int, aspect: float, overrides: Sequence[str] = (), device: str = "auto"
 ) -> tuple[Config, list[str]]:
     """The configuration of ``auto`` and lines that say what was chosen and why.
 
     Args:
         images: number of training images, about.
-        long_side: of a typical one, in pixels.
+        aspect: long side by short side of a typical one.
         overrides: ``section.key=value`` strings of the user, which win over the choices.
         device: see ``utils.devices.pick_device``.
 
@@ -89,7 +85,7 @@ def auto_config(
         UserError: see ``load_config``.
         ValueError: no image.
     """
-    choices = choose_recipe(images, long_side, has_bfloat16(device))
+    choices = choose_recipe(images, aspect, has_bfloat16(device))
     config = load_config(PRESET, [*(choice.override for choice in choices), *overrides])
     return config, describe(choices)
 
@@ -115,8 +111,8 @@ def choose_config(
     if preset in (None, AUTO):
         images, sizes = open_source(paths).sizes()
         # images that cannot be read have no size; the pass over all of them says which
-        long_side = round(median(max(size) for size in sizes)) if sizes else 0
-        return auto_config(images, long_side, overrides, device)
+        aspect = median(max(size) / min(size) for size in sizes) if sizes else 1.0
+        return auto_config(images, aspect, overrides, device)
     return load_config(preset, overrides), []
 
 
