@@ -32,8 +32,8 @@ from clips4.inference.unknown.name_suggestion import nouns, suggest_names
 from clips4.models.checkpoint import Checkpoint, load_checkpoint
 from clips4.models.onnx.export import checked_graph
 from clips4.models.onnx.quantize import Agreement, quantize
-from clips4.models.sliding_window import inference_size
 from clips4.models.residual_student import ResidualStudent
+from clips4.models.sliding_window import inference_size
 from clips4.serve.page.files import browser_files, page_files
 from clips4.serve.page.runtime import runtime_files
 from clips4.utils.atomic_io import atomic_folder, lock_file
