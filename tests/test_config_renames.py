@@ -35,7 +35,7 @@ def test_fixed_key_with_its_constant_loads_silently_from_a_run_and_warns_elsewhe
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         saved_config(nested(key, FIXED[key]), "card.json")
-    with pytest.warns(FutureWarning, match=f"--set {key}=.*: {key} is fixed at this value; leave it out"):
+    with pytest.warns(FutureWarning, match=f"setting {key}=.*: {key} is fixed at this value; leave it out"):
         load_config("cpu", [f"{key}={FIXED[key]}"])
     path = tmp_path / "old.yaml"
     section, name = key.split(".")

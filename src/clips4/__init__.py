@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from clips4.models.hub import push_to_hub, save_pretrained
     from clips4.models.onnx.export import export_onnx
     from clips4.models.teachers.base import Teacher, load_teacher
-    from clips4.training.loop import train
+    from clips4.training.recipe import train
 
 __version__ = "0.1.0"
 
@@ -61,7 +61,7 @@ _MODULES = {
     "propagate_masks": "clips4.inference.video.label_propagation",
     "push_to_hub": "clips4.models.hub",
     "save_pretrained": "clips4.models.hub",
-    "train": "clips4.training.loop",
+    "train": "clips4.training.recipe",
 }
 
 

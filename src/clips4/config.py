@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from clips4.config_renames import RENAMED, with_current_keys
 from clips4.errors import UserError
-from clips4.utils.text import has_controls, printable, read_bytes
+from clips4.utils.text import has_controls, listing, printable, read_bytes
 
 PRESETS = resources.files("clips4").joinpath("presets")
 _YAML_BYTES, _YAML_DEPTH, _YAML_NODES = 2**18, 16, 10_000
@@ -281,7 +281,26 @@ class TrainConfig(_Section):
 
 
 class Config(_Section):
-    """All settings of a run. Images and class names are given separately."""
+    """All settings of a run. Images and class names are given separately.
+
+    Args:
+        data: images and views; every section has its own keys, see docs/training.md.
+        regions: how regions are found.
+        teacher: which teacher, and how it reads images and names.
+        student: the network that is trained.
+        segments: spherical k-means.
+        prototypes: of the classes.
+        objective: the three losses.
+        extensions: beyond the paper.
+        train: steps, batch, learning rate, checkpoints.
+
+    Raises:
+        pydantic.ValidationError: an unknown key or an invalid value.
+
+    Example:
+        >>> Config(train={"steps": 200, "batch": 4})
+        Config(train.steps=200, train.batch=4)
+    """
 
     data: DataConfig = DataConfig()
     regions: RegionConfig = RegionConfig()
@@ -292,6 +311,18 @@ class Config(_Section):
     objective: ObjectiveConfig = ObjectiveConfig()
     extensions: ExtensionConfig = ExtensionConfig()
     train: TrainConfig = TrainConfig()
+
+    def __repr__(self) -> str:
+        """The settings that are not the defaults."""
+        changed = [
+            f"{section}.{key}={getattr(getattr(self, section), key)!r}"
+            for section in type(self).model_fields
+            for key, field in type(getattr(self, section)).model_fields.items()
+            if getattr(getattr(self, section), key) != field.default
+        ]
+        return f"Config({listing(changed, 8)})"
+
+    __str__ = __repr__
 
     @model_validator(mode="after")
     def _check_stride(self) -> "Config":
@@ -304,7 +335,15 @@ class Config(_Section):
         return self
 
     def decisive(self) -> dict[str, Any]:
-        """Return the settings that the weights depend on, given the same number of images per step."""
+        """The settings that the weights depend on, given the same number of images per step.
+
+        Returns:
+            section -> key -> value.
+
+        Example:
+            >>> "steps" in Config().decisive()["train"]
+            True
+        """
         values = self.model_dump(mode="json")
         for section, keys in _INDIFFERENT.items():
             for key in keys:
@@ -383,7 +422,7 @@ def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
     sections = config.model_dump()
     for override in overrides:
         _apply(sections, override)
-    return parse_config(sections, "--set")
+    return parse_config(sections, "settings")
 
 
 def saved_config(values: Mapping[str, Any], source: str) -> Config:
@@ -456,13 +495,13 @@ def _count_nodes(node: yaml.Node, sizes: dict[int, int], depth: int = 0) -> int:
 def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
-        raise UserError(f"--set {override!r}: write section.key=value, e.g. train.steps=200")
+        raise UserError(f"setting {override!r}: write section.key=value, e.g. train.steps=200")
     section, _, name = key.partition(".")
-    source = f"--set {override}"
+    source = f"setting {override}"
     for part, keys in _renamed({section: {name: _read_yaml(text, source)}}, source).items():
         for each, given in keys.items():
             if f"{part}.{each}" not in known_keys():
-                raise UserError(f"--set {override!r}: unknown key {key!r}{_did_you_mean(key)}")
+                raise UserError(f"setting {override!r}: unknown key {key!r}{_did_you_mean(key)}")
             values.setdefault(part, {})[each] = given
 
 

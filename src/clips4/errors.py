@@ -6,4 +6,16 @@ class UserError(ValueError):
 
     The message is one line that says what is wrong, where, and what to do. The command line prints it as it is and
     exits with code 2; Python code may catch it as a ``ValueError``.
+
+    Example:
+        >>> from clips4 import UserError, load_classes
+        >>> try:
+        ...     load_classes("cat,,dog")
+        ... except UserError as error:
+        ...     print(error)
+        class list: empty name in 'cat,,dog'; remove a comma, or add the name
     """
+
+
+class UserTypeError(UserError, TypeError):
+    """An argument of another type than the function takes; also a ``TypeError``."""

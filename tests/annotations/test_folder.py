@@ -197,7 +197,7 @@ def test_open_labels_without_labels_names_the_formats(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no labels there; give labelme, CVAT or COCO files"):
         open_labels(tmp_path)
     Image.fromarray(EXPECTED).save(tmp_path / "a.png")
-    with pytest.raises(UserError, match=r"label maps hold numbers; give their names by --classes, or in classes\.txt"):
+    with pytest.raises(UserError, match=r"label maps hold numbers; give the class names, or put them in classes\.txt"):
         open_labels(tmp_path)
 
 

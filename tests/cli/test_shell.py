@@ -41,7 +41,7 @@ def test_max_megapixels_holds_for_one_command_and_its_workers(tmp_path: Path) ->
         "a.png: 2048 x 1024 pixels are too many (limit: 1.9 megapixels); resize it, or raise the limit"
         in refused.stderr
     )
-    assert "--max-megapixels" in refused.stderr
+    assert "CLIPS4_MAX_MEGAPIXELS" in refused.stderr
     assert clips4(*command, "--out", tmp_path / "o", "--max-megapixels=2.1").returncode == 0
     for wrong in ("0", "-1", "nan", "inf"):
         assert clips4(*command, "--max-megapixels", wrong).stderr.startswith(

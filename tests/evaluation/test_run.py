@@ -47,7 +47,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
-HOMES = ("clips4.evaluation.run", "clips4.inference.segmenter", "clips4.training.setup")
+HOMES = ("clips4.evaluation.run", "clips4.inference.opening", "clips4.inference.segmenter", "clips4.training.setup")
 
 
 @pytest.fixture(autouse=True)

@@ -201,7 +201,7 @@ def test_query_impossible_background_is_refused(teacher: NamesTeacher) -> None:
         classifier(teacher).query("cat", background=BackgroundRule(probability=0.5))
     with pytest.raises(UserError, match="'cat' is a class too"):
         classifier(teacher).query("cat,dog", background=BackgroundRule(("Cat",)))
-    with pytest.raises(UserError, match="has no classes; give --classes"):
+    with pytest.raises(UserError, match="has no classes; give some"):
         classifier(teacher, None).query()
     with pytest.raises(UserError, match="choose prototypes or text"):
         classifier(teacher).query("cat", "pictures")  # type: ignore[arg-type]

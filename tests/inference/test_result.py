@@ -1,7 +1,9 @@
 """The result: its areas, its connected parts with their embeddings, and the three ways out."""
 
 import json
+import pickle
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from clips4.errors import UserError
 from clips4.inference.result import Segmentation, pool_parts
 from clips4.outputs.formats.coco import annotations
-from clips4.utils.images import load_rgb
+from clips4.utils.images import decode_rgb, load_rgb
 from tests.helpers import generator, noise_image, provable, seeds, unit
 
 
@@ -181,3 +183,106 @@ def test_to_supervision_without_the_package_names_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(UserError, match="pip install supervision"):
         result(LABELS).to_supervision()
+
+
+def predicted(sharpness: float = 1.0) -> Segmentation:
+    """A result whose labels are the argmax of its own cosines; the second class has two vectors."""
+    z = unit(3, 4, 5, dim=0, dtype=torch.float32)
+    vectors, owner = unit(4, 3, seed=1, dtype=torch.float32) * sharpness, torch.tensor([0, 1, 1, 2])
+    cosines = F.interpolate(torch.einsum("dhw,ld->lhw", z, vectors)[None], (16, 20), mode="bilinear")[0]
+    labels = owner[cosines.argmax(0)].numpy().astype(np.int16)
+    best = cosines.amax(0).numpy()
+    return Segmentation(noise_image(16, 20), labels, best, ("cat", "cup", "sky"), None, (), z, vectors, owner, "a.jpg")
+
+
+def test_mask_of_a_name_is_where_its_label_is() -> None:
+    answer = result(LABELS, UNKNOWN)
+    np.testing.assert_array_equal(answer.mask("Cup"), np.array(LABELS) == 1)
+    np.testing.assert_array_equal(answer.mask("unknown"), np.array(LABELS) == -1)
+    np.testing.assert_array_equal(answer.mask("unknown 5"), np.array(UNKNOWN) == 4)
+
+
+@pytest.mark.parametrize(("name", "message"), [("cats", "did you mean 'cat'"), ("zebra", "there is cat, cup")])
+def test_mask_of_another_name_lists_the_names(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        result(LABELS).mask(name)
+
+
+def test_mask_of_a_number_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="takes the name of a class, got int"):
+        result(LABELS).mask(1)  # type: ignore[arg-type]
+
+
+def test_probabilities_sum_to_one_and_agree_with_labels() -> None:
+    answer = predicted()
+    probabilities = answer.probabilities()
+    assert probabilities.shape == (3, 16, 20)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
+    assert (probabilities.argmax(0) == answer.labels).mean() > 0.99
+
+
+def test_probabilities_are_the_softmax_of_the_best_cosine_of_each_class() -> None:
+    answer = predicted()
+    assert answer.z is not None
+    assert answer.vectors is not None
+    cosines = F.interpolate(torch.einsum("dhw,ld->lhw", answer.z, answer.vectors)[None], (16, 20), mode="bilinear")[0]
+    best = torch.stack([cosines[0], torch.maximum(cosines[1], cosines[2]), cosines[3]])
+    np.testing.assert_allclose(answer.probabilities(7.0), (7 * best).softmax(0).numpy(), atol=1e-5)
+
+
+def test_probabilities_without_embeddings_raises() -> None:
+    with pytest.raises(ValueError, match="no probabilities"):
+        replace(predicted(), z=None).probabilities()
+
+
+def test_repr_is_one_short_line_without_arrays() -> None:
+    assert repr(result(LABELS)) == "Segmentation(5 x 3 pixels: cat 46.7 %, cup 20.0 %, unknown 33.3 %)"
+    assert len(repr(predicted().segments[0])) < 120
+    assert "array" not in repr(predicted().embeddings())
+
+
+def test_results_are_equal_if_all_values_are() -> None:
+    assert predicted() == predicted()
+    assert replace(predicted(), source="b.jpg") == predicted(), "the file's name is no part of the prediction"
+    changed = replace(predicted(), labels=predicted().labels + 1)
+    assert changed != predicted()
+    assert predicted() != "a result"
+
+
+def test_pickled_result_is_equal() -> None:
+    answer = predicted()
+    assert answer.segments
+    assert pickle.loads(pickle.dumps(answer)) == answer
+
+
+def test_numbers_of_a_result_are_plain() -> None:
+    answer = result(LABELS, UNKNOWN)
+    for area in (*answer.areas(), *answer.unknown_areas()):
+        assert (type(area.share), type(area.pixels), type(area.label)) == (float, int, int)
+    assert type(answer.unknown_share) is float
+    assert {type(part.score) for part in answer.segments} == {float}
+    assert {type(value) for part in answer.segments for value in part.box} == {int}
+
+
+def test_png_of_a_notebook_is_the_overlay_with_its_legend() -> None:
+    answer = predicted()
+    np.testing.assert_array_equal(decode_rgb(answer._repr_png_(), "shown"), answer.overlay())
+
+
+def test_html_of_a_notebook_lists_what_occurs_and_escapes_names() -> None:
+    shown = replace(result(LABELS), names=("<cat>", "cup", "sofa"))._repr_html_()
+    assert "&lt;cat&gt;" in shown
+    assert "<cat>" not in shown
+    assert "sofa" not in shown
+
+
+def test_plot_draws_the_overlay_and_lists_what_occurs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    answer = replace(result(LABELS), names=("cat", "cup", "sofa"))
+    axes = answer.plot()
+    np.testing.assert_array_equal(axes.get_images()[0].get_array(), answer.overlay(legend=False))
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["cat 46.7 %", "cup 20.0 %", "unknown 33.3 %"]
+    assert result([[0, 0]]).plot(axes, legend=False) is axes

@@ -1,12 +1,14 @@
 """Segmenter: any form of image, any words, the same answers by every way."""
 
+import copy
+import pickle
 import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -87,7 +89,7 @@ def test_areas_of_segmentation_are_sorted_and_cover_the_image() -> None:
 
 def test_segment_teacher_without_class_names_is_refused(images: Path) -> None:
     teacher = Segmenter.from_teacher("conse", Config(), device="cpu")
-    with pytest.raises(UserError, match="give --classes"):
+    with pytest.raises(UserError, match="give some"):
         teacher.segment(photograph())
     assert teacher.segment(photograph(), "cat,cup").unknown_share == 0
 
@@ -367,3 +369,100 @@ def test_segmenter_invalid_arguments_fail_in_one_line(segmenter: Segmenter, tiny
             case()
         assert words in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_segment_a_folder_yields_results_with_their_files(segmenter: Segmenter, images: Path) -> None:
+    found: Any = segmenter.segment(str(images))
+    assert next(iter(found)) == segmenter.segment(images / "photo0.png")
+    assert [Path(each.source).name for each in found] == ["photo1.png", "photo2.png"]
+
+
+def test_segment_a_generator_reads_one_image_at_a_time(segmenter: Segmenter) -> None:
+    given = iter([photograph(seed=0), photograph(seed=1)])
+    found = segmenter.segment(each for each in given)
+    next(found)
+    assert len(list(given)) == 1
+
+
+def test_segment_a_folder_resumes_after_an_image_that_cannot_be_read(segmenter: Segmenter, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no image")
+    photograph().save(tmp_path / "b.png")
+    found: Any = segmenter.segment(tmp_path)
+    with pytest.raises(UserError, match=r"a\.png"):
+        next(found)
+    assert Path(next(found).source).name == "b.png"
+
+
+def test_embed_and_cluster_take_folders(segmenter: Segmenter, images: Path) -> None:
+    paths = sorted(images.iterdir())
+    assert all(map(torch.equal, segmenter.embed(iter(paths)), segmenter.embed(paths)))
+    assert segmenter.cluster(str(images), k=2) == segmenter.cluster(paths, k=2)
+
+
+def test_repr_names_classes_network_and_device(segmenter: Segmenter) -> None:
+    assert repr(segmenter) == "Segmenter(3 classes: cat, cup, grass; Embedder on cpu)"
+    query = segmenter.query(["cat", "cup"])
+    assert repr(query).startswith("Query(2 classes: cat, cup; 2 vectors of 38")
+    assert repr(segmenter.encode_image(photograph())).startswith("EncodedImage(96 x 72 pixels, z 38")
+    assert len(repr(segmenter.prototypes)) < 200
+
+
+def test_queries_of_the_same_names_are_equal(segmenter: Segmenter) -> None:
+    assert segmenter.query(["cat", "cup"]) == segmenter.query(["cat", "cup"])
+    assert segmenter.query(["cat", "cup"]) != segmenter.query(["cup", "cat"])
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
+def test_copied_segmenter_gives_the_same_results(segmenter: Segmenter, again: Callable[[Segmenter], Segmenter]) -> None:
+    expected = segmenter.segment(photograph(), ["cat", "sofa"])
+    copied = again(segmenter)
+    assert copied.segment(photograph(), ["cat", "sofa"]) == expected
+
+
+def test_copied_segmenter_of_a_teacher_keeps_it() -> None:
+    alone = Segmenter.from_teacher("conse", device="cpu")
+    expected = alone.segment(photograph(), ["cat", "sofa"])
+    assert copy.deepcopy(alone).segment(photograph(), ["cat", "sofa"]) == expected
+
+
+def test_to_moves_the_network_and_the_image(tiny_run: Path) -> None:
+    moved = Segmenter.load(tiny_run, device="cpu")
+    moved.set_image(photograph())
+    before = moved.segment()
+    assert moved.to("cpu") is moved
+    assert moved.device == torch.device("cpu")
+    assert moved.segment() == before
+    with pytest.raises(UserError, match="device 'cuda:63' is not available here"):
+        moved.to("cuda:63")
+
+
+def test_to_meta_device_moves_every_weight(tiny_run: Path) -> None:
+    """The meta device is there on every machine; a tensor left behind would fail."""
+    moved = Segmenter.load(tiny_run, device="cpu").to("meta")
+    assert moved.embed(photograph()).device.type == "meta"
+
+
+@pytest.mark.parametrize("image", [3, {"a": 1}, b"bytes", None])
+def test_image_of_a_wrong_type_is_a_type_error(segmenter: Segmenter, image: object) -> None:
+    with pytest.raises(TypeError, match="an image is a path, a PIL image, an array or a tensor"):
+        segmenter.segment([image])
+
+
+@pytest.mark.parametrize("classes", [3, ["cat", 3], [None], b"cat"])
+def test_classes_of_a_wrong_type_are_a_type_error(segmenter: Segmenter, classes: object) -> None:
+    with pytest.raises(TypeError, match="class names are strings"):
+        segmenter.segment(photograph(), classes)  # type: ignore[call-overload]
+
+
+def test_loading_the_text_model_prints_a_line_on_a_terminal_only(
+    tiny_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Segmenter.load(tiny_run, device="cpu").query(["walrus"])
+    assert "loading" not in capsys.readouterr().err
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    told = Segmenter.load(tiny_run, device="cpu")
+    told.query(["cat"])
+    assert capsys.readouterr().err == ""
+    told.query(["walrus"])
+    told.query(["badger"])
+    assert capsys.readouterr().err == "clips4: loading the text model of conse, once, for the new name 'walrus'\n"

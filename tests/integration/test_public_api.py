@@ -19,8 +19,8 @@ SIGNATURES = {
     "propagate_masks": "(frames, mask, features, recipe=None, device='auto')",
     "push_to_hub": "(run, repository, private=True, token=None)",
     "save_pretrained": "(run, folder, repository=None)",
-    "train": "(paths, classes, config, run, resume=False, device='auto', progress=None, callback=None, teacher=None, "
-    "report=True, labels=None)",
+    "train": "(paths, classes, run, config=None, resume=False, device='auto', progress=None, callback=None, "
+    "teacher=None, report=True, preset=None, settings=(), labels=None)",
 }
 METHODS = {
     "Segmenter.cluster": "(self, images=None, k=8, seed=0, options=None)",
@@ -33,8 +33,12 @@ METHODS = {
     "Segmenter.segment": "(self, images=None, classes=None, unknown=True, vectors='prototypes', background=None, "
     "options=None)",
     "Segmenter.set_image": "(self, image, options=None)",
+    "Segmenter.to": "(self, device)",
     "Segmentation.areas": "(self)",
+    "Segmentation.mask": "(self, name)",
     "Segmentation.overlay": "(self, legend=True)",
+    "Segmentation.plot": "(self, axes=None, alpha=0.55, legend=True)",
+    "Segmentation.probabilities": "(self, scale=40.0)",
     "Segmentation.save": "(self, folder, stem='picture', kinds=('png', 'overlay', 'json'), source='')",
     "Segmentation.to_coco": "(self, source='picture')",
     "Teacher.encode_pixels": "(self, images)",

@@ -18,7 +18,7 @@ from tests.helpers import conse, photograph
 @pytest.fixture(autouse=True)
 def one_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     """The teacher is loaded once for all tests."""
-    monkeypatch.setattr("clips4.inference.segmenter.load_teacher", lambda settings: conse())
+    monkeypatch.setattr("clips4.inference.opening.load_teacher", lambda settings: conse())
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def spoiled(copied_run: Path) -> Path:
 
 
 def test_load_of_a_spoiled_run_predicts_with_the_teacher_and_its_prototypes(spoiled: Path) -> None:
-    with pytest.warns(UserWarning, match=r"no better than its teacher, which predicts; override: --use student"):
+    with pytest.warns(UserWarning, match=r"no better than its teacher, which predicts; use student to override this"):
         found = Segmenter.load(spoiled, "cpu")
     image = photograph()
     config = load_checkpoint(spoiled).config
@@ -54,7 +54,7 @@ def test_load_where_the_teacher_is_missing_warns_and_keeps_the_student(
     def missing(settings: object) -> None:
         raise UserError("teacher x: not there")
 
-    monkeypatch.setattr("clips4.inference.segmenter.load_teacher", missing)
+    monkeypatch.setattr("clips4.inference.opening.load_teacher", missing)
     with pytest.warns(UserWarning, match="cannot be loaded: teacher x: not there"):
         found = Segmenter.load(spoiled, "cpu")
     assert torch.equal(found.embed(photograph()), Segmenter.load(tiny_run, "cpu").embed(photograph()))

@@ -71,5 +71,5 @@ def test_classes_with_a_class_set_query_its_vectors(copied_run: Path, prototypes
     with_background = segmenter.query(path, background="grass")
     assert with_background.names == ("pet", "cup", "background")
     assert with_background.owner.tolist() == [0, 1, 0, 2]
-    with pytest.raises(UserError, match="leave out --vectors text"):
+    with pytest.raises(UserError, match="leave out vectors="):
         segmenter.query(path, vectors="text")

@@ -98,5 +98,5 @@ def test_parse_kinds_unknown_or_none_is_refused() -> None:
     assert parse_kinds("json, png") == ("png", "json")
     with pytest.raises(UserError, match="'gif'"):
         parse_kinds("png,gif")
-    with pytest.raises(UserError, match="empty"):
+    with pytest.raises(UserError, match="no kind of output"):
         parse_kinds(" , ")

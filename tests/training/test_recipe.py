@@ -5,8 +5,13 @@ from pathlib import Path
 import pytest
 
 from clips4.config import Config, load_config
+from clips4.data.class_names import load_classes
 from clips4.data.image_folder import find_images
-from clips4.training.recipe import PRESET, SMALL, WIDE, choose_config, choose_recipe, describe
+from clips4.errors import UserError
+from clips4.models.checkpoint import load_checkpoint
+from clips4.training.loop import train as train_on
+from clips4.training.recipe import PRESET, SMALL, WIDE, choose_config, choose_recipe, describe, train
+from tests.helpers import TINY
 
 
 @pytest.mark.parametrize("images", [1, 12, SMALL])
@@ -70,3 +75,31 @@ def test_description_gives_each_choice_with_its_reason() -> None:
     assert all(
         choice.override in line and choice.reason in line for choice, line in zip(choices, lines[1:], strict=True)
     )
+
+
+def test_train_by_strings_equals_training_with_a_config(images: Path, tiny_config: Config, tmp_path: Path) -> None:
+    paths, classes = sorted(images.iterdir()), load_classes("cat,dog")
+    expected = train_on(paths, classes, tiny_config, tmp_path / "a", device="cpu", report=False)
+    settings = dict(each.split("=") for each in TINY)
+    typed = {key: {"false": False}.get(value) if value == "false" else int(value) for key, value in settings.items()}
+    simple = train(
+        str(images), ["cat", "dog"], str(tmp_path / "b"), device="cpu", preset="cpu", settings=typed, report=False
+    )
+    earlier = train(paths, classes, tiny_config, tmp_path / "c", device="cpu", report=False)
+    one, *others = (load_checkpoint(each.run) for each in (expected, simple, earlier))
+    for other in others:
+        assert other.config == one.config
+        assert all((a == b).all() for a, b in zip(other.student.parameters(), one.student.parameters(), strict=True))
+    assert repr(simple) == f"TrainResult({tmp_path / 'b'}: 2 steps on 3 images, 0 skipped)"
+
+
+def test_train_with_a_config_and_settings_is_refused(images: Path, tiny_config: Config, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="give a preset, settings or a teacher's name, or a config"):
+        train(images, ["cat"], tmp_path / "run", tiny_config, settings=["train.steps=3"])
+
+
+def test_train_with_wrong_types_is_a_type_error(images: Path) -> None:
+    with pytest.raises(TypeError, match="run is the path of a folder, got int"):
+        train(images, ["cat"], 3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a preset's name is preset='cpu'"):
+        train(images, ["cat"], "run", "cpu")

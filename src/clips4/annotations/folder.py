@@ -25,6 +25,7 @@ from clips4.data.segmentation_dataset import LabeledFolder, value_table
 from clips4.errors import UserError
 from clips4.utils.images import SUFFIXES
 from clips4.utils.output_folder.manifest import FOLDER
+from clips4.utils.text import listing
 
 _CLASS_FILES = ("classes.txt", "labels.txt", "class_names.txt", "data.yaml")
 _LAYOUTS = (("JPEGImages", "SegmentationClass"), ("images", "labels"), ("images", "masks"), ("images", "annotations"))
@@ -68,8 +69,8 @@ def open_labels(folder: str | Path, classes: ClassList | None = None) -> Labeled
     known = {name.casefold() for name in classes.names}
     if others := sorted(name for name in found if name.casefold() not in known):
         if len(others) == len(found):
-            raise UserError(f"{folder}: labels {_some(others)}, none of the classes; give them by --classes")
-        _warn(f"{folder}: not among the classes, so not used: {_some(others)}")
+            raise UserError(f"{folder}: labels {listing(others, _LISTED)}, none of the classes; give other class names")
+        _warn(f"{folder}: not among the classes, so not used: {listing(others, _LISTED)}")
     if left_out := sum(each.left_out for each in annotated):
         _warn(f"{folder}: {left_out} points, lines and other shapes without an area are not used")
     read = _Drawn(dict(zip(images, annotated, strict=True)), classes.names)
@@ -136,11 +137,7 @@ def _listed_classes(folder: Path, masks: Path) -> ClassList:
         return load_classes(listed)
     if masks.name == "SegmentationClass":
         return load_classes("voc21")
-    raise UserError(f"{folder}: label maps hold numbers; give their names by --classes, or in {_CLASS_FILES[0]} there")
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+    raise UserError(f"{folder}: label maps hold numbers; give the class names, or put them in {_CLASS_FILES[0]} there")
 
 
 def _warn(text: str) -> None:

@@ -5,7 +5,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -19,9 +19,9 @@ from clips4.data.class_files import (
     parse_class_lines,
     split_list,
 )
-from clips4.errors import UserError
+from clips4.errors import UserError, UserTypeError
 from clips4.utils.images import UNKNOWN_NAME
-from clips4.utils.text import read_text
+from clips4.utils.text import listing, read_text
 
 ASSETS = resources.files("clips4").joinpath("assets")
 MAX_CLASSES = 32_767  # labels are 16-bit numbers
@@ -31,7 +31,7 @@ _LONGEST = 200  # characters of a name
 _LISTED = 60  # names in a description
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ClassList:
     """Class names in order, with the aliases that stand for each in prompts.
 
@@ -39,6 +39,10 @@ class ClassList:
         names: (K,) distinct names.
         aliases: (K,) for each class its aliases, at least one.
         ids: (K,) that its file gives the classes, in ascending order; none if they are 0, ..., K-1 or there are none.
+
+    Example:
+        >>> load_classes("cat,dog: puppy,grass")
+        ClassList(3 classes: cat, dog, grass)
     """
 
     names: tuple[str, ...]
@@ -47,6 +51,9 @@ class ClassList:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def __repr__(self) -> str:
+        return f"ClassList({len(self)} classes: {listing(self.names)})"
 
 
 def parse_classes(lines: Sequence[str], source: str = "class list") -> ClassList:
@@ -114,13 +121,24 @@ def load_classes(classes: str | Path | Sequence[str] | ClassList) -> ClassList:
         classes: a ``ClassList``; a sequence of names (``name: alias, alias`` allowed); the path of a class file; the
             name of one that comes with the package (``coco128``, ``demo``); or names parted by commas.
 
+    Returns:
+        The names in order, and the aliases of each.
+
     Raises:
         UserError: no such file, or a form that is not understood (see ``class_files``).
+        UserTypeError: none of these forms.
+
+    Example:
+        >>> load_classes(["cat", "dog: dog, puppy"]).aliases
+        (('cat',), ('dog', 'puppy'))
     """
     if isinstance(classes, ClassList):
         return classes
     if not isinstance(classes, (str, Path)):
-        return parse_classes(list(classes))
+        listed = list(classes) if isinstance(classes, Iterable) and not isinstance(classes, bytes) else [classes]
+        if odd := [type(each).__name__ for each in listed if not isinstance(each, str)]:
+            raise UserTypeError(f"class names are strings, a file or a list of strings, got {odd[0]}")
+        return parse_classes(listed)
     path = Path(classes)
     if _exists(path):
         return _checked(parse_class_file(read_text(path), path.suffix.lower(), str(path)), str(path))

@@ -74,7 +74,7 @@ def reason_to_skip(error: Exception) -> str:
         return f"{where}{error.strerror or error}"
     memory = "not enough memory" in str(error) or "t allocate memory" in str(error)  # PyTorch on a CPU
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or memory:
-        return "out of memory; use a smaller image, or another --device"
+        return "out of memory; use a smaller image, or another device"
     raise error
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from clips4.config import TeacherConfig
 from clips4.data.class_names import ClassList, load_classes
 from clips4.errors import UserError
+from clips4.inference.result import SHARPNESS
 from clips4.method.prototypes import known_prototypes, with_text_prior
 from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import Prototypes
@@ -30,6 +31,9 @@ from clips4.models.class_set import is_class_set, load_class_set
 from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.models.teachers.prompts import load_templates
 from clips4.models.teachers.text_cache import cached_class_vectors, warn_of_unknown_terms
+from clips4.outputs.labeled_image import same_fields
+from clips4.utils.progress import notice
+from clips4.utils.text import listing
 
 Classes = str | Path | Sequence[str] | ClassList
 Vectors = Literal["prototypes", "text"]
@@ -37,7 +41,6 @@ Source = Literal["prototype", "bank", "text", "rule", "examples"]
 
 BACKGROUND = "background"
 BANK_NEAREST = 8  # m; 4 to 32 are alike, 1 is worse (docs/journal.md)
-SHARPNESS = 40.0  # of the softmax of a background probability, as in protocol clips4-v1
 CACHED_NAMES = 50_000  # rows of text vectors kept in memory
 
 
@@ -63,7 +66,7 @@ class BackgroundRule:
     min_share: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Query:
     """The class vectors that every pixel is compared with.
 
@@ -85,6 +88,13 @@ class Query:
     background: BackgroundRule | None = None
     background_label: int = -1
     pixel_vectors: Tensor | None = None
+
+    def __repr__(self) -> str:
+        rows, dims = self.vectors.shape
+        return f"Query({len(self.names)} classes: {listing(self.names)}; {rows} vectors of {dims} dimensions)"
+
+    def __eq__(self, other: object) -> bool:
+        return same_fields(self, other)
 
     @classmethod
     def one_per_class(cls, vectors: Tensor, names: Sequence[str] = (), sources: Sequence[Source] = ()) -> "Query":
@@ -154,6 +164,15 @@ class ZeroShotClassifier:
         self._rows: dict[tuple[str, ...], Tensor] = {}
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, object]:
+        # the text model of a run is loaded again when a new name needs it
+        kept = self._teacher if self._prototypes is None else None
+        return {**self.__dict__, "_lock": None, "_teacher": kept}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__ |= state
+        self._lock = threading.Lock()
+
     def query(
         self, classes: Classes | None = None, vectors: Vectors = "prototypes", background: BackgroundRule | None = None
     ) -> Query:
@@ -206,7 +225,7 @@ class ZeroShotClassifier:
 
     def _of_set(self, path: Path, vectors: Vectors) -> Query:
         if vectors != "prototypes":
-            raise UserError(f"{path}: a class set has vectors of its own; leave out --vectors {vectors}")
+            raise UserError(f"{path}: a class set has vectors of its own; leave out vectors={vectors!r}")
         found = load_class_set(path, self._prototypes)
         return Query(found.vectors, found.owner, found.names, cast(tuple[Source, ...], found.sources))
 
@@ -229,14 +248,15 @@ class ZeroShotClassifier:
                 self._rows.clear()
             new = list(dict.fromkeys(aliases for aliases in classes.aliases if aliases not in self._rows))
             if new:
-                self._teacher = self._teacher or self._load_teacher()
+                self._teacher = self._teacher or self._load_teacher(new[0][0])
                 fresh = ClassList(tuple(aliases[0] for aliases in new), tuple(new))
                 warn_of_unknown_terms(self._teacher, fresh)
                 rows = cached_class_vectors(self._teacher, fresh, load_templates(self._settings.templates))
                 self._rows |= dict(zip(new, rows.float().cpu(), strict=True))
             return torch.stack([self._rows[aliases] for aliases in classes.aliases])
 
-    def _load_teacher(self) -> Teacher:
+    def _load_teacher(self, name: str) -> Teacher:
+        notice(f"loading the text model of {self._settings.name}, once, for the new name {name!r}")
         space = self._prototypes.space if self._prototypes else None
         return calibrated(load_teacher(self._settings), space)
 
@@ -244,7 +264,7 @@ class ZeroShotClassifier:
         if classes is not None:
             return load_classes(classes)
         if self._prototypes is None:
-            raise UserError("a teacher without a run has no classes; give --classes")
+            raise UserError("a teacher without a run has no classes; give some")
         return self._prototypes.classes
 
     def _vectors(self, queried: ClassList, vectors: Vectors) -> tuple[Tensor, list[Source]]:

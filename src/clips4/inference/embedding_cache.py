@@ -47,6 +47,12 @@ class EmbeddingCache:
                 _, oldest = self._held.popitem(last=False)
                 self._bytes -= _bytes(oldest)
 
+    def __getstate__(self) -> int:
+        return self._limit
+
+    def __setstate__(self, limit: int) -> None:
+        self.__init__(limit)  # type: ignore[misc]  # empty: the images can be encoded again
+
     def __len__(self) -> int:
         return len(self._held)
 

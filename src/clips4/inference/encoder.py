@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, get_args
 
 import torch
@@ -29,11 +30,23 @@ class KeyedEncoder(Protocol):
 
 
 class EncodedImage(NamedTuple):
-    """An image (H, W, 3), its pixel embeddings (D, h, w), and keys (W, h, w) if key smoothing needs them."""
+    """An image (H, W, 3), its pixel embeddings (D, h, w), and keys (W, h, w) if key smoothing needs them.
+
+    ``source`` is the image's file, if it came from one.
+    """
 
     image: RGB
     z: Tensor
     keys: Tensor | None
+    source: str = ""
+
+    def __repr__(self) -> str:
+        (height, width), z = self.image.shape[:2], " x ".join(map(str, self.z.shape))
+        return f"EncodedImage({self.source}{' ' * bool(self.source)}{width} x {height} pixels, z {z})"
+
+    def to(self, device: torch.device) -> "EncodedImage":
+        """The same with its tensors on a device."""
+        return self._replace(z=self.z.to(device), keys=None if self.keys is None else self.keys.to(device))
 
 
 class Encoder:
@@ -60,10 +73,25 @@ class Encoder:
         keyed: KeyedEncoder | None = None,
         cache_bytes: int = BYTES,
     ):
-        self._network, self._stride, self._device = network, stride, device
+        self._network, self._stride, self.device = network, stride, device
         self._size = InferenceSize(size) if isinstance(size, int) else size
-        self._half, self._keyed = half_precision(precision, device), keyed
+        self._precision, self._half, self._keyed = precision, half_precision(precision, device), keyed
+        self._cache_bytes = cache_bytes
         self._cache = EmbeddingCache(cache_bytes) if cache_bytes else None
+
+    def to(self, device: torch.device) -> None:
+        """Move the network, in place; embeddings of earlier images are forgotten.
+
+        Raises:
+            UserError: it is an ONNX file, or has no method ``to``.
+        """
+        # encode_pixels of a teacher is a method of what has to move
+        owner = getattr(self._network, "__self__", self._network)
+        if not hasattr(owner, "to"):
+            raise UserError(f"this network stays on {self.device}; load it with device={str(device)!r}")
+        owner.to(device)
+        self.device, self._half = device, half_precision(self._precision, device)
+        self._cache = EmbeddingCache(self._cache_bytes) if self._cache_bytes else None
 
     def check(self, options: InferenceOptions) -> InferenceOptions:
         """The options, if this encoder can follow them.
@@ -79,12 +107,12 @@ class Encoder:
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, D, h, w) float32, unit along D, at the size given."""
-        with torch.autocast(self._device.type, self._half) if self._half else nullcontext():
-            return self._network(images.to(self._device)).float()
+        with torch.autocast(self.device.type, self._half) if self._half else nullcontext():
+            return self._network(images.to(self.device)).float()
 
     def encode_image(self, image: ImageInput, options: InferenceOptions = PLAIN) -> EncodedImage:
         """Encode one image, or return it from the cache."""
-        return self._encode_rgb(as_rgb(image), options)
+        return self._encode_rgb(as_rgb(image), options)._replace(source=_file(image))
 
     def embed(self, image: ImageInput, options: InferenceOptions = PLAIN) -> Tensor:
         """(D, h, w) unit along D: the embeddings of ``encode_image`` alone."""
@@ -97,17 +125,17 @@ class Encoder:
             UserError: an unreadable image; the message names it.
         """
         for start in range(0, len(images), _BATCH):
-            batch = []
-            for number, image in enumerate(images[start : start + _BATCH], start):
+            batch, given = [], images[start : start + _BATCH]
+            for number, image in enumerate(given, start):
                 try:
                     batch.append(as_rgb(image))
                 except UserError as error:
                     name = input_name(image, number)
-                    raise UserError(str(error) if name in str(error) else f"{name}: {error}")
+                    raise type(error)(str(error) if name in str(error) else f"{name}: {error}")
             if options.plain and self._keyed is None and self._cache is not None:
                 self._cache_batch(self._cache, batch, options)
-            for rgb in batch:
-                yield self._encode_rgb(rgb, options)
+            for image, rgb in zip(given, batch, strict=True):
+                yield self._encode_rgb(rgb, options)._replace(source=_file(image))
 
     @torch.no_grad()
     def _encode_rgb(self, rgb: RGB, options: InferenceOptions) -> EncodedImage:
@@ -123,7 +151,7 @@ class Encoder:
     def _embed(self, rgb: RGB, options: InferenceOptions) -> CachedEmbedding:
         if self._keyed is None:
             return CachedEmbedding(embed_with_options(self.encode, rgb, self._size, self._stride, options), None)
-        z, keys = self._keyed.encode_pixels_and_keys(at_inference_size(rgb, self._size).to(self._device))
+        z, keys = self._keyed.encode_pixels_and_keys(at_inference_size(rgb, self._size).to(self.device))
         return CachedEmbedding(z[0], keys[0])
 
     def _cache_batch(self, cache: EmbeddingCache, images: list[RGB], options: InferenceOptions) -> None:
@@ -149,3 +177,7 @@ def half_precision(precision: Precision, device: torch.device) -> torch.dtype | 
         return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
     halves = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
     return halves[precision]
+
+
+def _file(image: ImageInput) -> str:
+    return str(image) if isinstance(image, (str, Path)) else ""

@@ -112,6 +112,7 @@ def predict(
         encoded.z,
         query.vectors,
         query.owner,
+        encoded.source,
     )
 
 

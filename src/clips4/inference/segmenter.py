@@ -2,51 +2,54 @@
 
 segmenter = Segmenter.load("runs/pets")
 segmenter.set_image("photo.jpg")                    # encoded once
-segmenter.segment(["cat", "sofa"])                  # any class names, any number of times, in milliseconds
-segmenter.segment(["cat", "sofa"], background="wall, floor")
+segmenter.segment(classes=["cat", "sofa"])          # any class names, any number of times, in milliseconds
+segmenter.segment(classes=["cat", "sofa"], background="wall, floor")
 """
 
-import warnings
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast, get_args, overload
+from typing import TYPE_CHECKING, cast, overload
 
 import torch
 from torch import Tensor
 
 from clips4.config import Config, TeacherConfig
+from clips4.data.image_folder import find_images
 from clips4.errors import UserError
 from clips4.inference import predict
 from clips4.inference.classifier import BackgroundRule, Classes, Query, Vectors, ZeroShotClassifier, parse_background
 from clips4.inference.encoder import EncodedImage, Encoder, KeyedEncoder, Precision
+from clips4.inference.opening import Backend, Use, open_segmenter
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.result import Segmentation
 from clips4.inference.tta import Edges, InferenceOptions, PixelEncoder
 from clips4.method.calibration import SpaceCalibration
 from clips4.method.prediction_context import PredictionContext
 from clips4.models.calibrated_teacher import calibrated
-from clips4.models.checkpoint import Checkpoint, Prototypes, load_checkpoint
-from clips4.models.residual_student import ResidualStudent
-from clips4.models.sliding_window import InferenceSize, inference_size
+from clips4.models.checkpoint import Prototypes
+from clips4.models.sliding_window import InferenceSize
 from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.utils.devices import pick_device
-from clips4.utils.image_input import ImageInput, ImageInputs, is_many
+from clips4.utils.image_input import ImageInput, ImageInputs, ImageStream, is_many, is_stream
+from clips4.utils.text import listing
 
 if TYPE_CHECKING:
     from clips4.inference.unknown.discovery import UnknownClass
     from clips4.utils.progress import ProgressReporter
 
-Backend = Literal["torch", "onnx"]
-Use = Literal["auto", "student", "teacher"]
-_SPOILED = "by its quality report this run is no better than its teacher"
+Background = BackgroundRule | float | str | Sequence[str] | None
 
 
 class Segmenter:
     """Segments images by class names.
 
     Created by ``Segmenter.load`` (a run) or ``Segmenter.from_teacher`` (no student). Safe to use from several threads,
-    except for ``set_image``, whose image all threads share: pass images to ``segment`` there.
+    except for ``set_image``, whose image all threads share: pass images to ``segment`` there. It can be pickled and
+    copied; embeddings of earlier images and the text model of new class names are left out.
+
+    An image is a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W), see ``utils.image_input.as_rgb``. Several
+    images are a list, or a folder or generator, of which one image at a time is read.
 
     Args:
         network: (B, 3, H, W) in [0, 1] -> (B, D, h, w) unit along D: a student, or a teacher's ``encode_pixels``.
@@ -67,6 +70,13 @@ class Segmenter:
         context: of an image in the prediction of its pixels.
         options: how images are encoded.
         classifier: finds class vectors for class names.
+
+    Example:
+        >>> segmenter = Segmenter.load("runs/pets")
+        >>> segmenter
+        Segmenter(3 classes: cat, cup, grass; Embedder on cpu)
+        >>> segmenter.segment("photo.jpg").labels.shape
+        (72, 96)
     """
 
     def __init__(
@@ -89,11 +99,18 @@ class Segmenter:
         keyed = cast(KeyedEncoder, teacher) if refinement.key_smoothing else None
         self._encoder = Encoder(network, size, stride, device, precision, keyed)
         self._refinement, self._current = refinement, cast(EncodedImage | None, None)
-        self.context = context
+        self.context, self._source = context, settings.name if prototypes is None else type(network).__name__
         self.classifier = ZeroShotClassifier(settings, prototypes, teacher)
         self.prototypes = prototypes
         self.names: tuple[str, ...] = prototypes.names if prototypes else ()
         self.options = self._encoder.check(options or InferenceOptions())
+
+    def __repr__(self) -> str:
+        known = f"{len(self.names)} classes: {listing(self.names)}; " if self.names else "teacher "
+        return f"Segmenter({known}{self._source} on {self.device})"
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_current": None}
 
     @classmethod
     def load(
@@ -119,79 +136,17 @@ class Segmenter:
             use: "student" or "teacher", each with its own prototypes; "auto" follows the quality report, with a warning
                 where that is the teacher.
 
+        Returns:
+            A segmenter of the run's classes.
+
         Raises:
             UserError: no complete checkpoint, one that this backend cannot run, or a teacher that cannot be loaded.
+
+        Example:
+            >>> Segmenter.load("runs/pets", device="cpu").names
+            ('cat', 'cup', 'grass')
         """
-        from clips4.models.hub import fetch_run
-        from clips4.models.onnx.runtime import is_exported, load_onnx
-
-        if backend not in get_args(Backend):
-            raise UserError(f"backend {backend!r}: choose one of {', '.join(get_args(Backend))}")
-        if use not in get_args(Use):
-            raise UserError(f"use {use!r}: choose one of {', '.join(get_args(Use))}")
-        where = pick_device(device)
-        if backend == "onnx" or is_exported(run):
-            if precision not in ("auto", "float32"):
-                raise UserError(f"precision {precision!r}: an ONNX file has a fixed precision; leave it out")
-            network, exported = load_onnx(Path(run) if is_exported(run) else fetch_run(run), str(where))
-            size, prototypes = inference_size(exported.config.data), exported.prototypes
-            if use == "teacher":
-                raise UserError(f"{run}: ONNX Runtime runs the student alone; leave out use='teacher'")
-            if use == "auto" and exported.card.get("use") == "teacher":
-                warnings.warn(f"{run}: {_SPOILED}; an ONNX file holds the student alone", stacklevel=2)
-            return cls(
-                network,
-                exported.config.teacher,
-                size,
-                where,
-                prototypes,
-                options=options,
-                precision="float32",
-                context=_context_of(exported.config, prototypes.space),
-            )
-        checkpoint = load_checkpoint(fetch_run(run))
-        if use == "teacher" or (use == "auto" and checkpoint.card.get("use") == "teacher"):
-            try:
-                segmenter = cls._by_teacher(checkpoint, where, precision, options)
-            except UserError as error:
-                if use == "teacher":
-                    raise
-                warnings.warn(f"{run}: {_SPOILED}, which cannot be loaded: {error}", stacklevel=2)
-            else:
-                if use == "auto":
-                    warnings.warn(f"{run}: {_SPOILED}, which predicts; override: --use student", stacklevel=2)
-                return segmenter
-        config = checkpoint.config
-        return cls(
-            checkpoint.student.to(where),
-            config.teacher,
-            inference_size(config.data),
-            where,
-            checkpoint.prototypes,
-            options=options,
-            precision=precision,
-            context=_context_of(config, checkpoint.prototypes.space),
-        )
-
-    @classmethod
-    def _by_teacher(
-        cls, checkpoint: Checkpoint, where: torch.device, precision: Precision, options: InferenceOptions | None
-    ) -> "Segmenter":
-        """The teacher of a run with its own prototypes: a residual student without its head, or the teacher itself."""
-        config, prototypes = checkpoint.config, replace(checkpoint.prototypes, head_scale=0.0)
-        context = _context_of(config, prototypes.space)
-        if isinstance(checkpoint.student, ResidualStudent):
-            student = checkpoint.student.to(where)
-            student.head_scale = 0.0
-            size = inference_size(config.data)
-            return cls(
-                student, config.teacher, size, where, prototypes, None, Refinement(), None, options, precision, context
-            )
-        teacher = calibrated(load_teacher(config.teacher).to(where), prototypes.space)
-        encode, side = teacher.encode_pixels, config.data.long_side
-        return cls(
-            encode, config.teacher, side, where, prototypes, teacher, Refinement(), None, options, "float32", context
-        )
+        return open_segmenter(cls, run, device, precision, options, backend, use)
 
     @classmethod
     def from_pretrained(
@@ -206,8 +161,20 @@ class Segmenter:
     ) -> "Segmenter":
         """``load`` with the hub's usual arguments: a folder, or a hub id and a branch, tag or commit.
 
+        Args:
+            name: a folder, or ``owner/name``.
+            revision: branch, tag or commit of the hub's repository.
+            device: see ``load``, also for the other arguments.
+
+        Returns:
+            A segmenter of the run's classes.
+
         Raises:
             UserError: see ``load`` and ``hub.fetch_run``.
+
+        Example:
+            >>> Segmenter.from_pretrained("runs/pets").names
+            ('cat', 'cup', 'grass')
         """
         from clips4.models.hub import fetch_run
 
@@ -216,7 +183,7 @@ class Segmenter:
     @classmethod
     def from_teacher(
         cls,
-        name: str,
+        name: str | Path,
         config: Config | None = None,
         device: str = "auto",
         refinement: Refinement = Refinement(),  # noqa: B008  # frozen
@@ -233,12 +200,19 @@ class Segmenter:
             options: how images are encoded.
             space: of a run whose vectors it is compared with; by default the teacher's raw space.
 
+        Returns:
+            A segmenter without classes of its own: each query names some.
+
         Raises:
             UserError: an unknown teacher, or key smoothing with one that has no keys.
+
+        Example:
+            >>> Segmenter.from_teacher("conse", device="cpu").segment("photo.jpg", ["cat", "sofa"]).names
+            ('cat', 'sofa')
         """
         config = config or Config()
         where = pick_device(device)
-        settings = config.teacher.model_copy(update={"name": name})
+        settings = config.teacher.model_copy(update={"name": str(name)})
         teacher = calibrated(load_teacher(settings).to(where), space)
         return cls(
             teacher.encode_pixels,
@@ -251,10 +225,48 @@ class Segmenter:
             precision="float32",  # a teacher has its own precision, teacher.precision
         )
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return self._encoder.device
+
+    def to(self, device: str | torch.device) -> "Segmenter":
+        """Move the network to a device, in place.
+
+        Args:
+            device: "auto", "cpu", "cuda", "cuda:1", "mps".
+
+        Returns:
+            The segmenter itself.
+
+        Raises:
+            UserError: there is no such device, or the network is an ONNX file, which stays where it was loaded.
+
+        Example:
+            >>> Segmenter.load("runs/pets").to("cpu").device
+            device(type='cpu')
+        """
+        self._encoder.to(pick_device(str(device)))
+        self._current = None if self._current is None else self._current.to(self.device)
+        return self
+
     # ---------------------------------------------------------------------------------------------------- encoding
 
     def set_image(self, image: ImageInput, options: InferenceOptions | None = None) -> None:
-        """Encode an image once, for any number of calls of ``segment``, ``embed`` and ``cluster`` without an image."""
+        """Encode an image once, for any number of calls of ``segment``, ``embed`` and ``cluster`` without an image.
+
+        Args:
+            image: a path, PIL image, array or tensor.
+            options: how it is encoded.
+
+        Raises:
+            UserError: an unreadable image.
+
+        Example:
+            >>> segmenter.set_image("photo.jpg")
+            >>> segmenter.segment(classes=["cat", "grass"]).names
+            ('cat', 'grass')
+        """
         self._current = self.encode_image(image, options)
 
     @overload
@@ -263,20 +275,68 @@ class Segmenter:
     @overload
     def embed(self, images: ImageInputs, options: InferenceOptions | None = None) -> list[Tensor]: ...
 
+    @overload
+    def embed(self, images: ImageStream, options: InferenceOptions | None = None) -> Iterator[Tensor]: ...
+
     def embed(
-        self, images: ImageInput | ImageInputs | None = None, options: InferenceOptions | None = None
-    ) -> Tensor | list[Tensor]:
-        """Pixel embeddings: (D, h, w) unit along D for one image, a list of them for several."""
+        self, images: ImageInput | ImageInputs | ImageStream | None = None, options: InferenceOptions | None = None
+    ) -> Tensor | list[Tensor] | Iterator[Tensor]:
+        """Pixel embeddings of one or several images.
+
+        Args:
+            images: as for ``segment``.
+            options: how the images are encoded.
+
+        Returns:
+            (D, h, w) unit along D for one image; a list of them for a list, an iterator for a folder or generator.
+
+        Raises:
+            UserError: an unreadable image.
+
+        Example:
+            >>> segmenter.embed("photo.jpg").norm(dim=0).mean().round(decimals=3)
+            tensor(1.)
+        """
+        options = self._options(options)
+        if (stream := self._stream(images)) is not None:
+            return (encoded.z.clone() for encoded in map(partial(self.encode_image, options=options), stream))
         if images is not None and is_many(images):
-            return [each.z.clone() for each in self._encoder.encode_images(images, self._options(options))]
-        return self._one(images, options).z.clone()
+            return [each.z.clone() for each in self._encoder.encode_images(images, options)]
+        return self._one(cast(ImageInput | None, images), options).z.clone()
 
     def encode_image(self, image: ImageInput, options: InferenceOptions | None = None) -> EncodedImage:
-        """Encode one image for any number of ``predict`` or ``classify``; the last ones are cached."""
+        """Encode one image for any number of ``predict`` or ``classify``; the last ones are cached.
+
+        Args:
+            image: a path, PIL image, array or tensor.
+            options: how it is encoded.
+
+        Returns:
+            The image (H, W, 3) and its embeddings z (D, h, w), unit along D.
+
+        Raises:
+            UserError: an unreadable image.
+
+        Example:
+            >>> segmenter.encode_image("photo.jpg").image.shape
+            (72, 96, 3)
+        """
         return self._encoder.encode_image(image, self._options(options))
 
     def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> (B, D, h, w) unit along D, at the size given: for protocols that set it."""
+        """Embeddings at the size given, for protocols that set it.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1].
+
+        Returns:
+            (B, D, h, w) float32, unit along D.
+
+        Example:
+            >>> import torch
+            >>> segmenter.encode(torch.rand(2, 3, 64, 96)).shape[0]
+            2
+        """
         return self._encoder.encode(images)
 
     # -------------------------------------------------------------------------------------------------- predicting
@@ -288,7 +348,7 @@ class Segmenter:
         classes: Classes | None = None,
         unknown: bool = True,
         vectors: Vectors = "prototypes",
-        background: BackgroundRule | float | str | Sequence[str] | None = None,
+        background: Background = None,
         options: InferenceOptions | None = None,
     ) -> Segmentation: ...
 
@@ -299,23 +359,35 @@ class Segmenter:
         classes: Classes | None = None,
         unknown: bool = True,
         vectors: Vectors = "prototypes",
-        background: BackgroundRule | float | str | Sequence[str] | None = None,
+        background: Background = None,
         options: InferenceOptions | None = None,
     ) -> list[Segmentation]: ...
 
+    @overload
     def segment(
         self,
-        images: ImageInput | ImageInputs | None = None,
+        images: ImageStream,
         classes: Classes | None = None,
         unknown: bool = True,
         vectors: Vectors = "prototypes",
-        background: BackgroundRule | float | str | Sequence[str] | None = None,
+        background: Background = None,
         options: InferenceOptions | None = None,
-    ) -> Segmentation | list[Segmentation]:
+    ) -> Iterator[Segmentation]: ...
+
+    def segment(
+        self,
+        images: ImageInput | ImageInputs | ImageStream | None = None,
+        classes: Classes | None = None,
+        unknown: bool = True,
+        vectors: Vectors = "prototypes",
+        background: Background = None,
+        options: InferenceOptions | None = None,
+    ) -> Segmentation | list[Segmentation] | Iterator[Segmentation]:
         """Predict the class of every pixel of one or several images.
 
         Args:
-            images: paths, PIL images, arrays or tensors (see ``as_rgb``); the one of ``set_image`` by default.
+            images: paths, PIL images, arrays or tensors (see ``as_rgb``); the one of ``set_image`` by default. A folder
+                or a generator of images is read one image at a time.
             classes: class names (see ``data.class_names.load_classes``); the run's classes by default.
             unknown: whether pixels nearest an unknown prototype become "unknown".
             vectors: "prototypes" for the prototypes of known classes (new class names find theirs in the run's bank of
@@ -325,37 +397,93 @@ class Segmenter:
             options: how the images are encoded.
 
         Returns:
-            A ``Segmentation`` for one image, a list of them for several.
+            A ``Segmentation`` for one image, with labels (H, W) of the image's own size; a list of them for a list of
+            images; for a folder or generator an iterator. ``next`` goes on after an image that cannot be read.
 
         Raises:
             UserError: an unreadable image, invalid class names, or none for a teacher without a student.
+
+        Example:
+            >>> segmenter.segment("photo.jpg", ["cat", "sofa"]).names
+            ('cat', 'sofa')
+            >>> for result in segmenter.segment("photos/"):
+            ...     print(result.source, result.labels.shape)
+            photos/photo0.png (72, 96)
+            photos/photo1.png (72, 96)
+            photos/photo2.png (72, 96)
         """
         query = self.query(classes, vectors, background)
+        predicted = partial(self.predict, query=query, unknown=unknown, options=options)
+        if (stream := self._stream(images)) is not None:
+            # a chain of maps: unlike a generator, it can go on after an error
+            return map(predicted, map(partial(self.encode_image, options=options), stream))
         if images is not None and is_many(images):
-            encoded = self._encoder.encode_images(images, self._options(options))
-            return [self.predict(each, query, unknown, options) for each in encoded]
-        return self.predict(self._one(images, options), query, unknown, options)
+            return [predicted(each) for each in self._encoder.encode_images(images, self._options(options))]
+        return predicted(self._one(cast(ImageInput | None, images), options))
 
     def query(
-        self,
-        classes: Classes | None = None,
-        vectors: Vectors = "prototypes",
-        background: BackgroundRule | float | str | Sequence[str] | None = None,
+        self, classes: Classes | None = None, vectors: Vectors = "prototypes", background: Background = None
     ) -> Query:
-        """The class vectors that ``segment`` compares pixels with, for any number of ``predict``."""
+        """The class vectors that ``segment`` compares pixels with, for any number of ``predict``.
+
+        Args:
+            classes: class names; the run's classes by default.
+            vectors: see ``segment``.
+            background: see ``segment``.
+
+        Returns:
+            Class vectors (L, D), the class (L,) of each, names (K,) and sources (K,).
+
+        Raises:
+            UserError: invalid class names, or none for a teacher without a student.
+
+        Example:
+            >>> segmenter.query(["cat", "cup"]).sources
+            ('prototype', 'prototype')
+        """
         return self.classifier.query(classes, vectors, parse_background(background))
 
     def class_vectors(
         self, classes: Classes | None = None, vectors: Vectors = "prototypes"
     ) -> tuple[tuple[str, ...], Tensor]:
-        """Class names and their (K, D) unit vectors."""
+        """Class names and their vectors.
+
+        Args:
+            classes: class names; the run's classes by default.
+            vectors: see ``segment``.
+
+        Returns:
+            (K,) names and (K, D) unit rows.
+
+        Raises:
+            UserError: see ``query``.
+
+        Example:
+            >>> names, rows = segmenter.class_vectors(["cat", "cup"])
+            >>> names, len(rows)
+            (('cat', 'cup'), 2)
+        """
         query = self.query(classes, vectors)
         return query.names, query.vectors
 
     def predict(
         self, encoded: EncodedImage, query: Query, unknown: bool = True, options: InferenceOptions | None = None
     ) -> Segmentation:
-        """``segment`` for an encoded image and a query."""
+        """``segment`` for an encoded image and a query.
+
+        Args:
+            encoded: of ``encode_image``.
+            query: of ``query``.
+            unknown: whether pixels nearest an unknown prototype become "unknown".
+            options: whose ``refine`` counts.
+
+        Returns:
+            The prediction, with labels (H, W).
+
+        Example:
+            >>> segmenter.predict(segmenter.encode_image("photo.jpg"), segmenter.query(["cat", "cup"])).names
+            ('cat', 'cup')
+        """
         others = query.vectors[:0]
         if unknown and self.prototypes:
             # raw space: fitted prototypes compete with fitted ones; text vectors with the unknown ones of training
@@ -366,7 +494,21 @@ class Segmenter:
         return predict.predict(encoded, query, others, self._refinement, refine, margin, self.context)
 
     def classify(self, encoded: EncodedImage, vectors: Tensor, refine: Edges | None = None) -> tuple[Tensor, Tensor]:
-        """The nearest of (L, D) given vectors for every pixel of an image; see ``predict.classify``."""
+        """The nearest of given vectors for every pixel of an image; see ``predict.classify``.
+
+        Args:
+            encoded: of ``encode_image``.
+            vectors: (L, D) unit rows.
+            refine: see ``InferenceOptions``.
+
+        Returns:
+            (H, W) int64 labels 0..L-1, and (H, W) cosines.
+
+        Example:
+            >>> labels, cosines = segmenter.classify(segmenter.encode_image("photo.jpg"), segmenter.query().vectors)
+            >>> labels.shape
+            torch.Size([72, 96])
+        """
         return predict.classify(encoded, vectors, self._refinement, refine)
 
     # -------------------------------------------------------------------------------------------------- clustering
@@ -378,12 +520,12 @@ class Segmenter:
 
     @overload
     def cluster(
-        self, images: ImageInputs, k: int = 8, seed: int = 0, options: InferenceOptions | None = None
+        self, images: ImageInputs | ImageStream, k: int = 8, seed: int = 0, options: InferenceOptions | None = None
     ) -> list[Segmentation]: ...
 
     def cluster(
         self,
-        images: ImageInput | ImageInputs | None = None,
+        images: ImageInput | ImageInputs | ImageStream | None = None,
         k: int = 8,
         seed: int = 0,
         options: InferenceOptions | None = None,
@@ -391,7 +533,7 @@ class Segmenter:
         """Segment without class names: spherical k-means of the pixel embeddings of all images together.
 
         Args:
-            images: as for ``segment``.
+            images: as for ``segment``; all images of a folder or generator are kept in memory.
             k: number of clusters.
             seed: of k-means.
             options: how the images are encoded.
@@ -401,14 +543,20 @@ class Segmenter:
 
         Raises:
             UserError: k is not positive, or larger than the number of pixel embeddings.
+
+        Example:
+            >>> [result.names for result in segmenter.cluster("photos/", k=2)][0]
+            ('cluster 1', 'cluster 2')
         """
         from clips4.inference.clustering import cluster_centers, cluster_query
 
+        if (stream := self._stream(images)) is not None:
+            images = list(stream)
         if images is not None and is_many(images):
             several = list(self._encoder.encode_images(images, self._options(options)))
             query = cluster_query(cluster_centers([each.z for each in several], k, seed))
             return [self.predict(each, query, unknown=False, options=options) for each in several]
-        encoded = self._one(images, options)
+        encoded = self._one(cast(ImageInput | None, images), options)
         query = cluster_query(cluster_centers([encoded.z], k, seed))
         return self.predict(encoded, query, unknown=False, options=options)
 
@@ -416,18 +564,44 @@ class Segmenter:
 
     def discover(
         self,
-        images: ImageInput | ImageInputs,
+        images: ImageInput | ImageInputs | ImageStream,
         names: int = 5,
         examples: int = 4,
         progress: "ProgressReporter | None" = None,
     ) -> "list[UnknownClass]":
-        """The unknown classes that training discovered, as they occur in images; see ``discovery.discover``."""
+        """The unknown classes that training discovered, as they occur in images; see ``discovery.discover``.
+
+        Args:
+            images: as for ``segment``.
+            names: suggestions for each class.
+            examples: places of each class, at most one per image.
+            progress: advances by image.
+
+        Returns:
+            Those that occur, largest first.
+
+        Raises:
+            UserError: the segmenter has no unknown prototypes, or no image can be read.
+
+        Example:
+            >>> len(segmenter.discover("photos/", names=0)) <= 2  # the run has two unknown prototypes
+            True
+        """
         from clips4.inference.unknown.discovery import discover
 
-        return discover(self, images if is_many(images) else [images], names, examples, progress)
+        if (stream := self._stream(images)) is not None:
+            images = list(stream)
+        several = images if is_many(images) else [images]
+        return discover(self, cast(Sequence[ImageInput], several), names, examples, progress)
 
     def _options(self, options: InferenceOptions | None) -> InferenceOptions:
         return self.options if options is None else self._encoder.check(options)
+
+    def _stream(self, images: ImageInput | ImageInputs | ImageStream | None) -> Iterable[ImageInput] | None:
+        """The images of a folder or generator; None for one image and for a list."""
+        if isinstance(images, (str, Path)):
+            return find_images(images) if Path(images).is_dir() else None
+        return images if images is not None and is_stream(images) else None
 
     def _one(self, image: ImageInput | None, options: InferenceOptions | None) -> EncodedImage:
         if image is not None:
@@ -435,11 +609,3 @@ class Segmenter:
         if self._current is None:
             raise UserError("no image: pass one, or set one with set_image")
         return self._current
-
-
-def _context_of(config: Config, space: SpaceCalibration | None) -> PredictionContext:
-    """The run's ``extensions.prediction_context``, with the temperatures of its space."""
-    tau, weight = config.objective.temperature, config.extensions.prediction_context
-    if space is None:
-        return PredictionContext(weight, tau, tau)
-    return PredictionContext(weight, space.text_temperature(tau), space.pixel_temperature(tau))

@@ -43,6 +43,11 @@ class InferenceOptions:
 
     Raises:
         UserError: a value out of range.
+
+    Example:
+        >>> fine = InferenceOptions(scales=(1, 2), flip=True)
+        >>> segmenter.segment("photo.jpg", options=fine).names
+        ('cat', 'cup', 'grass')
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -69,8 +74,14 @@ class InferenceOptions:
     def check(self, long_side: int) -> None:
         """Check that a window has an effect on images that are reduced to ``long_side``.
 
+        Args:
+            long_side: in pixels, at scale 1.
+
         Raises:
             UserError: it has none.
+
+        Example:
+            >>> InferenceOptions(window=224).check(long_side=320)
         """
         largest = round(long_side * max(self.scales))
         if self.window is not None and self.window >= largest:

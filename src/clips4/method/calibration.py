@@ -49,7 +49,7 @@ _SHORTEST = 1e-6  # of a difference to the offset, as a share of the vector's le
 _OFFSETS, _SPREADS = ("space.pixel_offset", "space.text_offset"), "space.spreads"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SpaceCalibration:
     """Offsets and spreads of a teacher's space, estimated once per run.
 
@@ -64,6 +64,10 @@ class SpaceCalibration:
     text_offset: Tensor
     pixel_spread: float = SIGMA_PIXEL
     text_spread: float = SIGMA_TEXT
+
+    def __repr__(self) -> str:
+        dims, pixel, text = len(self.pixel_offset), self.pixel_spread, self.text_spread
+        return f"SpaceCalibration({dims} dimensions, spreads {pixel:.4f} of pixels and {text:.4f} of text)"
 
     def calibrate_pixels(self, pixel_map: Tensor) -> Tensor:
         """(D, h, w) or (B, D, h, w) as the teacher gives them -> the same, unit along D, float32 or float64."""

@@ -24,6 +24,9 @@ class CalibratedTeacher:
         offsets = torch.cat([space.pixel_offset, space.text_offset]).float().cpu()
         self.settings: dict[str, object] = {**teacher.settings, "space": content_key(offsets.numpy().tobytes())}
 
+    def __repr__(self) -> str:
+        return f"CalibratedTeacher({self.teacher})"
+
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """K prompts -> (K, D) calibrated unit rows."""
         return self.space.calibrate_text(self.teacher.encode_text(prompts))

@@ -13,7 +13,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ _NUMBERS = ("unknown_margin", "head_scale", "text_prior")  # of prototypes; kept
 _OPTIONAL = ("bank", "fitted", "student_bank")  # of prototypes; earlier versions kept none
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prototypes:
     """Class vectors of a run, unit rows in the teacher's space.
 
@@ -69,6 +69,10 @@ class Prototypes:
     unknown_margin: float = 0.0
     head_scale: float = 1.0
     text_prior: float = 0.0
+
+    def __repr__(self) -> str:
+        bank = f"{0 if self.bank is None else len(self.bank)} segments in the bank"
+        return f"Prototypes({self.classes}, {len(self.unknown)} unknown, {self.known.shape[1]} dimensions, {bank})"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -110,8 +114,8 @@ class Checkpoint:
     path: Path
     step: int
     config: Config
-    card: dict[str, Any]
-    student: Embedder
+    card: dict[str, Any] = field(repr=False)
+    student: Embedder = field(repr=False)
     prototypes: Prototypes
 
 
@@ -208,7 +212,7 @@ def load_checkpoint(run: Path, resuming: bool = False, log: Callable[[str], None
     """
     folders = checkpoints_at(run)
     if not folders:
-        raise UserError(f"{run}: holds no checkpoint; give the folder that 'clips4 train --out' wrote")
+        raise UserError(f"{run}: holds no checkpoint; give the folder of a run")
     for path in reversed(folders):
         try:
             return _read(path, (WEIGHTS, STATE) if resuming else (WEIGHTS,))
@@ -289,4 +293,4 @@ def load_state(checkpoint: Checkpoint) -> dict[str, Any]:
     try:
         return dict(read_pickled_tensors(path))
     except (UserError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: cannot be resumed ({error}); start a new run with another --out")
+        raise UserError(f"{path}: cannot be resumed ({error}); start a new run in another folder")

@@ -67,6 +67,11 @@ def save_pretrained(run: str | Path, folder: str | Path, repository: str | None 
 
     Raises:
         UserError: no checkpoint there, or other files in the folder.
+
+    Example:
+        >>> folder = save_pretrained("runs/pets", "published")
+        >>> sorted(path.name for path in folder.iterdir())
+        ['README.md', 'card.json', 'student.safetensors']
     """
     run, folder = Path(run), Path(folder)
     checkpoint = load_checkpoint(run)
@@ -102,6 +107,9 @@ def push_to_hub(run: str | Path, repository: str, private: bool = True, token: s
 
     Raises:
         UserError: no such run, no right to write there, or the hub cannot be reached.
+
+    Example:
+        >>> push_to_hub("runs/pets", "owner/pets")  # doctest: +SKIP
     """
     import tempfile
 

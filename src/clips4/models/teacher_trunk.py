@@ -177,7 +177,7 @@ def trunk_of(teacher: object) -> TeacherTrunk:
         name = getattr(teacher, "name", type(teacher).__name__)
         raise UserError(
             f"extensions.residual: the network of teacher {name} cannot be the student's; use conse or a CLIP, "
-            f"or train a student with a network of its own: --preset cpu"
+            f"or train a student with a network of its own: preset cpu"
         )
     return trunk
 

@@ -42,6 +42,9 @@ class Embeddings(NamedTuple):
     vectors: NDArray[np.floating]
     owner: NDArray[np.integer]
 
+    def __repr__(self) -> str:
+        return f"Embeddings(z {self.z.shape}, vectors {self.vectors.shape})"
+
 
 def parse_kinds(text: str) -> tuple[Kind, ...]:
     """Kinds from the command line's ``png,overlay,json``.
@@ -52,9 +55,9 @@ def parse_kinds(text: str) -> tuple[Kind, ...]:
     kinds = [kind.strip() for kind in text.split(",") if kind.strip()]
     for kind in kinds:
         if kind not in KINDS:
-            raise UserError(f"--save {kind!r}: give some of {', '.join(KINDS)}")
+            raise UserError(f"kind of output {kind!r}: give some of {', '.join(KINDS)}")
     if not kinds:
-        raise UserError(f"--save is empty; give some of {', '.join(KINDS)}")
+        raise UserError(f"no kind of output; give some of {', '.join(KINDS)}")
     return tuple(kind for kind in KINDS if kind in kinds)
 
 
@@ -71,7 +74,7 @@ def save_image(result: LabeledImage, source: str, folder: Path, stem: str, kinds
         UserError: a kind that only a folder of images has.
     """
     if others := [kind for kind in kinds if kind not in _OF_ONE_IMAGE]:
-        raise UserError(f"{others[0]!r} is not saved for one result; `clips4 segment --save {others[0]}` writes it")
+        raise UserError(f"{others[0]!r} is not saved for one result, but for a folder of images (clips4 segment)")
     written = []
     for name, content in image_files(result, source, stem, kinds).items():
         write_atomically(folder / name, content)

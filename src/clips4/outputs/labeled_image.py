@@ -1,6 +1,7 @@
 """An image with a class for every pixel, as arrays and names: what writers take; and the connected parts of labels."""
 
-from dataclasses import dataclass
+import difflib
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +9,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import label as number_parts
 
+from clips4.errors import UserError, UserTypeError
 from clips4.utils.images import RGB, UNKNOWN_NAME
+from clips4.utils.text import listing, percent
 
 UNKNOWN_LABEL = -1
 MIN_SHARE = 0.0002  # formats leave out parts of less than this share of the image: 61 pixels of 640 x 480
@@ -23,9 +26,9 @@ class Area(NamedTuple):
     share: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class LabeledImage:
-    """An image and the class of every pixel.
+    """An image and the class of every pixel; equal to another one with the same values.
 
     Attributes:
         image: (H, W, 3) uint8, as decoded.
@@ -46,11 +49,62 @@ class LabeledImage:
     unknown_labels: NDArray[np.int16] | None = None
     sources: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        height, width = self.labels.shape
+        found = listing([f"{area.name} {percent(area.share)}" for area in self.areas()])
+        return f"{type(self).__name__}({width} x {height} pixels: {found})"
+
+    def __eq__(self, other: object) -> bool:
+        return same_fields(self, other)
+
+    def mask(self, name: str) -> NDArray[np.bool_]:
+        """Where a class is.
+
+        Args:
+            name: of a class, in any case; "unknown" for all unknown pixels, "unknown 2" for those of one discovered
+                class.
+
+        Returns:
+            (H, W), True where the class is.
+
+        Raises:
+            UserError: no such class.
+            UserTypeError: not a name.
+
+        Example:
+            >>> mask = segmenter.segment("photo.jpg").mask("cat")
+            >>> mask.shape, mask.dtype
+            ((72, 96), dtype('bool'))
+        """
+        if not isinstance(name, str):
+            raise UserTypeError(f"mask takes the name of a class, got {type(name).__name__}")
+        found = [index for index, each in enumerate(self.names) if each.casefold() == name.casefold()]
+        if found:
+            return self.labels == found[0]
+        word, _, number = name.casefold().partition(" ")
+        if word == UNKNOWN_NAME and not number:
+            return self.labels == UNKNOWN_LABEL
+        if word == UNKNOWN_NAME and number.isdecimal() and self.unknown_labels is not None:
+            return self.unknown_labels == int(number) - 1
+        near = difflib.get_close_matches(name, self.names, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there is {listing(self.names)}"
+        raise UserError(f"{name!r}: not a class of this result; {hint}")
+
     def areas(self) -> list[Area]:
-        """Classes that occur, largest first, unknown last."""
+        """How much of the image each class covers.
+
+        Returns:
+            Name, label, pixels and share in [0, 1] of the classes that occur, largest first, unknown last.
+
+        Example:
+            >>> round(sum(area.share for area in segmenter.segment("photo.jpg").areas()), 6)
+            1.0
+        """
         values, counts = np.unique(self.labels, return_counts=True)
         found = [
-            Area(self.names[value] if value >= 0 else UNKNOWN_NAME, int(value), int(count), count / self.labels.size)
+            Area(
+                self.names[value] if value >= 0 else UNKNOWN_NAME, int(value), int(count), int(count) / self.labels.size
+            )
             for value, count in zip(values, counts, strict=True)
         ]
         return sorted(found, key=lambda area: (area.label == UNKNOWN_LABEL, -area.pixels))
@@ -61,12 +115,20 @@ class LabeledImage:
         return float((self.labels == UNKNOWN_LABEL).mean())
 
     def unknown_areas(self) -> list[Area]:
-        """Discovered unknown classes that occur, largest first; ``label`` is the number of the class, 0..U-1."""
+        """How much of the image each discovered unknown class covers.
+
+        Returns:
+            Those that occur, largest first; ``label`` is the number of the class, 0..U-1, and its name counts from 1.
+
+        Example:
+            >>> segmenter.segment("photo.jpg", unknown=False).unknown_areas()
+            []
+        """
         if self.unknown_labels is None:
             return []
         values, counts = np.unique(self.unknown_labels[self.unknown_labels >= 0], return_counts=True)
         found = [
-            Area(f"{UNKNOWN_NAME} {value + 1}", int(value), int(count), count / self.labels.size)
+            Area(f"{UNKNOWN_NAME} {value + 1}", int(value), int(count), int(count) / self.labels.size)
             for value, count in zip(values, counts, strict=True)
         ]
         return sorted(found, key=lambda area: -area.pixels)
@@ -102,3 +164,20 @@ def connected_parts(labels: NDArray[np.integer], min_pixels: float = 0) -> tuple
             mask = numbered[rows, columns] == number
             parts.append(Part(number, int(labels[rows, columns][mask][0]), rows.start, columns.start, mask))
     return numbered, sorted(parts, key=lambda part: (part.label, part.top, part.left))
+
+
+def same_fields(a: Any, b: Any) -> bool:
+    """Whether two dataclasses have the same class and equal values in all fields that are compared.
+
+    Arrays and tensors are equal if they have the same shape and the same values; NaN equals NaN.
+    """
+    if type(a) is not type(b):
+        return False
+    return all(_same(getattr(a, each.name), getattr(b, each.name)) for each in fields(a) if each.compare)
+
+
+def _same(a: Any, b: Any) -> bool:
+    if hasattr(a, "__array__") and hasattr(b, "__array__"):
+        left, right = (np.asarray(each.detach().cpu() if hasattr(each, "detach") else each) for each in (a, b))
+        return np.array_equal(left, right, equal_nan=left.dtype.kind == "f")
+    return bool(type(a) is type(b) and a == b)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clips4.outputs.render import percent
 from clips4.utils.images import RGB, reduce_to
+from clips4.utils.text import percent
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from clips4.outputs.labeled_image import UNKNOWN_LABEL, LabeledImage
 from clips4.utils.images import RGB, UNKNOWN_COLOR, blend, boundaries, color_labels, palette
+from clips4.utils.text import percent
 
 _LONG_LEGEND, _SMALL_SHARE = 12, 0.005  # a longer legend joins the classes of a smaller share into one entry
 _WHITE = (255, 255, 255)
@@ -52,11 +53,6 @@ def legend_entries(result: LabeledImage) -> list[tuple[str, tuple[int, int, int]
     if small:
         entries.append((f"{len(small)} more, together {percent(sum(area.share for area in small))}", _WHITE))
     return [*entries, (f"unknown {percent(result.unknown_share)}", UNKNOWN_COLOR)]
-
-
-def percent(share: float) -> str:
-    """A share in [0, 1] as readers see it: "12.3 %"."""
-    return "< 0.1 %" if 0 < share < 0.001 else f"{100 * share:.1f} %"
 
 
 def draw_legend(

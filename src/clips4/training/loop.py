@@ -54,7 +54,7 @@ class Callback(Protocol):
         """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainResult:
     """The outcome of ``train``.
 
@@ -77,6 +77,10 @@ class TrainResult:
     training: list[Path] = field(default_factory=list)
     held_out: list[Path] = field(default_factory=list)
     quality: Quality | None = None
+
+    def __repr__(self) -> str:
+        counts = f"{self.steps} steps on {self.images} images, {len(self.skipped)} skipped"
+        return f"TrainResult({self.run}: {counts}{f', {self.quality.line()}' if self.quality else ''})"
 
 
 def train(
@@ -120,8 +124,7 @@ def train(
         UserError: no usable image, ``run`` already holds a run, or the run to resume has other settings.
         Interrupted: Ctrl-C, after saving.
 
-    Example:
-        >>> train(find_images(["photos"]), load_classes("cat,dog"), load_config("cpu"), Path("runs/pets"))
+    ``clips4.train`` is a front for it that takes folders, names and presets.
     """
     with ExitStack() as stack:
         setup = set_up(paths, classes, config, run, resume, device, progress, stack, teacher, labels)
@@ -133,7 +136,7 @@ def train(
         except RuntimeError as error:
             if not is_killed_loader(error):
                 raise
-            raise UserError(f"{error}; it may have run out of memory: lower data.workers, then resume with --resume")
+            raise UserError(f"{error}; it may have run out of memory: lower data.workers, then resume the run")
     state, skipped, out = setup.state, list(setup.skipped.values()), setup.held_out
     unused = {*out, *(each.path for each in skipped)}
     used = [path for path in paths if path not in unused]

@@ -201,7 +201,7 @@ def _new_student(config: Config, teacher: Teacher) -> Embedder:
 
 def _check_arguments(folder: Path, config: Config, resume: bool) -> None:
     if checkpoint_folders(folder) and not resume:
-        raise UserError(f"{folder}: already holds a run; continue it with --resume, or give another --out")
+        raise UserError(f"{folder}: already holds a run; resume it, or give another folder")
     if config.data.crop % config.student.stride:
         raise UserError(f"data.crop = {config.data.crop} is not a multiple of student.stride = {config.student.stride}")
 

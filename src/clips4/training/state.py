@@ -121,11 +121,11 @@ def check_resumable(
     """
     then = checkpoint.card
     if checkpoint.config.decisive() != config.decisive() or checkpoint.prototypes.classes != classes:
-        raise UserError(f"{run}: was started with other settings or classes; give the same, or another --out")
+        raise UserError(f"{run}: was started with other settings or classes; give the same, or another folder")
     if then.get("pictures") != facts["pictures"]:
-        raise UserError(f"{run}: was started with other images; give the same, or another --out")
+        raise UserError(f"{run}: was started with other images; give the same, or another folder")
     if then.get("labels") != facts.get("labels"):
-        raise UserError(f"{run}: was started with other labeled images, or none; give the same, or another --out")
+        raise UserError(f"{run}: was started with other labeled images, or none; give the same, or another folder")
     if then.get("pictures_per_step") != facts["pictures_per_step"]:
         raise UserError(
             f"{run}: was started with {then.get('pictures_per_step')} images per step (train.batch times "

@@ -102,7 +102,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
         UserError: it is a file, or another process writes to it.
     """
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; give a folder with --out")
+        raise UserError(f"{folder}: is a file; give a folder")
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -186,7 +186,7 @@ def _locked(path: Path, target: Path) -> Iterator[None]:
             holder = printable(file.read(200).strip()) or "another process"
             file.close()
             if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise UserError(f"{target}: {holder} is writing there; wait until it ends, or give another --out")
+                raise UserError(f"{target}: {holder} is writing there; wait until it ends, or give another folder")
             warnings.warn(
                 f"{target}: this file system has no locks; let one command at a time write there", stacklevel=4
             )

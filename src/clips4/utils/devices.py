@@ -23,7 +23,7 @@ def pick_device(device: str) -> torch.device:
         where = torch.device(device)
         torch.empty(1, device=where)
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise UserError(f"--device {device!r} is not available here; give auto or cpu")
+        raise UserError(f"device {device!r} is not available here; give auto or cpu")
     return where
 
 
@@ -54,7 +54,7 @@ def make_fabric(device: str, precision: str) -> "Fabric":
         devices = 1 if where.index is None else [where.index]
         return Fabric(accelerator=where.type, devices=devices, precision=precision)  # type: ignore[arg-type]
     if where.index is not None:
-        raise UserError(f"--device {device}: {processes * nodes} processes cannot share it; give --device {where.type}")
+        raise UserError(f"device {device}: {processes * nodes} processes cannot share it; give {where.type}")
     fabric = Fabric(
         accelerator=where.type,
         devices=processes,

@@ -86,9 +86,7 @@ def check_pixels(name: str, width: int, height: int) -> None:
 def too_large(name: str, what: str) -> UserError:
     """The error of an image that is larger than the limit."""
     limit = f"limit: {max_pixels() / 2**20:g} megapixels"
-    return UserError(
-        f"{name}: {what} are too many ({limit}); resize it, or raise the limit: --max-megapixels, or {MEGAPIXELS}"
-    )
+    return UserError(f"{name}: {what} are too many ({limit}); resize it, or raise the limit {MEGAPIXELS}")
 
 
 def _a(kind: str) -> str:

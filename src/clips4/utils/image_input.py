@@ -1,6 +1,7 @@
 """An image in any form: path, PIL image, array or tensor."""
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,18 @@ from PIL import Image
 from torch import Tensor
 from typing_extensions import TypeIs
 
-from clips4.errors import UserError
+from clips4.errors import UserError, UserTypeError
 from clips4.utils.image_file import check_pixels
 from clips4.utils.images import RGB, load_rgb, pil_to_rgb, to_8bit
 
 ImageInput = str | Path | Image.Image | NDArray[Any] | Tensor
 ImageInputs = list[Any] | tuple[ImageInput, ...]  # lists are invariant: any list of images
+ImageStream = Iterator[Any]  # images one at a time, such as those of a generator
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/")  # two letters at least: C:/ is a drive
 
 
-def is_many(images: ImageInput | ImageInputs) -> TypeIs[ImageInputs]:
+def is_many(images: ImageInput | ImageInputs | ImageStream) -> TypeIs[ImageInputs]:
     """Whether this is a list or tuple of images rather than one image.
 
     Raises:
@@ -31,6 +33,12 @@ def is_many(images: ImageInput | ImageInputs) -> TypeIs[ImageInputs]:
     if not len(images):
         raise UserError("an empty list of images; give at least one")
     return True
+
+
+def is_stream(images: object) -> TypeIs[Iterable[Any]]:
+    """Whether this yields images one at a time: a generator, a map, a set, but no list, which is held whole."""
+    single = (str, bytes, Path, Image.Image, np.ndarray, Tensor, Mapping, list, tuple)
+    return isinstance(images, Iterable) and not isinstance(images, single)
 
 
 def input_name(image: ImageInput, number: int = 0) -> str:
@@ -48,6 +56,7 @@ def as_rgb(image: ImageInput) -> RGB:
     Raises:
         UserError: a URL, an unreadable file or image, too many pixels, a wrong shape or type, NaN, or floats outside
             [0, 1].
+        UserTypeError: none of these.
     """
     if isinstance(image, (str, Path)):
         if _URL.match(str(image)):
@@ -64,6 +73,8 @@ def as_rgb(image: ImageInput) -> RGB:
             raise UserError(f"a tensor image is (3, H, W), got {tuple(image.shape)}")
         values = image.detach().cpu().permute(1, 2, 0)
         image = (values.float() if values.is_floating_point() else values).numpy()  # NumPy has no bfloat16
+    if not hasattr(image, "__array__"):
+        raise UserTypeError(f"an image is a path, a PIL image, an array or a tensor, got {type(image).__name__}")
     return _array_to_rgb(np.asarray(image))
 
 

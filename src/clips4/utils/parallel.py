@@ -41,7 +41,7 @@ def map_items(
         UserError: fewer than one worker, or a worker died. What ``work`` raises is raised here.
     """
     if workers < 1:
-        raise UserError(f"--workers {workers}: give 1 or more processes")
+        raise UserError(f"{workers} workers: give 1 or more processes")
     if workers > 1:
         yield from _map_in_pool(work, items, workers, interrupted, preload)
         return
@@ -75,7 +75,7 @@ def _map_in_pool(
             time.sleep(_GRACE)
             if interrupted():
                 return
-            raise UserError("a worker process died, perhaps for lack of memory; give fewer --workers")
+            raise UserError("a worker process died, perhaps for lack of memory; give fewer workers")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

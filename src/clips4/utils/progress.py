@@ -1,5 +1,7 @@
 """Progress of long work: the reporter protocol, a reporter that does nothing, and bars for a terminal."""
 
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -36,6 +38,12 @@ class NoProgress:
 
 
 Silent = NoProgress  # its earlier name
+
+
+def notice(text: str) -> None:
+    """Write a line to standard error where a person reads it: on a terminal or in a notebook, unless it is quiet."""
+    if (sys.stderr.isatty() or "ipykernel" in sys.modules) and not os.environ.get("CLIPS4_QUIET"):
+        print(f"clips4: {printable(text)}", file=sys.stderr)
 
 
 def counted(progress: ProgressReporter | None, name: str, items: Iterable[T], total: int | None = None) -> Iterator[T]:

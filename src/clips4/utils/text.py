@@ -4,6 +4,7 @@ import codecs
 import html
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,22 @@ def printable(text: object) -> str:
         'a\\x1b[31m\\nb'
     """
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def listing(names: Sequence[object], limit: int = 6) -> str:
+    """Names parted by commas, the first ``limit`` of them and how many more there are.
+
+    Example:
+        >>> listing(["cat", "dog", "grass"], 2)
+        'cat, dog and 1 more'
+    """
+    more = len(names) - limit
+    return ", ".join(map(str, names[:limit])) + (f" and {more} more" if more > 0 else "")
+
+
+def percent(share: float) -> str:
+    """A share in [0, 1] as readers see it: "12.3 %"."""
+    return "< 0.1 %" if 0 < share < 0.001 else f"{100 * share:.1f} %"
 
 
 def has_controls(text: str) -> bool:

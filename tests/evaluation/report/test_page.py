@@ -78,7 +78,7 @@ class Counting(NoProgress):
 def one_teacher() -> Iterator[None]:
     """The teacher is loaded once for all tests."""
     patch = pytest.MonkeyPatch()
-    patch.setattr("clips4.inference.segmenter.load_teacher", lambda name: conse())
+    patch.setattr("clips4.inference.opening.load_teacher", lambda name: conse())
     yield
     patch.undo()
 

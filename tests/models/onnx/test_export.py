@@ -205,7 +205,7 @@ def test_what_is_no_exported_run_raises(tmp_path: Path, exported: Path, tiny_run
         "cut.onnx": "damaged, or not one that 'clips4 export' wrote",
         "foreign.onnx": "not one that 'clips4 export' wrote",
         "spoilt.onnx": "changed, or written by an earlier version",
-        "nowhere.onnx": "no such file; 'clips4 export RUN --out nowhere.onnx' writes one",
+        "nowhere.onnx": "no such file; 'clips4 export' writes one",
     }.items():
         with pytest.raises(UserError, match=words) as caught:
             Segmenter.load(tmp_path / name, device="cpu")

@@ -14,5 +14,5 @@ def semantic_spec(name: str) -> SetSpec:
         UserError: no such set.
     """
     if name not in SEMANTIC:
-        raise UserError(f"--dataset {name!r}: give one of {', '.join(SEMANTIC)}")
+        raise UserError(f"data set {name!r}: give one of {', '.join(SEMANTIC)}")
     return SEMANTIC[name]

@@ -52,7 +52,7 @@ def check_set(name: str, root: Path, split: str | None = None, progress: Progres
         UserError: there is no set or split of that name.
     """
     if name not in checkable():
-        raise UserError(f"--dataset {name!r}: give one of {', '.join(checkable())}")
+        raise UserError(f"data set {name!r}: give one of {', '.join(checkable())}")
     published = SEMANTIC[name].splits if name in SEMANTIC else DAVIS_SPLITS.get(name, BSDS_SPLITS)
     split = split or next(iter(published))
     if split not in published:

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, cast
 from clips4.config import Config, parse_config
 from clips4.data.image_folder import drop_outputs, find_images
 from clips4.errors import UserError
+from clips4.inference.opening import Use
 from clips4.inference.refine.maskclip import Refinement
-from clips4.inference.segmenter import Segmenter, Use
+from clips4.inference.segmenter import Segmenter
 from clips4.inference.tta import Edges, InferenceOptions
 from clips4.models.checkpoint import CARD, checkpoints_at
 from clips4.utils.cache import content_key

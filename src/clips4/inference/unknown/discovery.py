@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ class Example:
     box: tuple[int, int, int, int]
     pixels: int
     similarity: float
-    crop: RGB
+    crop: RGB = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,6 +65,10 @@ class FrameMask(NamedTuple):
     image: RGB
     mask: NDArray[np.integer]
 
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        return f"FrameMask({self.name}, {width} x {height} pixels)"
+
 
 def propagate_masks(
     frames: str | Path | Iterable[RGB],
@@ -92,7 +96,9 @@ def propagate_masks(
 
     Example:
         >>> for name, image, mask in propagate_masks("frames/", "first.png", "runs/pets"):
-        ...     print(name, (mask == 1).mean())
+        ...     print(name, mask.shape)
+        0000 (72, 96)
+        0001 (72, 96)
     """
     if isinstance(frames, str | Path):
         named: Iterable[tuple[str, RGB]] = open_frames(Path(frames))

@@ -7,7 +7,7 @@ ONNX exporter, without TorchScript, and is compared with torch before anything i
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from clips4.data.image_folder import find_images
 from clips4.errors import UserError
 from clips4.models.checkpoint import WEIGHTS, Checkpoint, load_checkpoint, versions
 from clips4.models.onnx.metadata import import_onnxruntime, seal, to_metadata
@@ -69,17 +70,27 @@ class ExportReport:
     versions: dict[str, str]
 
 
-def export_onnx(run: str | Path | Checkpoint, out: str | Path, calibration: list[Path] | None = None) -> ExportReport:
+def export_onnx(
+    run: str | Path | Checkpoint, out: str | Path, calibration: str | Path | Iterable[str | Path] | None = None
+) -> ExportReport:
     """Write the student of a run as an ONNX file.
 
     Args:
         run: its folder, or a loaded checkpoint.
         out: the file; an existing one is replaced only after the new one is complete and checked.
-        calibration: images for int8 (see ``quantize``); None exports float32.
+        calibration: images for int8, or a folder of them (see ``quantize``); None exports float32.
+
+    Returns:
+        What was written, and how it was checked.
 
     Raises:
         UserError: packages of the extra ``onnx`` are missing, the graph cannot be exported or differs from torch by
             more than ``TOLERANCE``, ``out`` cannot be written to, or no calibration image can be read.
+
+    Example:
+        >>> report = export_onnx("runs/pets", "pets.onnx")
+        >>> report.file, report.precision, report.difference < 1e-4
+        ('pets.onnx', 'float32', True)
     """
     out = Path(out)
     checkpoint = run if isinstance(run, Checkpoint) else load_checkpoint(Path(run))
@@ -88,7 +99,7 @@ def export_onnx(run: str | Path | Checkpoint, out: str | Path, calibration: list
     proto, difference = checked_graph(checkpoint)
     size, agreement = inference_size(checkpoint.config.data), None
     if calibration is not None:
-        proto, agreement = quantize(proto, calibration, size, checkpoint.prototypes)
+        proto, agreement = quantize(proto, find_images(calibration), size, checkpoint.prototypes)
     report = ExportReport(
         file=out.name,
         bytes=len(proto.SerializeToString()),

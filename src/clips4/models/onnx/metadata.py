@@ -154,14 +154,14 @@ def _session(path: Path, device: str, threads: int | None) -> "onnxruntime.Infer
 
     ort = import_onnxruntime()
     if not path.exists():
-        raise UserError(f"{path}: no such file; 'clips4 export RUN --out {path.name}' writes one")
+        raise UserError(f"{path}: no such file; 'clips4 export' writes one")
     check_graph(path)
     where, _, number = device.partition(":")
     providers: list[Any] = ["CPUExecutionProvider"]
     if where == "cuda" and "CUDAExecutionProvider" in ort.get_available_providers():
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(number or 0)}))
     elif where != "cpu":
-        raise UserError(f"device {device!r}: the installed ONNX Runtime has no provider for it; give --device cpu")
+        raise UserError(f"device {device!r}: the installed ONNX Runtime has no provider for it; give cpu")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
     options.log_severity_level = 3  # errors only

@@ -20,14 +20,32 @@ if TYPE_CHECKING:
 class OnnxEncoder:
     """(B, 3, H, W) in [0, 1] -> (B, D, h, w) unit along D, by ONNX Runtime; may be called from several threads.
 
+    A pickled one holds the path of its file, which is opened again.
+
     Attributes:
         stride: pixels per position of the map.
     """
 
-    def __init__(self, session: "onnxruntime.InferenceSession", embed_dim: int, stride: int):
-        self._session, self.stride = session, stride
+    def __init__(
+        self,
+        session: "onnxruntime.InferenceSession",
+        embed_dim: int,
+        stride: int,
+        path: Path | None = None,
+        device: str = "cpu",
+    ):
+        self._session, self.stride, self._file = session, stride, (path, device)
         # z does not depend on the class vectors, but the graph has them as an input
         self._no_classes = np.zeros((1, embed_dim), np.float32)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {key: value for key, value in self.__dict__.items() if key != "_session"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__ |= state
+        path, device = self._file
+        assert path is not None, "an encoder of a session alone cannot be pickled"
+        self._session = open_exported(path, device).session
 
     def __call__(self, images: Tensor) -> Tensor:
         given = {"images": images.detach().float().cpu().numpy(), "vectors": self._no_classes}
@@ -56,7 +74,7 @@ def load_onnx(source: Path, device: str = "cpu") -> tuple[OnnxEncoder, ExportedR
     path = source if is_exported(source) else _cached_export(source)
     exported = open_exported(path, device)
     embed_dim, stride = exported.prototypes.known.shape[1], exported.config.student.stride
-    return OnnxEncoder(exported.session, embed_dim, stride), exported
+    return OnnxEncoder(exported.session, embed_dim, stride, path.absolute(), device), exported
 
 
 def _cached_export(run: Path) -> Path:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clips4.config import TeacherConfig
-from clips4.errors import UserError
+from clips4.errors import UserError, UserTypeError
 from clips4.models.teachers.model_files import ModelFiles, find_model, is_model_name
 
 
@@ -23,6 +23,11 @@ class Teacher(Protocol):
         settings: what else its outputs depend on, as JSON-ready values (caches are keyed by it).
         embed_dim: D.
         patch_stride: pixels of the given image per position of the pixel map.
+
+    Example:
+        >>> teacher = load_teacher("conse")
+        >>> isinstance(teacher, Teacher), teacher.embed_dim
+        (True, 384)
     """
 
     name: str
@@ -31,19 +36,65 @@ class Teacher(Protocol):
     patch_stride: int
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """K prompts -> (K, D) unit rows."""
+        """Text vectors of prompts.
+
+        Args:
+            prompts: K texts.
+
+        Returns:
+            (K, D) unit rows.
+
+        Example:
+            >>> load_teacher("conse").encode_text(["a cat", "a dog"]).shape
+            torch.Size([2, 384])
+        """
         ...
 
     def encode_pixels(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> (B, D, h, w), unit vectors along D."""
+        """The pixel maps of images.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1].
+
+        Returns:
+            (B, D, h, w), unit vectors along D.
+
+        Example:
+            >>> import torch
+            >>> load_teacher("conse").encode_pixels(torch.rand(1, 3, 64, 96)).shape
+            torch.Size([1, 384, 2, 3])
+        """
         ...
 
     def unknown_terms(self, texts: Sequence[str]) -> list[str]:
-        """The words of texts that its text model does not know, see ``tokenizer.unknown_terms``."""
+        """The words that its text model does not know, see ``tokenizer.unknown_terms``.
+
+        Args:
+            texts: class names or prompts.
+
+        Returns:
+            Those words, in order.
+
+        Example:
+            >>> load_teacher("conse").unknown_terms(["a cat"])
+            []
+        """
         ...
 
     def to(self, device: torch.device) -> "Teacher":
-        """Move to a device, in place."""
+        """Move to a device, in place.
+
+        Args:
+            device: of PyTorch.
+
+        Returns:
+            The teacher itself.
+
+        Example:
+            >>> import torch
+            >>> load_teacher("conse").to(torch.device("cpu")).name
+            'conse'
+        """
         ...
 
 
@@ -82,17 +133,27 @@ def teacher_names() -> list[str]:
     return sorted(_TEACHERS)
 
 
-def load_teacher(teacher: str | TeacherConfig) -> Teacher:
+def load_teacher(teacher: str | Path | TeacherConfig) -> Teacher:
     """The teacher of that name, frozen.
 
     Args:
         teacher: a built-in name, a folder that ``save_pretrained`` wrote, or a hub id ``owner/name[@revision]``; or the
             settings that hold one of these. CLIP and SigLIP 2 models are supported.
 
+    Returns:
+        The teacher, on the CPU.
+
     Raises:
         UserError: no such teacher, or its weights or tokenizer are not there, or not what they should be.
+        UserTypeError: none of these forms.
+
+    Example:
+        >>> load_teacher("conse")
+        ConseTeacher(conse, 384 dimensions, stride 32)
     """
-    settings = TeacherConfig(name=teacher) if isinstance(teacher, str) else teacher
+    if not isinstance(teacher, (str, Path, TeacherConfig)):
+        raise UserTypeError(f"a teacher is a name, a folder or a TeacherConfig, got {type(teacher).__name__}")
+    settings = teacher if isinstance(teacher, TeacherConfig) else TeacherConfig(name=str(teacher))
     name = settings.name
     if name in _TEACHERS:
         return _TEACHERS[name](settings)

@@ -117,6 +117,9 @@ class ConseTeacher(nn.Module):
         self.register_buffer("_std", torch.tensor(self.trunk.std).view(1, 3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name}, {self.embed_dim} dimensions, stride {self.patch_stride})"
+
     @torch.no_grad()
     def _sentences(self, texts: Sequence[str]) -> Tensor:
         batches = range(0, len(texts), self.text_batch)

@@ -89,6 +89,9 @@ class VisionLanguageTeacher(nn.Module):
         }
         self.eval().requires_grad_(False)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name}, {self.embed_dim} dimensions, stride {self.patch_stride})"
+
     # ------------------------------------------------------------------------------------------------------- pixels
 
     @torch.no_grad()

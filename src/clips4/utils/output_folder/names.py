@@ -62,7 +62,7 @@ def check_out_folder(out: Path) -> None:
         UserError: it is one.
     """
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: is a file; give a folder with --out")
+        raise UserError(f"{out}: is a file; give a folder")
 
 
 def refuse_overwriting(inputs: Iterable[Path], targets: Iterable[Path]) -> None:
@@ -78,7 +78,7 @@ def refuse_overwriting(inputs: Iterable[Path], targets: Iterable[Path]) -> None:
     read = {place for path in inputs for place in (file_location(path), os.path.realpath(path))}
     for target in targets:
         if file_location(target) in read:
-            raise UserError(f"{target}: this input would be overwritten by an output; give another --out")
+            raise UserError(f"{target}: this input would be overwritten by an output; give another folder")
 
 
 def file_location(path: Path) -> str:

@@ -178,7 +178,7 @@ def plan(output: Output, images: Sequence[Path], inputs: Sequence[Path], videos:
     check_command(output)
     for name in output.own_files if not entries else ():  # earlier versions did not list them
         if name not in _own_files(out) and os.path.lexists(out / name):
-            raise UserError(f"{out / name}: exists, and clips4 did not write it; give another --out")
+            raise UserError(f"{out / name}: exists, and clips4 did not write it; give another folder")
     keys = {entry["source"]: entry["stem"] for entry in entries}
     items = []
     for number, (path, name) in enumerate(zip(paths, names, strict=True)):
