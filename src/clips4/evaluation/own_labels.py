@@ -14,7 +14,8 @@ from clips4.evaluation.record import provenance
 from clips4.evaluation.run import set_rows
 from clips4.inference.classifier import Query
 from clips4.inference.examples import example_vectors
-from clips4.inference.segmenter import Segmenter, Use
+from clips4.inference.opening import Use
+from clips4.inference.segmenter import Segmenter
 from clips4.utils.progress import ProgressReporter, counted
 
 PROTOCOL = "clips4-own-labels-v1"
