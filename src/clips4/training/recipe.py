@@ -13,10 +13,11 @@ from statistics import median
 
 import yaml
 
-from clips4.annotations.folder import LabeledFolder, open_labels
+from clips4.annotations.folder import open_labels
 from clips4.config import Config, load_config, with_overrides
 from clips4.data.class_names import ClassList, load_classes
 from clips4.data.image_source import find_training_images, open_source
+from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.errors import UserError, UserTypeError
 from clips4.models.checkpoint import checkpoint_folders, load_checkpoint
 from clips4.models.teachers.base import Teacher
@@ -173,8 +174,8 @@ def train(
             predictions use the teacher.
         preset: "auto", a shipped preset or a YAML file; "auto" by default, and when resuming the settings of the run.
         settings: single ones over the preset, ``{"train.steps": 200}`` or ``["train.steps=200"]``.
-        labels: a folder with a few labeled images, see ``annotations.folder.open_labels``: the mean of a class's labeled
-            pixels is its prototype, in place of one found by text.
+        labels: a folder with a few labeled images, see ``annotations.folder.open_labels``: the mean of a class's
+            labeled pixels is its prototype, in place of one found by text.
 
     Returns:
         The run's folder, the number of steps and images, what was skipped, and the quality report.
