@@ -1,5 +1,6 @@
 """Behavior shared by all commands: global options, path lists and patterns, --quiet, colors, exit codes, errors."""
 
+import errno
 import io
 import json
 import os
@@ -67,6 +68,8 @@ def test_current_options_replaces_old_names_before_two_dashes() -> None:
             "/root/x: Permission denied; fix this path",
             2,
         ),
+        (OSError(errno.EMFILE, "Too many open files", "a"), "a: Too many open files; raise the limit (ulimit -n", 2),
+        (OSError(errno.ENFILE, "Too many open files in system"), "Too many open files in system; raise", 2),
         (MemoryError(), "out of memory", 2),
         (TypeError("two\nlines"), "internal error: TypeError: two lines; add --debug for a traceback", 1),
     ],

@@ -2,6 +2,8 @@
 
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from io import BytesIO
@@ -316,3 +318,26 @@ def test_read_array_larger_than_the_limit_raises(tmp_path: Path, monkeypatch: py
     np.save(tmp_path / "a.npy", np.zeros((11, 10)))
     with pytest.raises(UserError, match=r"a.npy: \(11, 10\) values are too many"):
         read_array(tmp_path / "a.npy", "edge map")
+
+
+def test_open_image_damaged_tiff_prints_nothing(tmp_path: Path) -> None:
+    data = bytearray(encoded(photograph(40, 56), "TIFF", compression="tiff_lzw"))
+    data[8:200] = bytes(192)
+    (tmp_path / "a.tif").write_bytes(data)
+    program = """
+import sys
+from PIL import Image
+if sys.argv[2] == "ours":
+    import clips4.utils.image_file
+image = Image.open(sys.argv[1])
+try:
+    image.load()
+except OSError:
+    print("raised")
+"""
+    theirs, ours = (
+        subprocess.run([sys.executable, "-c", program, tmp_path / "a.tif", whose], capture_output=True, check=True)
+        for whose in ("theirs", "ours")
+    )
+    assert theirs.stderr, "libtiff has something to print about this file"
+    assert (ours.stdout, ours.stderr) == (b"raised\n", b"")

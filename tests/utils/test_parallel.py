@@ -93,3 +93,23 @@ def test_map_items_killed_process_leaves_no_workers(tmp_path: Path) -> None:
         assert process.stdout.readline()
         process.kill()
         process.stdout.read()  # ends when no worker holds it any more
+
+
+def with_limit(soft: int, hard: int, body: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process that may have so many files open."""
+    setup = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))"
+    program = f"from clips4.utils.parallel import allow_open_files\n{setup}\n{body}"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+
+def test_allow_open_files_raises_a_low_limit_as_far_as_allowed() -> None:
+    body = "allow_open_files(2, {}); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    assert with_limit(40, 1000, body.format(10)).stdout == "74\n"
+    assert with_limit(40, 100, body.format(500)).stdout == "100\n"
+    assert with_limit(90, 100, body.format(0)).stdout == "90\n", "never lowered"
+
+
+def test_allow_open_files_too_few_for_workers_raises_with_advice() -> None:
+    done = with_limit(24, 24, "allow_open_files(2)")
+    assert "only 24 files may be open at once, and worker processes need 64; raise the limit (ulimit" in done.stderr
+    assert with_limit(24, 24, "allow_open_files(0)").returncode == 0

@@ -107,6 +107,8 @@ def describe_error(error: Exception) -> tuple[str, int]:
         return "stopped", 130
     if isinstance(error, OSError):  # a full disk, a folder without write permission, a file where a folder belongs
         where = f"{error.filename}: " if error.filename else ""
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            return f"{where}{error.strerror}; raise the limit (ulimit -n 1024) and run the same command again", 2
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return f"{where}{error.strerror}; free some space and run the same command again (train: --resume)", 2
         return f"{where}{error.strerror or error}; fix this path, or give another one", 2

@@ -18,7 +18,7 @@ from clips4.utils.video import VIDEO_SUFFIXES
 
 MIN_SIDE = 32  # pixels; smaller images have no useful crop
 _OTHER_IMAGES = re.compile(r"\.(jxl|tga|dng|cr[23]|nef|arw|svg|psd|exr|hdr)")
-_FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no later image could be written either
+_FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}  # no later image would fare better
 _LISTED = 3  # names in a warning
 
 

@@ -25,8 +25,10 @@ from clips4.data.views import UnencodedViews, Views, make_unencoded_views, make_
 from clips4.errors import UserError
 from clips4.utils.images import RGB
 from clips4.utils.interrupts import ignore_stopping
+from clips4.utils.parallel import allow_open_files
 from clips4.utils.tensors import to_tensor
 
+_TENSORS = 64  # shared at once for a collated batch or an image, each an open file: two batches ahead, some to spare
 _HOPELESS = 1000  # images in a row that cannot be read
 
 
@@ -248,6 +250,7 @@ def batches(
         pin: use page-locked memory, from which CUDA copies while it computes.
         encode: computes teacher maps in this process, for items without them.
     """
+    allow_open_files(workers, _TENSORS * (batch if encode else 1))
     loader = DataLoader(
         stream,
         batch_size=batch,

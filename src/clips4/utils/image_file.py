@@ -5,6 +5,8 @@ decoded, and whatever a decoder raises becomes a ``UserError`` that names the fi
 """
 
 import contextlib
+import ctypes
+import errno
 import importlib
 import io
 import math
@@ -31,6 +33,12 @@ with contextlib.suppress(ImportError):
     import pillow_heif
 
     pillow_heif.register_heif_opener()
+
+with contextlib.suppress(AttributeError, OSError):  # where libtiff is no library of its own, it cannot be reached
+    _pillow = ctypes.CDLL(Image.core.__file__)  # finds functions of the libraries that Pillow loaded, too
+    for _set in (_pillow.TIFFSetErrorHandler, _pillow.TIFFSetWarningHandler):
+        _set.argtypes, _set.restype = [ctypes.c_void_p], ctypes.c_void_p
+        _set(None)  # else it prints file names and damage on the terminal; Pillow raises as well
 
 ORIENTATION = 0x0112  # the EXIF tag: how stored pixels are turned and mirrored to be displayed, 1 to 8
 MEGAPIXELS, SECONDS = "CLIPS4_MAX_MEGAPIXELS", "CLIPS4_MAX_SECONDS"  # environment variables, so that workers have them
@@ -139,6 +147,8 @@ def open_image(
         raise UserError(f"{name}: not enough memory for this {kind}; resize it")
     except Exception as error:  # decoders raise almost anything at damaged files
         if isinstance(error, OSError) and error.errno is not None:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise  # no fault of this file
             raise UserError(f"{name}: cannot be read ({error.strerror}); check the path and its permissions")
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{name}: damaged {kind} ({reason}); copy it again from its source")

@@ -14,11 +14,17 @@ from typing import TypeVar
 
 from clips4.errors import UserError
 
+try:
+    import resource
+except ImportError:  # Windows has no such limit
+    resource = None  # type: ignore[assignment]
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 _GRACE = 0.2  # seconds; SIGTERM to all processes of a job may reach a worker first
+_OWN_FILES, _FILES_OF_A_WORKER = 48, 8  # files that are open at once: standard streams, libraries, caches; pipes, locks
 _AHEAD = 8  # items per worker that are submitted before the oldest is done
 
 
@@ -54,6 +60,7 @@ def map_items(
 def _map_in_pool(
     work: Callable[[T], R], items: Iterable[T], workers: int, interrupted: Callable[[], bool], preload: Sequence[str]
 ) -> Iterator[tuple[T, R]]:
+    allow_open_files(workers)
     left = iter(items)
     running: deque[tuple[T, Future[R]]] = deque()
     with ProcessPoolExecutor(workers, _context(preload), _start_worker) as pool:
@@ -79,6 +86,34 @@ def _map_in_pool(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def allow_open_files(processes: int, each: int = 0) -> None:
+    """Raise this process's limit of open files, which its worker processes inherit, as far as the system lets it.
+
+    Too few would let a worker wait for ever: the thread that hands tensors to the other process ends.
+
+    Args:
+        processes: workers to come.
+        each: files that a worker may hold open at once; fewer are no error.
+
+    Raises:
+        UserError: the system allows too few for the pipes and locks of so many workers.
+    """
+    if resource is None or not processes:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return
+    least = _OWN_FILES + _FILES_OF_A_WORKER * processes
+    most = least + each if hard == resource.RLIM_INFINITY else min(least + each, hard)
+    if most > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if max(soft, most) < least:
+        raise UserError(
+            f"only {hard} files may be open at once, and worker processes need {least}; raise the limit "
+            "(ulimit -n 1024), or use no workers (train: --set data.workers=0; regions: --workers 1)"
+        )
 
 
 def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:

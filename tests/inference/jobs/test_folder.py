@@ -7,7 +7,7 @@ import signal
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from urllib.parse import unquote
 
 import cv2
@@ -31,7 +31,7 @@ from clips4.inference.segmenter import Segmenter
 from clips4.outputs.encode import KINDS, Kind
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import load_rgb
-from clips4.utils.output_folder.manifest import FOLDER, all_entries
+from clips4.utils.output_folder.manifest import FOLDER, all_entries, entry_path, read_entry
 from clips4.utils.output_folder.output import Output, open_folder, plan
 from clips4.utils.progress import NoProgress
 from tests.helpers import photograph, write_broken_images
@@ -432,3 +432,47 @@ def test_plan_images_outputs_inside_the_input_folder_are_left_out(images: list[P
     assert run(find_images(tmp_path / "in"), out, ("png",), settings_hash="two")[1] == [], (
         "nor are those of earlier settings"
     )
+
+
+def places(value: object, at: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Where values stand in a JSON document, containers included; of each list only the first element."""
+    inside: list[tuple[str | int, object]] = []
+    if isinstance(value, dict):
+        inside = list(value.items())
+    elif isinstance(value, list):
+        inside = list(enumerate(value[:1]))
+    return [at, *(place for key, each in inside for place in places(each, (*at, key)))]
+
+
+def replaced(value: Any, at: tuple[str | int, ...], new: object) -> Any:
+    """The document with another value at a place."""
+    if not at:
+        return new
+    copy = value.copy()
+    copy[at[0]] = replaced(value[at[0]], at[1:], new)
+    return copy
+
+
+def test_segment_images_any_field_of_a_manifest_damaged_is_done_again_or_one_error(tmp_path: Path) -> None:
+    photograph(24, 32, 0).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    kinds: list[Kind] = ["coco", "coco-polygons", "panoptic", "cvat", "gallery"]
+    run([tmp_path / "a.png"], out, kinds)
+    whole, path = contents(out), entry_path(out, "a")
+    sound = json.loads(path.read_text())
+    hostile = (None, -1, 2**70, 1e308, "<b>", "", [], {}, ["x"], True)
+    again = 0
+    for number, place in enumerate(place for place in places(sound) if place):
+        for new in hostile[number % 7 :: 7]:
+            path.write_text(json.dumps(replaced(sound, place, new)))
+            known = read_entry(path) is not None
+            try:
+                run([tmp_path / "a.png"], out, kinds)
+                again += contents(out) == whole
+            except UserError:
+                if known and place[0] == "facts":
+                    run([tmp_path / "a.png"], out, kinds, force=True)
+                    assert contents(out) == whole, (place, new)
+            for name, data in whole.items():
+                (out / name).write_bytes(data)
+    assert again > 20, "most damage is seen, and mended"

@@ -4,13 +4,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from clips4.data.class_names import UNKNOWN
+from clips4.errors import UserError
 from clips4.inference.jobs.gallery import write_gallery
 from clips4.outputs.encode import Kind
 from clips4.outputs.formats.coco import as_polygons, categories, info
 from clips4.outputs.formats.cvat import cvat_document
 from clips4.outputs.formats.yolo import data_yaml
+from clips4.outputs.rle import counts_of_text
 from clips4.utils.atomic_io import atomic_text_file, write_atomically, write_json_lists
-from clips4.utils.output_folder.manifest import ManifestEntry, all_entries, is_current
+from clips4.utils.output_folder.manifest import ManifestEntry, all_entries, entry_path, is_current
 from clips4.utils.output_folder.output import Output
 
 FOLDER_FILES = {
@@ -35,6 +38,9 @@ def write_folder_files(output: Output, names: Sequence[str]) -> int:
 
     Returns:
         The number of inputs that were left out.
+
+    Raises:
+        UserError: an entry does not fit the classes.
     """
     out, gone, kinds = output.folder, 0, set(output.kinds)
     for entry in all_entries(out):
@@ -47,7 +53,10 @@ def write_folder_files(output: Output, names: Sequence[str]) -> int:
                         (out / name).unlink()  # a link to nothing would end a training run
 
     def entries(kind: Kind) -> Iterator[ManifestEntry]:
-        return all_entries(out, output.settings_hash, kind)
+        for entry in all_entries(out, output.settings_hash, kind):
+            if not _fits(entry, names):
+                raise UserError(f"{entry_path(out, entry['stem'])}: damaged; run the same command with --force")
+            yield entry
 
     output.record_own(folder_files(list(kinds)))
     head = {"info": info(), "licenses": [], "categories": categories(names)}
@@ -69,6 +78,19 @@ def write_folder_files(output: Output, names: Sequence[str]) -> int:
     if "gallery" in kinds:
         write_gallery(out / FOLDER_FILES["gallery"], lambda: entries("gallery"), names)
     return gone
+
+
+def _fits(entry: ManifestEntry, names: Sequence[str]) -> bool:
+    """Whether the facts of an entry are about these classes, and its masks cover the image."""
+    facts = entry["facts"]
+    known = {*names, UNKNOWN}
+    found = [*facts.get("annotations", []), *facts.get("segments_info", [])]
+    masks = [counts_of_text(each["segmentation"]["counts"]) for each in facts.get("annotations", [])]
+    return (
+        all(area["name"] in known for area in facts.get("areas", []))
+        and all(1 <= each["category_id"] <= len(names) for each in found)
+        and all(min(counts, default=0) >= 0 and sum(counts) == facts["width"] * facts["height"] for counts in masks)
+    )
 
 
 def _relative_name(entry: ManifestEntry) -> str:

@@ -3,7 +3,8 @@
 ``OUT/.clips4/KEY.json`` is the entry of an input. It is written before the input's files, without kinds, and again when
 all of them exist: an entry is valid at any moment. ``OUT/.clips4/clips4.json`` lists the files that cover the folder.
 Files that a manifest lists are never inputs (``without_outputs``). An entry that a changed byte made odd, or that names
-files outside the folder, counts as none.
+files outside the folder, counts as none; one whose facts alone are odd keeps its files and has no kinds, so that the
+input is done again.
 """
 
 import json
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from clips4.errors import UserError
@@ -58,6 +59,65 @@ class ManifestEntry(TypedDict):
 
 _ENTRY = TypeAdapter(ManifestEntry)
 
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+_Side = Annotated[int, Field(gt=0, lt=2**31)]
+_Id = Annotated[int, Field(ge=0, lt=2**24)]  # 0 is unknown in panoptic files
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+_Box = Annotated[list[_Count], Field(min_length=4, max_length=4)]
+_Sides = Annotated[list[_Side], Field(min_length=2, max_length=2)]
+
+
+class _Open(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+
+class _Area(_Open):
+    name: str
+    colour: Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]
+    share: Annotated[float, Field(ge=0, le=1)]
+
+
+class _Mask(_Open):
+    size: _Sides
+    counts: Annotated[str, Field(pattern="^[0-o]*$")]
+
+
+class _Annotation(_Open):
+    category_id: _Id
+    bbox: _Box
+    area: _Number
+    segmentation: _Mask
+
+
+class _Segment(_Open):
+    id: _Id
+    category_id: _Id
+
+
+class _Facts(_Open, total=False):
+    width: _Side
+    height: _Side
+    areas: list[_Area]
+    annotations: list[_Annotation]
+    segments_info: list[_Segment]
+
+
+_FACTS = TypeAdapter(_Facts)
+_NEEDED = {"gallery": "areas", "panoptic": "segments_info"}
+_NEEDED |= dict.fromkeys(("coco", "coco-polygons", "cvat"), "annotations")
+
+
+def _has_sound_facts(entry: ManifestEntry) -> bool:
+    """Whether the facts of an entry have what the files of a whole folder need for its kinds, in the right types."""
+    needed = {_NEEDED[kind] for kind in entry["kinds"] if kind in _NEEDED}
+    try:
+        facts = _FACTS.validate_python(entry["facts"], strict=True)
+    except ValidationError:
+        return False
+    sides = [facts.get("height"), facts.get("width")]
+    masks = [each["segmentation"]["size"] for each in facts.get("annotations", [])]
+    return not needed or (needed | {"width", "height"} <= facts.keys() and all(size == sides for size in masks))
+
 
 def is_current(entry: ManifestEntry) -> bool:
     """Whether the input of an entry exists and was not edited since."""
@@ -90,9 +150,10 @@ def read_entry(path: Path) -> ManifestEntry | None:
     try:
         if older := values.pop("older", []):  # earlier versions kept files of other settings: done again, and removed
             values |= {"kinds": [], "files": [*values["files"], *older]}
-        return _ENTRY.validate_python(values, strict=True)
+        entry = _ENTRY.validate_python(values, strict=True)
     except (ValidationError, KeyError, TypeError):
         return None
+    return entry if _has_sound_facts(entry) else ManifestEntry(**{**entry, "kinds": [], "facts": {}})
 
 
 def write_entry(out: Path, entry: ManifestEntry) -> None:
