@@ -21,7 +21,7 @@ from typing import IO, Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 from PIL.JpegImagePlugin import JpegImageFile
 
 from clips4.errors import UserError
@@ -35,7 +35,7 @@ with contextlib.suppress(ImportError):
     pillow_heif.register_heif_opener()
 
 with contextlib.suppress(AttributeError, OSError):  # where libtiff is no library of its own, it cannot be reached
-    _pillow = ctypes.CDLL(Image.core.__file__)  # finds functions of the libraries that Pillow loaded, too
+    _pillow = ctypes.CDLL(_imaging.__file__)  # finds functions of the libraries that Pillow loaded, too
     for _set in (_pillow.TIFFSetErrorHandler, _pillow.TIFFSetWarningHandler):
         _set.argtypes, _set.restype = [ctypes.c_void_p], ctypes.c_void_p
         _set(None)  # else it prints file names and damage on the terminal; Pillow raises as well

@@ -460,7 +460,7 @@ def test_segment_images_any_field_of_a_manifest_damaged_is_done_again_or_one_err
     run([tmp_path / "a.png"], out, kinds)
     whole, path = contents(out), entry_path(out, "a")
     sound = json.loads(path.read_text())
-    hostile = (None, -1, 2**70, 1e308, "<b>", "", [], {}, ["x"], True)
+    hostile: tuple[object, ...] = (None, -1, 2**70, 1e308, "<b>", "", [], {}, ["x"], True)
     again = 0
     for number, place in enumerate(place for place in places(sound) if place):
         for new in hostile[number % 7 :: 7]:
