@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from clips4.errors import UserError
@@ -67,34 +67,35 @@ _Box = Annotated[list[_Count], Field(min_length=4, max_length=4)]
 _Sides = Annotated[list[_Side], Field(min_length=2, max_length=2)]
 
 
-class _Open(TypedDict):
-    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+# written like this since outputs have this key in British spelling
+_Area = TypedDict(
+    "_Area",
+    {
+        "name": str,
+        "colour": Annotated[str, Field(pattern="^#[0-9a-f]{6}$")],
+        "share": Annotated[float, Field(ge=0, le=1)],
+    },
+)
 
 
-class _Area(_Open):
-    name: str
-    colour: Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]
-    share: Annotated[float, Field(ge=0, le=1)]
-
-
-class _Mask(_Open):
+class _Mask(TypedDict):
     size: _Sides
     counts: Annotated[str, Field(pattern="^[0-o]*$")]
 
 
-class _Annotation(_Open):
+class _Annotation(TypedDict):
     category_id: _Id
     bbox: _Box
     area: _Number
     segmentation: _Mask
 
 
-class _Segment(_Open):
+class _Segment(TypedDict):
     id: _Id
     category_id: _Id
 
 
-class _Facts(_Open, total=False):
+class _Facts(TypedDict, total=False):
     width: _Side
     height: _Side
     areas: list[_Area]
