@@ -67,8 +67,8 @@ _Box = Annotated[list[_Count], Field(min_length=4, max_length=4)]
 _Sides = Annotated[list[_Side], Field(min_length=2, max_length=2)]
 
 
-# written like this since outputs have this key in British spelling
-_Area = TypedDict(
+# no class: outputs have the key "colour", which is no name of ours
+_Area = TypedDict(  # noqa: UP013
     "_Area",
     {
         "name": str,
