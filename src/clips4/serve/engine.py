@@ -21,7 +21,6 @@ from clips4.models.class_set import ClassSet
 from clips4.serve.corrections import check_pixel, counterexamples_of, edited, examples_of
 from clips4.serve.messages import ClassesRequest, ClassRequest
 from clips4.serve.runs import to_runs
-from clips4.serve.segment_map import segment_map
 from clips4.serve.sessions import Examples, OpenImage, Session
 from clips4.utils.images import UNKNOWN_COLOR, UNKNOWN_NAME, decode_rgb, palette, reduce_to
 
@@ -60,7 +59,7 @@ class Engine:
         image = decode_rgb(data, name)
         z = self.segmenter.encode_image(image).z
         view = EncodedImage(reduce_to(image, VIEW_SIDE), z, None)
-        return OpenImage(secrets.token_urlsafe(8), name, data, image.shape[:2], view, segment_map(view.image, z))
+        return OpenImage(secrets.token_urlsafe(8), name, data, image.shape[:2], view)
 
     # ----------------------------------------------------------------------------------------------------- classes
 

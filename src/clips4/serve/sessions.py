@@ -4,18 +4,20 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from clips4.errors import UserError
 from clips4.inference.encoder import EncodedImage
-from clips4.serve.segment_map import SegmentMap
+from clips4.serve.segment_map import SIDE, SegmentMap, segment_map
 
 if TYPE_CHECKING:
     from clips4.serve.clips import Clip
 
 MAX_BYTES = 2 << 30  # of all sessions together
+_SEGMENT_BYTES = 4 * SIDE**2  # of the segments of an image
 MAX_SESSIONS = 64
 ROUGH_BYTES = 1 << 24  # that an open image takes beside its file
 MAX_IMAGES = 500  # of one session
@@ -43,7 +45,6 @@ class OpenImage:
         data: the file's bytes.
         size: (H, W) of the image itself.
         encoded: its view (the image, reduced) and its embeddings.
-        segments: for clicks.
         edits: of its mask, by hand.
         by_teacher: its embeddings by the teacher, once they are needed.
     """
@@ -53,9 +54,13 @@ class OpenImage:
     data: bytes
     size: tuple[int, int]
     encoded: EncodedImage
-    segments: SegmentMap
     edits: list[Edit] = field(default_factory=list)
     by_teacher: EncodedImage | None = None
+
+    @cached_property
+    def segments(self) -> SegmentMap:
+        """For clicks; found when they are first needed, so that labels do not wait for them."""
+        return segment_map(self.encoded.image, self.encoded.z)
 
     @property
     def view_size(self) -> tuple[int, int]:
@@ -71,7 +76,7 @@ class OpenImage:
     def memory(self) -> int:
         """Memory that it takes."""
         z = sum(each.z.numel() * each.z.element_size() for each in (self.encoded, self.by_teacher) if each is not None)
-        return len(self.data) + self.encoded.image.nbytes + z + self.segments.labels.nbytes
+        return len(self.data) + self.encoded.image.nbytes + z + _SEGMENT_BYTES
 
 
 @dataclass(frozen=True, eq=False)

@@ -124,6 +124,12 @@ async function predictAll() {
   }
 }
 
+/**
+ * @param {Labels} labels
+ * @param {Shown} shown
+ */
+const summary = ({ legend }, { facts }) => `${legend.filter((each) => each.share > 0).length} classes in ${facts.name}`;
+
 /** @param {Shown} shown */
 async function predict(shown) {
   const own = generation;
@@ -135,7 +141,7 @@ async function predict(shown) {
   shown.labels = labels;
   drawThumb(shown);
   if (shown !== current) return;
-  report(`${labels.legend.filter((each) => each.share > 0).length} classes in ${shown.facts.name}, ${Math.round(performance.now() - start)} ms`);
+  report(`${summary(labels, shown)}, ${Math.round(performance.now() - start)} ms`);
   classes.render(labels.legend);
   const missing = labels.legend.filter((each) => each.source === "missing").map((each) => each.name);
   if (missing.length) complain(`${missing.join(", ")}: no name that this page holds; choose "Is" and click what it is`);
@@ -194,6 +200,7 @@ async function show(shown) {
   renderStrip();
   draw();
   classes.render(shown.labels?.legend ?? []);
+  if (shown.labels) report(summary(shown.labels, shown));
   if (!shown.labels || (beside.checked && !shown.byTeacher)) await predict(shown);
 }
 

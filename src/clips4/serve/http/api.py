@@ -129,7 +129,8 @@ class Api:
         return JSONResponse({})
 
     async def segments(self, call: Call) -> Response:
-        found = call.session.image(call.id).segments
+        image = call.session.image(call.id)
+        found = await self.worker.run(call.session.id, getattr, image, "segments")
         height, width = found.labels.shape
         return JSONResponse(
             {"width": width, "height": height, "runs": to_runs(found.labels), "regions": found.regions.tolist()}
@@ -163,7 +164,8 @@ class Api:
 
     async def edit(self, call: Call) -> Response:
         image = call.session.image(call.id)
-        image.edits.append(Edit(tuple(check_segments(image, call.body.segments)), call.body.name))
+        checked = await self.worker.run(call.session.id, check_segments, image, call.body.segments)
+        image.edits.append(Edit(tuple(checked), call.body.name))
         return JSONResponse({"edits": len(image.edits)})
 
     async def undo_edit(self, call: Call) -> Response:
