@@ -26,9 +26,10 @@ from clips4.evaluation.open_vocabulary import (
     slide,
     text_query,
 )
-from clips4.evaluation.protocols import Protocol, class_file_hash
+from clips4.evaluation.protocols import Protocol, class_file_hash, language_protocol
 from clips4.evaluation.record import describe_scores
 from clips4.inference.classifier import BackgroundRule, Query
+from clips4.inference.refine.maskclip import Refinement, refined_probabilities
 from clips4.inference.segmenter import Segmenter
 from clips4.method.prototype_search import teacher_segments
 from clips4.method.prototypes import known_prototypes
@@ -65,6 +66,45 @@ def halves(left: int, right: int) -> NDArray[np.uint8]:
     labels = np.full((40, 48), left, np.uint8)
     labels[:, 24:] = right
     return labels
+
+
+class KeyedColors:
+    """A teacher of colors whose keys are the colors themselves."""
+
+    name, embed_dim, patch_stride = "colors", 3, 2
+
+    def encode_pixels(self, images: Tensor) -> Tensor:
+        return color_of_pixels(images)
+
+    def encode_pixels_and_keys(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return color_of_pixels(images), color_of_pixels(images)
+
+
+@pytest.mark.parametrize("windowed", [False, True])
+def test_cosines_of_a_refined_teacher_are_probabilities_of_each_window(windowed: bool) -> None:
+    refinement = Refinement(prompt_denoising=True, key_smoothing=True)
+    teacher: Any = KeyedColors()
+    segmenter = Segmenter(
+        teacher.encode_pixels, TeacherConfig(), 64, torch.device("cpu"), teacher=teacher, refinement=refinement
+    )
+    protocol = replace(language_protocol("tcl", "camvid11", "simple"), short_side=40, window=20, stride=20)
+    image = (np.eye(3, dtype=np.uint8) * 255)[halves(0, 1)]
+    vectors = torch.eye(3)
+    found = cosines(segmenter, image, vectors, protocol if windowed else replace(protocol, short_side=None))
+    torch.testing.assert_close(found.sum(0), torch.ones(found.shape[1:]))
+    assert (found[2] == 0).all(), "blue is confident nowhere"
+    if not windowed:
+        whole = segmenter.encode_image(image)
+        logits = torch.einsum("dhw,ld->lhw", whole.z, vectors)
+        assert torch.equal(found, refined_probabilities(logits, whole.keys, refinement))
+    assert torch.equal(classify(found, torch.arange(3), (40, 48), None, True), torch.from_numpy(halves(0, 1)).long())
+
+
+def test_classify_compares_a_threshold_with_probabilities_as_they_are() -> None:
+    shares = torch.tensor([[[0.5, 0.3]], [[0.5, 0.7]]])
+    rule = BackgroundRule(probability=0.6, scale=100)
+    labels = classify(shares, torch.tensor([1, 2]), (1, 2), rule, True)
+    assert labels.tolist() == [[0, 2]]
 
 
 def test_score_language_perfect_prediction_scores_one(segmenter: Segmenter, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from clips4.evaluation.protocols import (
     known_classes,
     language_protocol,
     set_truth,
+    training_set,
     unknown_classes,
 )
 from clips4.models.teachers.prompts import load_templates
@@ -95,6 +96,17 @@ def test_trap_6_an_unknown_name_is_nowhere_in_what_a_run_raises() -> None:
         assert not set(known.names) & unknown_classes("context60", fold)
         assert known.names[0] == "background"
         assert len(known) + len(unknown_classes("context60", fold)) == 60
+
+
+def test_training_set_has_the_names_of_known_foreground_classes_alone(tmp_path: Path) -> None:
+    root = miniatures.voc(tmp_path)
+    paths, classes = training_set("voc21", root, "trainaug", fold=0)
+    assert [path.name for path in paths] == ["2007_000042.jpg"]
+    unknown = unknown_classes("voc21", 0)
+    assert classes.names == tuple(name for name in load_classes("voc20").names if name not in unknown)
+    assert training_set("voc20", root, "val")[1].names == load_classes("voc20").names
+    with pytest.raises(UserError, match=r"train\.txt"):
+        training_set("voc20", root)
 
 
 def test_truth_of_a_set_for_saved_predictions(tmp_path: Path) -> None:

@@ -131,6 +131,16 @@ def test_teacher_alone_by_sclip(tmp_path: Path, runs: Runs) -> None:
     assert "give a run, or --teacher NAME" in runs("evaluate", "language", "--dataset", "voc21", "--root", tmp_path)
 
 
+def test_refined_teacher_has_a_row_of_its_own(tmp_path: Path, runs: Runs) -> None:
+    out, root = tmp_path / "out.json", small_coco(tmp_path / "coco")
+    arguments = ("evaluate", "language", "--dataset", "coco128", "--root", root, "--device", "cpu")
+    runs(*arguments, "--teacher", "fake", "--prompt-denoising", "--json", out)
+    record = json.loads(out.read_text())
+    assert [row["row"] for row in record["rows"]] == ["teacher by text", "teacher by text, refined"]
+    assert record["refinement"] == {"prompt_denoising": True, "key_smoothing": False, "pamr": False, "threshold": 0.5}
+    assert "fake has no attention keys" in runs(*arguments, "--teacher", "fake", "--key-smoothing")
+
+
 def test_evaluate_unsupervised_every_task_has_a_row(tiny_run: Path, tmp_path: Path, runs: Runs) -> None:
     out, report = tmp_path / "out.json", tmp_path / "report"
     arguments = ("evaluate", "unsupervised", tiny_run, "--dataset", "camvid11", "--root", small_camvid(tmp_path / "cv"))

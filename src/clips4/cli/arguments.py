@@ -82,4 +82,5 @@ Use = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="File for the full record.")]
 Split = Annotated[str | None, typer.Option("--split", help="Split to score; by default the validation split.")]
+Protocol = Annotated[str, typer.Option("--protocol", help="clips4-v1, sclip or tcl.")]
 Fold = Annotated[int | None, typer.Option("--fold", help="Fold of unknown classes; adds known and unknown mIoU.")]

@@ -104,18 +104,20 @@ def ablate(
     device: str,
     progress: ProgressReporter,
     seeds: Sequence[int] = (),
+    protocol: str = V1,
 ) -> str:
     """Train and score every variant; an unfinished one is resumed, the scores of a finished one are read.
 
     Args:
         images: unlabeled, to train on.
-        dataset, root: labeled set to score on, by protocol clips4-v1.
+        dataset, root: labeled set to score on.
         out: ``OUT/VARIANT/`` holds a run and its scores, with several seeds ``OUT/VARIANT/seed-N/``; ``OUT/table.md``
             the table.
         fold: of unknown classes, whose names no variant is trained with.
         classes: names to train with; those of the set (less the fold's) by default.
         seeds: every variant is trained with each, and the table has mean and standard deviation; by default with the
             one of the settings.
+        protocol: one of ``protocols.PROTOCOLS``.
 
     Returns:
         The table in Markdown.
@@ -141,11 +143,11 @@ def ablate(
     for name, all_seeds in runs.items():
         records = []
         for run, config in all_seeds:
-            record = _scored(run, config)
+            record = _scored(run, config, protocol)
             if record is None:
                 train(paths, trained_with, config, run, bool(checkpoint_folders(run)), device, progress)
                 record = evaluate_by_language(
-                    run, None, dataset, root, None, V1, fold, None, folder, None, device, progress
+                    run, None, dataset, root, None, protocol, fold, None, folder, None, device, progress
                 )
                 write_json(run / SCORES, record)
             records.append(record)
@@ -178,22 +180,24 @@ def _classes(dataset: str, fold: int | None, classes: str | None) -> ClassList:
     return known_classes(dataset, fold) if fold is not None else load_classes(semantic_spec(dataset).class_file)
 
 
-def _scored(run: Path, config: Config) -> Record | None:
+def _scored(run: Path, config: Config, protocol: str) -> Record | None:
     """The record of a finished variant; None if there is none.
 
     Raises:
-        UserError: it was trained with other settings, or the record is damaged.
+        UserError: it was trained with other settings or scored by another protocol, or the record is damaged.
     """
     path = run / SCORES
     if not path.is_file():
         return None
     record = read_json(path)
-    if not record.keys() >= {"config", "rows"}:
+    if not record.keys() >= {"config", "rows", "protocol"}:
         raise UserError(f"{path}: not a record of scores; remove it")
     saved = parse_config(record["config"], str(path))
     same_teacher = config.model_copy(update={"teacher": pinned(config.teacher, saved.teacher)})
-    if saved.decisive() != same_teacher.decisive():
-        raise UserError(f"{run}: was scored with other settings; give another --out, or remove this folder")
+    if saved.decisive() != same_teacher.decisive() or record["protocol"]["id"] != protocol:
+        raise UserError(
+            f"{run}: was scored with other settings or by another protocol; give another --out, or remove this folder"
+        )
     return record
 
 

@@ -14,6 +14,7 @@ from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import Scores, SetScores, Tally, confusion_matrix, scores
 from clips4.evaluation.protocols import Protocol
 from clips4.inference.classifier import BackgroundRule, Query
+from clips4.inference.refine.maskclip import refined_probabilities
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.upsample import best_class
 from clips4.method.prototype_search import PrototypeSearch, teacher_segments
@@ -55,10 +56,20 @@ def foreground(query: Query, protocol: Protocol) -> Query:
 
 @torch.no_grad()
 def cosines(segmenter: Segmenter, image: RGB, vectors: Tensor, protocol: Protocol) -> Tensor:
-    """(L, h, w) cosines with (L, D) vectors, the image encoded as the protocol says; not yet at its original size."""
+    """(L, h, w) cosines with (L, D) vectors, the image encoded as the protocol says; not yet at its original size.
+
+    Where the segmenter refines its scores they are probabilities, and each window is refined as an image of its own.
+    """
+
+    def scores_of(z: Tensor, keys: Tensor | None) -> Tensor:
+        found = torch.einsum("dhw,ld->lhw", z, vectors.to(z))
+        if not segmenter.refinement.of_scores:
+            return found
+        return refined_probabilities(found, keys, segmenter.refinement)
+
     if protocol.short_side is None:
-        z = segmenter.embed(image)
-        return torch.einsum("dhw,ld->lhw", z, vectors.to(z))
+        encoded = segmenter.encode_image(image)
+        return scores_of(encoded.z, encoded.keys)
     images = resize_short(image, protocol.short_side)[None]
     height, width = images.shape[-2:]
     if protocol.window is None or protocol.stride is None:
@@ -67,10 +78,10 @@ def cosines(segmenter: Segmenter, image: RGB, vectors: Tensor, protocol: Protoco
         windows = list(slide(height, width, protocol.window, protocol.stride))
     total = count = torch.zeros(())
     for number, (top, bottom, left, right) in enumerate(windows):
-        z = segmenter.encode(images[..., top:bottom, left:right])
+        z, keys = segmenter.encode_with_keys(images[..., top:bottom, left:right])
         if number == 0:
             total, count = z.new_zeros(len(vectors), height, width), z.new_zeros(height, width)
-        window = torch.einsum("bdhw,ld->blhw", z, vectors.to(z))
+        window = scores_of(z[0], None if keys is None else keys[0])[None]
         total[:, top:bottom, left:right] += resize_map(window, (bottom - top, right - left))[0]
         count[top:bottom, left:right] += 1
     return total / count
@@ -99,14 +110,21 @@ def _starts(length: int, window: int, stride: int) -> list[int]:
 
 
 @torch.no_grad()
-def classify(logits: Tensor, owner: Tensor, size: tuple[int, ...], background: BackgroundRule | None) -> Tensor:
+def classify(
+    logits: Tensor,
+    owner: Tensor,
+    size: tuple[int, ...],
+    background: BackgroundRule | None,
+    are_probabilities: bool = False,
+) -> Tensor:
     """Cosines upsampled to the original size of the image, then argmax; in chunks of vectors, to bound memory.
 
     Args:
-        logits: (L, h, w).
+        logits: (L, h, w) cosines.
         owner: (L,) class of each.
         size: (H, W).
         background: which pixels are of class 0, for sets with a background class.
+        are_probabilities: whether ``logits`` are class probabilities already, with which a threshold is compared.
 
     Returns:
         (H, W) int64 classes.
@@ -115,32 +133,39 @@ def classify(logits: Tensor, owner: Tensor, size: tuple[int, ...], background: B
         words, _ = best_class(logits, size)
         return owner.to(words.device)[words]
     keep = torch.ones(len(logits), dtype=torch.bool)
-    labels, probability = _best(logits, owner, size, background.scale, keep)
+    scale = None if are_probabilities else background.scale
+    labels, probability = _best(logits, owner, size, scale, keep)
     if background.min_share:
         counts = torch.bincount(labels.flatten(), minlength=int(owner.max()) + 1)[1:]
         small = (counts <= background.min_share * counts.sum()).nonzero().flatten() + 1
         keep = ~torch.isin(owner, small.to(owner.device))
         if keep.any() and not keep.all():
-            labels, probability = _best(logits, owner, size, background.scale, keep)
+            labels, probability = _best(logits, owner, size, scale, keep)
     return labels if background.probability is None else torch.where(probability < background.probability, 0, labels)
 
 
-def _best(logits: Tensor, owner: Tensor, size: tuple[int, ...], scale: float, keep: Tensor) -> tuple[Tensor, Tensor]:
-    """(H, W) class of the best of the vectors to keep, and its softmax probability among all vectors."""
+def _best(
+    logits: Tensor, owner: Tensor, size: tuple[int, ...], scale: float | None, keep: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(H, W) class of the best of the vectors to keep, and its softmax probability among all vectors.
+
+    Without a scale, ``logits`` are probabilities.
+    """
     height, width = size
     best = torch.full((height, width), -torch.inf, dtype=logits.dtype, device=logits.device)
     index, log_sum = torch.zeros_like(best, dtype=torch.long), best.clone()
     at_once = max(1, LOGIT_BUDGET // (height * width))
     for start in range(0, len(logits), at_once):
         large = resize_map(logits[None, start : start + at_once], (height, width))[0]
-        log_sum = torch.logaddexp(log_sum, (scale * large).logsumexp(0))
+        if scale is not None:
+            log_sum = torch.logaddexp(log_sum, (scale * large).logsumexp(0))
         allowed = keep[start : start + at_once].nonzero().flatten()
         if len(allowed):
             value, place = large[allowed.to(large.device)].max(0)
             better = value > best
             best = torch.where(better, value, best)
             index = torch.where(better, allowed.to(place.device)[place] + start, index)
-    return owner.to(index.device)[index], (scale * best - log_sum).exp()
+    return owner.to(index.device)[index], best if scale is None else (scale * best - log_sum).exp()
 
 
 # ----------------------------------------------------------------------------------------------------------- scoring
@@ -170,12 +195,16 @@ def evaluate_language(
     if (protocol.background is not None) != dataset.background:
         raise ValueError("a set needs a background rule if it has a background class, and only then")
     classes = len(dataset.classes)
-    every = torch.cat([query.vectors for query in queries.values()])
+    refined = segmenter.refinement.of_scores  # of one query at a time: what is removed depends on its classes
+    groups = [[query] for query in queries.values()] if refined else [list(queries.values())]
     counts = {name: Tally(classes) for name in queries}
     for _, image, truth in counted(progress, "scoring", dataset, len(dataset)):
-        parts = cosines(segmenter, image, every, protocol).split([len(query.vectors) for query in queries.values()])
+        parts: list[Tensor] = []
+        for group in groups:
+            every = torch.cat([query.vectors for query in group])
+            parts += cosines(segmenter, image, every, protocol).split([len(query.vectors) for query in group])
         for (name, query), logits in zip(queries.items(), parts, strict=True):
-            labels = classify(logits, query.owner, truth.shape, protocol.background)
+            labels = classify(logits, query.owner, truth.shape, protocol.background, refined)
             counts[name].add(confusion_matrix(truth, labels.cpu().numpy().astype(truth.dtype), classes))
     return {name: SetScores.collect(dataset.images, each) for name, each in counts.items()}
 

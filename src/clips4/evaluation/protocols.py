@@ -137,6 +137,32 @@ def known_classes(dataset: str, fold: int) -> ClassList:
     return ClassList(tuple(own.names[i] for i in kept), tuple(own.aliases[i] for i in kept))
 
 
+def training_set(
+    dataset: str, root: Path, split: str | None = None, fold: int | None = None
+) -> tuple[list[Path], ClassList]:
+    """The images of a split to train on, and the names to train with; no label is read.
+
+    Args:
+        dataset, root: of a semantic set.
+        split: by default ``train``.
+        fold: whose unknown classes are left out of the names; their images stay.
+
+    Returns:
+        Paths, and the set's classes without its background and without the fold's unknown ones.
+
+    Raises:
+        UserError: an unknown set, split or fold, or files that are missing.
+
+    Example:
+        >>> paths, classes = training_set("context59", Path("VOC2010"), "train", fold=0)
+    """
+    spec = semantic_spec(dataset)
+    found = spec.load(root, split or "train")
+    classes = known_classes(dataset, fold) if fold is not None else load_classes(spec.class_file)
+    first = 1 if spec.background else 0  # a background is what has no name
+    return list(found.images), ClassList(classes.names[first:], classes.aliases[first:])
+
+
 def set_truth(dataset: str, root: Path, split: str | None) -> tuple[Truth, ClassList]:
     """The truth and the classes of a named set, to score saved predictions."""
     found = semantic_spec(dataset).load(root, split)

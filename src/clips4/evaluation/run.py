@@ -34,6 +34,7 @@ from clips4.evaluation.unsupervised import ClusterRecipe, score_clusters
 from clips4.evaluation.vos import by_features, first_mask_tracker, score_videos
 from clips4.inference.classifier import Query
 from clips4.inference.features import load_features
+from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.video.label_propagation import Recipe
 from clips4.models.calibrated_teacher import calibrated
@@ -80,6 +81,8 @@ def evaluate_by_language(
     report: Path | None,
     device: str,
     progress: ProgressReporter,
+    refinement: Refinement = Refinement(),  # noqa: B008  # frozen
+    settings: Config | None = None,
 ) -> Record:
     """Rows "student by text", "student by prototypes", and the same of a teacher alone if one is named.
 
@@ -95,17 +98,21 @@ def evaluate_by_language(
         report: folder for plots; None for none.
         device: "auto", "cpu", "cuda" or "mps".
         progress: advances once an image.
+        refinement: of the teacher's scores, in one more row, "teacher by text, refined".
+        settings: of a teacher alone: its dense attention, templates and size of images; of a run they are its own.
 
     Raises:
         UserError: arguments that do not fit together.
     """
+    if refinement.of_scores and teacher_name is None:
+        raise UserError("--key-smoothing and --prompt-denoising refine a teacher; name it with --teacher")
     if report is not None:
         if find_spec("sklearn") is None:
             raise UserError("--report draws a t-SNE, which needs scikit-learn: pip install 'clips4[demo]'")
         write_plots(report, {})  # a folder that cannot be used is reported before the hours of scoring
     if run is None and teacher_name in (None, "run"):
         raise UserError("give a run, or --teacher NAME for a teacher alone")
-    config = load_checkpoint(run).config if run else Config()
+    config = load_checkpoint(run).config if run else settings or Config()
     protocol = language_protocol(protocol_name, dataset_name, config.teacher.templates)
     classes = load_classes(class_file or protocol.class_file)
     dataset = semantic_spec(dataset_name).load(root, split, classes)
@@ -139,9 +146,15 @@ def evaluate_by_language(
                 queries[who]["prototypes"] = found
     rows: list[Record] = []
     plots: dict[str, bytes] = {}
+    if refinement.of_scores:
+        models["teacher, refined"] = Segmenter.from_teacher(name, config, device, refinement, space=space)
+        queries["teacher, refined"] = {"text": text}
     for who, segmenter in models.items():
         scored = evaluate_language(segmenter, dataset, queries[who], protocol, progress)
-        rows += [set_rows(f"{who} by {how}", each, dataset.classes.names, unknown) for how, each in scored.items()]
+        titles = {how: f"{who} by {how}" for how in scored}
+        if who.endswith("refined"):
+            titles = {"text": "teacher by text, refined"}
+        rows += [set_rows(titles[how], each, dataset.classes.names, unknown) for how, each in scored.items()]
         if report is not None and segmenter is (student or segmenter):
             how = "prototypes" if "prototypes" in scored else "text"
             title = f"{dataset_name}, {who} by {how}, {protocol.id}"
@@ -163,6 +176,7 @@ def evaluate_by_language(
         "fold": fold,
         "unknown_classes": sorted(unknown),
         "teacher": name,
+        "refinement": asdict(refinement) if refinement.of_scores else None,
         **(about_run(run) if run else {}),
         **provenance(),
         "rows": rows,

@@ -110,6 +110,13 @@ class Encoder:
         with torch.autocast(self.device.type, self._half) if self._half else nullcontext():
             return self._network(images.to(self.device)).float()
 
+    @torch.no_grad()
+    def encode_with_keys(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """``encode``, and the keys (B, W, h, w) of the same positions where key smoothing needs them."""
+        if self._keyed is None:
+            return self.encode(images), None
+        return self._keyed.encode_pixels_and_keys(images.to(self.device))
+
     def encode_image(self, image: ImageInput, options: InferenceOptions = PLAIN) -> EncodedImage:
         """Encode one image, or return it from the cache."""
         return self._encode_rgb(as_rgb(image), options)._replace(source=_file(image))
@@ -151,7 +158,8 @@ class Encoder:
     def _embed(self, rgb: RGB, options: InferenceOptions) -> CachedEmbedding:
         if self._keyed is None:
             return CachedEmbedding(embed_with_options(self.encode, rgb, self._size, self._stride, options), None)
-        z, keys = self._keyed.encode_pixels_and_keys(at_inference_size(rgb, self._size).to(self.device))
+        z, keys = self.encode_with_keys(at_inference_size(rgb, self._size))
+        assert keys is not None
         return CachedEmbedding(z[0], keys[0])
 
     def _cache_batch(self, cache: EmbeddingCache, images: list[RGB], options: InferenceOptions) -> None:

@@ -70,6 +70,7 @@ class Segmenter:
         context: of an image in the prediction of its pixels.
         options: how images are encoded.
         classifier: finds class vectors for class names.
+        refinement: of a teacher's scores.
 
     Example:
         >>> segmenter = Segmenter.load("runs/pets")
@@ -98,7 +99,7 @@ class Segmenter:
         stride = stride or cast(int, getattr(network, "stride", teacher.patch_stride if teacher else 8))
         keyed = cast(KeyedEncoder, teacher) if refinement.key_smoothing else None
         self._encoder = Encoder(network, size, stride, device, precision, keyed)
-        self._refinement, self._current = refinement, cast(EncodedImage | None, None)
+        self.refinement, self._current = refinement, cast(EncodedImage | None, None)
         self.context, self._source = context, settings.name if prototypes is None else type(network).__name__
         self.classifier = ZeroShotClassifier(settings, prototypes, teacher)
         self.prototypes = prototypes
@@ -339,6 +340,23 @@ class Segmenter:
         """
         return self._encoder.encode(images)
 
+    def encode_with_keys(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """``encode``, and the keys of a teacher whose scores are smoothed by them.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1].
+
+        Returns:
+            (B, D, h, w) float32, unit along D; and (B, W, h, w) unit keys, or None without key smoothing.
+
+        Example:
+            >>> import torch
+            >>> z, keys = segmenter.encode_with_keys(torch.rand(1, 3, 64, 96))
+            >>> keys is None
+            True
+        """
+        return self._encoder.encode_with_keys(images)
+
     # -------------------------------------------------------------------------------------------------- predicting
 
     @overload
@@ -491,7 +509,7 @@ class Segmenter:
             others = self.prototypes.unknown if by_text else self.prototypes.query_unknown
         margin = self.prototypes.unknown_margin if self.prototypes else 0.0
         refine = self._options(options).refine
-        return predict.predict(encoded, query, others, self._refinement, refine, margin, self.context)
+        return predict.predict(encoded, query, others, self.refinement, refine, margin, self.context)
 
     def classify(self, encoded: EncodedImage, vectors: Tensor, refine: Edges | None = None) -> tuple[Tensor, Tensor]:
         """The nearest of given vectors for every pixel of an image; see ``predict.classify``.
@@ -509,7 +527,7 @@ class Segmenter:
             >>> labels.shape
             torch.Size([72, 96])
         """
-        return predict.classify(encoded, vectors, self._refinement, refine)
+        return predict.classify(encoded, vectors, self.refinement, refine)
 
     # -------------------------------------------------------------------------------------------------- clustering
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from clips4.config import TeacherConfig
 from clips4.errors import UserError
 from clips4.models.teachers.base import Teacher, load_teacher
-from clips4.models.teachers.siglip import SiglipTeacher, read_head
+from clips4.models.teachers.siglip import SiglipTeacher, canonical, read_head
 from tests.helpers import generator
 
 WORDS = 260
@@ -95,13 +95,34 @@ def test_text_vectors_equal_transformers(folder: Path) -> None:
     from transformers import AutoTokenizer
 
     teacher, tokenizer = load(folder), AutoTokenizer.from_pretrained(folder)
-    texts = ["a cat", "a dog on a sofa, and more than sixteen letters"]
+    texts = ["a cat", "a dog on a sofa and more than sixteen letters"]
     tokens = tokenizer(texts, padding="max_length", truncation=True, max_length=16, return_tensors="pt")["input_ids"]
     with torch.no_grad():
         features = teacher.model.get_text_features(input_ids=tokens)
     wanted = features if isinstance(features, Tensor) else features.pooler_output
     torch.testing.assert_close(teacher.encode_text(texts), F.normalize(wanted, dim=1), rtol=0, atol=1e-5)
     assert torch.equal(teacher.encode_text(["A CAT"]), teacher.encode_text(["a cat"])), "SigLIP 2 read lower case"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "written"),
+    [
+        ("a photo of a cat.", "a photo of a cat"),
+        ("A T-Shirt (red)!", "a tshirt red"),
+        ("the  dining_table's edge", "the dining tables edge"),
+        ("señor’s café", "señor’s café"),  # only ASCII punctuation goes
+    ],
+)
+def test_prompts_lose_case_and_punctuation_as_in_the_reference(folder: Path, prompt: str, written: str) -> None:
+    teacher = load(folder)
+    assert canonical(prompt) == written
+    assert torch.equal(teacher.encode_text([prompt]), teacher.encode_text([written]))
+    assert not torch.equal(teacher.encode_text(["a b"]), teacher.encode_text(["b a"])), "words still count"
+
+
+def test_vectors_of_prompts_with_punctuation_are_not_taken_from_old_caches(folder: Path) -> None:
+    assert load(folder).text_settings["prompts"] == "canonical"
+    assert "prompts" not in load(folder).settings, "pixel maps do not depend on it"
 
 
 def test_keys_are_the_heads(folder: Path) -> None:

@@ -2,30 +2,44 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from clips4.cli.arguments import AsJson, Device, Overrides, expand_paths
 from clips4.cli.console import print_note, print_skipped, print_summary, progress_bars, stop
+from clips4.errors import UserError
+
+if TYPE_CHECKING:
+    from clips4.data.class_names import ClassList
 
 
 def train(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
     images: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             help="Images, folders or lists (.txt) of them, or tar shards (dir/{000..099}.tar); - reads a list from "
             "standard input.",
             callback=expand_paths,
         ),
-    ],
+    ] = None,
     classes: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--classes", help="A file with one name per line ('name: alias, alias'), a shipped list, or a,b,c."
         ),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="Instead of IMAGES and --classes: a published set, e.g. voc20.")
+    ] = None,
+    root: Annotated[Path | None, typer.Option("--root", help="Folder that the set's archives unpack to.")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Split of the set to train on, without its labels; by default train.")
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option("--fold", help="Leave out the names of this fold's unknown classes; images stay.")
+    ] = None,
     teacher: Annotated[
         str | None,
         typer.Option("--teacher", help="conse, a saved CLIP folder, or a hub id: owner/name, owner/name@revision."),
@@ -61,8 +75,7 @@ def train(
 ) -> None:
     """Train a student on unlabeled images; under torchrun or Slurm, on many devices."""
     from clips4.annotations.folder import open_labels
-    from clips4.data.class_names import describe_classes, load_classes
-    from clips4.data.image_source import find_training_images
+    from clips4.data.class_names import describe_classes
     from clips4.evaluation.callbacks import make_callback, open_labeled
     from clips4.evaluation.own_labels import evaluate_labels
     from clips4.evaluation.report.collect import images_to_show
@@ -73,7 +86,7 @@ def train(
     from clips4.utils import distributed
     from clips4.utils.text import plural
 
-    paths, names = find_training_images(images), load_classes(classes)
+    paths, names = _images_and_names(images, classes, dataset, root, split, fold)
     chosen = [f"teacher.name={json.dumps(teacher)}"] if teacher else []
     config, reasons = choose_config(preset, paths, [*chosen, *(overrides or [])], out if resume else None, device)
     for line in reasons if distributed.rank() == 0 else ():
@@ -119,3 +132,32 @@ def train(
         },
         as_json,
     )
+
+
+def _images_and_names(
+    images: list[Path] | None,
+    classes: str | None,
+    dataset: str | None,
+    root: Path | None,
+    split: str | None,
+    fold: int | None,
+) -> "tuple[list[Path], ClassList]":
+    """What to train on and the names to train with: given as such, or those of a published set."""
+    from clips4.data.class_names import load_classes
+
+    if dataset is not None:
+        from clips4.evaluation.protocols import training_set
+
+        if images or root is None:
+            raise UserError("--dataset takes its images from --root DIR; give both, and no IMAGES")
+        if classes is not None and fold is not None:
+            raise UserError("--fold chooses the names to train with; leave out --classes")
+        paths, names = training_set(dataset, root, split, fold)
+        return paths, names if classes is None else load_classes(classes)
+    from clips4.data.image_source import find_training_images
+
+    if not images or classes is None:
+        raise UserError("give IMAGES and --classes NAMES, or --dataset NAME --root DIR")
+    if root is not None or split is not None or fold is not None:
+        raise UserError("--root, --split and --fold belong to --dataset NAME; give it, or leave them out")
+    return find_training_images(images), load_classes(classes)

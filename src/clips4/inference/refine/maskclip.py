@@ -35,6 +35,11 @@ class Refinement:
     pamr: bool = False
     threshold: float = 0.5
 
+    @property
+    def of_scores(self) -> bool:
+        """Whether it changes the scores at the positions of the map."""
+        return self.prompt_denoising or self.key_smoothing
+
 
 def confident_classes(cosines: Tensor, threshold: float) -> Tensor:
     """Indices of the classes whose probability reaches ``threshold`` somewhere; all if none does.
@@ -76,6 +81,23 @@ def refine_scores(cosines: Tensor, keys: Tensor | None, refinement: Refinement) 
     if keys is None:
         raise ValueError("key smoothing needs the keys of the positions")
     return smooth_by_keys((SHARPNESS * cosines).softmax(0), keys), kept
+
+
+def refined_probabilities(cosines: Tensor, keys: Tensor | None, refinement: Refinement) -> Tensor:
+    """Prompt denoising and key smoothing of one image, as class probabilities that sum to 1 at every position.
+
+    Args:
+        cosines, keys, refinement: see ``refine_scores``.
+
+    Returns:
+        (L, h, w); 0 for the classes that denoising removes.
+    """
+    scores, kept = refine_scores(cosines, keys, refinement)
+    shares = scores if refinement.key_smoothing else (SHARPNESS * scores).softmax(0)
+    shares = shares.clamp(min=0)  # keys that point apart weigh negatively
+    found = torch.zeros_like(cosines)
+    found[kept] = shares / shares.sum(0).clamp(min=torch.finfo(shares.dtype).tiny)
+    return found
 
 
 class PamrRefiner:

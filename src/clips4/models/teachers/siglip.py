@@ -11,6 +11,7 @@ which is the head's output if the probe attended to that patch alone. sclip, cle
 attention that feeds CLIP's class token, and vanilla tokens never pass the head: for SigLIP they are refused.
 """
 
+import string
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,19 @@ from clips4.models.teachers.vlm import Origin, VisionLanguageTeacher, load_compl
 
 MEAN = STD = (0.5, 0.5, 0.5)
 _SIGLIP_1_VOCABULARY = 32000
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def canonical(text: str) -> str:
+    """A prompt as SigLIP's zero-shot evaluation writes it: lower case, spaces for underscores, no ASCII punctuation.
+
+    Source: ``_canonicalize`` of big_vision's ``evaluators/proj/image_text/prompt_engineering.py``.
+
+    Example:
+        >>> canonical("A photo of a T-shirt, on a dining_table.")
+        'a photo of a tshirt on a dining table'
+    """
+    return " ".join(text.replace("_", " ").translate(_NO_PUNCTUATION).lower().split())
 
 
 class SiglipTeacher(VisionLanguageTeacher):
@@ -40,6 +54,7 @@ class SiglipTeacher(VisionLanguageTeacher):
     def __init__(self, model: Any, tokenizer: Any, settings: TeacherConfig, origin: Origin):
         vision = model.config.vision_config
         super().__init__(model, tokenizer, settings, origin, "maskclip", vision.patch_size, vision.hidden_size)
+        self.text_settings["prompts"] = "canonical"  # vectors of prompts with punctuation, in older caches, differ
 
     def _tokens(self, pixels: Tensor, with_keys: bool = False) -> tuple[Tensor, Tensor | None]:
         vision = self.model.vision_model
@@ -47,7 +62,7 @@ class SiglipTeacher(VisionLanguageTeacher):
         return read_head(vision.head, h), _part(vision.head.attention, h, 1) if with_keys else None
 
     def _clean(self, text: str) -> str:
-        return text.lower()
+        return canonical(text)
 
     def _tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
         length = self.model.config.text_config.max_position_embeddings

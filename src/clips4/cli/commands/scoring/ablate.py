@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.arguments import Device, Fold, Images, Overrides, Preset
+from clips4.cli.arguments import Device, Fold, Images, Overrides, Preset, Protocol
 from clips4.cli.console import echo, print_note, progress_bars, stop
 
 
@@ -31,6 +31,7 @@ def ablate(
     ] = "",
     fold: Fold = None,
     classes: Annotated[str | None, typer.Option("--classes", help="Names to train with; the set's by default.")] = None,
+    protocol: Protocol = "clips4-v1",
     device: Device = "auto",
 ) -> None:
     """Train and score a run for every setting: losses, number of unknown prototypes, m, text or prototypes."""
@@ -47,7 +48,7 @@ def ablate(
     try:
         with progress_bars() as progress:
             table = run_ablation(
-                images, dataset, root, out, axes, preset, chosen, fold, classes, device, progress, each_seed
+                images, dataset, root, out, axes, preset, chosen, fold, classes, device, progress, each_seed, protocol
             )
     except Interrupted as interrupted:
         stop(f"Stopped and saved at step {interrupted.step}; run the same command to resume.")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clips4.cli.arguments import Device, Examples, Fold, JsonFile, Split, Use
+from clips4.cli.arguments import Device, Examples, Fold, JsonFile, Protocol, Split, Use
 from clips4.cli.console import echo, progress_bars
 from clips4.cli.shell import current_values
 
@@ -47,7 +47,7 @@ def language(
         str | None, typer.Option("--teacher", help="Score a teacher alone too: its name, or 'run' for that of the run.")
     ] = None,
     split: Split = None,
-    protocol: Annotated[str, typer.Option("--protocol", help="clips4-v1, sclip or tcl.")] = "clips4-v1",
+    protocol: Protocol = "clips4-v1",
     fold: Fold = None,
     classes: Annotated[
         str | None, typer.Option("--classes", help="Class list with the same names and other synonyms.")
@@ -55,16 +55,35 @@ def language(
     images: Annotated[
         Path | None, typer.Option("--images", help="Unlabeled images in which to find prototypes of new names.")
     ] = None,
+    key_smoothing: Annotated[
+        bool, typer.Option("--key-smoothing", help="Add a row: the teacher refined as in MaskCLIP, by its keys.")
+    ] = False,
+    prompt_denoising: Annotated[
+        bool, typer.Option("--prompt-denoising", help="Add that row without classes that are confident nowhere.")
+    ] = False,
     json_file: JsonFile = None,
     report: Report = None,
     device: Device = "auto",
 ) -> None:
     """Segment by class names; mIoU of known, unknown and all classes."""
     from clips4.evaluation.run import evaluate_by_language
+    from clips4.inference.refine.maskclip import Refinement
 
     with progress_bars() as progress:
         record = evaluate_by_language(
-            run, teacher, dataset, root, split, protocol, fold, classes, images, report, device, progress
+            run,
+            teacher,
+            dataset,
+            root,
+            split,
+            protocol,
+            fold,
+            classes,
+            images,
+            report,
+            device,
+            progress,
+            Refinement(prompt_denoising, key_smoothing),
         )
     columns = _MIOU | {"miou": "mIoU, present or predicted", "pixel_accuracy": "pixel acc."}
     if fold is not None:
