@@ -12,6 +12,7 @@ from PIL import Image
 
 from clips4.cli.app import main
 from clips4.models.checkpoint import load_checkpoint
+from tests.data.benchmarks import training_sets
 from tests.helpers import TINY, photograph, write_broken_images, write_odd_images
 
 SETTINGS = ["--preset", "cpu", "--no-report", *(part for setting in TINY for part in ("--set", setting))]
@@ -42,6 +43,37 @@ def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         return line
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "r"], "give IMAGES and --classes NAMES, or --dataset NAME --root DIR"),
+        (["photos", "--out", "r"], "give IMAGES and --classes NAMES"),
+        (["--dataset", "voc20", "--out", "r"], "--dataset takes its images from --root DIR"),
+        (["photos", "--classes", "cat", "--fold", "1", "--out", "r"], "--root, --split and --fold belong to --dataset"),
+        (["--dataset", "voc20", "--root", ".", "--fold", "0", "--classes", "a", "--out", "r"], "leave out --classes"),
+        (["--dataset", "camvid11", "--root", ".", "--fold", "0", "--out", "r"], "trainannot: no label map"),
+    ],
+)
+def test_train_needs_images_and_names_or_a_set(fails: Fails, arguments: list[str], message: str) -> None:
+    assert message in fails("train", *arguments)
+
+
+def test_train_on_a_published_set_leaves_a_folds_names_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = tmp_path / "sets", tmp_path / "run"
+    training_sets.voc(root)
+    given = ["--dataset", "voc20", "--root", root, "--split", "trainaug", "--fold", "2", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["clips4", "train", *map(str, given), "--out", str(out), *SETTINGS])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 0
+    assert "Trained on 5 images (0 skipped)" in capsys.readouterr().out
+    names = load_checkpoint(out).prototypes.names
+    assert len(names) == 15
+    assert "cat" not in names
 
 
 def test_help_lists_commands_with_examples() -> None:

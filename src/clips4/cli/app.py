@@ -14,6 +14,7 @@ from clips4.cli.commands.publish import publish
 from clips4.cli.commands.regions import regions
 from clips4.cli.commands.scoring.ablate import ablate
 from clips4.cli.commands.scoring.evaluate import app as evaluate_app
+from clips4.cli.commands.scoring.reproduce import reproduce
 from clips4.cli.commands.scoring.score import app as score_app
 from clips4.cli.commands.segment import segment
 from clips4.cli.commands.serve import serve
@@ -91,6 +92,10 @@ app.add_typer(score_app)
 app.command(
     epilog="Example: clips4 ablate photos/ --dataset coco128 --root coco128/ --out runs/ablation --grid losses"
 )(ablate)
+app.command(
+    epilog="Examples: clips4 reproduce voc --data sets/ --out runs/paper --seeds 3  ·  "
+    "clips4 reproduce context --data sets/ --dry-run"
+)(reproduce)
 app.command(epilog="Example: clips4 export runs/pets --out pets.onnx --int8 --calibrate photos/")(export)
 app.command(epilog="Examples: clips4 serve runs/pets photos/  ·  clips4 serve --teacher-only conse photos/")(serve)
 app.command(epilog="Example: clips4 publish runs/pets --out pets-published; clips4 publish runs/pets --to owner/pets")(

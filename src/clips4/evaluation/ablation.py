@@ -153,13 +153,13 @@ def ablate(
             records.append(record)
         for same in zip(*(record["rows"] for record in records), strict=True):
             how = str(same[0]["row"]).removeprefix("student ")
-            rows[f"{name}, {how}"] = {column: _mean_and_deviation([row[column] for row in same]) for column in columns}
+            rows[f"{name}, {how}"] = {column: mean_and_deviation([row[column] for row in same]) for column in columns}
         table = markdown(rows, columns)
         write_atomically(out / TABLE, (table + "\n").encode())
     return table
 
 
-def _mean_and_deviation(values: Sequence[float | None]) -> float | str | None:
+def mean_and_deviation(values: Sequence[float | None]) -> float | str | None:
     """The value; of several "mean ± standard deviation" in percent; None where a seed has none."""
     found = [value for value in values if value is not None]
     if len(found) < len(values):

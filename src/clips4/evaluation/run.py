@@ -1,5 +1,6 @@
 """`clips4 evaluate`: score a run on a set by a protocol; the record holds everything that the scores depend on."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -77,7 +78,7 @@ def evaluate_by_language(
     protocol_name: str,
     fold: int | None,
     class_file: str | None,
-    images: Path | None,
+    images: Path | Sequence[Path] | None,
     report: Path | None,
     device: str,
     progress: ProgressReporter,
