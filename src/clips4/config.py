@@ -119,6 +119,9 @@ class TeacherConfig(_Section):
         512, ge=0, description="CLIP: images with a longer side are encoded in windows of this side; 0: never"
     )
     overlap: float = Field(0.5, ge=0, lt=1, description="CLIP: overlap of windows, as a share of their side")
+    batch: int = Field(
+        1, ge=1, description="images of one size that are encoded together before training; maps agree up to rounding"
+    )
     calibrate: bool = Field(
         True,
         description="remove the common offset of pixel vectors and of text vectors; false: the teacher's raw space",
@@ -353,7 +356,7 @@ class Config(_Section):
 
 _INDIFFERENT = {
     "data": ("workers", "inference_side", "inference_short_side"),
-    "teacher": ("cache_gib",),
+    "teacher": ("cache_gib", "batch"),
     "objective": ("chunk_mib",),
     "extensions": ("prediction_context",),
     "train": ("batch", "max_nonfinite_steps", "save_every", "keep_checkpoints", "eval_every", "stall_timeout"),

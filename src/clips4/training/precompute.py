@@ -7,7 +7,7 @@ A resumed run loads both, so that it does not depend on a second pass.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from clips4.config import Config
 from clips4.data.class_names import ClassList
 from clips4.data.image_folder import SkippedImage
-from clips4.data.image_source import Source
+from clips4.data.image_source import ImageFiles, Source
 from clips4.data.rng import UNKNOWN, seeded
 from clips4.errors import UserError
 from clips4.method.calibration import SpaceCalibration
@@ -26,6 +26,7 @@ from clips4.method.prototypes import sample_unknown
 from clips4.models.checkpoint import Prototypes
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
+from clips4.regions.workers import ImageWithRegions, images_with_regions
 from clips4.utils import distributed
 from clips4.utils.atomic_io import atomic_folder
 from clips4.utils.cache import content_key, is_sealed, sealed, settings_key
@@ -34,6 +35,7 @@ from clips4.utils.tensors import read_tensors, write_tensors
 from clips4.utils.text import plural, read_json
 
 BANK_SEGMENTS = 4096  # kept with the run, of the ``prototypes.sample`` segments drawn at random
+_WAITING = 4  # batches of images that wait in memory for others of their size
 FOLDER, IMAGES, VECTORS = "prepared", "pictures.json", "prototypes.safetensors"
 
 
@@ -90,15 +92,17 @@ def prepare(
     with_prototypes = config.objective.mode == "clips4"
     usable, rank, world = 0, distributed.rank(), distributed.world_size()
     progress.stage("encoding images", source.count(rank, world))
-    for number, path, image in source.iterate(config.data.long_side, rank, world):
-        if isinstance(image, str):
-            skipped.append((number, str(path), image))
-        else:
-            at_image = torch.from_numpy(regions(image, path))
-            if with_prototypes:
-                search.add(number, teacher_segments(teacher_maps(image), at_image, config.segments)[0])
-            usable += 1
-        progress.advance({})
+    for group in by_size(_read_images(source, regions, config, rank, world), config.teacher.batch):
+        usable += len(group) if group[0].regions is not None else 0
+        skipped += [(number, str(path), image) for number, path, image, _ in group if isinstance(image, str)]
+        if with_prototypes and group[0].regions is not None:
+            maps = teacher_maps.many([each.image for each in group if not isinstance(each.image, str)])
+            for each, pixel_map in zip(group, maps, strict=True):
+                assert each.regions is not None
+                at_image = torch.from_numpy(each.regions)
+                search.add(each.number, teacher_segments(pixel_map, at_image, config.segments)[0])
+        for _ in group:
+            progress.advance({})
     usable = sum(distributed.gather_objects(usable))
     left_out = sorted(part for share in distributed.gather_objects(skipped) for part in share)
     if not usable:
@@ -114,6 +118,38 @@ def prepare(
     if rank == 0:
         _write(run / FOLDER, key, found)
     return found
+
+
+def _read_images(
+    source: Source, regions: RegionCache, config: Config, rank: int, world: int
+) -> Iterator[ImageWithRegions]:
+    """This rank's images with their regions: of files in ``data.workers`` processes, of shards in this one."""
+    side = config.data.long_side
+    if isinstance(source, ImageFiles):
+        numbered = ((number, source.paths[number]) for number in range(rank, len(source.paths), world))
+        yield from images_with_regions(numbered, regions, side, config.data.workers)
+        return
+    for number, path, image in source.iterate(side, rank, world):
+        yield ImageWithRegions(number, path, image, None if isinstance(image, str) else regions(image, path))
+
+
+def by_size(images: Iterable[ImageWithRegions], batch: int) -> Iterator[list[ImageWithRegions]]:
+    """Groups of ``batch`` images of one size; smaller ones at the end, and where too many images wait.
+
+    An image that cannot be used is a group of its own.
+    """
+    waiting: dict[tuple[int, ...], list[ImageWithRegions]] = {}
+    for each in images:
+        if isinstance(each.image, str):
+            yield [each]
+            continue
+        group = waiting.setdefault(each.image.shape, [])
+        group.append(each)
+        if len(group) == batch:
+            yield waiting.pop(each.image.shape)
+        elif sum(map(len, waiting.values())) >= _WAITING * batch:
+            yield waiting.pop(max(waiting, key=lambda size: len(waiting[size])))
+    yield from waiting.values()
 
 
 def _write(folder: Path, key: str, prepared: Prepared) -> None:

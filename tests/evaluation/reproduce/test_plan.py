@@ -60,6 +60,21 @@ def test_labels_that_are_learned_from_are_checked() -> None:
     assert not checks["voc20", "trainaug"]
 
 
+def test_checks_of_one_split_by_two_tables_are_one_step_or_two() -> None:
+    """Tables share a folder: one needs the labels of a split, another its files alone."""
+    voc, tracking = (
+        {step.name: one.key(step) for step in one.steps()}
+        for one in (plan("voc"), plan("tracking"), plan("unsupervised"))[:2]
+    )
+    assert voc.keys() & tracking.keys() == {"check-files-voc20-trainaug", "train-voc-seed-0"}
+    steps: dict[str, str] = {}
+    for name in NAMES:
+        for stand_in in (False, True):
+            one = Plan(find_table(name, stand_in), Path("sets"), Path("out"))
+            for step in one.steps():
+                assert steps.setdefault(f"{stand_in} {step.name}", one.key(step)) == one.key(step), step.name
+
+
 def test_key_depends_on_what_the_result_depends_on_alone() -> None:
     one = plan("voc")
     step = next(step for step in one.steps() if step.name == "train-voc-seed-0")

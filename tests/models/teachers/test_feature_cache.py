@@ -21,6 +21,21 @@ def test_first_call_runs_the_teacher_second_reads_the_disk(tmp_path: Path) -> No
     assert torch.equal(first, second)
 
 
+def test_many_maps_are_those_of_each_image_alone_and_encoded_together(tmp_path: Path) -> None:
+    images = [noise_image(48, 64, seed) for seed in range(4)]
+    alone = [maps(tmp_path / "alone", FakeTeacher())(image) for image in images]
+    teacher = FakeTeacher()
+    cache = maps(tmp_path / "together", teacher)
+    cache(images[2])
+    together = cache.many(images)
+    assert teacher.calls == 2, "the three that are missing in one call"
+    assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+    for image in images:
+        assert cache.path(image).read_bytes() == maps(tmp_path / "alone", FakeTeacher()).path(image).read_bytes()
+    now = TeacherMaps(FakeTeacher(), root=tmp_path / "none", keep=False).many(images)
+    assert all(torch.equal(one, other) for one, other in zip(alone, now, strict=True))
+
+
 def test_map_is_the_teachers_in_half_precision(tmp_path: Path) -> None:
     image = noise_image(48, 64)
     pixel_map = maps(tmp_path, FakeTeacher())(image)

@@ -92,7 +92,11 @@ class Plan:
                 _add(found, Check(scoring.choice.dataset, scoring.choice.train, True))
         for training in self.table.trainings:
             _add(found, Check(training.dataset, training.split, False))
-        steps = [Step(f"check-{check.dataset}-{check.split}", check) for check in found.values()]
+        # tables that share a folder may differ in what they need of a split
+        steps = [
+            Step(f"check-{'labels' if check.labels else 'files'}-{check.dataset}-{check.split}", check)
+            for check in found.values()
+        ]
         for training in self.table.trainings:
             steps += [Step(f"train-{training.name}-seed-{seed}", training, seed) for seed in self.seeds]
         for scoring in self.table.scorings:

@@ -3,6 +3,7 @@
 Where all maps together would be too large, an image is encoded whenever its map is needed.
 """
 
+from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
 
@@ -56,21 +57,36 @@ class TeacherMaps:
 
     def __call__(self, image: RGB) -> Tensor:
         """(H, W, 3) uint8 -> (D, h, w) float16, unit vectors up to rounding and what a basis drops."""
+        return self.many([image])[0]
+
+    def many(self, images: Sequence[RGB]) -> list[Tensor]:
+        """The maps of images of one size; those that are not on disk are encoded together.
+
+        Args:
+            images: B times (H, W, 3) uint8.
+
+        Returns:
+            B times (D, h, w) float16 on the CPU, as of one image alone up to the rounding of larger products.
+        """
         if not self.keep:
-            return self.compute(to_tensor(image)).cpu()
-        path = self.path(image)
-        kept = self._read(path)
-        if kept is None:
-            kept = self._project(self._encode(to_tensor(image)).cpu())
-            write_cached(path, "map", kept)
-        return self._calibrate(self._restore(kept))
+            return [self._calibrate(pixel_map).cpu() for pixel_map in self._encode(_stacked(images))]
+        paths = [self.path(image) for image in images]
+        kept = {index: found for index, path in enumerate(paths) if (found := self._read(path)) is not None}
+        missing = [index for index in range(len(images)) if index not in kept]
+        if missing:
+            made = self._encode(_stacked([images[index] for index in missing])).cpu()
+            for index, pixel_map in zip(missing, made, strict=True):
+                kept[index] = self._project(pixel_map.contiguous())
+                write_cached(paths[index], "map", kept[index])
+        return [self._calibrate(self._restore(kept[index])) for index in range(len(images))]
 
     def compute(self, image: Tensor) -> Tensor:
         """Encode an image now: (3, H, W) in [0, 1] -> (D, h, w) float16 on the teacher's device."""
-        return self._calibrate(self._encode(image))
+        return self._calibrate(self._encode(image[None])[0])
 
-    def _encode(self, image: Tensor) -> Tensor:
-        return self._teacher.encode_pixels(image[None].to(self._device))[0].half().contiguous()
+    def _encode(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> (B, D, h, w) float16 on the teacher's device."""
+        return self._teacher.encode_pixels(images.to(self._device)).half().contiguous()
 
     def _calibrate(self, pixel_map: Tensor) -> Tensor:
         return pixel_map if self._space is None else self._space.calibrate_pixels(pixel_map).half()
@@ -90,3 +106,8 @@ class TeacherMaps:
         kept = read_cached(path, "map")
         dims = self._teacher.embed_dim if self._basis is None else len(self._basis)
         return kept if kept is not None and kept.ndim == 3 and kept.shape[0] == dims else None
+
+
+def _stacked(images: Sequence[RGB]) -> Tensor:
+    """(B, 3, H, W) in [0, 1]."""
+    return torch.stack([to_tensor(image) for image in images])
