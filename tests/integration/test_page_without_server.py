@@ -5,6 +5,7 @@ import functools
 import http.server
 import io
 import json
+import shutil
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.segmenter import Segmenter
 from clips4.method.prediction_context import PredictionContext
 from clips4.models.checkpoint import load_checkpoint, save_checkpoint
+from clips4.models.sliding_window import InferenceSize
 from clips4.outputs.formats.coco import coco_document
 from clips4.outputs.formats.labelme import labelme_document
 from clips4.serve.page.folder import PageReport, export_page
@@ -234,6 +236,34 @@ def test_keyboard_alone_points_clicks_and_undoes(visit: Visit, images: Path) -> 
     page.wait_for_selector("#undo[disabled]")
 
 
+def test_another_network_predicts_the_open_images_anew(
+    page_folder: tuple[Path, PageReport], visit: Visit, images: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(page_folder[0], tmp_path / "page")
+    facts = json.loads((folder / "model" / "run.json").read_text())
+    facts["networks"].append({**facts["networks"][0], "name": "int8"})
+    (folder / "model" / "run.json").write_text(json.dumps(facts))
+    own = Site(folder)
+    page = visit(own.address)
+    add(page, images / "photo0.png")
+    before = pixels(page)
+    drawn = page.locator("#canvas").get_attribute("data-ready")
+    page.select_option("#network", "int8")
+    page.wait_for_selector(f"#canvas:not([data-ready='{drawn}']):not([data-ready=''])")
+    assert np.array_equal(pixels(page), before)  # the same file here
+    assert page.locator("#problem").inner_text() == ""
+    own.stop()
+
+
+def test_image_of_20_megapixels_is_shown_reduced(visit: Visit, images: Path, tmp_path: Path) -> None:
+    path = tmp_path / "large.jpg"
+    Image.open(images / "photo0.png").convert("RGB").resize((5000, 4000), Image.Resampling.NEAREST).save(path)
+    page = visit()
+    add(page, path)
+    assert pixels(page).shape == (1280, 1600, 3)
+    assert "5000" in page.locator("#caption").inner_text()
+
+
 def test_look_shows_similar_segments_of_other_images(visit: Visit, images: Path) -> None:
     page = visit()
     for number in range(2):
@@ -315,6 +345,19 @@ def test_images_are_reduced_as_pillow_does(visit: Visit) -> None:
         )
         values = np.frombuffer(base64.b64decode(found[2]), np.uint8).reshape(found[1], found[0], 4)
         assert np.array_equal(values[..., :3], reduce_to(image, side))
+
+
+def test_images_of_any_shape_enter_the_network_at_the_size_of_the_run(visit: Visit) -> None:
+    size = InferenceSize(416, 312)
+    sides = [(480, 640), (640, 480), (480, 854), (100, 1000), (1000, 90), (31, 17)]
+    found = visit().evaluate(
+        """async ([sides, size]) => {
+            const { inferenceSide } = await import("./browser/resize.js");
+            return sides.map(([height, width]) => inferenceSide({ width, height }, size));
+        }""",
+        [sides, {"longSide": size.long_side, "shortSide": size.short_side, "largestSide": size.largest}],
+    )
+    assert found == [size.side_of(height, width) for height, width in sides]
 
 
 def test_rules_of_the_run_decide_as_in_python(visit: Visit) -> None:

@@ -79,6 +79,7 @@ async function attempt(action) {
   try {
     await action();
   } catch (error) {
+    report(""); // what was begun is not going on
     complain(error);
   }
 }
