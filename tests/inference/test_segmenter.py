@@ -171,7 +171,6 @@ def test_embed_images_of_one_size_share_a_network_pass() -> None:
     pictures[4] = photograph(40, 64)
     encoder = Counting()
     batches: list[int] = []
-    segmenter = small_segmenter(encoder)
     original = Counting.__call__
 
     def note(self: Counting, images: torch.Tensor) -> torch.Tensor:
@@ -179,6 +178,8 @@ def test_embed_images_of_one_size_share_a_network_pass() -> None:
         return original(self, images)
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("clips4.inference.encoder.batch_on", lambda _: 8)  # as on an accelerator
+        segmenter = small_segmenter(encoder)
         patch.setattr(Counting, "__call__", note)
         several = segmenter.segment([*pictures, pictures[0]])
     assert sum(batches) == 11, "the image given twice is read once"

@@ -212,3 +212,18 @@ def test_write_atomically_full_disk_error_names_the_file(tmp_path: Path, monkeyp
     with pytest.raises(OSError, match="No space left") as caught:
         write_atomically(tmp_path / "a.png", b"x")
     assert caught.value.filename == str(tmp_path / "a.png")
+
+
+def test_write_atomically_folder_removed_meanwhile_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write = tmp_path / "a/b.png", Path.write_bytes
+
+    def write_once_gone(self: Path, data: bytes) -> int:
+        monkeypatch.setattr(Path, "write_bytes", write)
+        self.parent.rmdir()
+        return self.write_bytes(data)
+
+    monkeypatch.setattr(Path, "write_bytes", write_once_gone)
+    write_atomically(path, b"labels")
+    assert path.read_bytes() == b"labels"

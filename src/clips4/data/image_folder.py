@@ -47,6 +47,11 @@ class JobOutcome:
     gone: int = 0
     interrupted: bool = False
 
+    @property
+    def count(self) -> int:
+        """Number of images that are done, kept or skipped."""
+        return len(self.done) + len(self.kept) + len(self.skipped)
+
     def joined(self, other: "JobOutcome") -> "JobOutcome":
         """What became of these images and of others."""
         return JobOutcome(

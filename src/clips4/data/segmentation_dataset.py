@@ -16,6 +16,7 @@ from clips4.data.pairs import by_name, files_in, match
 from clips4.errors import UserError
 from clips4.utils.image_file import image_orientation, image_size, turned
 from clips4.utils.images import RGB, load_rgb
+from clips4.utils.parallel import map_ahead
 
 LabelReader = Callable[[Path], NDArray[np.integer]]
 
@@ -44,12 +45,17 @@ class LabeledFolder:
         return len(self.images)
 
     def __iter__(self) -> Iterator[tuple[Path, RGB, NDArray[np.integer]]]:
-        """Path, image (H, W, 3) and truth (H, W) of 0..K-1 or ``ignore_value(K)``, one image at a time."""
-        for index, path in enumerate(self.images):
+        """Path, image (H, W, 3) and truth (H, W) of 0..K-1 or ``ignore_value(K)``; threads read ahead."""
+
+        def read(index: int) -> tuple[Path, RGB, NDArray[np.integer]]:
+            path = self.images[index]
             image, truth = load_rgb(path), self.truth(index)
             if truth.shape != image.shape[:2]:
                 raise UserError(f"{self.masks[index]}: {truth.shape} is not the size {image.shape[:2]} of {path}")
-            yield path, image, truth
+            return path, image, truth
+
+        for _, labeled in map_ahead(read, range(len(self))):
+            yield labeled.result()
 
     def truth(self, index: int) -> NDArray[np.integer]:
         """(H, W) 0..K-1 or ``ignore_value(K)`` of one image.

@@ -20,7 +20,7 @@ from clips4.utils.images import RGB
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 PLAIN = InferenceOptions()
-_BATCH = 8  # images of one size that go through the network together
+_BATCH = 8  # images of one size that go through an accelerator together
 
 
 class KeyedEncoder(Protocol):
@@ -79,6 +79,11 @@ class Encoder:
         self._cache_bytes = cache_bytes
         self._cache = EmbeddingCache(cache_bytes) if cache_bytes else None
 
+    @property
+    def batch(self) -> int:
+        """Images that ``encode_images`` takes together."""
+        return batch_on(self.device)
+
     def to(self, device: torch.device) -> None:
         """Move the network, in place; embeddings of earlier images are forgotten.
 
@@ -131,15 +136,15 @@ class Encoder:
         Raises:
             UserError: an unreadable image; the message names it.
         """
-        for start in range(0, len(images), _BATCH):
-            batch, given = [], images[start : start + _BATCH]
+        for start in range(0, len(images), self.batch):
+            batch, given = [], images[start : start + self.batch]
             for number, image in enumerate(given, start):
                 try:
                     batch.append(as_rgb(image))
                 except UserError as error:
                     name = input_name(image, number)
                     raise type(error)(str(error) if name in str(error) else f"{name}: {error}")
-            if options.plain and self._keyed is None and self._cache is not None:
+            if len(batch) > 1 and options.plain and self._keyed is None and self._cache is not None:
                 self._cache_batch(self._cache, batch, options)
             for image, rgb in zip(given, batch, strict=True):
                 yield self._encode_rgb(rgb, options)._replace(source=_file(image))
@@ -171,6 +176,14 @@ class Encoder:
             keys = [key for key, each in resized.items() if each.shape == size]
             for key, z in zip(keys, self.encode(torch.cat([resized[key] for key in keys])), strict=True):
                 cache.put(key, CachedEmbedding(z.clone(), None))
+
+
+def batch_on(device: torch.device) -> int:
+    """Images of one size that go through a network together: several on an accelerator.
+
+    On a CPU each alone takes no longer, and its embeddings do not depend on those beside it, not even in the last bit.
+    """
+    return 1 if device.type == "cpu" else _BATCH
 
 
 def half_precision(precision: Precision, device: torch.device) -> torch.dtype | None:

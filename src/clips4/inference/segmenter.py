@@ -302,7 +302,7 @@ class Segmenter:
         if (stream := self._stream(images)) is not None:
             return (encoded.z.clone() for encoded in map(partial(self.encode_image, options=options), stream))
         if images is not None and is_many(images):
-            return [each.z.clone() for each in self._encoder.encode_images(images, options)]
+            return [each.z.clone() for each in self.encode_images(images, options)]
         return self._one(cast(ImageInput | None, images), options).z.clone()
 
     def encode_image(self, image: ImageInput, options: InferenceOptions | None = None) -> EncodedImage:
@@ -323,6 +323,30 @@ class Segmenter:
             (72, 96, 3)
         """
         return self._encoder.encode_image(image, self._options(options))
+
+    def encode_images(self, images: ImageInputs, options: InferenceOptions | None = None) -> Iterator[EncodedImage]:
+        """Encode images in order, each when it is needed; on an accelerator ``batch`` of one size together.
+
+        Args:
+            images: paths, PIL images, arrays or tensors.
+            options: how they are encoded.
+
+        Yields:
+            What ``encode_image`` returns, of each.
+
+        Raises:
+            UserError: an unreadable image; the message names it.
+
+        Example:
+            >>> len(list(segmenter.encode_images(["photo.jpg", "photo.jpg"])))
+            2
+        """
+        return self._encoder.encode_images(images, self._options(options))
+
+    @property
+    def batch(self) -> int:
+        """Images that go through the network together: 1 on a CPU, where several take longer than one by one."""
+        return self._encoder.batch
 
     def encode(self, images: Tensor) -> Tensor:
         """Embeddings at the size given, for protocols that set it.
@@ -436,7 +460,7 @@ class Segmenter:
             # a chain of maps: unlike a generator, it can go on after an error
             return map(predicted, map(partial(self.encode_image, options=options), stream))
         if images is not None and is_many(images):
-            return [predicted(each) for each in self._encoder.encode_images(images, self._options(options))]
+            return [predicted(each) for each in self.encode_images(images, options)]
         return predicted(self._one(cast(ImageInput | None, images), options))
 
     def query(
@@ -571,7 +595,7 @@ class Segmenter:
         if (stream := self._stream(images)) is not None:
             images = list(stream)
         if images is not None and is_many(images):
-            several = list(self._encoder.encode_images(images, self._options(options)))
+            several = list(self.encode_images(images, options))
             query = cluster_query(cluster_centers([each.z for each in several], k, seed))
             return [self.predict(each, query, unknown=False, options=options) for each in several]
         encoded = self._one(cast(ImageInput | None, images), options)

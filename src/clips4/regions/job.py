@@ -167,5 +167,5 @@ def region_files(
             else:
                 outcome.skipped.append(SkippedImage(item.path, reason))
             progress.advance({})
-        outcome.interrupted = interrupted() and len(outcome.done) + len(outcome.skipped) < len(items)
+        outcome.interrupted = interrupted() and outcome.count < len(items)
     return outcome

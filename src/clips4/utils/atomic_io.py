@@ -60,8 +60,12 @@ def path_in_errors(path: Path) -> Iterator[None]:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write ``data`` under a temporary name and rename: a reader sees the old file or the new one, never a part."""
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(data)
+    try:
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(data)
+    except FileNotFoundError:  # another thread or process removed the folder while it was empty
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(data)
 
 
 @contextmanager

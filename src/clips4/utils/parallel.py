@@ -1,4 +1,4 @@
-"""The same work on many items, in this process or in several."""
+"""The same work on many items: in this process, in threads ahead of it, or in several processes."""
 
 import multiprocessing
 import os
@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
@@ -26,6 +26,27 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENC
 _GRACE = 0.2  # seconds; SIGTERM to all processes of a job may reach a worker first
 _OWN_FILES, _FILES_OF_A_WORKER = 48, 8  # files that are open at once: standard streams, libraries, caches; pipes, locks
 _AHEAD = 8  # items per worker that are submitted before the oldest is done
+
+
+def map_ahead(
+    work: Callable[[T], R], items: Iterable[T], threads: int = 2, ahead: int = 4
+) -> Iterator[tuple[T, Future[R]]]:
+    """Each item with the future of ``work(item)``, in order; threads work on the next ``ahead`` items meanwhile.
+
+    For work that releases the interpreter's lock, such as decoding images. Items are taken as they are needed, so that
+    they may be a stream. Threads end when the iterator is exhausted or closed.
+    """
+    pool = ThreadPoolExecutor(threads, "ahead")
+    running: deque[tuple[T, Future[R]]] = deque()
+    try:
+        for item in items:
+            running.append((item, pool.submit(work, item)))
+            if len(running) > ahead:
+                yield running.popleft()
+        while running:
+            yield running.popleft()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def map_items(

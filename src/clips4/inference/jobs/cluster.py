@@ -24,9 +24,11 @@ from clips4.method.minibatch_kmeans import fit_minibatch_kmeans, nearest_center,
 from clips4.outputs.encode import parse_kinds
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import settings_key
+from clips4.utils.images import load_rgb
 from clips4.utils.output_folder.manifest import file_stamp
 from clips4.utils.output_folder.names import file_location
 from clips4.utils.output_folder.output import Output, open_folder, plan
+from clips4.utils.parallel import map_ahead
 from clips4.utils.progress import ProgressReporter
 from clips4.utils.tensors import read_arrays
 from clips4.utils.text import plural
@@ -81,9 +83,9 @@ def find_centers(
     errors: list[str] = []
 
     def maps() -> Iterator[Tensor]:
-        for path in paths:
+        for _, image in map_ahead(load_rgb, paths):
             try:
-                z = segmenter.embed(path)
+                z = segmenter.embed(image.result())
             except Exception as error:
                 errors.append(reason_to_skip(error))
             else:

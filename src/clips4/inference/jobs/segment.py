@@ -1,9 +1,10 @@
 """Segmenting files into files: what `clips4 segment` does.
 
-Memory holds one image at a time. The manifest knows what is done; an interrupted command resumes where it stopped, and
-the folder's own files are then the same as without the interruption.
+Memory holds a few images at a time, see ``pipeline``. The manifest knows what is done; an interrupted command resumes
+where it stopped, and the folder's own files are then the same as without the interruption.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +13,7 @@ from clips4.data.image_folder import JobOutcome, SkippedImage, reason_to_skip
 from clips4.inference.classifier import Classes, Query, Vectors
 from clips4.inference.jobs.folder import folder_files, write_folder_files
 from clips4.inference.jobs.load import Loaded
+from clips4.inference.jobs.pipeline import process_images
 from clips4.inference.jobs.video import check_kinds, segment_videos
 from clips4.inference.result import Segmentation
 from clips4.inference.segmenter import Segmenter
@@ -20,6 +22,7 @@ from clips4.outputs.encode import Kind, image_facts, image_files, parse_kinds
 from clips4.outputs.formats.yolo import link_image
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import content_key, settings_key
+from clips4.utils.images import RGB, load_rgb
 from clips4.utils.interrupts import deferred_interrupt
 from clips4.utils.output_folder.manifest import write_entry
 from clips4.utils.output_folder.output import Item, Output, open_folder, plan
@@ -80,21 +83,25 @@ def segment_images(
     """Segment each image by one query and write its files, then the folder's."""
     outcome = JobOutcome()
     progress.stage("segmenting", len(items))
+
+    def read(item: Item) -> RGB | None:
+        return None if output.is_done(item) else load_rgb(item.path)
+
+    def predict(images: list[RGB]) -> Iterator[Segmentation]:
+        return (segmenter.predict(encoded, query, unknown) for encoded in segmenter.encode_images(images))
+
+    def write(item: Item, result: Segmentation) -> Item:
+        write_image(item, result, output)
+        return item
+
     with deferred_interrupt() as interrupted:
-        for item in items:
-            if interrupted():
-                outcome.interrupted = True
-                break
-            if output.is_done(item):
-                outcome.kept.append(item.path)
-            else:
-                try:
-                    write_image(item, segmenter.predict(segmenter.encode_image(item.path), query, unknown), output)
-                except Exception as error:
-                    outcome.skipped.append(SkippedImage(item.path, reason_to_skip(error)))
-                else:
-                    outcome.done.append(item.path)
+        for item, future in process_images(items, read, predict, write, segmenter.batch, interrupted):
+            try:
+                (outcome.done if future.result() else outcome.kept).append(item.path)
+            except Exception as error:
+                outcome.skipped.append(SkippedImage(item.path, reason_to_skip(error)))
             progress.advance({})
+        outcome.interrupted = interrupted() and outcome.count < len(items)
     if outcome.done or outcome.kept or any((output.folder / name).exists() for name in output.own_files):
         outcome.gone = write_folder_files(output, query.names)
     return outcome

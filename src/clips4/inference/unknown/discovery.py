@@ -4,16 +4,18 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from clips4.data.image_folder import SkippedImage, reason_to_skip
 from clips4.errors import UserError
 from clips4.inference.classifier import Classes
+from clips4.inference.jobs.pipeline import process_images
 from clips4.inference.result import Segment, Segmentation
 from clips4.inference.unknown.name_suggestion import Suggestion, suggest_names
-from clips4.utils.image_input import ImageInput, input_name
+from clips4.outputs.labeled_image import Area
+from clips4.utils.image_input import ImageInput, as_rgb, input_name
 from clips4.utils.images import RGB, blend, reduce_to
 from clips4.utils.progress import ProgressReporter, counted
 from clips4.utils.text import plural
@@ -73,7 +75,7 @@ def discover(
     skipped: list[SkippedImage] | None = None,
     classes: Classes | None = None,
 ) -> list[UnknownClass]:
-    """Segment images and collect the unknown classes in them; memory holds one image at a time.
+    """Segment images and collect the unknown classes in them; memory holds a few images at a time.
 
     Args:
         segmenter: of a run with unknown prototypes.
@@ -97,21 +99,30 @@ def discover(
     shares, seen, count_read = np.zeros(count), np.zeros(count, int), 0
     best: list[list[tuple[float, int, Example]]] = [[] for _ in range(count)]
     query = segmenter.query(classes)
-    for number, image in enumerate(counted(progress, "finding unknown classes", images)):
+
+    def predict(images: list[RGB]) -> Iterator[Segmentation]:
+        return (segmenter.predict(encoded, query) for encoded in segmenter.encode_images(images))
+
+    def find(number: int, result: Segmentation) -> tuple[list[Area], list[tuple[int, float, Example]]]:
+        name = input_name(images[number], number)
+        parts = [(unknown, score, example(result, part, name)) for unknown, score, part in _best_parts(result)]
+        return result.unknown_areas(), parts
+
+    steps = process_images(range(len(images)), lambda number: as_rgb(images[number]), predict, find, segmenter.batch)
+    for number, future in counted(progress, "finding unknown classes", steps, len(images)):
         try:
-            result = segmenter.predict(segmenter.encode_image(image), query)
+            areas, parts = cast(tuple[list[Area], list[tuple[int, float, Example]]], future.result())
         except Exception as error:
             if skipped is None:
                 raise
-            skipped.append(SkippedImage(Path(input_name(image, number)), reason_to_skip(error)))
+            skipped.append(SkippedImage(Path(input_name(images[number], number)), reason_to_skip(error)))
             continue
         count_read += 1
-        for area in result.unknown_areas():
+        for area in areas:
             shares[area.label] += area.share
             seen[area.label] += area.share >= _MIN_SHARE
-        for unknown, score, segment in _best_parts(result):
-            entry = (score, -number, example(result, segment, input_name(image, number)))
-            heapq.heappush(best[unknown], entry)
+        for unknown, score, shown in parts:
+            heapq.heappush(best[unknown], (score, -number, shown))
             if len(best[unknown]) > examples:
                 heapq.heappop(best[unknown])
     if not count_read and skipped:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
@@ -255,5 +256,5 @@ def _remove_files(out: Path, names: Iterable[str]) -> None:
         if not name.endswith("/"):
             (out / name).unlink(missing_ok=True)
         for folder in (out / parent for parent in PurePath(name, "_").parents if parent != PurePath()):
-            if folder.is_dir() and not any(folder.iterdir()):
+            with suppress(OSError):  # it holds something, perhaps since just now
                 folder.rmdir()
