@@ -13,19 +13,21 @@ from torch import Tensor
 from clips4.config import ExtensionConfig, ObjectiveConfig, SegmentConfig
 from clips4.data.label_maps import IGNORED
 from clips4.data.loader import draw_pixels
+from clips4.errors import UserError
 from clips4.method.objective import objective
 from clips4.method.prototype_search import PrototypeSearch
 from clips4.method.prototypes import update_unknown
 from clips4.models.checkpoint import load_checkpoint
 from clips4.training.loop import train
 from clips4.utils import distributed
+from clips4.utils.distributed import Share, launched_share
 from tests.helpers import TINY, generator, unit
 from tests.two_ranks import on_two_ranks
 
 SEGMENTS = SegmentConfig(clusters=(2, 2), iterations=3)
 KNOWN, UNKNOWN, DIMENSIONS = 4, 5, 6
 VARIANTS = ("plain", "exclude_own", "exclude_same_class")  # of L_t
-Shares = dict[str, list[dict[str, Any]]]
+Results = dict[str, list[dict[str, Any]]]
 
 
 def everything(rank: int) -> dict[str, Any]:
@@ -39,7 +41,7 @@ def everything(rank: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def shares(tmp_path_factory: pytest.TempPathFactory) -> Shares:
+def shares(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """What each of the two ranks found, by the name of the work."""
     first, second = on_two_ranks(everything, tmp_path_factory.mktemp("ranks"))
     return {name: [first[name], second[name]] for name in first}
@@ -75,7 +77,7 @@ def gather(rank: int) -> dict[str, Any]:
     }
 
 
-def test_rows_counts_and_sums_of_two_ranks(shares: Shares) -> None:
+def test_rows_counts_and_sums_of_two_ranks(shares: Results) -> None:
     first, second = shares["gather"]
     rows = torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [10.0, 11.0]])
     for got in (first, second):
@@ -142,7 +144,7 @@ def a_step(images: range, variant: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_two_ranks_make_the_step_of_one_with_both_batches(shares: Shares, variant: str) -> None:
+def test_two_ranks_make_the_step_of_one_with_both_batches(shares: Results, variant: str) -> None:
     alone = a_step(range(4), variant)
     assert float(alone["gradient"].norm()) > 0.01
     for share in shares[f"step, {variant}"]:
@@ -161,7 +163,7 @@ def search(images: range, stride: int = 1) -> dict[str, Tensor]:
     return found.result()._asdict()
 
 
-def test_two_ranks_find_the_prototypes_of_one(shares: Shares) -> None:
+def test_two_ranks_find_the_prototypes_of_one(shares: Results) -> None:
     alone = search(range(11))
     for share in shares["search"]:
         assert torch.equal(share["sample"], alone["sample"])
@@ -212,3 +214,21 @@ def test_torchrun_on_two_processes_trains_like_one(images: Path, tmp_path: Path)
         ours.student.state_dict().items(), theirs.student.state_dict().values(), strict=True
     ):
         assert float((value - other).double().norm()) <= 1e-4 * float(value.double().norm()) + 1e-6, name
+
+
+def test_launched_share_torchrun_and_slurm_give_rank_and_ranks() -> None:
+    assert launched_share({}) == Share(0, 1, 0)
+    assert launched_share({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}) == Share(3, 4, 1)
+    assert launched_share({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "1"}) == Share(1, 2, 1)
+    assert launched_share({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}) == Share(), "a batch script is no task of srun"
+
+
+@pytest.mark.parametrize("rank", ["2", "-1", "first"])
+def test_launched_share_rank_out_of_range_raises(rank: str) -> None:
+    with pytest.raises(UserError, match="not a rank"):
+        launched_share({"RANK": rank, "WORLD_SIZE": "2"})
+
+
+def test_share_of_all_ranks_is_each_item_once() -> None:
+    items = list(range(10))
+    assert sorted(item for rank in range(3) for item in Share(rank, 3).of(items)) == items

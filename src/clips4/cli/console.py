@@ -94,5 +94,5 @@ def print_outcome(outcome: "JobOutcome", verb: str, where: str, out: Path | None
     }
     done = plural(len(outcome.done), what)
     print_summary(f"{verb} {done} ({len(outcome.skipped)} skipped{kept}) {where}.", record, as_json)
-    if not outcome.done and not outcome.kept:
+    if outcome.skipped and not outcome.done and not outcome.kept:
         raise UserError(f"none of {plural(len(outcome.skipped), what)} could be read")

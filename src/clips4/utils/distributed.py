@@ -1,16 +1,71 @@
-"""Collective operations of the ranks of a training run. With one process each function returns its input.
+"""The ranks of a job: what torchrun or Slurm say of them, and their collective operations in a training run.
+
+With one process each collective function returns its input.
 
 All ranks call these functions in the same order. Ranks may have different numbers of rows; they are concatenated in the
 order of ranks, as one process would have them.
 """
 
-from typing import Any, TypeVar
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from clips4.errors import UserError
+
 T = TypeVar("T")
+
+
+class Share(NamedTuple):
+    """The part of a job that this process does, without a process group.
+
+    Attributes:
+        rank: number of this process.
+        ranks: number of processes.
+        local: its number on this machine, by which it takes a GPU.
+    """
+
+    rank: int = 0
+    ranks: int = 1
+    local: int = 0
+
+    def of(self, items: Sequence[T]) -> Sequence[T]:
+        """Every n-th item.
+
+        Example:
+            >>> Share(1, 3).of("abcdefgh")
+            'beh'
+        """
+        return items[self.rank :: self.ranks]
+
+    def device(self, name: str) -> str:
+        """The device of that name for this process: several on one machine take a GPU each."""
+        several = self.ranks > 1 and name in ("auto", "cuda") and torch.cuda.is_available()
+        return f"cuda:{self.local % torch.cuda.device_count()}" if several else name
+
+
+def launched_share(variables: Mapping[str, str] = os.environ) -> Share:
+    """The share of this process if torchrun or srun started it among others, by their environment variables.
+
+    Raises:
+        UserError: a variable is no number, or out of range.
+    """
+    for rank, ranks, local in (
+        ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),  # of srun; a batch script is no task
+    ):
+        if rank in variables and ranks in variables:
+            try:
+                share = Share(int(variables[rank]), int(variables[ranks]), int(variables.get(local, 0)))
+            except ValueError:
+                share = Share(-1)
+            if not 0 <= share.rank < share.ranks:
+                raise UserError(f"{rank}={variables[rank]}, {ranks}={variables[ranks]}: not a rank; unset them")
+            return share
+    return Share()
 
 
 def world_size() -> int:

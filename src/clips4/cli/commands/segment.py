@@ -1,5 +1,6 @@
 """`clips4 segment`: images to label maps, overlays and other formats."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,7 @@ def segment(
         list[Path],
         typer.Argument(
             metavar="RUN IMAGES...",
-            help="The run, then images, folders, or video files; - for a list on standard input.",
+            help="The run, then images, folders, video files, or tar shards; - for a list on standard input.",
             callback=expand_paths,
         ),
     ],
@@ -76,8 +77,11 @@ def segment(
     from clips4.inference.examples import example_vectors
     from clips4.inference.jobs.load import TeacherOptions, load_segmenter, parse_inference_options
     from clips4.inference.jobs.segment import segment_files
+    from clips4.inference.jobs.shards import PLACE
     from clips4.inference.video.temporal_smoothing import Steadiness
     from clips4.utils.atomic_io import lock_folder
+    from clips4.utils.distributed import launched_share
+    from clips4.utils.output_folder.ranks import lock_for_rank
     from clips4.utils.text import plural
 
     teacher = TeacherOptions(dense_attention, templates, key_smoothing, prompt_denoising)
@@ -90,13 +94,18 @@ def segment(
         names = labeled.classes
     if names is not None:
         print_note(describe_classes(names))
-    with progress_bars() as progress, lock_folder(out):
-        loaded = load_segmenter(run_and_images, teacher_only, device, teacher, options, use)
+    share = launched_share()
+    if PLACE in out.name:
+        lock: AbstractContextManager[None] = nullcontext()  # each shard is locked while it is written
+    else:
+        lock = lock_for_rank(out, share.rank) if share.ranks > 1 else lock_folder(out)
+    with progress_bars() as progress, lock:
+        loaded = load_segmenter(run_and_images, teacher_only, share.device(device), teacher, options, use)
         if labeled is not None:
             loaded.segmenter.classifier.examples = example_vectors(loaded.segmenter, labeled, progress)
             found = ", ".join(loaded.segmenter.classifier.examples)
             print_note(f"{plural(len(labeled), 'labeled image')} with examples of {found}")
         outcome = segment_files(
-            loaded, out, names, save, vectors, unknown, background, Steadiness(steady), force, progress
+            loaded, out, names, save, vectors, unknown, background, Steadiness(steady), force, progress, share
         )
     print_outcome(outcome, "Segmented", f"into {out}", out, as_json)

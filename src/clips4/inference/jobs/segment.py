@@ -4,16 +4,18 @@ Memory holds a few images at a time, see ``pipeline``. The manifest knows what i
 where it stopped, and the folder's own files are then the same as without the interruption.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
 from clips4.data.image_folder import JobOutcome, SkippedImage, reason_to_skip
+from clips4.data.shards.files import is_shard
 from clips4.inference.classifier import Classes, Query, Vectors
 from clips4.inference.jobs.folder import folder_files, write_folder_files
 from clips4.inference.jobs.load import Loaded
 from clips4.inference.jobs.pipeline import process_images
+from clips4.inference.jobs.shards import segment_shards
 from clips4.inference.jobs.video import check_kinds, segment_videos
 from clips4.inference.result import Segmentation
 from clips4.inference.segmenter import Segmenter
@@ -22,6 +24,7 @@ from clips4.outputs.encode import Kind, image_facts, image_files, parse_kinds
 from clips4.outputs.formats.yolo import link_image
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import content_key, settings_key
+from clips4.utils.distributed import Share
 from clips4.utils.images import RGB, load_rgb
 from clips4.utils.interrupts import deferred_interrupt
 from clips4.utils.output_folder.manifest import write_entry
@@ -42,6 +45,7 @@ def segment_files(
     steadiness: Steadiness,
     force: bool,
     progress: ProgressReporter,
+    share: Share = Share(),  # noqa: B008  # frozen
 ) -> JobOutcome:
     """Segment each image and write its files, then those of the whole folder; then each video. What is done is kept.
 
@@ -56,6 +60,7 @@ def segment_files(
         steadiness: of videos.
         force: whether to redo what is done.
         progress: advances by image and by frame.
+        share: of the images, videos or shards that this process segments; others segment the rest.
 
     Raises:
         UserError: invalid class names or kinds of output, or see ``manifest.plan``; an input that cannot be read, or
@@ -66,10 +71,13 @@ def segment_files(
         check_kinds(kinds)
     query = loaded.segmenter.query(classes, cast(Vectors, vectors), background)
     settings = {**loaded.identity, **_query_settings(loaded.segmenter, query, unknown)}
-    output = Output(out, "segment", kinds, settings_key(settings), force, folder_files(kinds))
-    items = plan(output, loaded.images, loaded.inputs, loaded.videos)
-    open_folder(output)
-    images, videos = items[: len(loaded.images)], items[len(loaded.images) :]
+    if loaded.images and is_shard(loaded.images[0]):
+        return segment_shards(loaded, query, out, kinds, settings_key(settings), unknown, force, progress, share)
+    output = Output(out, "segment", kinds, settings_key(settings), force, folder_files(kinds), share.ranks > 1)
+    with output.turn():
+        items = plan(output, loaded.images, loaded.inputs, loaded.videos)
+        open_folder(output)
+    images, videos = share.of(items[: len(loaded.images)]), share.of(items[len(loaded.images) :])
     outcome = segment_images(loaded.segmenter, query, images, output, unknown, progress)
     if videos and not outcome.interrupted:
         own = replace(output, settings_hash=f"{output.settings_hash}-{settings_key(asdict(steadiness))}")
@@ -78,7 +86,7 @@ def segment_files(
 
 
 def segment_images(
-    segmenter: Segmenter, query: Query, items: list[Item], output: Output, unknown: bool, progress: ProgressReporter
+    segmenter: Segmenter, query: Query, items: Sequence[Item], output: Output, unknown: bool, progress: ProgressReporter
 ) -> JobOutcome:
     """Segment each image by one query and write its files, then the folder's."""
     outcome = JobOutcome()
@@ -103,7 +111,8 @@ def segment_images(
             progress.advance({})
         outcome.interrupted = interrupted() and outcome.count < len(items)
     if outcome.done or outcome.kept or any((output.folder / name).exists() for name in output.own_files):
-        outcome.gone = write_folder_files(output, query.names)
+        with output.turn():  # of several ranks the last one writes what all of them did
+            outcome.gone = write_folder_files(output, query.names)
     return outcome
 
 

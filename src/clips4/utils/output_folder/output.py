@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from clips4.utils.output_folder.names import (
     output_names,
     refuse_overwriting,
 )
+from clips4.utils.output_folder.ranks import take_turn
 
 _ENDINGS = (".png", "_overlay.png", ".json", ".npz", ".html")  # of an image's outputs that could be inputs
 
@@ -51,6 +52,7 @@ class Output:
         settings_hash: of all settings that the outputs depend on; what follows a "-" may differ within a folder.
         force: whether to redo what is done, and to replace outputs of other settings.
         own_files: files of the folder as a whole.
+        shared: whether several ranks write to it, see ``ranks``.
     """
 
     folder: Path
@@ -59,6 +61,11 @@ class Output:
     settings_hash: str
     force: bool = False
     own_files: Sequence[str] = ()
+    shared: bool = False
+
+    def turn(self) -> AbstractContextManager[None]:
+        """For work on the folder as a whole: one rank at a time does it."""
+        return take_turn(self.folder) if self.shared else nullcontext()
 
     def has_settings(self, entry: ManifestEntry) -> bool:
         """Whether an entry has the settings of this folder, or none that is known."""
@@ -221,7 +228,8 @@ def open_folder(output: Output) -> None:
         if not output.has_settings(entry):
             _remove_files(output.folder, entry["files"])
             entry_path(output.folder, entry["stem"]).unlink(missing_ok=True)
-    remove_leftovers(output.folder, spare_living=True)
+    if not output.shared:  # other ranks write; the first of them removed what was left
+        remove_leftovers(output.folder, spare_living=True)
 
 
 def _own_files(out: Path) -> list[str]:

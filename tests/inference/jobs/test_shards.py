@@ -1,0 +1,94 @@
+"""Shards in, shards out: members, order, what is done, what is refused."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+from PIL import Image
+
+from clips4.data.image_folder import JobOutcome
+from clips4.errors import UserError
+from clips4.inference.jobs.load import Loaded
+from clips4.inference.jobs.segment import segment_files
+from clips4.inference.segmenter import Segmenter
+from clips4.inference.video.temporal_smoothing import Steadiness
+from clips4.utils.progress import NoProgress
+from tests.helpers import photograph
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{number}.tar" for number in range(2)]
+    for number, path in enumerate(paths):
+        with tarfile.open(path, "w") as tar:
+            for seed in range(3):
+                buffer = io.BytesIO()
+                photograph(40, 64, 3 * number + seed).save(buffer, "PNG")
+                member = tarfile.TarInfo(f"more/{2 - seed}.png")
+                data = buffer.getvalue() if (number, seed) != (1, 1) else b"no image"
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return paths
+
+
+def segment(
+    run: Path,
+    shards: list[Path],
+    out: Path,
+    save: str = "png,overlay,json,npz",
+    unknown: bool = True,
+    force: bool = False,
+) -> JobOutcome:
+    loaded = Loaded(Segmenter.load(run, "cpu"), shards, {"run": "tiny"}, shards)
+    steady = Steadiness(0.8)
+    return segment_files(loaded, out, None, save, "prototypes", unknown, None, steady, force, NoProgress())
+
+
+def test_segment_shards_output_is_a_webdataset_of_the_predictions(
+    tiny_run: Path, shards: list[Path], tmp_path: Path
+) -> None:
+    outcome = segment(tiny_run, shards, tmp_path / "out/{shard}.tar")
+    assert outcome.done == shards
+    assert [each.path for each in outcome.skipped] == [Path(f"{shards[1]}/more/1.png")]
+    dataset = webdataset.WebDataset([str(tmp_path / f"out/{number}.tar") for number in range(2)], shardshuffle=False)
+    samples = list(dataset)
+    assert [sample["__key__"] for sample in samples] == ["more/2", "more/1", "more/0", "more/2", "more/0"]
+    assert {key for key in samples[0] if not key.startswith("__")} == {"png", "overlay.png", "json", "npz"}
+    expected = Segmenter.load(tiny_run, "cpu").segment(photograph(40, 64, 5))
+    found = np.array(Image.open(io.BytesIO(samples[-1]["png"]))).astype(int)
+    np.testing.assert_array_equal(np.where(found == 255, -1, found), expected.labels)
+    assert json.loads(samples[-1]["json"])["file"] == f"{shards[1]}/more/0.png"
+
+
+def test_segment_shards_repeated_keeps_what_is_done(tiny_run: Path, shards: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out/{shard}.tar"
+    segment(tiny_run, shards[:1], out)
+    first = (tmp_path / "out/0.tar").read_bytes()
+    outcome = segment(tiny_run, shards, out)
+    assert (outcome.kept, outcome.done) == (shards[:1], shards[1:])
+    with pytest.raises(UserError, match=r"0\.tar: has outputs with other settings"):
+        segment(tiny_run, shards, out, unknown=False)
+    with pytest.raises(UserError, match="has outputs with other settings"):
+        segment(tiny_run, shards, out, save="png")
+    assert segment(tiny_run, shards, out, force=True).done == shards
+    assert (tmp_path / "out/0.tar").read_bytes() == first, "the same samples are the same bytes"
+
+
+def test_segment_shards_what_has_no_place_is_refused(tiny_run: Path, shards: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"give e\.g\. --out 'out/\{shard\}\.tar'"):
+        segment(tiny_run, shards, tmp_path / "out")
+    with pytest.raises(UserError, match="--save coco: not for shards"):
+        segment(tiny_run, shards, tmp_path / "out/{shard}.tar", save="png,coco")
+    with pytest.raises(UserError, match="would be overwritten"):
+        segment(tiny_run, shards, tmp_path / "{shard}.tar")
+    with pytest.raises(UserError, match="would have the same output as"):
+        segment(tiny_run, [shards[0], tmp_path / "other/0.tar"], tmp_path / "out/{shard}.tar")
+    foreign = tmp_path / "out/0.tar"
+    foreign.parent.mkdir()
+    foreign.write_bytes(shards[0].read_bytes())
+    with pytest.raises(UserError, match="clips4 did not write it"):
+        segment(tiny_run, shards, tmp_path / "out/{shard}.tar", force=True)
