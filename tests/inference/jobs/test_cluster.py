@@ -112,7 +112,7 @@ def test_cluster_command_prints_outcome_and_errors(tiny_run: Path, images: Path,
     wrong = ("--out", tmp_path / "none")
     assert "holds no checkpoint" in fails("cluster", images, images, "--k", "2", *wrong)
     assert "no such file or folder" in fails("cluster", tiny_run, tmp_path / "nowhere", "--k", "2", *wrong)
-    assert "--save 'gif'" in fails("cluster", tiny_run, images, "--k", "2", "--save", "gif", *wrong)
+    assert "kind of output 'gif'" in fails("cluster", tiny_run, images, "--k", "2", "--save", "gif", *wrong)
     assert "is a file" in fails("cluster", tiny_run, images, "--k", "2", "--out", images / "photo0.png")
     assert "would be overwritten" in fails("cluster", tiny_run, images, "--k", "2", "--out", images)
     assert not (tmp_path / "none").exists()
