@@ -165,6 +165,9 @@ class PrototypeConfig(_Section):
     unknown_step: float = Field(
         0.05, ge=0, le=1, description="share of the way to its segments that an unknown prototype moves per step"
     )
+    unknown_update: Literal["mean", "gradient"] = Field(
+        "mean", description="gradient: by unknown_step down the gradient of the mean cosine distance to its segments"
+    )
 
 
 class ObjectiveConfig(_Section):
@@ -262,13 +265,18 @@ class TrainConfig(_Section):
     accumulate: int = Field(1, ge=1, description="batches per step; their gradients are averaged")
     lr: float = Field(1e-3, gt=0, description="learning rate of the head")
     backbone_lr: float = Field(1e-4, ge=0, description="learning rate of the backbone; 0 freezes it")
-    weight_decay: float = Field(1e-4, ge=0, description="weight decay of AdamW")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd: with train.momentum, as in SegSort and HSG")
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd: momentum")
+    weight_decay: float = Field(1e-4, ge=0, description="weight decay of AdamW, or of SGD as a part of the gradient")
     warmup: int = Field(20, ge=0, description="steps of linear warmup")
     poly_power: float = Field(0.9, ge=0, description="the learning rate falls as (1 - step / steps) ** poly_power")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients with a larger norm are scaled down to it")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     holdout: Share = Field(
         0.0, description="share of images kept out of training for the quality report; 0: it uses training images"
+    )
+    start_from: str | None = Field(
+        None, description="folder of a run whose student this one starts from: the stage before, of the same networks"
     )
     seed: int = Field(0, ge=0, description="seed of all random numbers")
     ema: float = Field(

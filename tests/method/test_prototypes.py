@@ -176,6 +176,39 @@ def test_update_leaves_prototypes_without_segments_bit_for_bit() -> None:
     assert torch.equal(update_unknown(unknown, known, known[:0], 0.7), unknown)
 
 
+@provable
+@given(seeds, st.floats(0.01, 0.9))
+def test_update_by_the_gradient_is_the_step_of_its_distance_and_points_where_the_mean_does(
+    seed: int, step: float
+) -> None:
+    unknown, known, guidance = unit(3, 6, seed=seed), unit(2, 6, seed=seed + 1), unit(40, 6, seed=seed + 2)
+    by_gradient = update_unknown(unknown, known, guidance, step, "gradient")
+    by_mean = update_unknown(unknown, known, guidance, step)
+    labels = assign(guidance, torch.cat([known, unknown])) - len(known)
+    for index in range(len(unknown)):
+        own = guidance[labels == index]
+        if not len(own):
+            assert torch.equal(by_gradient[index], unknown[index])
+            continue
+        c = unknown[index].clone().requires_grad_()
+        distance = (1 - F.cosine_similarity(c[None], own)).mean()
+        (gradient,) = torch.autograd.grad(distance, c)
+        wanted = F.normalize(unknown[index] - step * gradient, dim=0)
+        torch.testing.assert_close(by_gradient[index], wanted, rtol=0, atol=1e-10)
+        # the closed form is the gradient step of half the squared distance
+        (other,) = torch.autograd.grad((c - own).square().sum(1).mean() / 2, c)
+        wanted = F.normalize(unknown[index] - step * other, dim=0)
+        torch.testing.assert_close(by_mean[index], wanted, rtol=0, atol=1e-10)
+        mean = own.mean(0)
+        for moved in (by_gradient[index], by_mean[index]):
+            assert moved @ mean >= unknown[index] @ mean - 1e-12, "the distance does not grow"
+        assert by_gradient[index] @ unknown[index] >= by_mean[index] @ unknown[index] - 1e-12, "it turns less"
+        # both turn c in the plane of c and the mean
+        plane = torch.linalg.qr(torch.stack([unknown[index], mean], 1))[0]
+        for moved in (by_gradient[index], by_mean[index]):
+            torch.testing.assert_close(plane @ (plane.T @ moved), moved, rtol=0, atol=1e-10)
+
+
 def test_segments_of_known_classes_move_nothing_even_where_an_unknown_is_next() -> None:
     known, unknown = unit(1, 4), unit(1, 4, seed=1)
     guidance = known.expand(5, -1)

@@ -59,6 +59,41 @@ def test_same_seed_gives_the_same_weights_bit_for_bit(
     assert_same_bits(tiny_run, tmp_path / "again")
 
 
+def test_interrupted_run_by_sgd_and_the_gradient_of_a_distance_ends_like_an_unbroken_one(
+    images: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    settings = ["train.optimizer=sgd", "train.lr=0.02", "prototypes.unknown_update=gradient", "train.steps=4"]
+    config, paths = load_config("cpu", [*TINY, *settings, "train.save_every=3"]), sorted(images.iterdir())
+    train(paths, CLASSES, config, tmp_path / "whole", device="cpu")
+    with pytest.raises(Interrupted):
+        train(paths, CLASSES, config, tmp_path / "part", device="cpu", progress=StopAt(2))
+    train(paths, CLASSES, config, tmp_path / "part", resume=True, device="cpu")
+    assert_same_bits(tmp_path / "whole", tmp_path / "part")
+    by_adam = load_checkpoint(tiny_run).student.state_dict()["head.project.weight"]
+    assert not torch.equal(weights(tmp_path / "whole")["head.project.weight"], by_adam)
+
+
+def test_second_stage_starts_from_the_student_of_the_first(images: Path, tiny_run: Path, tmp_path: Path) -> None:
+    still = [
+        "train.lr=1e-12",
+        "train.backbone_lr=0",
+        "train.weight_decay=0",
+        "train.steps=1",
+        "extensions.em_iterations=0",
+    ]
+    config = load_config("cpu", [*TINY, *still, f"train.start_from={tiny_run}", "train.seed=5"])
+    train(sorted(images.iterdir()), CLASSES, config, tmp_path / "second", device="cpu")
+    before, after = (
+        load_checkpoint(tiny_run).student.state_dict(),
+        load_checkpoint(tmp_path / "second").student.state_dict(),
+    )
+    for key, value in before.items():
+        torch.testing.assert_close(after[key], value, rtol=0, atol=1e-9)
+    other = load_config("cpu", [*TINY, f"train.start_from={tiny_run}", "student.width=24"])
+    with pytest.raises(UserError, match=r"train\.start_from = .*: has another network"):
+        train(sorted(images.iterdir()), CLASSES, other, tmp_path / "other", device="cpu")
+
+
 def test_another_seed_gives_other_weights(images: Path, tiny_run: Path, tmp_path: Path) -> None:
     config = load_config("cpu", [*TINY, "train.seed=1"])
     train(sorted(images.iterdir()), CLASSES, config, tmp_path / "other", device="cpu")

@@ -6,6 +6,8 @@ CLIP-S4 section 3.3. A class's text vector lies far from its pixels' vectors, so
     c_l = a randomly drawn teacher segment, then moved to its segments      for the U unknown classes
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -242,18 +244,25 @@ def _class_weights(log_p: Tensor, image: Tensor, images: int) -> Tensor:
 
 
 @torch.no_grad()
-def update_unknown(unknown: Tensor, known: Tensor, guidance: Tensor, step: float) -> Tensor:
+def update_unknown(
+    unknown: Tensor, known: Tensor, guidance: Tensor, step: float, rule: Literal["mean", "gradient"] = "mean"
+) -> Tensor:
     """Move each unknown prototype towards the segments assigned to it, so that its distance to them shrinks.
 
     c_l <- normalize( (1 - step) c_l + step * mean of i_s over the segments s with y_s = l ); one that has no segment in
     the batch stays. Spherical k-means by mini-batches, with the known prototypes as fixed centers. The batch is that of
-    all ranks together.
+    all ranks together. This is a gradient step of half the mean squared distance |c_l - i_s|^2, scaled to unit length.
+
+    With ``rule`` "gradient" the distance is 1 - cos(c_l, i_s), whose gradient is tangential:
+
+        c_l <- normalize( c_l - step * d/dc mean_s (1 - cos(c, i_s)) )
 
     Args:
         unknown: (U, D) unit rows.
         known: (K, D) unit rows, fixed.
         guidance: (S, D) unit rows, i_s.
-        step: 0 (stay) to 1 (jump to the mean).
+        step: 0 (stay) to 1 ("mean": jump to the mean).
+        rule: "mean" or "gradient".
 
     Returns:
         (U, D) unit rows.
@@ -266,5 +275,17 @@ def update_unknown(unknown: Tensor, known: Tensor, guidance: Tensor, step: float
     sums = guidance.new_zeros(len(unknown) + 1, guidance.shape[1]).index_add(0, labels, guidance)[:-1]
     counts = guidance.new_zeros(len(unknown) + 1).index_add(0, labels, guidance.new_ones(len(labels)))[:-1, None]
     sums, counts = distributed.total(sums), distributed.total(counts)
-    moved = (1 - step) * unknown + step * sums / counts.clamp(min=1)
+    means = sums / counts.clamp(min=1)
+    if rule == "gradient":
+        moved = unknown - step * _distance_gradient(unknown, means)
+    else:
+        moved = (1 - step) * unknown + step * means
     return torch.where(counts > 0, F.normalize(moved, dim=1), unknown)
+
+
+def _distance_gradient(prototypes: Tensor, means: Tensor) -> Tensor:
+    """The gradient (U, D) of 1 - cos(c_l, .), averaged over segments, whose mean vectors (U, D) are all it needs."""
+    with torch.enable_grad():
+        c = prototypes.detach().requires_grad_()
+        distance = (1 - (F.normalize(c, dim=1) * means.detach()).sum(1)).sum()
+        return torch.autograd.grad(distance, c)[0]

@@ -6,14 +6,14 @@ from clips4.config import TrainConfig
 from clips4.models.student import Embedder
 
 
-def build_optimizer(student: Embedder, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with one learning rate for the backbone and one for the head; frozen parameters are left out."""
+def build_optimizer(student: Embedder, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW or SGD with one learning rate for the backbone and one for the head; frozen parameters are left out."""
     groups = [(student.backbone, config.backbone_lr), (student.head, config.lr)]
     trained = [([p for p in module.parameters() if p.requires_grad], rate) for module, rate in groups]
-    return torch.optim.AdamW(
-        [{"params": parameters, "lr": rate, "base_rate": rate} for parameters, rate in trained if parameters],
-        weight_decay=config.weight_decay,
-    )
+    parts = [{"params": parameters, "lr": rate, "base_rate": rate} for parameters, rate in trained if parameters]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parts, momentum=config.momentum, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(parts, weight_decay=config.weight_decay)
 
 
 def learning_rate_factor(step: int, config: TrainConfig) -> float:

@@ -195,8 +195,19 @@ def set_up(
 
 def _new_student(config: Config, teacher: Teacher) -> Embedder:
     if config.extensions.residual:
-        return build_residual_student(config, teacher)
-    return build_student(config.student, teacher.embed_dim)
+        student: Embedder = build_residual_student(config, teacher)
+    else:
+        student = build_student(config.student, teacher.embed_dim)
+    if config.train.start_from is not None:
+        before = load_checkpoint(Path(config.train.start_from).expanduser()).student
+        try:
+            student.load_state_dict(before.state_dict())
+        except RuntimeError:
+            raise UserError(
+                f"train.start_from = {config.train.start_from}: has another network; give the same backbone, stride, "
+                "width and teacher"
+            )
+    return student
 
 
 def _check_arguments(folder: Path, config: Config, resume: bool) -> None:

@@ -99,7 +99,10 @@ def update(run: Run, values: StepValues, guidance: Tensor) -> None:
     if finite or scaled:
         run.optimizer.step()
     if finite:
-        state.unknown = update_unknown(state.unknown, run.known, guidance, run.config.prototypes.unknown_step)
+        settings = run.config.prototypes
+        state.unknown = update_unknown(
+            state.unknown, run.known, guidance, settings.unknown_step, settings.unknown_update
+        )
         if state.averaged:
             state.averaged.update_parameters(state.student)
     run.optimizer.zero_grad()
