@@ -56,9 +56,33 @@ def test_sclip_and_tcl_as_published() -> None:
     voc = language_protocol("sclip", "voc21", "simple")
     assert voc.aliases == "max"
     assert voc.class_file == "voc21-sclip"
+    for dataset in ("voc20", "context59", "context60", "cityscapes19", "coco-stuff171", "ade150"):
+        assert language_protocol("sclip", dataset, "simple").class_file == f"{dataset}-sclip"
+    assert language_protocol("sclip", "camvid11", "simple").class_file == "camvid11", "that paper has no list"
     assert voc.background is not None
     assert (voc.background.probability, voc.background.scale, voc.background.min_share) == (0.1, 65, 0.1)
     assert voc.describe()["background"] == {"threshold": 0.1, "scale": 65, "asked": True, "area": 0.1}
+
+
+def test_sclips_words_are_those_of_its_files() -> None:
+    """Some lines of each file as published; spaces are missing there, too."""
+    words = {
+        "voc20": {"boat": ("ship",), "diningtable": ("table",), "pottedplant": ("pottedplant",)},
+        "context59": {"pottedplant": ("pottedplant",), "aeroplane": ("aeroplane",)},
+        "context60": {"background": ("background",)},
+        "cityscapes19": {"traffic light": ("trafficlight",), "vegetation": ("vegetation",)},
+        "coco-stuff171": {"traffic light": ("trafficlight",), "wall-other": ("wall-other",)},
+        "ade150": {"windowpane": ("windowpane",)},
+    }
+    for dataset, some in words.items():
+        classes = load_classes(f"{dataset}-sclip")
+        assert classes.names == load_classes(dataset).names
+        found = dict(zip(classes.names, classes.aliases, strict=True))
+        for name, aliases in some.items():
+            assert found[name] == aliases
+    voc = load_classes("voc20-sclip")
+    assert len(voc.aliases[voc.names.index("person")]) == 7
+    assert len(voc.aliases[voc.names.index("tvmonitor")]) == 5
 
 
 def test_wrong_names_are_reported() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clips4.config import ExtensionConfig, StudentConfig, TrainConfig, load_config
-from clips4.models.student import Embedder, build_student
+from clips4.models.student import Embedder, MultiScaleHead, build_student
 from clips4.training.optim import build_optimizer, learning_rate_factor, set_learning_rates
 
 
@@ -18,19 +18,21 @@ def test_sgd_takes_the_steps_of_its_equation(student: Embedder) -> None:
     config = TrainConfig(optimizer="sgd", momentum=0.8, weight_decay=0.01, lr=0.1, backbone_lr=0.03, warmup=0, steps=10)
     optimizer = build_optimizer(student, config)
     assert isinstance(optimizer, torch.optim.SGD)
-    watched = {0.03: next(student.backbone.parameters()), 0.1: student.head.project.weight}  # type: ignore[union-attr]
+    assert isinstance(student.head, MultiScaleHead)
+    head = student.head.project
+    watched = {0.03: next(student.backbone.parameters()), 0.1: head.weight}
     expected = {rate: (weight.detach().clone(), torch.zeros_like(weight)) for rate, weight in watched.items()}
     for step in range(3):
         factor = set_learning_rates(optimizer, step, config)
         assert factor == pytest.approx((1 - step / 10) ** 0.9)
         for rate, weight in watched.items():
-            weight.grad = torch.full_like(weight, 0.5 + step)  # type: ignore[union-attr, arg-type]
+            weight.grad = torch.full_like(weight, 0.5 + step)
             value, speed = expected[rate]
             speed = 0.8 * speed + (0.5 + step) + 0.01 * value
             expected[rate] = (value - factor * rate * speed, speed)
         optimizer.step()
         for rate, weight in watched.items():
-            torch.testing.assert_close(weight.detach(), expected[rate][0])  # type: ignore[union-attr]
+            torch.testing.assert_close(weight.detach(), expected[rate][0])
 
 
 def test_adamw_stays_the_default_and_frozen_parts_are_left_out(student: Embedder) -> None:

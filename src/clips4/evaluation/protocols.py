@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from clips4.data.benchmarks.registry import semantic_spec
-from clips4.data.class_names import ClassList, data_lines, load_classes
+from clips4.data.class_names import ClassList, builtin_class_files, data_lines, load_classes
 from clips4.data.label_maps import IGNORE
 from clips4.data.pairs import names_of
 from clips4.errors import UserError
@@ -99,7 +99,7 @@ def language_protocol(name: str, dataset: str, templates: str) -> Protocol:
         if has_background:
             voc = dataset.startswith("voc")
             rule = BackgroundRule(probability=0.1, scale=65 if voc else 50, min_share=0.1 if voc else 0.0)
-        names = "voc21-sclip" if dataset == "voc21" else own
+        names = f"{own}-sclip" if f"{own}-sclip" in builtin_class_files() else own
         return Protocol(SCLIP, side, 224, 112, names, "imagenet-80", "max", rule)
     if name == TCL:
         rule = BackgroundRule(probability=0.4, scale=100, queried=False) if has_background else None
