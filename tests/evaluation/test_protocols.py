@@ -56,7 +56,7 @@ def test_sclip_and_tcl_as_published() -> None:
     voc = language_protocol("sclip", "voc21", "simple")
     assert voc.aliases == "max"
     assert voc.class_file == "voc21-sclip"
-    for dataset in ("voc20", "context59", "context60", "cityscapes19", "coco-stuff171", "ade150"):
+    for dataset in ("voc20", "context59", "context60", "cityscapes19", "coco-stuff171", "ade150", "coco-object"):
         assert language_protocol("sclip", dataset, "simple").class_file == f"{dataset}-sclip"
     assert language_protocol("sclip", "camvid11", "simple").class_file == "camvid11", "that paper has no list"
     assert voc.background is not None

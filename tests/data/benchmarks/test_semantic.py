@@ -51,13 +51,14 @@ def test_class_files_have_the_published_numbers_of_classes() -> None:
         "context60": 60,
         "coco-stuff171": 171,
         "coco-stuff27": 27,
+        "coco-object": 81,
         "ade150": 150,
         "cityscapes19": 19,
         "cityscapes27": 27,
         "camvid11": 11,
         "coco128": 92,
     }
-    assert {name for name, spec in SEMANTIC.items() if spec.background} == {"voc21", "context60"}
+    assert {name for name, spec in SEMANTIC.items() if spec.background} == {"voc21", "context60", "coco-object"}
     for name, spec in SEMANTIC.items():
         assert spec.background == (load_classes(spec.class_file).names[0] == "background"), name
 
@@ -90,6 +91,16 @@ def test_trap_4_things_come_before_stuff() -> None:
     classes = table[table < 171]
     assert np.array_equal(classes, np.arange(171)), "each train id once, in the order of the raw ids"
     assert np.flatnonzero(table == 171)[:11].tolist() == [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90]
+
+
+def test_coco_object_has_things_before_a_background_of_stuff_and_unlabeled(tmp_path: Path) -> None:
+    dataset = semantic_spec("coco-object").load(miniatures.coco_stuff(tmp_path))
+    names = dataset.classes.names
+    assert (len(names), names[0], names[1], names[80]) == (81, "background", "person", "toothbrush")
+    assert list(dict.fromkeys(dataset.truth(0)[0].tolist())) == [1, 80, 0], "0, 89, 91, 181 and 255"
+    table = dataset.table
+    assert np.array_equal(table[(table > 0) & (table < 81)], np.arange(1, 81)), "each thing once, in order"
+    assert np.flatnonzero(table == 81)[:11].tolist() == [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90]
 
 
 def test_augmented_split_has_labels_of_its_own(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "context60": miniatures.context_as_published,
     "coco-stuff171": miniatures.coco_stuff,
     "coco-stuff27": miniatures.coco_stuff,
+    "coco-object": miniatures.coco_stuff,
     "ade150": miniatures.ade,
     "cityscapes19": miniatures.cityscapes,
     "cityscapes27": miniatures.cityscapes,

@@ -53,6 +53,18 @@ def test_steps_check_train_and_score_in_this_order_with_every_seed() -> None:
     assert len({step.name for step in steps}) == len(steps)
 
 
+def test_eight_sets_are_those_of_the_field_and_their_mean_has_all() -> None:
+    table = find_table("eight-sets")
+    assert not table.trainings
+    rows = {row.key: row for row in table.rows}
+    backgrounds = {
+        s.scoring.choice.dataset: SEMANTIC[s.scoring.choice.dataset].background for s in rows["maskclip/mean"].sources
+    }
+    assert sum(backgrounds.values()) == 3
+    assert len(backgrounds) == 8
+    assert len(rows) == 2 * 9
+
+
 def test_labels_that_are_learned_from_are_checked() -> None:
     steps = plan("unsupervised").steps()
     checks = {(step.work.dataset, step.work.split): step.work.labels for step in steps if isinstance(step.work, Check)}
@@ -98,7 +110,7 @@ def test_costs_cover_every_step_and_count_shared_preparation_once(name: str) -> 
     trained = [cost for cost in costs if isinstance(cost.step.work, Training)]
     assert all(cost.hours["2 CPU cores"] > 10 * cost.hours["A100 80 GB"] > 0 for cost in trained)
     splits = {(cost.step.work.dataset, cost.step.work.split) for cost in trained}  # type: ignore[union-attr]
-    smallest = min(cost.disk_gib for cost in trained)
+    smallest = min((cost.disk_gib for cost in trained), default=0)
     assert sum(cost.disk_gib > smallest for cost in trained) <= len(splits)
     text = describe(one, costs)
     assert f"| {len(costs)} of {len(costs)} |" in text

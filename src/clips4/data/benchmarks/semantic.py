@@ -107,6 +107,17 @@ def _coco_raw(name: str, classes: ClassList) -> NDArray[np.uint8]:
     return table
 
 
+def _coco_object(classes: ClassList) -> NDArray[np.uint8]:
+    """Things are classes 1-80, stuff and what is unlabeled the background, as GroupViT's conversion has it."""
+    every = load_classes("coco-stuff171")
+    raw = _coco_raw("coco-stuff171", every)
+    things = {index: classes.names.index(name) for index, name in enumerate(every.names) if name in classes.names}
+    table = np.full(256, len(classes), np.uint8)  # raw ids of no class are mistakes
+    for value in np.flatnonzero(raw != len(every)):
+        table[value] = things.get(int(raw[value]), 0)
+    return table
+
+
 _COCO_SPLITS = {"val": 5000, "train": 118287}
 _COCO_LAYOUT = "{train,val}2017/*.jpg (or in images/) and stuffthingmaps/{train,val}2017/*.png"
 _COCO_VALUES = "raw ids less one (0-181, eleven of them unused), 255 unlabeled; not the train ids 0-170"
@@ -167,6 +178,16 @@ SPECS = (
     *(
         SetSpec(name, name, _COCO_SPLITS, _coco_stuff, partial(_coco_raw, name), _COCO_LAYOUT, _COCO_VALUES)
         for name in ("coco-stuff171", "coco-stuff27")
+    ),
+    SetSpec(
+        "coco-object",
+        "coco-object",
+        _COCO_SPLITS,
+        _coco_stuff,
+        _coco_object,
+        _COCO_LAYOUT,
+        f"{_COCO_VALUES}; things are classes 1-80, all else the background",
+        True,
     ),
     SetSpec(
         "ade150",

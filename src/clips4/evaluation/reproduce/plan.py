@@ -17,6 +17,9 @@ _HOMES = {
     "voc": ("", "VOC2012", "voc"),
     "context": ("", "VOC2010", "context"),
     "coco-stuff": ("coco", "COCO", "coco_stuff164k", "cocostuff", ""),
+    "coco-object": ("coco", "COCO", "coco_stuff164k", "cocostuff", ""),
+    "ade": ("", "ade", "ADE20K"),
+    "cityscapes": ("cityscapes", "Cityscapes", ""),
     "davis": ("DAVIS", "davis17", "davis16", ""),
     "coco128": ("coco128", ""),
     "camvid": ("camvid", ""),
@@ -110,6 +113,9 @@ class Plan:
         """A hash of everything that the result of a step depends on but for the files of the sets."""
         work = step.work
         parts: dict[str, object] = {"work": asdict(work), "seed": step.seed}
+        if isinstance(work, Scoring):  # the same scoring in two tables is one, whatever else they use the set for
+            learned = work.choice.train if work.kind == "unsupervised" else ""
+            parts["work"] = {**asdict(work), "choice": [work.choice.dataset, work.choice.score, learned]}
         if isinstance(work, Check):
             return settings_key({**parts, "partial": self.partial})
         training = work if isinstance(work, Training) else work.training

@@ -48,6 +48,7 @@ class Sets:
     stuff: Choice
     clusters: tuple[Choice, ...]
     videos: Choice
+    eight: tuple[Choice, ...]
 
 
 PUBLISHED_SETS = Sets(
@@ -57,6 +58,15 @@ PUBLISHED_SETS = Sets(
     stuff=Choice("coco-stuff171", "train"),
     clusters=(Choice("voc21", "train"), Choice("coco-stuff27", "train")),
     videos=Choice("davis17"),
+    eight=tuple(
+        map(
+            Choice,
+            (
+                *("voc21", "context60", "coco-object", "voc20"),
+                *("cityscapes19", "context59", "ade150", "coco-stuff171"),
+            ),
+        )
+    ),
 )
 _COCO128 = Choice("coco128", "val", folds=(0, 1, 2))
 # samples that show the way from end to end where the sets are not at hand; their figures say nothing of the paper's
@@ -67,6 +77,7 @@ STAND_INS = Sets(
     stuff=_COCO128,
     clusters=(Choice("camvid11", "train"),),
     videos=Choice("davis16"),
+    eight=(_COCO128, Choice("camvid11", "train")),
 )
 
 
@@ -280,6 +291,23 @@ def _figure(sets: Sets) -> Table:
     return Table("embedding-figure", "The embedding space", about, {}, (), figures)
 
 
+def _eight_sets(sets: Sets) -> Table:
+    rows = []
+    for key, title, row in (
+        ("maskclip", "Teacher", "teacher by text"),
+        ("maskclip-refined", "Teacher, refined", REFINED),
+    ):
+        sources = [Source(Scoring(f"teacher-on-{each.dataset}", "language", each), row) for each in sets.eight]
+        rows += [
+            Row(f"{key}/{s.scoring.choice.dataset}", f"{title} ({s.scoring.choice.dataset})", (s,)) for s in sources
+        ]
+        rows.append(Row(f"{key}/mean", f"{title}, mean of {len(sources)} sets", tuple(sources)))
+    about = (
+        "A teacher alone, nothing trained, as papers on dense attention compare it; --set teacher.dense_attention=NAME."
+    )
+    return Table("eight-sets", "Eight sets, by class names", about, _MIOU, tuple(rows))
+
+
 _TABLES: dict[str, Callable[[Sets], Table]] = {
     "voc": _voc,
     "context": _context,
@@ -288,6 +316,7 @@ _TABLES: dict[str, Callable[[Sets], Table]] = {
     "tracking": _tracking,
     "ablation": _ablation,
     "embedding-figure": _figure,
+    "eight-sets": _eight_sets,
 }
 NAMES = tuple(_TABLES)
 

@@ -12,7 +12,8 @@ from clips4.cli.console import echo, print_note, progress_bars, stop
 
 def reproduce(
     table: Annotated[
-        str, typer.Argument(help="voc, context, stuff, unsupervised, tracking, ablation or embedding-figure.")
+        str,
+        typer.Argument(help="voc, context, stuff, unsupervised, tracking, ablation, embedding-figure, or eight-sets."),
     ],
     data: Annotated[Path, typer.Option("--data", help="Folder that holds the sets: VOCdevkit/, coco/, DAVIS/.")],
     out: Annotated[
