@@ -64,7 +64,7 @@ def test_sclip_and_tcl_as_published() -> None:
     assert voc.describe()["background"] == {"threshold": 0.1, "scale": 65, "asked": True, "area": 0.1}
 
 
-def test_sclips_words_are_those_of_its_files() -> None:
+def test_sclip_aliases_are_those_of_its_files() -> None:
     """Some lines of each file as published; spaces are missing there, too."""
     words = {
         "voc20": {"boat": ("ship",), "diningtable": ("table",), "pottedplant": ("pottedplant",)},
