@@ -23,10 +23,11 @@ from clips4.cli.app import app
 from clips4.cli.shell import run as run_command
 from clips4.inference.classifier import Query
 from clips4.inference.clustering import cluster_centers
-from clips4.inference.encoder import EncodedImage
+from clips4.inference.encoder import EncodedImage, Encoder
 from clips4.inference.predict import predict
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.segmenter import Segmenter
+from clips4.inference.video.label_propagation import Recipe, track
 from clips4.method.prediction_context import PredictionContext
 from clips4.models.checkpoint import load_checkpoint, save_checkpoint
 from clips4.models.sliding_window import InferenceSize
@@ -282,6 +283,57 @@ def test_page_on_a_phone_in_the_dark_fits_its_width(visit: Visit, images: Path) 
     assert sum(map(int, background.removeprefix("rgb(").removesuffix(")").split(","))) < 200
     for hidden in ("#open-video", "#invite", "#beside-label", "#sets", "#network-label"):
         assert page.locator(hidden).is_hidden()  # what needs a server
+
+
+def test_object_marked_in_a_frame_is_tracked_to_the_last(visit: Visit, images: Path) -> None:
+    page = visit()
+    for number in range(3):
+        add(page, images / f"photo{number}.png")
+    page.click("#as-frames")
+    page.wait_for_selector("#video[data-objects='0']")
+    page.locator("#video .marks").click()
+    page.wait_for_selector("#video[data-objects='1']")
+    page.get_by_role("button", name="Track from here").click()
+    page.wait_for_selector("#video[data-state='done']")
+    page.locator("#video input[aria-label='frame']").fill("2")
+    page.wait_for_selector("#video[data-frame='2']")
+    assert "3 of 3, tracked" in page.locator("#video").inner_text()
+    name, content = downloaded(page, "#video button:has-text('Export masks')")
+    assert name == "masks.zip"
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.namelist() == [f"{number:05d}.png" for number in range(3)]
+        masks = [np.array(Image.open(io.BytesIO(archive.read(each)))) for each in archive.namelist()]
+    assert masks[0].any()
+    assert {mask.shape for mask in masks} == {Image.open(images / "photo0.png").size[::-1]}
+
+
+def test_objects_are_tracked_as_in_python(visit: Visit) -> None:
+    dims, rows, columns, height, width = 12, 9, 17, 35, 66
+    maps = [F.normalize(torch.randn(dims, rows, columns, generator=generator(seed)), dim=0) for seed in range(6)]
+    mask = np.zeros((height, width), np.uint8)
+    mask[4:20, 5:20], mask[18:30, 40:44] = 1, 2
+
+    class Maps(Encoder):
+        def __init__(self) -> None:
+            pass
+
+        def embed(self, image: Any, options: Any = None) -> torch.Tensor:
+            return maps[int(image[0, 0, 0])]
+
+    frames = ((str(number), np.full((height, width, 3), number, np.uint8)) for number in range(len(maps)))
+    expected = [each.mask for each in track(frames, mask, Maps(), Recipe(before=3, radius=6))][1:]
+    found = visit().evaluate(
+        """async ([maps, dims, rows, columns, mask, width, height]) => {
+            const { Tracker } = await import("./browser/tracking.js");
+            const frames = maps.map((z) => ({ z: Float32Array.from(z), dims, rows, columns }));
+            const tracker = new Tracker(frames[0], Int32Array.from(mask), { width, height });
+            return frames.slice(1).map((frame) => [...tracker.next(frame)]);
+        }""",
+        [[z.flatten().tolist() for z in maps], dims, rows, columns, mask.flatten().tolist(), width, height],
+    )
+    for one, other in zip(found, expected, strict=True):
+        assert (np.array(one).reshape(height, width) == other).mean() > 0.995  # ties to a rounding error
+        assert len(np.unique(other)) == 3
 
 
 def test_damaged_image_is_reported_and_the_page_works_on(visit: Visit, images: Path, tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ function renderStrip() {
     }),
   );
   for (const shown of images.values()) drawThumb(shown);
-  byId("as-frames", HTMLButtonElement).hidden = images.size < 2 || !engine.video;
+  byId("as-frames", HTMLButtonElement).hidden = images.size < 2;
 }
 
 /** @param {Shown} shown */
@@ -253,7 +253,7 @@ async function closeImage(shown) {
 /** @param {Iterable<File>} given */
 async function openFiles(given) {
   for (const file of given) {
-    if (VIDEO.test(file.name)) await attempt(() => startVideo((video) => video.open(file, file.name)));
+    if (VIDEO.test(file.name)) await attempt(() => openVideoFile(file));
     else await attempt(() => open(() => engine.open(file, file.name || "pasted.png"), file.name || "a pasted image"));
   }
 }
@@ -460,14 +460,19 @@ marks.addEventListener("keydown", (event) => {
 
 // ---------------------------------------------------------------------------------------------------------- video
 
-/** @param {(video: import("./types.js").VideoEngine) => Promise<import("./types.js").ClipFacts>} opened */
+/** @param {File} file */
+async function openVideoFile(file) {
+  const { open } = engine.video;
+  if (!open) throw new Error("video files need clips4 serve; open their frames as images");
+  await startVideo(() => open(file, file.name));
+}
+
+/** @param {() => Promise<import("./types.js").ClipFacts>} opened */
 async function startVideo(opened) {
-  const { video } = engine;
-  if (!video) throw new Error("videos need clips4 serve; open their frames as images");
   report("Opening a video …");
-  const facts = await opened(video);
+  const facts = await opened();
   const section = byId("video", HTMLElement);
-  openVideo(section, engine, video, facts, attempt, report);
+  openVideo(section, engine, engine.video, facts, attempt, report);
   section.scrollIntoView({ block: "nearest" });
   report(`${facts.frames} frames`);
 }
@@ -493,14 +498,14 @@ files.addEventListener("change", () => {
   files.value = "";
 });
 const videoFile = byId("video-file", HTMLInputElement);
-byId("open-video", HTMLButtonElement).hidden = !engine.video;
+byId("open-video", HTMLButtonElement).hidden = !engine.video.open;
 byId("open-video", HTMLButtonElement).addEventListener("click", () => videoFile.click());
 videoFile.addEventListener("change", () => {
   void openFiles([...(videoFile.files ?? [])]);
   videoFile.value = "";
 });
 byId("as-frames", HTMLButtonElement).addEventListener("click", () =>
-  void attempt(() => startVideo((video) => video.openImages([...images.keys()]))),
+  void attempt(() => startVideo(() => engine.video.openImages([...images.keys()]))),
 );
 byId("invite", HTMLButtonElement).hidden = !engine.invite;
 byId("invite", HTMLButtonElement).addEventListener("click", () =>

@@ -65,7 +65,7 @@
  * @property {((network: string) => Promise<void>) | null} use changes the network; null where there is one alone
  * @property {ClassSets | null} sets null where none can be kept
  * @property {(() => Promise<string>) | null} invite null where there is nobody to invite
- * @property {VideoEngine | null} video null where nothing can be tracked
+ * @property {VideoEngine} video
  */
 
 /**
@@ -76,7 +76,7 @@
 
 /**
  * @typedef {object} VideoEngine
- * @property {(file: Blob, name: string) => Promise<ClipFacts>} open
+ * @property {((file: Blob, name: string) => Promise<ClipFacts>) | null} open null where video files cannot be decoded
  * @property {(ids: string[]) => Promise<ClipFacts>} openImages
  * @property {(id: string) => Promise<ClipFacts>} facts
  * @property {(id: string, number: number) => Promise<Blob>} frame

@@ -40,17 +40,23 @@ async function controlled() {
 }
 
 /**
- * @param {string} method of ``session``
- * @param {...unknown} args
+ * @param {"session" | "video"} part
+ * @param {string} method
+ * @param {unknown[]} args
  * @returns {Promise<any>}
  */
-async function call(method, ...args) {
+async function send(part, method, args) {
   const started = await worker, id = ++calls;
   return new Promise((resolve, reject) => {
     waiting.set(id, { resolve, reject });
-    started.postMessage({ id, method, args });
+    started.postMessage({ id, part, method, args });
   });
 }
+
+/** @type {(method: string, ...args: unknown[]) => Promise<any>} */
+const call = (method, ...args) => send("session", method, args);
+/** @type {(method: string, ...args: unknown[]) => Promise<any>} */
+const callVideo = (method, ...args) => send("video", method, args);
 
 /** @type {Engine} */
 export const browserEngine = {
@@ -73,5 +79,15 @@ export const browserEngine = {
   use: (network) => call("use", network),
   sets: null,
   invite: null,
-  video: null,
+  video: {
+    open: null,
+    openImages: (ids) => callVideo("openImages", ids),
+    facts: (id) => callVideo("facts", id),
+    frame: (id, number) => callVideo("frame", id, number),
+    frameImage: (id, number) => callVideo("frameImage", id, number),
+    mask: (id, number) => callVideo("mask", id, number),
+    track: (id, frame, runs) => callVideo("track", id, frame, runs),
+    stop: (id) => callVideo("stop", id),
+    exportMasks: (id) => callVideo("exportMasks", id),
+  },
 };

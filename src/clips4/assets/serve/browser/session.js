@@ -1,6 +1,7 @@
 // What the page asks of a model, without a server: images, labels, why, similar places, examples. Runs in a worker.
 
 import { paletteColor } from "../colors.js";
+import { clipsOf } from "./clips.js";
 import { exported, UNKNOWN_COLOR } from "./masks.js";
 import { Model } from "./model.js";
 import { cosinesOf, embeddingAt, joined, predict, products } from "./predict.js";
@@ -39,6 +40,13 @@ function image(id) {
   if (!found) throw new Error("no such image");
   return found;
 }
+
+/** Frames of open images, and their masks. */
+export const video = clipsOf(image, (frame) => {
+  const facts = { ...frame.facts, id: String(++opened) };
+  images.set(facts.id, { ...frame, facts, edits: [] });
+  return facts;
+});
 
 /** @param {OpenImage} open */
 const segmentsOf = (open) => (open.segments ??= segmentMap(open.view, open.encoded));

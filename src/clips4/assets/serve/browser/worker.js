@@ -1,11 +1,12 @@
-// The thread in which the model runs: calls come in as {id, method, args}, results go out as {id, result} or {id, error}.
+// The thread in which the model runs: calls come in as {id, part, method, args}, results go out as {id, result} or {id, error}.
 
 const loaded = import("./session.js");
 
-self.addEventListener("message", async ({ data: { id, method, args } }) => {
+self.addEventListener("message", async ({ data: { id, part, method, args } }) => {
   try {
-    const { session } = await loaded;
-    const result = await session[/** @type {keyof typeof session} */ (method)](.../** @type {[never, never, never, never, never]} */ (args));
+    const { session, video } = await loaded;
+    const called = /** @type {Record<string, (...args: unknown[]) => Promise<unknown>>} */ (part === "video" ? video : session);
+    const result = await called[method](...args);
     self.postMessage({ id, result }, { transfer: result instanceof ImageBitmap ? [result] : [] });
   } catch (error) {
     self.postMessage({ id, error: error instanceof Error ? error.message : String(error) });

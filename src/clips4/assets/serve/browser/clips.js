@@ -1,0 +1,98 @@
+// Open images as the frames of a video, whose objects are followed frame by frame.
+
+import { fromRuns } from "../runs.js";
+import { labelPng, zip } from "./files.js";
+import { Tracker } from "./tracking.js";
+
+/** @typedef {import("./session.js").OpenImage} OpenImage */
+/** @typedef {import("../types.js").VideoEngine} VideoEngine */
+/**
+ * @typedef {object} Clip
+ * @property {string} id
+ * @property {OpenImage[]} frames
+ * @property {{width: number, height: number}} size
+ * @property {Map<number, Int32Array>} masks by frame, as far as objects are followed
+ * @property {string} state
+ * @property {number} job counts calls of track; an earlier one ends
+ */
+
+const RATE = 12; // frames a second that are shown
+const QUALITY = 0.92;
+
+/** The palette of DAVIS: the bits of a number, dealt in turn to red, green and blue. @param {number} number */
+const davisColor = (number) =>
+  [0, 1, 2].map((channel) => Array.from({ length: 8 }, (_, bit) => ((number >> (3 * bit + channel)) & 1) << (7 - bit)).reduce((a, b) => a | b));
+
+/**
+ * @param {(id: string) => OpenImage} image finds an open image
+ * @param {(frame: OpenImage) => import("../types.js").ImageFacts} reopen opens a frame as an image of its own
+ * @returns {Omit<VideoEngine, "open">}
+ */
+export function clipsOf(image, reopen) {
+  /** @type {Map<string, Clip>} */
+  const clips = new Map();
+  /** @param {string} id */
+  const clip = (id) => /** @type {Clip} */ (clips.get(id));
+  /** @param {Clip} clip */
+  const facts = ({ id, frames, size, masks, state }) => ({
+    id, frames: frames.length, ...size, rate: RATE, state, problem: "", tracked: [...masks.keys()].sort((a, b) => a - b),
+  });
+
+  /**
+   * @param {Clip} clip
+   * @param {number} first
+   * @param {Int32Array} mask
+   */
+  async function follow(clip, first, mask) {
+    const job = ++clip.job, tracker = new Tracker(clip.frames[first].encoded, mask, clip.size);
+    for (let number = first + 1; number < clip.frames.length; number++) {
+      await new Promise((resolve) => setTimeout(resolve, 0)); // others' turn, and that of stop
+      if (clip.job !== job) return;
+      clip.masks.set(number, tracker.next(clip.frames[number].encoded));
+    }
+    clip.state = "done";
+  }
+
+  return {
+    async openImages(ids) {
+      const frames = ids.map(image), { width, height } = frames[0].view;
+      for (const { facts, view } of frames) {
+        if (view.width !== width || view.height !== height) throw new Error(`${facts.name}: not of the size of ${frames[0].facts.name}; give frames of one size`);
+      }
+      const opened = { id: String(clips.size + 1), frames, size: { width, height }, masks: new Map(), state: "ready", job: 0 };
+      clips.set(opened.id, opened);
+      return facts(opened);
+    },
+    facts: async (id) => facts(clip(id)),
+    async frame(id, number) {
+      const { data, width, height } = clip(id).frames[number].view, canvas = new OffscreenCanvas(width, height);
+      canvas.getContext("2d")?.putImageData(new ImageData(new Uint8ClampedArray(data), width, height), 0, 0);
+      return canvas.convertToBlob({ type: "image/jpeg", quality: QUALITY });
+    },
+    frameImage: async (id, number) => reopen(clip(id).frames[number]),
+    mask: async (id, number) => /** @type {Int32Array} */ (clip(id).masks.get(number)),
+    async track(id, first, runs) {
+      const found = clip(id), mask = fromRuns(runs, new Int32Array(found.size.width * found.size.height));
+      for (const number of found.masks.keys()) if (number >= first) found.masks.delete(number);
+      found.masks.set(first, mask);
+      found.state = "tracking";
+      void follow(found, first, mask);
+      return facts(found);
+    },
+    async stop(id) {
+      const found = clip(id);
+      found.job++;
+      if (found.state === "tracking") found.state = "stopped";
+      return facts(found);
+    },
+    async exportMasks(id) {
+      const { masks, size } = clip(id), colors = Array.from({ length: 255 }, (_, number) => davisColor(number));
+      /** @type {Map<string, Uint8Array>} */
+      const files = new Map();
+      for (const [number, mask] of [...masks].sort(([a], [b]) => a - b)) {
+        files.set(`${String(number).padStart(5, "0")}.png`, await labelPng(Int16Array.from(mask), size.width, colors, [0, 0, 0]));
+      }
+      return new Blob([zip(files)], { type: "application/zip" });
+    },
+  };
+}
