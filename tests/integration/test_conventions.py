@@ -42,12 +42,12 @@ def private_uses(path: Path) -> list[str]:
     own = {
         node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self"
     }
-    named_tuples = {"_replace", "_asdict", "_fields"}
+    named_tuples, notebooks = {"_replace", "_asdict", "_fields"}, {"_repr_html_", "_repr_png_"}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("clips4"):
             found += [name.name for name in node.names if is_private(name.name)]
         elif isinstance(node, ast.Attribute) and is_private(node.attr):
-            if node.attr not in own | named_tuples | {"_exit"}:
+            if node.attr not in own | named_tuples | notebooks | {"_exit"}:
                 found.append(node.attr)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("patch.setattr", "getattr")):
             names = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]

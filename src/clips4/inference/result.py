@@ -261,7 +261,7 @@ class Segmentation(LabeledImage):
         Raises:
             UserError: an unknown kind, or one that only a folder of images has.
 
-        Example:
+        Examples:
             >>> [path.name for path in segmenter.segment("photo.jpg").save("segmented", "photo")]
             ['photo.png', 'photo_overlay.png', 'photo.json']
         """
@@ -277,7 +277,7 @@ class Segmentation(LabeledImage):
         Returns:
             Images, annotations with RLE masks, categories.
 
-        Example:
+        Examples:
             >>> [each["name"] for each in segmenter.segment("photo.jpg").to_coco("photo.jpg")["categories"]]
             ['cat', 'cup', 'grass']
         """
@@ -290,7 +290,7 @@ class Segmentation(LabeledImage):
             For each class that occurs, largest first, unknown last: ``label``, ``mask`` (a PIL image of mode L, 255
             where the class is) and ``score`` (None, as there).
 
-        Example:
+        Examples:
             >>> segmenter.segment("photo.jpg").to_transformers()[0]["mask"].size
             (96, 72)
         """

@@ -586,7 +586,7 @@ class Segmenter:
         Raises:
             UserError: k is not positive, or larger than the number of pixel embeddings.
 
-        Example:
+        Examples:
             >>> [result.names for result in segmenter.cluster("photos/", k=2)][0]
             ('cluster 1', 'cluster 2')
         """
