@@ -78,7 +78,7 @@ class DataConfig(_Section):
 class RegionConfig(_Section):
     """Visually coherent regions, computed before training."""
 
-    method: Literal["slic", "felzenszwalb", "gradient-ucm", "hed-ucm", "edges-ucm"] = "slic"
+    method: Literal["slic", "felzenszwalb", "gradient-ucm", "hed-ucm", "edges-ucm", "ready"] = "slic"
     count: int = Field(48, ge=1, le=60000, description="regions per image: approximate for slic, otherwise a limit")
     threshold: Share = Field(0.0, description="*-ucm: regions are merged across boundaries up to this strength")
     small_share: Share = Field(
@@ -89,7 +89,9 @@ class RegionConfig(_Section):
     )
     scales: tuple[Positive, ...] = Field((0.5, 1.0), min_length=1, description="hed-ucm: image scales, averaged")
     edges: str | None = Field(
-        None, description="edges-ucm: folder of edge maps, STEM.png or STEM.npy, bright on contours"
+        None,
+        description="edges-ucm: folder of edge maps, STEM.png or STEM.npy, bright on contours; ready: folder of region "
+        "maps, STEM.png, STEM.npz or STEM.json",
     )
     implementation: Literal["auto", "scikit-image", "opencv"] = Field(
         "auto", description="slic, felzenszwalb: library; auto: OpenCV (contrib) for felzenszwalb if installed"
@@ -97,8 +99,8 @@ class RegionConfig(_Section):
 
     @model_validator(mode="after")
     def _check_edges(self) -> "RegionConfig":
-        if (self.method == "edges-ucm") != (self.edges is not None):
-            raise ValueError("regions.edges goes together with regions.method=edges-ucm; give both or neither")
+        if (self.method in ("edges-ucm", "ready")) != (self.edges is not None):
+            raise ValueError("regions.edges goes together with regions.method=edges-ucm or ready; give both or neither")
         return self
 
 

@@ -10,7 +10,7 @@ from clips4.config import RegionConfig
 from clips4.errors import UserError
 from clips4.regions import cache as cache_module
 from clips4.regions.cache import RegionCache, cache_settings
-from clips4.regions.serialization import decode_regions
+from clips4.regions.files.serialization import decode_regions
 from clips4.regions.ucm import Hierarchy
 from clips4.utils.images import RGB
 from tests.helpers import noise_image

@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 from clips4.config import RegionConfig
 from clips4.errors import UserError
 from clips4.regions.contours import find_contours, find_edge_file
-from clips4.regions.serialization import MAX_REGIONS, decode_regions, encode_regions
+from clips4.regions.files.ready import read_region_map
+from clips4.regions.files.serialization import MAX_REGIONS, decode_regions, encode_regions
 from clips4.regions.superpixels import choose_implementation, superpixels
 from clips4.regions.ucm import Hierarchy, owt_ucm
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import cache_root, content_key, image_key, settings_key
 from clips4.utils.images import RGB
 
+_MAPS = {"edges-ucm": "edge maps", "ready": "region maps"}  # in the folder ``settings.edges``
 REVISION = 3  # increased when the same settings give other regions than before
 
 
@@ -38,7 +40,7 @@ class RegionCache:
         self.folder = (root or cache_root()) / "regions" / settings_key(cache_settings(settings))
         self._edges = Path(settings.edges).expanduser() if settings.edges is not None else None
         if self._edges is not None and not self._edges.is_dir():
-            raise UserError(f"{self._edges}: no such folder of edge maps")
+            raise UserError(f"{self._edges}: no such folder of {_MAPS[settings.method]}")
 
     def path(self, image: RGB, source: Path | None = None) -> Path:
         """The file for this image's regions, which may not exist yet."""
@@ -73,6 +75,11 @@ class RegionCache:
         if cached is not None:
             return cached
         made: NDArray[np.int32] | Hierarchy
+        if self.settings.method == "ready":
+            assert edge_file is not None
+            made = read_region_map(edge_file, image.shape[:2])
+            write_atomically(path, encode_regions(made))
+            return made
         if makes_hierarchy(self.settings):
             contours = find_contours(image, self.settings, edge_file, self._device)
             made = owt_ucm(contours, self.settings.small_share).coarsened(MAX_REGIONS).enlarged(image.shape[:2])
@@ -85,8 +92,9 @@ class RegionCache:
         if self._edges is None:
             return None
         if source is None:
-            raise UserError("edges-ucm finds the edge map by the image's file name; give images as files")
-        return find_edge_file(self._edges, source)
+            what = _MAPS[self.settings.method].removesuffix("s")
+            raise UserError(f"{self.settings.method} finds the {what} by the image's file name; give images as files")
+        return find_edge_file(self._edges, source, self.settings.method)
 
     def _path(self, image: RGB, edge_file: Path | None) -> Path:
         # the regions depend on the edge map's content, too
@@ -110,6 +118,8 @@ def cache_settings(settings: RegionConfig) -> dict[str, object]:
         UserError: the weights of HED are not installed.
     """
     parts: dict[str, object] = {"revision": REVISION, "method": settings.method}
+    if settings.method == "ready":
+        return parts  # the file's name holds a hash of the map
     if not makes_hierarchy(settings):
         parts["count"] = settings.count
         parts["implementation"] = choose_implementation(settings.method, settings.implementation)

@@ -12,6 +12,7 @@ from PIL import Image
 from clips4.config import RegionConfig
 from clips4.errors import UserError
 from clips4.regions.contour_map import ContourMap, from_strength
+from clips4.regions.files.ready import READY_SUFFIXES
 from clips4.regions.gradient import gradient_contours
 from clips4.utils.image_file import open_image, read_array
 from clips4.utils.images import RGB, reduce_to
@@ -51,38 +52,42 @@ def _resize(values: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.fl
 # --------------------------------------------------------------------------------------------- edge maps in a folder
 
 
-def find_edge_file(folder: Path, image: Path) -> Path:
-    """The edge map of an image: a file in the folder that the end of the image's path names.
+def find_edge_file(folder: Path, image: Path, method: str = "edges-ucm") -> Path:
+    """The edge map or the ready region map of an image: a file in the folder that the end of the image's path names.
 
     Of ``photos/a/1.jpg``, that is ``FOLDER/photos/a/1.png``, or else ``FOLDER/a/1.png``, or else ``FOLDER/1.png``;
-    ``.npy`` likewise.
+    ``.npy`` likewise; region maps end in ``READY_SUFFIXES``.
 
     Raises:
-        UserError: there is no edge map.
+        UserError: there is no map.
     """
+    suffixes = READY_SUFFIXES if method == "ready" else EDGE_SUFFIXES
     parts = Path(os.path.abspath(image)).with_suffix("").parts[1:]  # noqa: PTH100  # links stay
     for start in range(len(parts)):
-        for suffix in EDGE_SUFFIXES:
+        for suffix in suffixes:
             if (path := folder.joinpath(*parts[start:-1], parts[-1] + suffix)).is_file():
                 return path
+    if method == "ready":
+        raise UserError(f"{image}: no region map {folder / image.stem}.png, .npz or .json; make it with your program")
     raise UserError(f"{image}: no edge map {folder / image.stem}.png or .npy; create it with your detector")
 
 
-def check_edge_files(folder: Path, images: Sequence[Path]) -> None:
-    """Check that no two images have the same edge map.
+def check_edge_files(folder: Path, images: Sequence[Path], method: str = "edges-ucm") -> None:
+    """Check that no two images have the same edge map or ready region map.
 
     Raises:
         UserError: two have.
     """
+    kind = "region map" if method == "ready" else "edge map"
     owners: dict[Path, Path] = {}
     for image in images:
         try:
-            file = find_edge_file(folder, image)
+            file = find_edge_file(folder, image, method)
         except UserError:  # reported when the image's turn comes
             continue
         if (owner := owners.setdefault(file, image)) != image:
             raise UserError(
-                f"{file}: would be the edge map of {owner} and of {image}; rename one of them, or keep their maps in "
+                f"{file}: would be the {kind} of {owner} and of {image}; rename one of them, or keep their maps in "
                 f"folders named as theirs, such as {folder / image.parent.name / file.name}"
             )
 

@@ -97,7 +97,9 @@ def region_settings(
     """
     if method == "edges-ucm" and edges is None:
         raise UserError("--method edges-ucm needs edge maps; give their folder with --edges DIR")
-    if edges is not None and method != "edges-ucm":
+    if method == "ready" and edges is None:
+        raise UserError("--method ready needs region maps; give their folder with --maps DIR")
+    if edges is not None and method not in ("edges-ucm", "ready"):
         raise UserError(f"--edges is for --method edges-ucm, not {method}; leave it out")
     if threshold is not None and not method.endswith("-ucm"):
         raise UserError(f"--threshold cuts a hierarchy, and {method} makes none; give --count instead")
@@ -150,7 +152,7 @@ def region_files(
     kinds, paths = parse_kinds(save, settings), find_images(inputs)
     RegionCache(settings)  # raises once for a missing package or folder, not for every image
     if settings.edges is not None:
-        check_edge_files(Path(settings.edges).expanduser(), paths)
+        check_edge_files(Path(settings.edges).expanduser(), paths, settings.method)
     output, items = None, [Item(path, "", "") for path in paths]
     if out is not None:
         key = settings_key({"regions": settings.model_dump(mode="json"), "long_side": long_side})

@@ -138,7 +138,7 @@ def set_up(
     raw_maps = plan_teacher_maps(teacher, source, raw_text, config, fabric.device, progress)
     regions = RegionCache(config.regions)
     if config.regions.edges is not None:
-        check_edge_files(Path(config.regions.edges).expanduser(), paths)
+        check_edge_files(Path(config.regions.edges).expanduser(), paths, config.regions.method)
     facts = run_facts(source, config, world, labels)
     if checkpoint:  # before any file of the run is overwritten
         check_resumable(checkpoint, config, classes, facts, folder)

@@ -13,14 +13,17 @@ from clips4.cli.console import print_outcome, progress_bars
 def regions(
     images: Images,
     method: Annotated[
-        str, typer.Option("--method", help="slic, felzenszwalb, gradient-ucm, hed-ucm or edges-ucm.")
+        str, typer.Option("--method", help="slic, felzenszwalb, gradient-ucm, hed-ucm, edges-ucm or ready.")
     ] = "slic",
     count: Annotated[int, typer.Option("--count", help="Number of regions: approximate for slic, else a limit.")] = 48,
     threshold: Annotated[
         float | None, typer.Option("--threshold", help="*-ucm: keep contours stronger than this, 0 to 1.")
     ] = None,
     edges: Annotated[
-        Path | None, typer.Option("--edges", help="edges-ucm: folder of edge maps, STEM.png or STEM.npy.")
+        Path | None,
+        typer.Option(
+            "--edges", "--maps", help="edges-ucm: folder of edge maps, STEM.png or .npy; ready: of region maps."
+        ),
     ] = None,
     save: Annotated[str, typer.Option("--save", help="Some of png,overlay,page.")] = "png,overlay",
     out: Annotated[
