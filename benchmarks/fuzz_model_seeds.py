@@ -84,7 +84,9 @@ def onnx_seeds() -> Seeds:
         opset_imports=[make.make_opsetid("", 17)],
         ir_version=8,
     )
-    make.set_model_props(model, to_metadata(card, prototypes, {"stride": 8, "precision": "float32"}, InferenceSize(64)))
+    make.set_model_props(
+        model, to_metadata(card, prototypes, {"stride": 8, "precision": "float32"}, InferenceSize(64), {})
+    )
     return {"a.onnx": seal(model.SerializeToString())}
 
 

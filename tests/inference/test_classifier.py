@@ -14,7 +14,8 @@ from torch import Tensor
 from clips4.config import TeacherConfig
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
-from clips4.inference.classifier import BANK_NEAREST, BackgroundRule, ZeroShotClassifier, parse_background
+from clips4.inference.classifier import BackgroundRule, ZeroShotClassifier, parse_background
+from clips4.method.prototypes import BANK_NEAREST
 from clips4.models.checkpoint import Prototypes
 from tests.helpers import FakeTeacher, unit
 

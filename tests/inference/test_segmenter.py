@@ -20,12 +20,12 @@ from torch import Tensor
 from clips4.config import Config, TeacherConfig
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
-from clips4.inference.classifier import BANK_NEAREST, Query, Vectors
+from clips4.inference.classifier import Query, Vectors
 from clips4.inference.result import Segmentation
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.tta import InferenceOptions
 from clips4.inference.upsample import nearest_class
-from clips4.method.prototypes import known_prototypes
+from clips4.method.prototypes import BANK_NEAREST, known_prototypes
 from clips4.models.checkpoint import Prototypes, load_checkpoint
 from clips4.outputs.labeled_image import UNKNOWN_LABEL
 from tests.helpers import conse, photograph, unit

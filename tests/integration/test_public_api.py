@@ -12,7 +12,7 @@ SIGNATURES = {
     "Config": "(*, data=..., regions=..., teacher=..., student=..., segments=..., prototypes=..., objective=..., "
     "extensions=..., train=...)",
     "InferenceOptions": "(scales=(1.0,), flip=False, window=None, overlap=0.5, refine=None)",
-    "export_onnx": "(run, out, calibration=None)",
+    "export_onnx": "(run, out, calibration=None, text=False)",
     "load_classes": "(classes)",
     "load_config": "(preset='cpu', overrides=())",
     "load_teacher": "(teacher)",

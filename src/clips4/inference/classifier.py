@@ -24,7 +24,7 @@ from clips4.config import TeacherConfig
 from clips4.data.class_names import ClassList, load_classes
 from clips4.errors import UserError
 from clips4.inference.result import SHARPNESS
-from clips4.method.prototypes import known_prototypes, with_text_prior
+from clips4.method.prototypes import BANK_NEAREST, known_prototypes, with_text_prior
 from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import Prototypes
 from clips4.models.class_set import is_class_set, load_class_set
@@ -40,7 +40,6 @@ Vectors = Literal["prototypes", "text"]
 Source = Literal["prototype", "bank", "text", "rule", "examples"]
 
 BACKGROUND = "background"
-BANK_NEAREST = 8  # m; 4 to 32 are alike, 1 is worse (docs/journal.md)
 CACHED_NAMES = 50_000  # rows of text vectors kept in memory
 
 

@@ -17,6 +17,8 @@ from clips4.utils import distributed
 _TINY = 1e-12
 PIXEL_BLOCK = 2**16  # rows of z that are compared with all classes at a time
 
+BANK_NEAREST = 8  # m of new names, in a run's bank; 4 to 32 are alike, 1 is worse (docs/journal.md)
+
 
 @torch.no_grad()
 def text_dimensions(text: Tensor) -> Tensor:

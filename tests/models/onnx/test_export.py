@@ -1,6 +1,8 @@
 """Export to ONNX: against torch on sizes and with words that the export never saw, and as a backend of Segmenter."""
 
+import base64
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save
 
 from clips4.errors import UserError
 from clips4.inference.segmenter import Segmenter
@@ -20,7 +23,8 @@ from clips4.models.backbones.dino_vit import IMAGENET_MEAN, IMAGENET_STD, DinoVi
 from clips4.models.backbones.resnet import ResNet50
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.onnx.export import TOLERANCE, StudentWithClassifier, export_onnx, to_proto
-from clips4.models.onnx.metadata import open_exported
+from clips4.models.onnx.metadata import open_exported, seal
+from clips4.models.onnx.rules import vectors_from_json
 from clips4.models.onnx.runtime import load_onnx
 from clips4.models.student import Embedder
 from tests.helpers import generator, photograph
@@ -103,6 +107,27 @@ def test_file_is_whole_without_the_run(exported: Path, tiny_run: Path) -> None:
     assert plain["long_side"] == str(checkpoint.config.data.inference_side)
     assert [i.name for i in opened.session.get_inputs()] == ["images", "vectors"]
     assert opened.session.get_inputs()[0].shape == ["batch", 3, "height", "width"]
+
+
+def test_file_with_safetensors_of_an_earlier_version_is_read(exported: Path, tmp_path: Path) -> None:
+    opened, model = open_exported(exported), onnx.load(exported)
+    values = {entry.key: entry.value for entry in model.metadata_props}
+    tensors = vectors_from_json(json.loads(values.pop("clips4.vectors")))
+    del values["clips4.rules"], values["clips4.sha256"], model.metadata_props[:]
+    values["clips4.tensors"] = base64.b64encode(save(tensors)).decode()
+    onnx.helper.set_model_props(model, values)
+    (tmp_path / "earlier.onnx").write_bytes(seal(model.SerializeToString()))
+    read = open_exported(tmp_path / "earlier.onnx").prototypes
+    for part in ("text", "known", "unknown", "bank"):
+        assert torch.equal(getattr(read, part), getattr(opened.prototypes, part))
+
+
+def test_pickled_segmenter_of_a_file_opens_it_again(exported: Path) -> None:
+    segmenter = Segmenter.load(exported, device="cpu")
+    image = photograph()
+    assert pickle.loads(pickle.dumps(segmenter)).segment(image) == segmenter.segment(image)
+    with pytest.raises(UserError, match="this network stays on cpu"):
+        segmenter.to("cpu")
 
 
 @pytest.mark.usefixtures("again")
@@ -198,7 +223,7 @@ def test_what_is_no_exported_run_raises(tmp_path: Path, exported: Path, tiny_run
     del foreign.metadata_props[:]
     onnx.save(foreign, tmp_path / "foreign.onnx")
     spoilt = onnx.load(exported)
-    next(entry for entry in spoilt.metadata_props if entry.key == "clips4.tensors").value = "AAAA"
+    next(entry for entry in spoilt.metadata_props if entry.key == "clips4.vectors").value = "AAAA"
     onnx.save(spoilt, tmp_path / "spoilt.onnx")
     for name, words in {
         "letter.onnx": "damaged, or not one that 'clips4 export' wrote",

@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from clips4.errors import UserError
 from clips4.models.checkpoint import WEIGHTS, Checkpoint, load_checkpoint, versions
 from clips4.models.onnx.metadata import import_onnxruntime, seal, to_metadata
 from clips4.models.onnx.quantize import Agreement, quantize
+from clips4.models.onnx.rules import rules_of
 from clips4.models.sliding_window import inference_size
 from clips4.utils.atomic_io import write_atomically
 
@@ -51,7 +52,7 @@ class ExportReport:
 
     Attributes:
         file: name of the file.
-        bytes: its size.
+        bytes: its size, metadata included.
         opset: version of ONNX's operators.
         precision: "float32" or "int8".
         sizes: (B, H, W) on which the float32 graph was compared with torch.
@@ -71,7 +72,10 @@ class ExportReport:
 
 
 def export_onnx(
-    run: str | Path | Checkpoint, out: str | Path, calibration: str | Path | Iterable[str | Path] | None = None
+    run: str | Path | Checkpoint,
+    out: str | Path,
+    calibration: str | Path | Iterable[str | Path] | None = None,
+    text: bool = False,
 ) -> ExportReport:
     """Write the student of a run as an ONNX file.
 
@@ -79,6 +83,8 @@ def export_onnx(
         run: its folder, or a loaded checkpoint.
         out: the file; an existing one is replaced only after the new one is complete and checked.
         calibration: images for int8, or a folder of them (see ``quantize``); None exports float32.
+        text: whether to write the text encoder beside it, so that programs without clips4 find rows of new names, see
+            ``text_encoder.export_text_encoder``; of the built-in teacher alone, about 90 MB.
 
     Returns:
         What was written, and how it was checked.
@@ -102,7 +108,7 @@ def export_onnx(
         proto, agreement = quantize(proto, find_images(calibration), size, checkpoint.prototypes)
     report = ExportReport(
         file=out.name,
-        bytes=len(proto.SerializeToString()),
+        bytes=0,
         opset=max(each.version for each in proto.opset_import if each.domain in ("", "ai.onnx")),
         precision="float32" if calibration is None else "int8",
         sizes=_SIZES,
@@ -111,12 +117,19 @@ def export_onnx(
         versions={**versions(), **_onnx_versions()},
     )
     card = {key: value for key, value in checkpoint.card.items() if key != "files"}  # digests of files not in here
-    metadata = to_metadata(card, _class_tensors(checkpoint.path), asdict(report), size)
+    facts = {key: value for key, value in asdict(report).items() if key != "bytes"}  # the file does not hold its size
+    rules = rules_of(checkpoint.config, checkpoint.prototypes)
+    metadata = to_metadata(card, _class_tensors(checkpoint.path), facts, size, rules)
     for key, value in metadata.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value
-    write_atomically(out, seal(proto.SerializeToString()))
-    return report
+    content = seal(proto.SerializeToString())
+    write_atomically(out, content)
+    if text:
+        from clips4.models.onnx.text_encoder import export_text_encoder
+
+        export_text_encoder(checkpoint.path, out)
+    return replace(report, bytes=len(content))
 
 
 def checked_graph(checkpoint: Checkpoint) -> tuple[Any, float]:
@@ -153,7 +166,7 @@ def to_proto(model: StudentWithClassifier, embed_dim: int) -> Any:
     # not named here: the exporter rejects named sizes over its guards and traces the network again
     open_sizes = tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in _OPEN.values())
     try:
-        with _quiet(), torch.no_grad():
+        with quiet_export(), torch.no_grad():
             program = torch.onnx.export(
                 model,
                 example,
@@ -220,7 +233,7 @@ def _onnx_versions() -> dict[str, str]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_export() -> Iterator[None]:
     """Silence the exporter's messages about optional packages."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

@@ -8,7 +8,8 @@ A file needs nothing of the run it came from. The graph:
 ``metadata_props`` holds, as text, what a checkpoint's folder holds beside the student's weights:
 
     clips4.card        the checkpoint's card.json
-    clips4.tensors     base64 of a safetensors file: prototypes.text (K, D), prototypes.known, prototypes.unknown, ...
+    clips4.vectors     prototypes.text (K, D), prototypes.known, prototypes.unknown, ..., see ``rules.vectors_to_json``
+    clips4.rules       how programs without clips4 use them, see ``rules.rules_of``
     clips4.export      how it was made and checked: an ``ExportReport``
     class_names, long_side, short_side   for programs without clips4: JSON list of names, and the ``InferenceSize``
     clips4.sha256      digest of all bytes before this entry, which is the file's last
@@ -25,13 +26,13 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import save
 from torch import Tensor
 
 from clips4.config import Config, saved_config
 from clips4.errors import UserError
 from clips4.models.card import parse_card
 from clips4.models.checkpoint import Prototypes, prototypes_of
+from clips4.models.onnx.rules import vectors_from_json, vectors_to_json
 from clips4.models.sliding_window import InferenceSize
 from clips4.utils.tensors import parse_tensors
 from clips4.utils.text import parse_json, read_bytes
@@ -40,10 +41,11 @@ if TYPE_CHECKING:
     import onnxruntime
 
 SUFFIX = ".onnx"
-FORMAT = 2  # format 1 had no digest
+FORMAT = 3  # format 2 held the vectors as safetensors, format 1 had no digest
 MAX_BYTES = 2**31  # protobuf's own limit
 _SEAL, _DIGITS = b"clips4.sha256", 64
-_CARD, _TENSORS, _EXPORT = "clips4.card", "clips4.tensors", "clips4.export"
+_CARD, _VECTORS, _RULES, _EXPORT = "clips4.card", "clips4.vectors", "clips4.rules", "clips4.export"
+_TENSORS = "clips4.tensors"  # until format 2: base64 of a safetensors file
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,17 @@ class ExportedRun:
 
 
 def to_metadata(
-    card: dict[str, Any], tensors: dict[str, Tensor], report: dict[str, Any], size: InferenceSize
+    card: dict[str, Any],
+    tensors: dict[str, Tensor],
+    report: dict[str, Any],
+    size: InferenceSize,
+    rules: dict[str, Any],
 ) -> dict[str, str]:
     """``metadata_props`` of a file; see the module's text."""
     return {
         _CARD: json.dumps(card),
-        _TENSORS: base64.b64encode(save(tensors)).decode("ascii"),
+        _VECTORS: vectors_to_json(tensors),
+        _RULES: json.dumps(rules),
         _EXPORT: json.dumps({"format": FORMAT, **report}),
         "class_names": json.dumps(list(card["classes"])),
         "long_side": str(size.long_side),
@@ -96,7 +103,10 @@ def open_exported(path: Path, device: str = "cpu", threads: int | None = None) -
         report, card = (parse_json(metadata[key], key) for key in (_EXPORT, _CARD))
         checked = parse_card(card, _CARD)
         config = saved_config(checked.config, _CARD)
-        tensors = parse_tensors(base64.b64decode(metadata[_TENSORS], validate=True), _TENSORS)
+        if _VECTORS in metadata:
+            tensors = vectors_from_json(parse_json(metadata[_VECTORS], _VECTORS))
+        else:
+            tensors = parse_tensors(base64.b64decode(metadata[_TENSORS], validate=True), _TENSORS)
         prototypes = prototypes_of(checked, config, tensors)
     except (KeyError, ValueError) as error:  # of base64, and UserError
         raise UserError(f"{path}: damaged, or of another version of clips4 ({error}); export the run again")

@@ -125,6 +125,11 @@ class ConseTeacher(nn.Module):
         batches = range(0, len(texts), self.text_batch)
         return torch.cat([self.sentences(texts[start : start + self.text_batch]) for start in batches])
 
+    @property
+    def text_center(self) -> Tensor:
+        """(1, 384) the mean of ImageNet's class names, which is subtracted from every sentence vector."""
+        return self._center
+
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """K prompts -> (K, D) unit rows, centered on the mean of ImageNet's class names."""
