@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clips4.errors import UserError
+from clips4.outputs.formats.cityscapes import SUFFIX as CITYSCAPES_SUFFIX
+from clips4.outputs.formats.cityscapes import ids_of, label_id_png
 from clips4.outputs.formats.coco import annotations, panoptic_png, segments_info
+from clips4.outputs.formats.label_studio import label_studio_task
 from clips4.outputs.formats.labelme import labelme_document
+from clips4.outputs.formats.voc import voc_png, voc_values
 from clips4.outputs.formats.yolo import yolo_lines
 from clips4.outputs.geotiff import files_beside, place_of
 from clips4.outputs.labeled_image import UNKNOWN_LABEL, LabeledImage
@@ -21,8 +25,24 @@ from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, UNKNOWN_COLOR, encode_png, palette, reduce_to
 
 Kind = Literal[
-    "png", "overlay", "json", "coco", "coco-polygons", "panoptic", "yolo", "labelme", "cvat", "npz", "gallery"
+    "png",
+    "overlay",
+    "json",
+    "coco",
+    "coco-polygons",
+    "panoptic",
+    "yolo",
+    "yolo-copies",
+    "yolo-labels",
+    "labelme",
+    "label-studio",
+    "cvat",
+    "voc",
+    "cityscapes",
+    "npz",
+    "gallery",
 ]
+YOLO: tuple[Kind, ...] = ("yolo", "yolo-copies", "yolo-labels")  # with links to the images, copies of them, or neither
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _OF_ONE_IMAGE: tuple[Kind, ...] = ("png", "overlay", "json")
 UNKNOWN_VALUE = {"8-bit": 255, "16-bit": 65535}  # value of unknown pixels in a label PNG
@@ -61,6 +81,18 @@ def parse_kinds(text: str) -> tuple[Kind, ...]:
     return tuple(kind for kind in KINDS if kind in kinds)
 
 
+def check_names(kinds: Sequence[Kind], names: Sequence[str]) -> None:
+    """Refuse kinds that cannot hold these classes, before any image is worked on.
+
+    Raises:
+        UserError: a kind cannot.
+    """
+    if "voc" in kinds:
+        voc_values(names)
+    if "cityscapes" in kinds and not any(ids_of(names)):
+        raise UserError(f"none of the {len(names)} classes is one of Cityscapes; name them as road, car, person, ...")
+
+
 def save_image(result: LabeledImage, source: str, folder: Path, stem: str, kinds: Sequence[Kind]) -> list[Path]:
     """Write the chosen files of one image; each appears whole or not at all.
 
@@ -89,8 +121,9 @@ def image_files(
 
     ``png``: ``STEM.png``, with a world file for a GeoTIFF; ``overlay``: ``STEM_overlay.png``; ``json``: ``STEM.json``;
     ``npz``: ``STEM.npz``; ``panoptic``: ``panoptic/STEM.png``; ``yolo``: ``yolo/labels/STEM.txt``; ``labelme``:
-    ``labelme/STEM.json``; ``gallery``: two thumbnails. All but thumbnails have the image's own size, as displayed
-    (rotated as EXIF says).
+    ``labelme/STEM.json``; ``label-studio``: ``label_studio/STEM.json``; ``voc``: ``voc/SegmentationClass/STEM.png``;
+    ``cityscapes``: ``cityscapes/STEM_gtFine_labelIds.png``; ``gallery``: two thumbnails. All but thumbnails have the
+    image's own size, as displayed (rotated as EXIF says).
 
     Args:
         result: the image and its labels.
@@ -113,11 +146,18 @@ def image_files(
         files |= files_beside(f"{stem}.png", place)
     if "panoptic" in kinds:
         files[f"panoptic/{stem}.png"] = panoptic_png(result.labels)
-    if "yolo" in kinds:
+    if set(YOLO) & set(kinds):
         files[f"yolo/labels/{stem}.txt"] = yolo_lines(result.labels).encode()
     if "labelme" in kinds:
         document = labelme_document(result, str(source))
         files[f"labelme/{stem}.json"] = (json.dumps(document) + "\n").encode()
+    if "label-studio" in kinds:
+        task = label_studio_task(result, str(Path(source).absolute()))
+        files[f"label_studio/{stem}.json"] = (json.dumps(task) + "\n").encode()
+    if "voc" in kinds:
+        files[f"voc/SegmentationClass/{stem}.png"] = voc_png(result)
+    if "cityscapes" in kinds:
+        files[f"cityscapes/{stem}{CITYSCAPES_SUFFIX}"] = label_id_png(result)
     if "npz" in kinds:
         if embeddings is None:
             raise ValueError("npz needs the embeddings of the image")

@@ -7,9 +7,11 @@ from typing import Any
 from clips4.data.class_names import UNKNOWN
 from clips4.errors import UserError
 from clips4.inference.jobs.gallery import write_gallery
-from clips4.outputs.encode import Kind
+from clips4.outputs.encode import YOLO, Kind
 from clips4.outputs.formats.coco import as_polygons, categories, info
 from clips4.outputs.formats.cvat import cvat_document
+from clips4.outputs.formats.label_studio import labeling_config
+from clips4.outputs.formats.voc import labelmap
 from clips4.outputs.formats.yolo import data_yaml
 from clips4.outputs.rle import counts_of_text
 from clips4.utils.atomic_io import atomic_text_file, write_atomically, write_json_lists
@@ -20,7 +22,9 @@ FOLDER_FILES = {
     "coco": "coco.json",
     "coco-polygons": "coco_polygons.json",
     "panoptic": "panoptic.json",
-    "yolo": "yolo/data.yaml",
+    **dict.fromkeys(YOLO, "yolo/data.yaml"),
+    "voc": "voc/labelmap.txt",
+    "label-studio": "label_studio/labeling_config.xml",
     "cvat": "cvat.xml",
     "gallery": "gallery.html",
 }
@@ -28,7 +32,7 @@ FOLDER_FILES = {
 
 def folder_files(kinds: Sequence[str]) -> list[str]:
     """Names of the files of these kinds that cover a whole folder."""
-    return [name for kind, name in FOLDER_FILES.items() if kind in kinds]
+    return list(dict.fromkeys(name for kind, name in FOLDER_FILES.items() if kind in kinds))
 
 
 def write_folder_files(output: Output, names: Sequence[str]) -> int:
@@ -70,8 +74,12 @@ def write_folder_files(output: Output, names: Sequence[str]) -> int:
     if "panoptic" in kinds:
         lists = {"images": _images(entries("panoptic")), "annotations": _panoptic(entries("panoptic"))}
         write_json_lists(out / FOLDER_FILES["panoptic"], head, lists)
-    if "yolo" in kinds:
+    if set(YOLO) & kinds:
         write_atomically(out / FOLDER_FILES["yolo"], data_yaml(out / "yolo", names).encode())
+    if "voc" in kinds:
+        write_atomically(out / FOLDER_FILES["voc"], labelmap(names).encode())
+    if "label-studio" in kinds:
+        write_atomically(out / FOLDER_FILES["label-studio"], labeling_config(names).encode())
     if "cvat" in kinds:
         with atomic_text_file(out / FOLDER_FILES["cvat"]) as file:
             file.writelines(cvat_document(map(_cvat_image, entries("cvat")), names))

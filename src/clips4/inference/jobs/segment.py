@@ -20,8 +20,8 @@ from clips4.inference.jobs.video import check_kinds, segment_videos
 from clips4.inference.result import Segmentation
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.video.temporal_smoothing import Steadiness
-from clips4.outputs.encode import Kind, image_facts, image_files, parse_kinds
-from clips4.outputs.formats.yolo import link_image
+from clips4.outputs.encode import Kind, check_names, image_facts, image_files, parse_kinds
+from clips4.outputs.formats.yolo import place_image
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import content_key, settings_key
 from clips4.utils.distributed import Share
@@ -70,6 +70,7 @@ def segment_files(
     if loaded.videos:
         check_kinds(kinds)
     query = loaded.segmenter.query(classes, cast(Vectors, vectors), background)
+    check_names(kinds, query.names)
     settings = {**loaded.identity, **_query_settings(loaded.segmenter, query, unknown)}
     if loaded.images and is_shard(loaded.images[0]):
         return segment_shards(loaded, query, out, kinds, settings_key(settings), unknown, force, progress, share)
@@ -120,12 +121,12 @@ def write_image(item: Item, result: Segmentation, output: Output) -> None:
     """Write the files of one image and its entry in the manifest."""
     out, kinds = output.folder, cast(list[Kind], output.kinds_of(item))
     files = image_files(result, item.path, item.stem, kinds, result.embeddings() if "npz" in kinds else None)
-    link = [f"yolo/images/{item.stem}{item.path.suffix}"] if "yolo" in kinds else []
+    link = [f"yolo/images/{item.stem}{item.path.suffix}"] if {"yolo", "yolo-copies"} & set(kinds) else []
     entry = output.begin(item, kinds, [*files, *link], image_facts(result, kinds))
     for name, content in files.items():
         write_atomically(out / name, content)
     for name in link:
-        link_image(item.path, out / name)
+        place_image(item.path, out / name, copy="yolo" not in kinds)
     write_entry(out, entry)
 
 

@@ -1,8 +1,8 @@
 """YOLO's segmentation format: a line per connected part, "class x y x y ...", coordinates as shares of the image.
 
-The layout is that of a training set: ``images/`` (links to the images), ``labels/``, ``data.yaml``. A line is one
-polygon, with holes joined to it (see ``polygons``). Classes are indices into the class names, from 0; unknown pixels
-are background.
+The layout is that of a training set: ``images/`` (links to the images, copies, or nothing), ``labels/``,
+``data.yaml``. A line is one polygon, with holes joined to it (see ``polygons``). Classes are indices into the class
+names, from 0; unknown pixels are background.
 """
 
 import shutil
@@ -40,10 +40,13 @@ def data_yaml(folder: Path, names: Sequence[str]) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
-def link_image(source: Path, link: Path) -> None:
-    """Make an image appear under another name: by a link, or a copy on systems without links."""
-    with atomic_file(link) as beside:
+def place_image(source: Path, target: Path, copy: bool = False) -> None:
+    """Make an image appear under another name: by a link, or a copy if wanted and on systems without links."""
+    with atomic_file(target) as beside:
         try:
-            beside.symlink_to(source.resolve())
+            if copy:
+                shutil.copyfile(source, beside)
+            else:
+                beside.symlink_to(source.resolve())
         except OSError:
             shutil.copyfile(source, beside)

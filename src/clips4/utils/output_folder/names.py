@@ -8,7 +8,19 @@ from pathlib import Path, PurePath
 from clips4.errors import UserError
 
 _RESERVED = frozenset(
-    {"coco", "coco_polygons", "panoptic", "yolo", "labelme", "gallery", "clusters", "clips4"}
+    {
+        "coco",
+        "coco_polygons",
+        "panoptic",
+        "yolo",
+        "labelme",
+        "label_studio",
+        "voc",
+        "cityscapes",
+        "gallery",
+        "clusters",
+        "clips4",
+    }
 )  # a folder's own files
 
 

@@ -1,0 +1,71 @@
+"""Label Studio's JSON: one task per image, with a polygon for each connected part as a prediction to correct.
+
+Import it into a project whose labeling configuration is ``labeling_config``; ``data.image`` is the image's path, as
+local file storage serves it. Coordinates are percents of the image. Polygons have no holes: a hole is joined to the
+outline by a cut (see ``polygons``). Unknown pixels have none.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+
+from clips4 import __version__
+from clips4.outputs.labeled_image import MIN_SHARE, LabeledImage, connected_parts
+from clips4.outputs.polygons import TOLERANCE, polygon_of
+from clips4.utils.images import palette
+
+_FROM, _TO = "label", "image"  # names in the labeling configuration
+
+
+def label_studio_task(
+    result: LabeledImage, source: str, min_share: float = MIN_SHARE, tolerance: float = TOLERANCE
+) -> dict[str, Any]:
+    """One image's task.
+
+    Args:
+        result: the image and its labels.
+        source: the image's file, absolute.
+        min_share: connected parts of a smaller share of the image are left out.
+        tolerance: see ``polygons.outlines``.
+    """
+    height, width = result.labels.shape
+    regions: list[dict[str, Any]] = []
+    for part in connected_parts(result.labels, min_share * result.labels.size)[1]:
+        points = (polygon_of(part.mask, tolerance) + np.array([part.left, part.top])) * 100 / (width, height)
+        regions.append(
+            {
+                "id": f"part{part.number}",
+                "type": "polygonlabels",
+                "from_name": _FROM,
+                "to_name": _TO,
+                "original_width": width,
+                "original_height": height,
+                "image_rotation": 0,
+                "value": {
+                    "points": points.clip(0, 100).round(4).tolist(),
+                    "closed": True,
+                    "polygonlabels": [result.names[part.label]],
+                },
+            }
+        )
+    address = f"/data/local-files/?d={Path(source).as_posix().lstrip('/')}"
+    return {
+        "data": {"image": address},
+        "predictions": [{"model_version": f"clips4 {__version__}", "result": regions}],
+    }
+
+
+def labeling_config(names: Sequence[str]) -> str:
+    """The project's labeling configuration: XML with the classes and their colors."""
+    colors = palette(len(names)).tolist()
+    labels = "".join(
+        f'    <Label value={quoteattr(name)} background="#{red:02x}{green:02x}{blue:02x}"/>\n'
+        for name, (red, green, blue) in zip(names, colors, strict=True)
+    )
+    return (
+        f'<View>\n  <Image name="{_TO}" value="$image"/>\n  <PolygonLabels name="{_FROM}" toName="{_TO}">\n'
+        f"{labels}  </PolygonLabels>\n</View>\n"
+    )
