@@ -133,7 +133,7 @@ def allow_open_files(processes: int, each: int = 0) -> None:
     if max(soft, most) < least:
         raise UserError(
             f"only {hard} files may be open at once, and worker processes need {least}; raise the limit "
-            "(ulimit -n 1024), or use no workers (train: --set data.workers=0; regions: --workers 1)"
+            "(ulimit -n 1024), or use no workers (data.workers=0 in training, 1 for regions)"
         )
 
 

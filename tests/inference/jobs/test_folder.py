@@ -392,7 +392,7 @@ def test_segment_images_names_that_are_not_text_or_long(tmp_path: Path) -> None:
     ]
     assert "caf%E9.jpg" in (tmp_path / "out/gallery.html").read_text()
     (folder / f"{'m' * 248}.png").write_bytes((folder / "a.png").read_bytes())
-    outcome, _ = run(sorted(folder.iterdir()), tmp_path / "out", inputs=[folder])
+    outcome, _ = run(sorted(folder.iterdir()), tmp_path / "out", kinds, inputs=[folder])
     assert [each.reason.endswith("File name too long") for each in outcome.skipped] == [True]
 
 
