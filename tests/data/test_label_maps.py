@@ -15,6 +15,7 @@ from clips4.data.label_maps import (
     WIDE_IGNORE,
     apply_table,
     check_depth,
+    distinct,
     find_label_maps,
     ignore_value,
     ignore_wide,
@@ -191,3 +192,15 @@ def test_apply_table_values_beyond_the_table_raise(tmp_path: Path) -> None:
     assert apply_table(table, np.array([[0, 1]]), tmp_path).tolist() == [[1, IGNORE]]
     with pytest.raises(UserError, match=r"labels 0\.\.2; this set's are 0\.\.1"):
         apply_table(table, np.array([0, 2]), tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.int64])
+@pytest.mark.parametrize("values", [[], [0], [255, 0, 255], [3, 3, 100], list(range(40)), [7, 6, 5]])
+def test_distinct_equals_numpy_unique(values: list[int], dtype: type[np.integer]) -> None:
+    array = np.array(values, dtype)
+    assert distinct(array) == np.unique(array).tolist()
+
+
+def test_distinct_negative_and_far_values() -> None:
+    assert distinct(np.array([[4, -1], [254, -1]], np.int16)) == [-1, 4, 254]
+    assert distinct(np.array([2**31, 0, -5], np.int64)) == [-5, 0, 2**31]

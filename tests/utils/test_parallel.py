@@ -11,7 +11,7 @@ import pytest
 
 from clips4.errors import UserError
 from clips4.utils.interrupts import deferred_interrupt
-from clips4.utils.parallel import map_items
+from clips4.utils.parallel import map_items, workers_for
 
 
 def process_and_double(number: int) -> tuple[int, int]:
@@ -83,7 +83,7 @@ def test_map_items_no_workers_raises() -> None:
 def test_map_items_killed_process_leaves_no_workers(tmp_path: Path) -> None:
     (tmp_path / "work.py").write_text(
         "import os, time\n"
-        "from clips4.utils.parallel import map_items\n"
+        "from clips4.utils.parallel import map_items, workers_for\n"
         "def work(item):\n    time.sleep(0.2)\n    return os.getpid()\n"
         "if __name__ == '__main__':\n"
         "    for _, process in map_items(work, range(1000), 2):\n        print(process, flush=True)\n"
@@ -113,3 +113,8 @@ def test_allow_open_files_too_few_for_workers_raises_with_advice() -> None:
     done = with_limit(24, 24, "allow_open_files(2)")
     assert "only 24 files may be open at once, and worker processes need 64; raise the limit (ulimit" in done.stderr
     assert with_limit(24, 24, "allow_open_files(0)").returncode == 0
+
+
+def test_workers_for_few_files_is_one_process() -> None:
+    assert workers_for(10) == 1
+    assert 1 <= workers_for(100_000) <= 8

@@ -53,6 +53,25 @@ def read_stored(path: Path) -> NDArray[np.integer]:
     return _whole_numbers(_read_array(path) if path.suffix.lower() == ".npy" else _read_image(path), path)
 
 
+def distinct(values: NDArray[np.integer]) -> list[int]:
+    """The values that occur, ascending: ``np.unique``, many times faster for maps of few values.
+
+    Example:
+        >>> distinct(np.array([[7, 2], [-1, 7]], np.int16))
+        [-1, 2, 7]
+    """
+    low = int(values.min()) if values.size else 0
+    if not values.size or int(values.max()) - low > 255:
+        return np.unique(values).tolist()
+    left = (values if low == 0 else values - low).astype(np.uint8, copy=False).tobytes()
+    found: list[int] = []
+    while left and len(found) < 8:  # each pass removes a value
+        found.append(left[0] + low)
+        left = left.translate(None, left[:1])
+    rest = np.flatnonzero(np.bincount(np.frombuffer(left, np.uint8))) + low
+    return sorted([*found, *rest.tolist()])
+
+
 def _read_array(path: Path) -> NDArray[Any]:
     stored = read_array(path, "label map")
     values = stored.squeeze() if stored.ndim == 3 and 1 in stored.shape else stored
@@ -75,7 +94,9 @@ def _read_image(path: Path) -> NDArray[Any]:
     if mode in ("1", "L"):
         kind, _, flags = packing.partition(";")
         bits = next((bits for start, bits in _BITS.items() if packing.startswith(start)), 8)
-        values = values.astype(np.uint8) if mode == "1" else values // (255 // (2**bits - 1))
+        values = values.astype(np.uint8, copy=False)
+        if mode != "1" and bits < 8:
+            values = values // (255 // (2**bits - 1))
         if kind == mode and "I" in flags:  # a TIFF whose white is 0: undo the inversion
             values = 2**bits - 1 - values
         if sample_format and int(np.ravel(sample_format)[0]) == 2:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clips4.data.label_maps import IGNORE, WIDE_IGNORE, read_stored
+from clips4.data.label_maps import IGNORE, WIDE_IGNORE, distinct, read_stored
 from clips4.errors import UserError
 
 Rules = Literal["davis16", "davis17"]
@@ -43,7 +43,7 @@ def find_objects(masks: Sequence[Path], rules: Rules | None = None) -> SequenceO
     """
     first: dict[int, int] = {}
     for index, path in enumerate(masks):
-        for value in np.unique(_read(path)).tolist():
+        for value in distinct(_read(path)):
             first.setdefault(value, index)
     rules = rules or ("davis16" if set(first) <= {0, _VOID} and _VOID in first else "davis17")
     found = {value: index for value, index in first.items() if value != 0}
@@ -103,6 +103,10 @@ def _read(path: Path) -> Mask:
             raise UserError(
                 f"{path}: an RGB image of grays may hold numbers or DAVIS's colors; save masks as palette PNGs"
             )
+    if values.dtype == np.uint8:
+        objects = values.astype(np.int16)
+        objects[values == IGNORE] = _VOID
+        return objects
     if values.min() < 0:
         raise UserError(f"{path}: value {values.min()}; number objects 1, 2, ... and give 0 to other pixels")
     if values.dtype.itemsize > 1 and values.max() == IGNORE:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from clips4.data.label_maps import (
     apply_table,
     check_depth,
+    distinct,
     ignore_value,
     ignore_wide,
     read_labels,
@@ -24,7 +25,7 @@ from clips4.evaluation.metrics.boundary_f import boundary_f
 from clips4.evaluation.metrics.confusion import ImageScore, Scores, Tally, confusion_matrix, scores
 from clips4.evaluation.metrics.davis import ObjectTrack, TrackingScores, score_objects, summarize
 from clips4.utils.output_folder.manifest import FOLDER
-from clips4.utils.parallel import map_items
+from clips4.utils.parallel import map_items, workers_for
 from clips4.utils.progress import ProgressReporter, counted
 
 _HINT = "; predictions have the names of the images (endings such as _leftImg8bit.png: --pred-ending, --gt-ending)"
@@ -85,7 +86,7 @@ def score_semantic(
     truth: Truth,
     predictions: Path,
     with_boundary: bool = True,
-    workers: int = 1,
+    workers: int | None = 1,
     progress: ProgressReporter | None = None,
     ending: str = "",
 ) -> SemanticScores:
@@ -106,7 +107,12 @@ def score_semantic(
     plain = replace(truth, masks=(), names=(), images=())  # small enough to be sent with every job
     work = partial(_score_image, truth_of_set=plain, with_boundary=with_boundary)
     counts, outlines = Tally(truth.classes), []
-    for _, image in counted(progress, "scoring", map_items(work, jobs, workers), len(jobs)):
+    for _, image in counted(
+        progress,
+        "scoring",
+        map_items(work, jobs, workers_for(len(jobs)) if workers is None else workers, preload=[__name__]),
+        len(jobs),
+    ):
         counts.add(image.confusion)
         outlines.append(image.boundary_f)
     drawn = [value for value in outlines if value is not None]
@@ -186,7 +192,7 @@ def score_tracking(
     predictions: Path,
     rules: Rules | None = None,
     sequences: Sequence[str] | None = None,
-    workers: int = 1,
+    workers: int | None = 1,
     progress: ProgressReporter | None = None,
 ) -> TrackingReport:
     """Score predicted masks ``predictions/SEQUENCE/FRAME.png`` against ``truth/SEQUENCE/FRAME.png``.
@@ -208,7 +214,9 @@ def score_tracking(
         raise UserError(f"{predictions}: {len(missing)} of {len(names)} sequences are missing, the first {missing[0]}")
     frames = {name: files_in(truth / name, ".png") for name in names}
     jobs = [(name, frames[name], predictions / name) for name in names]
-    results = map_items(partial(_score_sequence, rules=rules), jobs, workers)
+    if workers is None:
+        workers = min(len(jobs), workers_for(sum(map(len, frames.values()))))
+    results = map_items(partial(_score_sequence, rules=rules), jobs, workers, preload=[__name__])
     scored = [sequence for _, sequence in counted(progress, "scoring", results, len(jobs))]
     extra = sum(
         len({path.name for path in files_in(predictions / name, ".png")} - {path.name for path in frames[name]})
@@ -263,7 +271,7 @@ def _score_sequence(job: tuple[str, list[Path], Path], rules: Rules | None) -> _
                     f"{predictions / path.name}: {prediction.shape[1]} x {prediction.shape[0]} pixels, the truth has "
                     f"{truth.shape[1]} x {truth.shape[0]}; save predictions at the size of the truth"
                 )
-            if strange := set(np.unique(prediction).tolist()) - {0, *objects}:
+            if found.rules == "davis17" and (strange := set(distinct(prediction)) - {0, *objects}):
                 raise UserError(
                     f"{predictions / path.name}: object {min(strange)}, but the truth of the sequence has "
                     f"{_listed(objects)}"

@@ -49,6 +49,12 @@ def map_ahead(
         pool.shutdown(cancel_futures=True)
 
 
+def workers_for(files: int) -> int:
+    """A number of processes: one per core that this process may use, fewer for files that one reads in seconds."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, cores, 1 + files // 200)
+
+
 def map_items(
     work: Callable[[T], R],
     items: Iterable[T],

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from clips4.data.label_maps import ignore_value
+from clips4.data.label_maps import distinct, ignore_value
 from clips4.evaluation.metrics.davis import contour_accuracy
 
 BOUND = 0.0075  # tolerance as a share of the diagonal, as in Csurka et al.
@@ -30,7 +30,7 @@ def boundary_f(
     counted = truth != ignore_value(classes)
     if not counted.any():
         return None
-    seen = np.unique(np.concatenate([np.unique(truth[counted]), np.unique(prediction[counted])]))
+    seen = sorted({*distinct(truth[counted]), *distinct(prediction[counted])})
     scores = [
         contour_accuracy(counted & (truth == label), counted & (prediction == label), bound)
         for label in seen

@@ -52,13 +52,18 @@ def contour_accuracy(truth: Mask, prediction: Mask, bound: float = BOUND) -> flo
     """
     _check_sizes(truth, prediction)
     true, predicted = boundary_map(truth), boundary_map(prediction)
-    true_pixels, predicted_pixels = np.argwhere(true), np.argwhere(predicted)
+    true_pixels, predicted_pixels = _places(true), _places(predicted)
     if not len(true_pixels) or not len(predicted_pixels):
         return float(len(true_pixels) == len(predicted_pixels))
     radius = int(bound) if bound >= 1 else int(np.ceil(bound * np.linalg.norm(truth.shape)))
     precision = _share_near(predicted_pixels, true, true_pixels, radius)
     recall = _share_near(true_pixels, predicted, predicted_pixels, radius)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def _places(mask: Mask) -> NDArray[np.intp]:
+    """``np.argwhere``, faster."""
+    return np.stack(np.divmod(np.flatnonzero(mask), mask.shape[1]), 1)
 
 
 def boundary_map(mask: Mask) -> Mask:
@@ -80,8 +85,9 @@ def _share_near(pixels: NDArray[np.intp], other: Mask, other_pixels: NDArray[np.
     rows, columns = pixels.T
     top, left = other_pixels.min(0).tolist()
     bottom, right = (other_pixels.max(0) + 1).tolist()
-    sums = np.zeros((bottom - top, right - left + 1), np.int32)
-    np.cumsum(other[top:bottom, left:right], axis=1, dtype=np.int32, out=sums[:, 1:])
+    counter = np.int16 if right - left < 2**15 else np.int32  # half the memory to go through
+    sums = np.zeros((bottom - top, right - left + 1), counter)
+    np.cumsum(other[top:bottom, left:right], axis=1, dtype=counter, out=sums[:, 1:])
     height, width = sums.shape[0], sums.shape[1] - 1
     found = np.zeros(len(rows), bool)
     left_over = np.arange(len(rows))  # those not yet matched; most are by the first rows
@@ -89,9 +95,11 @@ def _share_near(pixels: NDArray[np.intp], other: Mask, other_pixels: NDArray[np.
         reach = int(np.sqrt(radius**2 - distance**2))
         for y in {-distance, distance}:
             row, column = rows[left_over] + y - top, columns[left_over] - left
-            start, stop = (np.clip(column + side, 0, width) for side in (-reach, reach + 1))
+            if not len(left_over):
+                return 1.0
+            start, stop = (np.minimum(np.maximum(column + side, 0), width) for side in (-reach, reach + 1))
             inside = (row >= 0) & (row < height)
-            row = np.clip(row, 0, height - 1)
+            row = np.minimum(np.maximum(row, 0), height - 1)  # np.clip is slower for few pixels
             hit = inside & (sums[row, stop] > sums[row, start])
             found[left_over[hit]] = True
             left_over = left_over[~hit]

@@ -19,7 +19,10 @@ app = typer.Typer(
 
 Predictions = Annotated[Path, typer.Option("--pred", help="Folder of predictions.")]
 Truth = Annotated[Path, typer.Option("--gt", help="Folder of the truth; with --dataset the root of the set.")]
-Workers = Annotated[int, typer.Option("--workers", help="Number of processes; the scores do not depend on it.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", help="Number of processes, by default as the files need; it changes no score."),
+]
 
 
 @app.command(
@@ -44,7 +47,7 @@ def semantic(
     ] = "",
     boundary: Annotated[bool, typer.Option(help="Score outlines too (slower).")] = True,
     json_file: JsonFile = None,
-    workers: Workers = 1,
+    workers: Workers = None,
 ) -> None:
     """mIoU, pixel accuracy, mean accuracy and boundary F of label PNGs (0..K-1, named like the images)."""
     from clips4.data.class_names import load_classes
@@ -95,7 +98,7 @@ def tracking(
         Path | None, typer.Option("--sequences", help="A file with one sequence a line, e.g. ImageSets/2017/val.txt.")
     ] = None,
     json_file: JsonFile = None,
-    workers: Workers = 1,
+    workers: Workers = None,
 ) -> None:
     """J and F (mean, recall, decay) of masks PRED/SEQUENCE/FRAME.png by the rules of DAVIS."""
     from clips4.evaluation.predictions import score_tracking
