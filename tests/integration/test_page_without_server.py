@@ -37,6 +37,7 @@ from clips4.serve.page.folder import PageReport, export_page
 from clips4.utils.images import reduce_to
 from tests.helpers import generator, noise_image, unit
 from tests.integration.pages import PATIENCE, Page, Visit, add, at, in_a_browser, legend, pixels, plain, settled
+from tests.serve.http.test_app import bomb
 
 PACKAGE = Path(__file__).parents[2] / "node_modules" / "onnxruntime-web"
 pytestmark = [
@@ -336,11 +337,14 @@ def test_objects_are_tracked_as_in_python(visit: Visit) -> None:
         assert len(np.unique(other)) == 3
 
 
-def test_damaged_image_is_reported_and_the_page_works_on(visit: Visit, images: Path, tmp_path: Path) -> None:
+def test_damaged_image_and_bomb_are_reported_and_the_page_works_on(visit: Visit, images: Path, tmp_path: Path) -> None:
     page = visit()
     (tmp_path / "letter.jpg").write_text("no image")
     page.set_input_files("#files", tmp_path / "letter.jpg")
     page.wait_for_selector("#problem:has-text('letter.jpg')")
+    (tmp_path / "bomb.png").write_bytes(bomb(60_000, 60_000))
+    page.set_input_files("#files", tmp_path / "bomb.png")
+    page.wait_for_selector("#problem:has-text('too many')")
     add(page, images / "photo0.png")
     assert page.locator("#problem").inner_text() == ""
 

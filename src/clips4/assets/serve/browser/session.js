@@ -25,6 +25,7 @@ import { normalize, segmentMap, segmentsAt } from "./segments.js";
 
 const VIEW_SIDE = 1600; // larger images are shown reduced to it; exports have the image's own size
 const MAX_PIXELS = 64 * 2 ** 20; // of an image, as clips4.utils.image_file has it
+const PNG = 0x89504e47; // its first four bytes
 const BEST = 3, NEAREST = 12;
 
 const model = await Model.load();
@@ -52,16 +53,28 @@ export const video = clipsOf(image, (frame) => {
 const segmentsOf = (open) => (open.segments ??= segmentMap(open.view, open.encoded));
 
 /**
+ * @param {string} name
+ * @param {number} width
+ * @param {number} height
+ */
+function checkPixels(name, width, height) {
+  if (width * height > MAX_PIXELS) throw new Error(`${name}: ${width} x ${height} pixels are too many`);
+}
+
+/**
  * The pixels of a file as they are displayed, transparent ones over white.
  * @param {Blob} file
  * @param {string} name
  * @returns {Promise<Rgba>}
  */
 async function decoded(file, name) {
+  const head = new DataView(await file.slice(0, 24).arrayBuffer());
+  // a PNG says its size before any pixel is decoded, and a few kilobytes of it may hold gigabytes
+  if (head.byteLength === 24 && head.getUint32(0) === PNG) checkPixels(name, head.getUint32(16), head.getUint32(20));
   const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => null);
   if (!bitmap) throw new Error(`${name}: no image that this browser can read`);
   const { width, height } = bitmap;
-  if (width * height > MAX_PIXELS) throw new Error(`${name}: ${width} x ${height} pixels are too many`);
+  checkPixels(name, width, height);
   const drawn = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   if (!drawn) throw new Error("this browser has no canvas");
   drawn.fillStyle = "white";
