@@ -78,7 +78,9 @@ class DataConfig(_Section):
 class RegionConfig(_Section):
     """Visually coherent regions, computed before training."""
 
-    method: Literal["slic", "felzenszwalb", "gradient-ucm", "hed-ucm", "edges-ucm", "ready"] = "slic"
+    method: Literal["slic", "felzenszwalb", "gradient-ucm", "hed-ucm", "edges-ucm", "ready"] = Field(
+        "slic", description="superpixels, regions of an ultrametric contour map (*-ucm), or region maps that are ready"
+    )
     count: int = Field(48, ge=1, le=60000, description="regions per image: approximate for slic, otherwise a limit")
     threshold: Share = Field(0.0, description="*-ucm: regions are merged across boundaries up to this strength")
     small_share: Share = Field(
@@ -137,7 +139,9 @@ class TeacherConfig(_Section):
 class StudentConfig(_Section):
     """The pixel embedding network."""
 
-    backbone: Literal["efficientnet-lite0", "resnet50", "resnet101", "dino"] = "efficientnet-lite0"
+    backbone: Literal["efficientnet-lite0", "resnet50", "resnet101", "dino"] = Field(
+        "efficientnet-lite0", description="network below the head; a residual student has that of its teacher"
+    )
     weights: str = Field("builtin", description="builtin, random, a file (dino: a folder), or a hub id[@revision]")
     frozen: bool = Field(False, description="whether the backbone keeps its weights")
     output_stride: Literal[8, 16, 32] = Field(32, description="stride of a convolutional backbone's coarsest level")
@@ -273,7 +277,7 @@ class TrainConfig(_Section):
     warmup: int = Field(20, ge=0, description="steps of linear warmup")
     poly_power: float = Field(0.9, ge=0, description="the learning rate falls as (1 - step / steps) ** poly_power")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients with a larger norm are scaled down to it")
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="arithmetic of training")
     holdout: Share = Field(
         0.0, description="share of images kept out of training for the quality report; 0: it uses training images"
     )
@@ -289,7 +293,7 @@ class TrainConfig(_Section):
     )
     save_every: int = Field(250, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(2, ge=1, description="number of checkpoints to keep")
-    eval_every: int = Field(0, ge=0, description="steps between sample sheets (and scores, with --validate); 0: never")
+    eval_every: int = Field(100, ge=0, description="steps between sample sheets, and scores with --validate; 0: never")
     stall_timeout: float = Field(120.0, gt=0, description="seconds of waiting for a batch before a warning")
 
 

@@ -281,3 +281,10 @@ def test_import_and_help_load_nothing_heavy() -> None:
     assert "clips4.cli.app" in loaded
     heavy = {"torch", "numpy", "scipy", "skimage", "transformers", "kornia", "pydantic", "PIL", "huggingface_hub"}
     assert not heavy & set(loaded)
+
+
+def test_current_options_json_with_a_file_is_record_in_three_commands() -> None:
+    assert current_options(["score", "tracking", "--json", "a.json"]) == ["score", "tracking", "--record", "a.json"]
+    assert current_options(["track", "run", "--json=areas"]) == ["track", "run", "--record=areas"]
+    assert current_options(["evaluate", "language", "--json", "run"]) == ["evaluate", "language", "--json", "run"]
+    assert current_options(["segment", "--json", "a.json"]) == ["segment", "--json", "a.json"]

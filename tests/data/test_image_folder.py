@@ -153,7 +153,7 @@ def test_find_images_outputs_are_no_images(tmp_path: Path) -> None:
     out = Output(tmp_path / "out", "segment", ["png"], "one")
     write_entry(out.folder, out.begin(Item(a, "a", "a"), ["png"], ["a.png"], {}))
     (output,) = touch(tmp_path / "out/a.png")
-    with pytest.warns(UserWarning, match="1 files that clips4 wrote are not taken as images"):
+    with pytest.warns(UserWarning, match="not taken as images: 1 file that clips4 wrote"):
         assert find_images(tmp_path) == [a]
     with pytest.raises(UserError, match=r"a\.png: clips4 wrote it, and its outputs are never inputs"):
         find_images(tmp_path / "out")

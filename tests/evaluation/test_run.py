@@ -85,7 +85,7 @@ def test_language_driven_record_and_images(tiny_run: Path, tmp_path: Path, runs:
     root, out, report = small_coco(tmp_path / "coco"), tmp_path / "out.json", tmp_path / "report"
     said = runs(
         *("evaluate", "language", tiny_run, "--dataset", "coco128", "--root", root, "--teacher", "run"),
-        *("--json", out, "--report", report, "--device", "cpu"),
+        *("--record", out, "--report", report, "--device", "cpu"),
     )
     record = json.loads(out.read_text())
     names = ["student by text", "student by prototypes", "teacher by text", "teacher by prototypes"]
@@ -110,7 +110,7 @@ def test_known_and_unknown_classes(tiny_run: Path, tmp_path: Path, runs: Runs) -
     root, out = small_coco(tmp_path / "coco"), tmp_path / "out.json"
     arguments = ("evaluate", "language", tiny_run, "--dataset", "coco128", "--root", root, "--device", "cpu")
     assert "was trained with the name 'cat', which fold 2 keeps unknown" in runs(*arguments, "--fold", "2")
-    said = runs(*arguments, "--fold", "0", "--json", out)
+    said = runs(*arguments, "--fold", "0", "--record", out)
     assert "known | unknown" in said
     record = json.loads(out.read_text())
     assert len(record["unknown_classes"]) == 31
@@ -122,7 +122,7 @@ def test_teacher_alone_by_sclip(tmp_path: Path, runs: Runs) -> None:
     out = tmp_path / "out.json"
     runs(
         *("evaluate", "language", "--teacher", "fake", "--dataset", "voc21", "--root", miniatures.voc(tmp_path)),
-        *("--protocol", "sclip", "--json", out, "--device", "cpu"),
+        *("--protocol", "sclip", "--record", out, "--device", "cpu"),
     )
     record = json.loads(out.read_text())
     assert [row["row"] for row in record["rows"]] == ["teacher by text"]
@@ -134,7 +134,7 @@ def test_teacher_alone_by_sclip(tmp_path: Path, runs: Runs) -> None:
 def test_refined_teacher_has_a_row_of_its_own(tmp_path: Path, runs: Runs) -> None:
     out, root = tmp_path / "out.json", small_coco(tmp_path / "coco")
     arguments = ("evaluate", "language", "--dataset", "coco128", "--root", root, "--device", "cpu")
-    runs(*arguments, "--teacher", "fake", "--prompt-denoising", "--json", out)
+    runs(*arguments, "--teacher", "fake", "--prompt-denoising", "--record", out)
     record = json.loads(out.read_text())
     assert [row["row"] for row in record["rows"]] == ["teacher by text", "teacher by text, refined"]
     assert record["refinement"] == {"prompt_denoising": True, "key_smoothing": False, "pamr": False, "threshold": 0.5}
@@ -146,7 +146,7 @@ def test_evaluate_unsupervised_every_task_has_a_row(tiny_run: Path, tmp_path: Pa
     arguments = ("evaluate", "unsupervised", tiny_run, "--dataset", "camvid11", "--root", small_camvid(tmp_path / "cv"))
     runs(
         *(*arguments, "--features", "student,color", "--tasks", "clusters,neighbours,linear-probe", "--device", "cpu"),
-        *("--side", "96", "--restarts", "1", "--json", out, "--report", report),
+        *("--side", "96", "--restarts", "1", "--record", out, "--report", report),
     )
     record = json.loads(out.read_text())
     assert [row["row"] for row in record["rows"]] == [
@@ -169,7 +169,7 @@ def test_evaluate_unsupervised_every_task_has_a_row(tiny_run: Path, tmp_path: Pa
 def test_evaluate_tracking_every_feature_has_a_row(tiny_run: Path, tmp_path: Path, runs: Runs) -> None:
     root, out = miniatures.davis(tmp_path / "davis"), tmp_path / "out.json"
     said = runs(
-        *("evaluate", "tracking", tiny_run, "--dataset", "davis16", "--root", root, "--json", out),
+        *("evaluate", "tracking", tiny_run, "--dataset", "davis16", "--root", root, "--record", out),
         *("--features", "still,color,student", "--side", "64", "--device", "cpu"),
     )
     record = json.loads(out.read_text())
@@ -185,7 +185,7 @@ def test_scores_of_saved_predictions(tmp_path: Path, runs: Runs) -> None:
     pred.mkdir()
     for path in (root / "VOCdevkit/VOC2012/SegmentationClass").iterdir():
         Image.fromarray(read_labels(path)).save(pred / path.name)
-    said = runs("score", "semantic", "--pred", pred, "--gt", root, "--dataset", "voc21", "--json", out)
+    said = runs("score", "semantic", "--pred", pred, "--gt", root, "--dataset", "voc21", "--record", out)
     assert "| pred | 100.00 | 100.00 | 100.00 | 100.00 |" in said
     record = json.loads(out.read_text())
     assert record["protocol"] == "clips4-score-semantic-v1"
@@ -201,7 +201,7 @@ def test_scores_of_saved_predictions(tmp_path: Path, runs: Runs) -> None:
 def test_scores_of_saved_tracks(tmp_path: Path, runs: Runs) -> None:
     gt, out = miniatures.davis(tmp_path / "davis", 2017) / "Annotations/480p", tmp_path / "out.json"
     names = tmp_path / "davis/ImageSets/2017/val.txt"
-    said = runs("score", "tracking", "--pred", gt, "--gt", gt, "--sequences", names, "--json", out)
+    said = runs("score", "tracking", "--pred", gt, "--gt", gt, "--sequences", names, "--record", out)
     assert "| 480p | 100.00 | 100.00 | 100.00 | 0.00 |" in said
     record = json.loads(out.read_text())
     assert (record["rules"], len(record["objects"])) == ("davis17", 2)

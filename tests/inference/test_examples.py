@@ -88,7 +88,7 @@ def test_segment_examples_and_evaluate_labels_read_every_format(
     run("segment", tiny_run, images, "--examples", labels, "--vectors", "text", "--out", out, code=2)
     assert "leave one out" in capsys.readouterr().err
 
-    run("evaluate", "labels", tiny_run, "--labels", labels, "--examples", labels, "--json", record, "--device", "cpu")
+    run("evaluate", "labels", tiny_run, "--labels", labels, "--examples", labels, "--record", record, "--device", "cpu")
     written = json.loads(record.read_text())
     assert [row["row"] for row in written["rows"]] == ["prototypes", "examples"]
     assert written["rows"][0]["pixels"] == int((EXPECTED < 255).sum())

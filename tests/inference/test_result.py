@@ -73,7 +73,7 @@ def test_segments_without_discovered_classes_have_one_unknown() -> None:
 
 def test_unknown_areas_are_sorted_and_sum_to_the_unknown_share() -> None:
     areas = result(LABELS, UNKNOWN).unknown_areas()
-    assert [(area.name, area.label, area.pixels) for area in areas] == [("unknown 5", 4, 3), ("unknown 3", 2, 2)]
+    assert [(area.name, area.label, area.pixels) for area in areas] == [("unknown 4", 4, 3), ("unknown 2", 2, 2)]
     assert sum(area.share for area in areas) == pytest.approx(result(LABELS, UNKNOWN).unknown_share)
 
 
@@ -125,8 +125,9 @@ def test_save_writes_the_files_of_the_kinds(tmp_path: Path) -> None:
     assert answer.overlay(legend=False).shape == answer.image.shape
     assert answer.overlay().shape != answer.image.shape
     written = answer.save(tmp_path / "new", "a", ["png", "overlay"])
-    assert [path.name for path in written] == ["a.png", "a_overlay.png"]
-    np.testing.assert_array_equal(load_rgb(written[1]), answer.overlay())
+    assert [path.name for path in written] == ["a.png", "a_overlay.jpg"]
+    shown = answer.overlay()
+    assert np.abs(load_rgb(written[1]).astype(int) - shown).mean() < 3, "as JPEG"
     with pytest.raises(UserError, match="jpeg2000"):
         answer.save(tmp_path, "a", ["jpeg2000"])  # type: ignore[list-item]
 

@@ -22,7 +22,7 @@ from tests.helpers import photograph
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # first parts of lines that are no command of ours, and what is to be true of it
-_OTHERS = {"pip", "make", "find", "python"}
+_OTHERS = {"pip", "make", "find", "python", "docker", "sbatch", "deploy/torchrun.sh"}
 _KNOWN_LANGUAGES = {"python", "sh", "bibtex", ""}
 _CHEAP = re.compile(r"clips4 (doctor|--version|publish \S+ --out|segment runs/pets photos/ --(out|classes sofa))")
 
@@ -100,6 +100,10 @@ def test_docs_command_lines_parse(block: Block) -> None:
             check_benchmark(parts[1:], block.place)
         elif parts[0] == "pip":
             check_extras(line)
+        elif parts[:2] == ["docker", "run"]:
+            check_command_line(shlex.join(parts[parts.index("clips4") :]))
+        else:
+            assert all((ROOT / word).is_file() for word in parts if word.startswith("deploy/")), line
 
 
 def check_benchmark(parts: list[str], place: str) -> None:

@@ -16,6 +16,7 @@ from clips4.outputs.encode import describe, image_files
 from clips4.outputs.formats.coco import coco_document, segments_info
 from clips4.outputs.labeled_image import LabeledImage
 from clips4.outputs.render import overlay
+from clips4.utils.class_colors import class_colors
 from clips4.utils.images import palette
 
 BLOCK = 8  # pixels, the side of an area
@@ -70,7 +71,7 @@ def test_overlay_and_description_of_many_classes_have_the_palettes_colors(result
     areas = describe(result, "a.jpg")["areas"]
     assert isinstance(areas, list)
     shown = overlay(result, alpha=1)
-    colors = palette(len(result.names))
+    colors = class_colors(result.names)
     for area in areas:
         label = -1 if area["name"] == "unknown" else int(area["name"].split()[1])
         assert area["value"] == (label if label >= 0 else 65535)

@@ -12,7 +12,8 @@ from clips4.errors import UserError
 from clips4.outputs.encode import describe, label_png, parse_kinds, save_image
 from clips4.outputs.labeled_image import LabeledImage
 from clips4.outputs.render import legend_entries, overlay, overlay_with_legend
-from clips4.utils.images import UNKNOWN_COLOR, palette
+from clips4.utils.class_colors import class_colors
+from clips4.utils.images import UNKNOWN_COLOR
 
 
 def result_of(labels: list[list[int]], names: tuple[str, ...] = ("cat", "cup"), scale: int = 1) -> LabeledImage:
@@ -26,7 +27,7 @@ def test_label_png_holds_indices_and_class_colors() -> None:
     assert image.mode == "P"
     assert np.array(image).tolist() == [[0, 1], [1, 255]]
     colors = np.array(image.convert("RGB"))
-    np.testing.assert_array_equal(colors[0], palette(2))
+    np.testing.assert_array_equal(colors[0], class_colors(["cat", "cup"]))
     assert tuple(colors[1, 1]) == UNKNOWN_COLOR
 
 
@@ -51,9 +52,9 @@ def test_describe_areas_sum_to_the_image() -> None:
     assert areas[2]["colour"] == "#969696"
 
 
-def test_legend_entries_name_what_occurs_and_always_unknown() -> None:
+def test_legend_entries_name_what_occurs() -> None:
     entries = legend_entries(result_of([[1, 1], [1, 1]]))
-    assert entries == [("cup 100.0 %", tuple(palette(2)[1])), ("unknown 0.0 %", UNKNOWN_COLOR)]
+    assert entries == [("cup 100.0 %", tuple(class_colors(["cat", "cup"])[1]))]
     tiny = np.zeros((50, 50), np.int16)
     tiny[0, 0] = 1
     assert legend_entries(result_of(tiny.tolist()))[1][0] == "cup < 0.1 %"
@@ -64,13 +65,13 @@ def test_legend_entries_many_classes_join_the_small_ones() -> None:
     labels[0, :13] = np.arange(1, 14)
     names = tuple(f"class {index}" for index in range(14))
     texts = [text for text, _ in legend_entries(result_of(labels.tolist(), names))]
-    assert texts == ["class 0 99.9 %", "13 more, together 0.1 %", "unknown 0.0 %"]
+    assert texts == ["class 0 99.9 %", "13 more, together 0.1 %"]
 
 
 def test_overlay_shows_each_class_in_its_legend_color() -> None:
     shown = overlay(result_of([[0, 1]], scale=8), alpha=1.0)
-    np.testing.assert_array_equal(shown[2, 2], palette(2)[0])
-    np.testing.assert_array_equal(shown[2, 12], palette(2)[1])
+    np.testing.assert_array_equal(shown[2, 2], class_colors(["cat", "cup"])[0])
+    np.testing.assert_array_equal(shown[2, 12], class_colors(["cat", "cup"])[1])
     assert (shown[:, 7] == 255).all(), "a white line between the classes"
 
 
@@ -82,14 +83,14 @@ def test_overlay_with_legend_keeps_the_whole_image(shape: tuple[int, int]) -> No
     panel = overlay_with_legend(result)
     assert panel.shape[0] >= shape[0]
     assert panel.shape[1] >= shape[1]
-    color = palette(2)[0]
+    color = class_colors(result.names)[0]
     assert (panel.reshape(-1, 3) == color).all(1).sum() >= 100, "the legend has a swatch of the class's color"
 
 
 def test_save_image_writes_the_given_kinds(tmp_path: Path) -> None:
     result = result_of([[0, 1], [1, -1]])
     written = save_image(result, "a.jpg", tmp_path / "out", "a", ("png", "overlay", "json"))
-    assert [path.name for path in written] == ["a.png", "a_overlay.png", "a.json"]
+    assert [path.name for path in written] == ["a.png", "a_overlay.jpg", "a.json"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in written)
     assert json.loads(written[2].read_text()) == describe(result, "a.jpg")
 

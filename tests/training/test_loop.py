@@ -256,8 +256,34 @@ def test_callback_gets_the_student_as_it_is_used(images: Path, tmp_path: Path) -
 
     config = load_config("cpu", [*TINY, "train.steps=5", "train.eval_every=2"])
     train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu", callback=watch)
-    assert seen == [2, 4]
-    assert [line.get("score") for line in read_log(tmp_path / "run" / LOG)] == [None, 0.5, None, 0.5, None]
+    assert seen == [2, 4, 5]
+    assert [line.get("score") for line in read_log(tmp_path / "run" / LOG)] == [None, 0.5, None, 0.5, 0.5]
+
+
+def test_every_stage_of_a_run_ends_at_its_total(images: Path, tmp_path: Path) -> None:
+    """With prototypes fitted to the student, and the space of the teacher calibrated."""
+
+    class Stages(NoProgress):
+        def __init__(self) -> None:
+            self.seen: list[list[object]] = []
+
+        def stage(self, name: str, total: int) -> None:
+            self.seen.append([name, total, 0])
+
+        def advance(self, values: dict[str, float]) -> None:
+            self.seen[-1][2] += 1  # type: ignore[operator]
+
+    progress = Stages()
+    config = load_config("cpu", [*TINY, "teacher.calibrate=true", "extensions.em_iterations=1"])
+    train(sorted(images.iterdir()), CLASSES, config, tmp_path / "run", device="cpu", progress=progress)
+    assert {str(name) for name, _, _ in progress.seen} >= {
+        "calibrating the teacher's space",
+        "encoding images",
+        "training",
+        "fitting prototypes",
+        "quality report",
+    }
+    assert [(name, total) for name, total, _ in progress.seen] == [(name, done) for name, _, done in progress.seen]
 
 
 def test_resuming_with_other_images_is_refused(images: Path, copied_run: Path, tiny_config: Config) -> None:

@@ -1,6 +1,10 @@
+import io
+import time
 from collections.abc import Iterator
 
-from clips4.utils.progress import NoProgress, counted
+from rich.console import Console
+
+from clips4.utils.progress import NoProgress, ProgressBars, counted
 
 
 class Notes(NoProgress):
@@ -45,3 +49,32 @@ def test_counted_item_not_finished_does_not_advance() -> None:
     next(items)
     del items  # as where the work on an item raises
     assert notes.seen == [("scoring", 1)]
+
+
+def printed(total: int, done: int, heartbeat: float = 0.05, quiet: bool = False) -> str:
+    """What bars print in some heartbeats of a stage on a console that is no terminal."""
+    file = io.StringIO()
+    with ProgressBars(Console(file=file, quiet=quiet), heartbeat) as bars:
+        bars.stage("training", total)
+        for _ in range(done):
+            bars.advance({"L_t": 0.5})
+        deadline = time.monotonic() + (0.3 if quiet else 20)
+        while "\n" not in file.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+    return file.getvalue()
+
+
+def test_progress_bars_without_terminal_print_a_heartbeat() -> None:
+    assert printed(8, 2).splitlines()[0] == "training: 2 of 8, about 1 minute left; L_t 0.500"
+
+
+def test_progress_bars_unknown_total_is_left_out() -> None:
+    assert printed(0, 0).splitlines()[0] == "training: 0"
+
+
+def test_progress_bars_short_or_quiet_work_prints_nothing() -> None:
+    assert printed(1, 0, quiet=True) == ""
+    file = io.StringIO()
+    with ProgressBars(Console(file=file)) as bars:
+        bars.stage("training", 1)
+    assert file.getvalue() == ""

@@ -15,6 +15,7 @@ import numpy as np
 from clips4.annotations.shapes import AnnotatedImage, Shape, box, points, read_document, whole
 from clips4.errors import UserError
 from clips4.utils.image_file import open_image
+from clips4.utils.text import plural
 
 
 def is_labelme(document: Any) -> bool:
@@ -55,7 +56,7 @@ def _shape(values: dict[str, Any], where: str) -> Shape | None:
     if kind == "polygon":
         return Shape(name, (points([value for pair in given for value in pair], where),))
     if kind not in ("rectangle", "circle", "mask") or len(given) != 2:
-        raise UserError(f"{where}: {kind!r} of {len(given)} points is not understood; draw a polygon")
+        raise UserError(f"{where}: {kind!r} of {plural(len(given), 'point')} is not understood; draw a polygon")
     (x0, y0), (x1, y1), _ = points([*given[0], *given[1], 0, 0], where).tolist()
     if kind == "rectangle":
         return Shape(name, (box(x0, y0, x1, y1),))

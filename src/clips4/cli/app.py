@@ -3,11 +3,15 @@
 import math
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
+from clips4.cli.arguments import PRESETS
+from clips4.cli.command import Command
 from clips4.cli.commands.cluster import cluster
+from clips4.cli.commands.config import config
 from clips4.cli.commands.doctor import doctor
 from clips4.cli.commands.export import export
 from clips4.cli.commands.publish import publish
@@ -69,39 +73,47 @@ def global_options(
         os.environ[MEGAPIXELS] = str(max_megapixels)
 
 
-app.command(epilog="Example: clips4 demo --out runs/demo")(demo)
-app.command(epilog="Example: clips4 train photos/ --classes cat,dog,grass --out runs/pets --set train.steps=400")(train)
-app.command(
-    epilog="Examples: clips4 segment runs/pets photos/ --out segmented --save png,overlay,coco,gallery  ·  "
-    "clips4 segment --teacher-only conse photos/ --classes cat,sofa --out segmented"
-)(segment)
-app.command(epilog="Example: clips4 cluster runs/pets photos/ --k 12 --out clusters --save png,overlay,gallery")(
-    cluster
+def _add(function: Callable[..., None], epilog: str, more: str = "") -> None:
+    """Add a command with examples below its options, and ``more`` text above them."""
+    app.command(cls=Command, epilog=epilog, help=f"{function.__doc__}{more}")(function)
+
+
+_add(demo, "Example: clips4 demo --out runs/demo")
+_add(
+    train,
+    "Example: clips4 train photos/ --classes cat,dog,grass --out runs/pets --set train.steps=400",
+    f"\n\n{PRESETS}",
 )
-app.command(
-    epilog="Examples: clips4 track runs/coco DAVIS/JPEGImages/480p/dog --mask dog.png --out tracked/dog  ·  "
-    "clips4 track runs/coco clip.mp4 --mask first.png --out tracked/clip --json areas.json"
-)(track)
-app.command(epilog="Example: clips4 unknown runs/pets photos/ --out unknown")(unknown)
-app.command(
-    epilog="Examples: clips4 regions photos/ --method hed-ucm --save png,overlay,page --out regions  ·  "
-    "clips4 regions photos/ --method hed-ucm --long-side 512 --workers 8   (fills the cache for training)"
-)(regions)
+_add(
+    segment,
+    "Examples: clips4 segment runs/pets photos/ --out segmented --save png,overlay,coco,gallery  ·  "
+    "clips4 segment --teacher-only conse photos/ --classes cat,sofa --out segmented",
+)
+_add(cluster, "Example: clips4 cluster runs/pets photos/ --k 12 --out clusters --save png,overlay,gallery")
+_add(
+    track,
+    "Examples: clips4 track runs/coco DAVIS/JPEGImages/480p/dog --mask dog.png --out tracked/dog  ·  "
+    "clips4 track runs/coco clip.mp4 --mask first.png --out tracked/clip --record areas.json",
+)
+_add(unknown, "Example: clips4 unknown runs/pets photos/ --out unknown")
+_add(
+    regions,
+    "Examples: clips4 regions photos/ --method hed-ucm --save png,overlay,page --out regions  ·  "
+    "clips4 regions photos/ --method hed-ucm --long-side 512 --workers 8   (fills the cache for training)",
+)
 app.add_typer(evaluate_app)
 app.add_typer(score_app)
-app.command(
-    epilog="Example: clips4 ablate photos/ --dataset coco128 --root coco128/ --out runs/ablation --grid losses"
-)(ablate)
-app.command(
-    epilog="Examples: clips4 reproduce voc --data sets/ --out runs/paper --seeds 3  ·  "
-    "clips4 reproduce context --data sets/ --dry-run"
-)(reproduce)
-app.command(epilog="Example: clips4 export runs/pets --out pets.onnx --int8 --calibrate photos/")(export)
-app.command(epilog="Examples: clips4 serve runs/pets photos/  ·  clips4 serve --teacher-only conse photos/")(serve)
-app.command(epilog="Example: clips4 publish runs/pets --out pets-published; clips4 publish runs/pets --to owner/pets")(
-    publish
+_add(ablate, "Example: clips4 ablate photos/ --dataset coco128 --root coco128/ --out runs/ablation --grid losses")
+_add(
+    reproduce,
+    "Examples: clips4 reproduce voc --data sets/ --out runs/paper --seeds 3  ·  "
+    "clips4 reproduce context --data sets/ --dry-run",
 )
-app.command(epilog="Example: clips4 doctor --json; clips4 doctor --data VOCdevkit/ --dataset voc21")(doctor)
+_add(export, "Example: clips4 export runs/pets --out pets.onnx --int8 --calibrate photos/")
+_add(serve, "Examples: clips4 serve runs/pets photos/  ·  clips4 serve --teacher-only conse photos/")
+_add(publish, "Example: clips4 publish runs/pets --out pets-published; clips4 publish runs/pets --to owner/pets")
+_add(config, "Examples: clips4 config  ·  clips4 config train --preset paper  ·  clips4 config objective.mode --json")
+_add(doctor, "Example: clips4 doctor --json; clips4 doctor --data VOCdevkit/ --dataset voc21")
 
 
 def main() -> None:

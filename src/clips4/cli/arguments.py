@@ -3,12 +3,14 @@
 import glob
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from clips4.cli import command
+from clips4.config_reference import preset_summaries
 from clips4.errors import UserError
 
 STDIN = "-"
@@ -55,6 +57,32 @@ def _read_stdin() -> list[Path]:
     return paths
 
 
+def option(name: str, text: str, completes: command.Completion | None = None, metavar: str = "NAME") -> Any:
+    """An option whose values a shell completes."""
+    return typer.Option(name, help=text, autocompletion=completes, metavar=metavar)
+
+
+def check_run_first(arguments: Sequence[Path], usage: str) -> None:
+    """Recognize a run that is given after the images.
+
+    Raises:
+        UserError: the first argument is no run, but a later one is.
+    """
+    if arguments and not _is_run(arguments[0]) and (runs := [path for path in arguments[1:] if _is_run(path)]):
+        others = [path for path in arguments if path != runs[0]]
+        raise UserError(
+            f"the first argument is the run, but {others[0]} is none and {runs[0]} is: "
+            f"{usage} {runs[0]} {' '.join(map(str, others[:3]))}{' ...' if len(others) > 3 else ''}"
+        )
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a path is a run, one of its checkpoints, or an exported student."""
+    from clips4.models.checkpoint import checkpoints_at
+
+    return (path.suffix == ".onnx" and path.is_file()) or bool(checkpoints_at(path))
+
+
 Run = Annotated[Path, typer.Argument(help="Folder of a run.")]
 Images = Annotated[
     list[Path],
@@ -63,7 +91,30 @@ Images = Annotated[
 Out = Annotated[Path, typer.Option("--out", help="Output folder.")]
 Save = Annotated[
     str,
-    typer.Option("--save", help="Of png,overlay,json,coco,coco-polygons,panoptic,yolo,labelme,cvat,npz,gallery."),
+    option(
+        "--save",
+        "Some of png, overlay, json, coco, coco-polygons, panoptic, yolo, yolo-copies, yolo-labels, labelme, "
+        "label-studio, cvat, voc, cityscapes, npz, gallery; with commas.",
+        command.some_of(command.file_kinds),
+        "KINDS",
+    ),
+]
+Classes = Annotated[
+    str | None,
+    option(
+        "--classes",
+        "Class names: a file, a shipped list or a,b,c; by default those of the run.",
+        command.one_of(command.class_lists),
+        "NAMES",
+    ),
+]
+TeacherOnly = Annotated[
+    str | None,
+    option(
+        "--teacher-only",
+        "Use this teacher without a run; all arguments are images.",
+        command.one_of(command.teachers),
+    ),
 ]
 Examples = Annotated[
     Path | None,
@@ -73,14 +124,39 @@ Examples = Annotated[
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Redo what was done with the same settings.")]
-Preset = Annotated[str, typer.Option("--preset", help="A shipped preset, or a YAML file.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+PRESETS = "\n\n".join(["Presets:", *(f"{name}: {about}." for name, about in preset_summaries().items())])
+Preset = Annotated[
+    str,
+    option("--preset", "A shipped preset (see clips4 train --help), or a YAML file.", command.one_of(command.presets)),
+]
+Overrides = Annotated[
+    list[str] | None,
+    option("--set", "A setting, see clips4 config; may be repeated, later ones win.", command.settings, "KEY=VALUE"),
+]
+Device = Annotated[str, option("--device", "auto, cpu, cuda or mps.", command.one_of(("auto", "cpu", "cuda", "mps")))]
 Use = Annotated[
-    str, typer.Option("--use", help="student, teacher, or auto: the teacher where RUN/quality.json says so.")
+    str,
+    option(
+        "--use",
+        "student, teacher, or auto: the teacher where RUN/quality.json says so.",
+        command.one_of(("auto", "student", "teacher")),
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="File for the full record.")]
-Split = Annotated[str | None, typer.Option("--split", help="Split to score; by default the validation split.")]
-Protocol = Annotated[str, typer.Option("--protocol", help="clips4-v1, sclip or tcl.")]
+Record = Annotated[
+    Path | None, typer.Option("--record", help="File for the full record, which --json prints.", metavar="FILE")
+]
+Split = Annotated[
+    str | None,
+    option("--split", "Split to score; by default the validation split.", command.one_of(command.splits)),
+]
+Protocol = Annotated[
+    str, option("--protocol", "clips4-v1, sclip or tcl.", command.one_of(("clips4-v1", "sclip", "tcl")))
+]
+Dataset = Annotated[
+    str,
+    option(
+        "--dataset", "Name of the set, e.g. voc21; see clips4 doctor --dataset.", command.one_of(command.semantic_sets)
+    ),
+]
 Fold = Annotated[int | None, typer.Option("--fold", help="Fold of unknown classes; adds known and unknown mIoU.")]

@@ -6,6 +6,7 @@ standard error. ``--quiet`` leaves out summaries, notes and bars, never errors.
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -19,6 +20,9 @@ from clips4.utils.text import plural, printable
 
 if TYPE_CHECKING:
     from clips4.data.image_folder import JobOutcome
+
+
+_BAR = re.compile(r"(?<!\\)\|")  # between the cells of a Markdown table
 
 
 def is_quiet() -> bool:
@@ -45,6 +49,37 @@ def print_summary(text: str, record: Mapping[str, object] | None = None, as_json
         typer.echo(json.dumps(record, indent=2, default=str))
     elif not is_quiet():
         echo(printable(text))
+
+
+def print_table(text: str) -> None:
+    """Print a Markdown table of one heading and its rows: drawn on a terminal, as it is where it is piped."""
+    import sys
+
+    if not sys.stdout.isatty():
+        echo(text)
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    heading, marks, *rows = ([cell.strip() for cell in _BAR.split(line)[1:-1]] for line in text.split("\n"))
+    table = Table(box=box.SIMPLE_HEAD)
+    for name, mark in zip(heading, marks, strict=True):
+        table.add_column(Text(name), justify="right" if mark.endswith(":") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell.replace("\\|", "|"))) for cell in row))
+    Console().print(table)
+
+
+def print_record(record: Mapping[str, object], file: Path | None, as_json: bool) -> None:
+    """Write the full record of scores to ``file``, if one is given; with ``as_json`` print it."""
+    from clips4.evaluation.record import write_json
+
+    if file:
+        write_json(file, record)
+    if as_json:
+        print_summary("", record, as_json)
 
 
 def print_note(text: str) -> None:

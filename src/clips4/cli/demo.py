@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clips4.cli.arguments import Device, Overrides
+from clips4.cli.arguments import AsJson, Device, Overrides
 from clips4.cli.console import print_note, print_summary, progress_bars
 from clips4.errors import UserError
+from clips4.utils.extras import install_command
 
 if TYPE_CHECKING:
     from clips4.utils.progress import ProgressReporter
@@ -35,6 +36,7 @@ _PHOTOGRAPHS = {
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder of the run and its report.")] = Path("runs/demo"),
     overrides: Overrides = None,
+    as_json: AsJson = False,
     device: Device = "auto",
 ) -> None:
     """Train on sample photographs, offline, and write an HTML report of what was learned."""
@@ -44,7 +46,7 @@ def demo(
         page = run_demo(out, overrides or [], device, progress)
     if quality := read_quality(out):
         print_note(quality.line())
-    print_summary(f"Open {page} in a browser.")
+    print_summary(f"Open {page} in a browser.", {"run": out, "report": page}, as_json)
 
 
 def sample_photographs() -> list[Path]:
@@ -56,7 +58,8 @@ def sample_photographs() -> list[Path]:
     paths = []
     for package, names in _PHOTOGRAPHS.items():
         if find_spec(package) is None:
-            raise UserError(f"the demo's photographs need the package {package}: pip install 'clips4[demo]'")
+            distribution = {"sklearn": "scikit-learn", "skimage": "scikit-image"}.get(package, package)
+            raise UserError(f"the demo's photographs need {distribution}: {install_command(distribution)}")
         paths += [Path(str(files(package).joinpath(name))) for name in names]
     missing = [path for path in paths if not path.is_file()]
     if missing:

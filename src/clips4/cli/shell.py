@@ -20,6 +20,7 @@ from clips4.utils.text import printable
 QUIET = "CLIPS4_QUIET"  # an environment variable, so that child processes are quiet too
 _FLAGS, _MEGAPIXELS = ("--debug", "--quiet", "-q"), "--max-megapixels"
 RENAMED_OPTIONS = {"--reading": "--dense-attention", "--pictures": "--images", "--labelled": "--labeled"}
+_WITH_RECORD = ("evaluate", "score", "track")  # commands where --json FILE is an earlier name of --record FILE
 _RENAMED_VALUES = {"colour": "color", "neighbours": "knn", "probe": "linear-probe"}  # of --features and --tasks
 
 
@@ -77,10 +78,18 @@ def current_options(arguments: Sequence[str]) -> list[str]:
     Example:
         >>> current_options(["segment", "--reading=sclip"])
         ['segment', '--dense-attention=sclip']
+        >>> current_options(["score", "--json", "out.json"])
+        ['score', '--record', 'out.json']
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = [each.partition("=") for each in arguments[:end]]
-    return [RENAMED_OPTIONS.get(name, name) + equals + value for name, equals, value in options] + list(arguments[end:])
+    renamed = [RENAMED_OPTIONS.get(name, name) + equals + value for name, equals, value in options]
+    if set(_WITH_RECORD) & set(renamed):
+        for at, each in enumerate(renamed):
+            named_file = each == "--json" and at + 1 < end and renamed[at + 1].endswith(".json")
+            if named_file or each.startswith("--json="):
+                renamed[at] = each.replace("--json", "--record", 1)
+    return renamed + list(arguments[end:])
 
 
 def current_values(text: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from clips4.errors import UserError
 from clips4.utils.images import RGB, SUFFIXES, load_rgb, reduce_to
 from clips4.utils.output_folder.manifest import FOLDER, without_outputs
-from clips4.utils.text import read_text
+from clips4.utils.text import plural, read_text
 from clips4.utils.video import VIDEO_SUFFIXES
 
 MIN_SIDE = 32  # pixels; smaller images have no useful crop
@@ -120,7 +120,7 @@ def drop_outputs(paths: Collection[Path]) -> list[Path]:
     if paths and not kept:
         raise UserError(f"{next(iter(paths))}: clips4 wrote it, and its outputs are never inputs; copy it to use it")
     if len(kept) < len(paths):
-        _warn(f"{len(paths) - len(kept)} files that clips4 wrote are not taken as images")
+        _warn(f"not taken as images: {plural(len(paths) - len(kept), 'file')} that clips4 wrote")
     return kept
 
 

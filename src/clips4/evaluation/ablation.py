@@ -105,7 +105,7 @@ def ablate(
     progress: ProgressReporter,
     seeds: Sequence[int] = (),
     protocol: str = V1,
-) -> str:
+) -> tuple[str, dict[str, dict[str, list[float | None]]]]:
     """Train and score every variant; an unfinished one is resumed, the scores of a finished one are read.
 
     Args:
@@ -120,7 +120,7 @@ def ablate(
         protocol: one of ``protocols.PROTOCOLS``.
 
     Returns:
-        The table in Markdown.
+        The table in Markdown; and row -> score -> its value for each seed.
     """
     chosen = variants(grid)
     runs = {
@@ -139,6 +139,7 @@ def ablate(
     folder = images[0] if len(images) == 1 else None
     output.record_own([TABLE, *(f"{_folder(variant.name)}/" for variant in chosen)])
     rows: dict[str, dict[str, object]] = {}
+    values: dict[str, dict[str, list[float | None]]] = {}
     columns = _columns(fold)
     for name, all_seeds in runs.items():
         records = []
@@ -153,10 +154,12 @@ def ablate(
             records.append(record)
         for same in zip(*(record["rows"] for record in records), strict=True):
             how = str(same[0]["row"]).removeprefix("student ")
-            rows[f"{name}, {how}"] = {column: mean_and_deviation([row[column] for row in same]) for column in columns}
+            each_seed = {column: [row[column] for row in same] for column in columns}
+            values[f"{name}, {how}"] = each_seed
+            rows[f"{name}, {how}"] = {column: mean_and_deviation(found) for column, found in each_seed.items()}
         table = markdown(rows, columns)
         write_atomically(out / TABLE, (table + "\n").encode())
-    return table
+    return table, values
 
 
 def mean_and_deviation(values: Sequence[float | None]) -> float | str | None:

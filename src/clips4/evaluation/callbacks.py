@@ -1,6 +1,5 @@
 """Callbacks of training: sample images, and scores on a labeled set."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from clips4.outputs.charts import pca_colors
 from clips4.outputs.render import overlay
 from clips4.training.loop import Callback
 from clips4.utils.atomic_io import write_atomically
-from clips4.utils.images import RGB, load_rgb
+from clips4.utils.images import RGB, encode_jpeg, load_rgb
 from clips4.utils.output_folder.output import Output
 
 SAMPLES = "samples"
@@ -42,7 +41,7 @@ def open_labeled(place: str, config: Config) -> LabeledFolder:
     if spec.background:
         raise UserError(f"--validate {place!r}: this set has a background class; score it with clips4 evaluate")
     if not config.train.eval_every:
-        raise UserError("--validate: set how often, e.g. --set train.eval_every=100")
+        raise UserError("--validate: train.eval_every=0 never scores; set how often, e.g. --set train.eval_every=100")
     return spec.load(Path(root))
 
 
@@ -87,10 +86,8 @@ class SampleImages:
             np.concatenate([_tile(image) for image in (result.image, shown, overlay(result))], 1)
             for result, shown in zip(results, components, strict=True)
         ]
-        buffer = io.BytesIO()
-        Image.fromarray(np.concatenate(rows)).save(buffer, "JPEG", quality=85)
         Output(self._run, "train", [], "").record_own([f"{SAMPLES}/"])  # sheets are never taken as images
-        write_atomically(self._run / SAMPLES / f"step-{step:08d}.jpg", buffer.getvalue())
+        write_atomically(self._run / SAMPLES / f"step-{step:08d}.jpg", encode_jpeg(np.concatenate(rows)))
         return {}
 
 

@@ -27,6 +27,7 @@ from clips4.evaluation.metrics.davis import ObjectTrack, TrackingScores, score_o
 from clips4.utils.output_folder.manifest import FOLDER
 from clips4.utils.parallel import map_items, workers_for
 from clips4.utils.progress import ProgressReporter, counted
+from clips4.utils.text import plural
 
 _HINT = "; predictions have the names of the images (endings such as _leftImg8bit.png: --pred-ending, --gt-ending)"
 
@@ -252,7 +253,9 @@ def _score_sequence(job: tuple[str, list[Path], Path], rules: Rules | None) -> _
     if not scored:
         raise UserError(f"{name}: {len(truths)} true frames; the first and last are not scored, so give three or more")
     if missing := [path.name for path in scored if not (predictions / path.name).is_file()]:
-        raise UserError(f"{predictions}: {len(missing)} frames missing, the first {missing[0]}; predict every frame")
+        raise UserError(
+            f"{predictions}: {plural(len(missing), 'frame')} missing, first {missing[0]}; predict every frame"
+        )
     found = find_objects(truths, rules)
     objects = found.first
     if not objects:

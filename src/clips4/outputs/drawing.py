@@ -26,7 +26,7 @@ def mean_colors(image: RGB, labels: NDArray[np.integer]) -> RGB:
 
 
 def painted(image: RGB, labels: NDArray[np.integer], colors: NDArray[np.uint8], numbered_from: int) -> RGB:
-    """(H, W, 3) the image in gray under the colors of its labels; those from ``numbered_from`` on bear u1, ..."""
+    """(H, W, 3) the image in gray under the colors of its labels; those from ``numbered_from`` on bear u0, ..."""
     gray = np.array(Image.fromarray(image).convert("L").convert("RGB"))
     canvas = Image.fromarray(blend(gray, color_labels(labels, colors), 0.62, boundaries(labels)))
     draw, font = ImageDraw.Draw(canvas), legend_font(max(10, max(labels.shape) // 24))
@@ -35,7 +35,7 @@ def painted(image: RGB, labels: NDArray[np.integer], colors: NDArray[np.uint8], 
         depth = ndimage.distance_transform_edt(mask)[1:-1, 1:-1]
         y, x = np.unravel_index(depth.argmax(), depth.shape)
         if depth[y, x] > font.size * 0.7:
-            name = f"u{label - numbered_from + 1}"
+            name = f"u{label - numbered_from}"
             draw.text((x, y), name, "white", font, "mm", stroke_width=2, stroke_fill="black")
     return np.array(canvas)
 

@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from clips4.errors import UserError
 from clips4.outputs.formats.cityscapes import SUFFIX as CITYSCAPES_SUFFIX
@@ -22,7 +21,8 @@ from clips4.outputs.geotiff import files_beside, place_of
 from clips4.outputs.labeled_image import UNKNOWN_LABEL, LabeledImage
 from clips4.outputs.render import overlay, overlay_with_legend
 from clips4.utils.atomic_io import write_atomically
-from clips4.utils.images import RGB, UNKNOWN_COLOR, encode_png, palette, reduce_to
+from clips4.utils.class_colors import class_colors
+from clips4.utils.images import UNKNOWN_COLOR, encode_jpeg, encode_png, reduce_to
 
 Kind = Literal[
     "png",
@@ -96,7 +96,7 @@ def check_names(kinds: Sequence[Kind], names: Sequence[str]) -> None:
 def save_image(result: LabeledImage, source: str, folder: Path, stem: str, kinds: Sequence[Kind]) -> list[Path]:
     """Write the chosen files of one image; each appears whole or not at all.
 
-    ``STEM.png``: labels, see ``label_png``. ``STEM_overlay.png``: the image under its class colors, with a legend.
+    ``STEM.png``: labels, see ``label_png``. ``STEM_overlay.jpg``: the image under its class colors, with a legend.
     ``STEM.json``: areas, see ``describe``.
 
     Returns:
@@ -119,7 +119,7 @@ def image_files(
 ) -> dict[str, bytes]:
     """The files of one image: name within the output folder -> content.
 
-    ``png``: ``STEM.png``, with a world file for a GeoTIFF; ``overlay``: ``STEM_overlay.png``; ``json``: ``STEM.json``;
+    ``png``: ``STEM.png``, with a world file for a GeoTIFF; ``overlay``: ``STEM_overlay.jpg``; ``json``: ``STEM.json``;
     ``npz``: ``STEM.npz``; ``panoptic``: ``panoptic/STEM.png``; ``yolo``: ``yolo/labels/STEM.txt``; ``labelme``:
     ``labelme/STEM.json``; ``label-studio``: ``label_studio/STEM.json``; ``voc``: ``voc/SegmentationClass/STEM.png``;
     ``cityscapes``: ``cityscapes/STEM_gtFine_labelIds.png``; ``gallery``: two thumbnails. All but thumbnails have the
@@ -139,7 +139,7 @@ def image_files(
     if "png" in kinds:
         files[f"{stem}.png"] = label_png(result)
     if "overlay" in kinds:
-        files[f"{stem}_overlay.png"] = encode_png(overlay_with_legend(result))
+        files[f"{stem}_overlay.jpg"] = encode_jpeg(overlay_with_legend(result))
     if "json" in kinds:
         files[f"{stem}.json"] = (json.dumps(describe(result, str(source)), indent=2) + "\n").encode()
     if "png" in kinds and (place := place_of(Path(source))):
@@ -163,8 +163,8 @@ def image_files(
             raise ValueError("npz needs the embeddings of the image")
         files[f"{stem}.npz"] = embeddings_npz(result, embeddings)
     if "gallery" in kinds:
-        files[f"gallery/{stem}.jpg"] = _jpeg(result.image)
-        files[f"gallery/{stem}_overlay.jpg"] = _jpeg(overlay(result))
+        files[f"gallery/{stem}.jpg"] = encode_jpeg(reduce_to(result.image, THUMBNAIL), 82)
+        files[f"gallery/{stem}_overlay.jpg"] = encode_jpeg(reduce_to(overlay(result), THUMBNAIL), 82)
     return files
 
 
@@ -190,7 +190,7 @@ def label_png(result: LabeledImage) -> bytes:
     if depth == "16-bit":
         return encode_png(values.astype(np.uint16))
     colors = np.full((256, 3), UNKNOWN_COLOR, np.uint8)
-    colors[: len(result.names)] = palette(len(result.names))
+    colors[: len(result.names)] = class_colors(result.names)
     return encode_png(values.astype(np.uint8), colors.tolist())
 
 
@@ -201,7 +201,7 @@ def describe(result: LabeledImage, source: str) -> dict[str, object]:
     the PNG, color, area and mean cosine.
     """
     height, width = result.labels.shape
-    colors = palette(len(result.names))
+    colors = class_colors(result.names)
     unknown = UNKNOWN_VALUE[_depth(result)]
     discovered = [
         {"name": area.name, "pixels": area.pixels, "share": round(area.share, 6)} for area in result.unknown_areas()
@@ -246,10 +246,4 @@ def embeddings_npz(result: LabeledImage, embeddings: Embeddings) -> bytes:
         arrays["unknown_labels"] = result.unknown_labels
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    return buffer.getvalue()
-
-
-def _jpeg(image: RGB) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(reduce_to(image, THUMBNAIL)).save(buffer, "JPEG", quality=82)
     return buffer.getvalue()

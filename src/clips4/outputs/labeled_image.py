@@ -128,7 +128,7 @@ class LabeledImage:
             return []
         values, counts = np.unique(self.unknown_labels[self.unknown_labels >= 0], return_counts=True)
         found = [
-            Area(f"{UNKNOWN_NAME} {value + 1}", int(value), int(count), int(count) / self.labels.size)
+            Area(f"{UNKNOWN_NAME} {value}", int(value), int(count), int(count) / self.labels.size)
             for value, count in zip(values, counts, strict=True)
         ]
         return sorted(found, key=lambda area: -area.pixels)

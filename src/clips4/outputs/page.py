@@ -5,16 +5,14 @@ pages share a base template and one style: light and dark, phones, print. Every 
 """
 
 import base64
-import io
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from clips4.utils.images import RGB, reduce_to
+from clips4.utils.images import RGB, encode_jpeg, reduce_to
 from clips4.utils.text import percent
 
 if TYPE_CHECKING:
@@ -32,9 +30,7 @@ class PageImage(NamedTuple):
 def page_image(image: RGB, long_side: int, quality: int = 84) -> PageImage:
     """(H, W, 3) uint8, reduced to ``long_side``, as JPEG inside the page."""
     image = reduce_to(image, long_side)
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
-    data = base64.b64encode(buffer.getvalue()).decode()
+    data = base64.b64encode(encode_jpeg(image, quality)).decode()
     return PageImage(f"data:image/jpeg;base64,{data}", image.shape[1], image.shape[0])
 
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from clips4.outputs.labeled_image import UNKNOWN_LABEL, LabeledImage
-from clips4.utils.images import RGB, UNKNOWN_COLOR, blend, boundaries, color_labels, palette
+from clips4.utils.class_colors import class_colors
+from clips4.utils.images import RGB, UNKNOWN_COLOR, blend, boundaries, color_labels
 from clips4.utils.text import percent
 
 _LONG_LEGEND, _SMALL_SHARE = 12, 0.005  # a longer legend joins the classes of a smaller share into one entry
@@ -18,7 +19,7 @@ _MIN_OVERLAY_SIDE = 240  # pixels; smaller images are enlarged so that the legen
 
 def overlay(result: LabeledImage, alpha: float = 0.55) -> RGB:
     """(H, W, 3) the image under its class colors, with white lines between classes; unknown pixels are gray."""
-    colors = color_labels(result.labels, palette(len(result.names)))
+    colors = color_labels(result.labels, class_colors(result.names))
     return blend(result.image, colors, alpha, boundaries(result.labels))
 
 
@@ -39,11 +40,11 @@ def overlay_with_legend(result: LabeledImage) -> RGB:
 
 
 def legend_entries(result: LabeledImage) -> list[tuple[str, tuple[int, int, int]]]:
-    """Text and color of each class that occurs, largest first, then the unknown share, even if it is 0.
+    """Text and color of each class that occurs, largest first, then the unknown share, if there is one.
 
     If many classes occur, those of less than half a percent share one entry.
     """
-    colors = palette(len(result.names))
+    colors = class_colors(result.names)
     known = [area for area in result.areas() if area.label != UNKNOWN_LABEL]
     small = [area for area in known if area.share < _SMALL_SHARE] if len(known) > _LONG_LEGEND else []
     entries: list[tuple[str, tuple[int, int, int]]] = []
@@ -52,7 +53,8 @@ def legend_entries(result: LabeledImage) -> list[tuple[str, tuple[int, int, int]
         entries.append((f"{area.name} {percent(area.share)}", (red, green, blue)))
     if small:
         entries.append((f"{len(small)} more, together {percent(sum(area.share for area in small))}", _WHITE))
-    return [*entries, (f"unknown {percent(result.unknown_share)}", UNKNOWN_COLOR)]
+    share = result.unknown_share
+    return [*entries, *([(f"unknown {percent(share)}", UNKNOWN_COLOR)] if share else [])]
 
 
 def draw_legend(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clips4.errors import UserError
+from clips4.utils.extras import install_command
 from clips4.utils.images import RGB
 
 Method = Literal["slic", "felzenszwalb"]
@@ -62,7 +63,8 @@ def choose_implementation(method: str, requested: Implementation) -> Literal["sc
         return "scikit-image"
     installed = _has_opencv()
     if requested == "opencv" and not installed:
-        raise UserError("regions.implementation=opencv: cv2.ximgproc is missing; pip install 'clips4[opencv]'")
+        install = install_command("opencv-contrib-python-headless")
+        raise UserError(f"regions.implementation=opencv: cv2.ximgproc is missing; {install}")
     return "opencv" if installed and requested != "scikit-image" else "scikit-image"
 
 

@@ -22,7 +22,8 @@ from clips4.serve.corrections import check_pixel, counterexamples_of, edited, ex
 from clips4.serve.messages import ClassesRequest, ClassRequest
 from clips4.serve.runs import to_runs
 from clips4.serve.sessions import Examples, OpenImage, Session
-from clips4.utils.images import UNKNOWN_COLOR, UNKNOWN_NAME, decode_rgb, palette, reduce_to
+from clips4.utils.class_colors import class_colors
+from clips4.utils.images import UNKNOWN_COLOR, UNKNOWN_NAME, decode_rgb, reduce_to
 
 VIEW_SIDE = 1600  # larger images are shown reduced to it; exports have the image's own size
 BEST = 3  # names of a pixel
@@ -124,7 +125,7 @@ class Engine:
     def legend(self, result: Segmentation) -> list[dict[str, Any]]:
         """Name, label, color, share and source of each class, then those of the unknown classes that occur."""
         shares = {area.label: area.share for area in result.areas()}
-        colors = palette(len(result.names)).tolist()
+        colors = class_colors(result.names).tolist()
         found: list[dict[str, Any]] = [
             {
                 "name": name,
@@ -191,7 +192,7 @@ class Engine:
         rows = torch.cat([query.vectors.to(encoded.z), unknown.to(encoded.z)])
         cosines = torch.einsum("dhw,ld->lhw", encoded.z, rows)
         there = upsampled_window(cosines, image.view_size, slice(y, y + 1), slice(x, x + 1))[:, 0, 0]
-        names = [*query.names, *(f"{UNKNOWN_NAME} {number + 1}" for number in range(len(unknown)))]
+        names = [*query.names, *(f"{UNKNOWN_NAME} {number}" for number in range(len(unknown)))]
         owner = torch.cat([query.owner, len(query.names) + torch.arange(len(unknown))]).to(there.device)
         best = there.new_full((len(names),), -1.0).scatter_reduce_(0, owner, there, "amax")
         order = best.argsort(descending=True)[:BEST].tolist()

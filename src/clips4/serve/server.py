@@ -17,6 +17,7 @@ from clips4.models.onnx.runtime import is_exported
 from clips4.serve.engine import Engine
 from clips4.serve.sessions import Sessions
 from clips4.serve.worker import Worker
+from clips4.utils.extras import install_command
 
 if TYPE_CHECKING:
     from clips4.serve.http.api import Api
@@ -35,7 +36,7 @@ def require_serve() -> None:
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise UserError(f"the page needs the package {error.name}; pip install 'clips4[serve]'")
+        raise UserError(f"the page needs the package {error.name}; {install_command(str(error.name))}")
 
 
 def make_api(segmenter: Segmenter, run: Path | None, listed: Sequence[Path], title: str, minutes: float) -> "Api":

@@ -110,7 +110,7 @@ def train(
         resume: continue from the newest checkpoint of ``run``; the result equals that of an uninterrupted run.
         device: "auto", "cpu", "cuda" or "mps".
         progress: reports each stage and step.
-        callback: evaluates the student every ``train.eval_every`` steps.
+        callback: evaluates the student every ``train.eval_every`` steps, and after the last one.
         teacher: instead of the one that ``config.teacher`` names; for experiments, since a run only keeps the name.
         report: whether to measure the run at its end, see ``training.quality``; where that finds the student spoiled,
             predictions use the teacher.
@@ -162,17 +162,18 @@ def _train(
         line = {"step": state.step, "seconds": round(now - started, 4), "rate_factor": step.lr_factor}
         line |= step.values._asdict()
         started = now
-        if callback and settings.eval_every and state.step % settings.eval_every == 0:
+        ends = state.step == settings.steps
+        if callback and settings.eval_every and (ends or state.step % settings.eval_every == 0):
             line |= evaluate(setup, callback)
         write_log(line)
         setup.progress.advance({name: value for name, value in step.values._asdict().items() if name != "norm"})
-        if state.step == settings.steps:
+        if ends:
             fit_prototypes(setup)
             if report:
                 write_report(setup)
         # ranks agreed on stopping within the step; a single one also stops for a Ctrl-C since then
         stop = interrupted() if setup.world == 1 else step.interrupted
-        if stop or state.step % settings.save_every == 0 or state.step == settings.steps:
+        if stop or state.step % settings.save_every == 0 or ends:
             save(setup)
         if stop:
             raise Interrupted(state.step)

@@ -87,10 +87,11 @@ def fit_to_student(
     training = student.training
     student.eval()
     rank, world = distributed.rank(), distributed.world_size()
-    progress.stage("fitting prototypes", 0)
     teacher_side, student_side, pixels = [], [], []
     limit = MEAN_IMAGES if fits and not extensions.em_iterations else IMAGES
-    gaps = max(16, _GAPS // max(1, min(limit, source.sizes()[0])))  # pixels of an image
+    sampled = min(limit, source.sizes()[0])
+    gaps = max(16, _GAPS // max(1, sampled))  # pixels of an image
+    progress.stage("fitting prototypes", len(range(rank, sampled, world)))
     for number, (path, image) in enumerate(source.sample(limit, config.data.long_side)):
         if number % world == rank:
             z = student(at_inference_size(image, inference_size(config.data)).to(device))

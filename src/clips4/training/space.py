@@ -118,7 +118,8 @@ def _add_sample(
 ) -> None:
     """Add this rank's part of a sample of the training images."""
     rank, world = distributed.rank(), distributed.world_size()
-    progress.stage("calibrating the teacher's space", 0)
+    sampled = min(IMAGES, source.sizes()[0])
+    progress.stage("calibrating the teacher's space", len(range(rank, sampled, world)))
     for number, (_, rgb) in enumerate(source.sample(IMAGES, long_side)):
         if number % world == rank:
             mean.add(teacher_maps(rgb).float())

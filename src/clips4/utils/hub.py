@@ -53,6 +53,14 @@ def is_hub_id(name: str) -> bool:
     return _HUB_ID.fullmatch(name) is not None
 
 
+def cached_models() -> list[str]:
+    """List the hub models that are in the local cache and need no network."""
+    from huggingface_hub import constants
+
+    folders = Path(constants.HF_HUB_CACHE).glob("models--*") if Path(constants.HF_HUB_CACHE).is_dir() else []
+    return sorted(folder.name.removeprefix("models--").replace("--", "/") for folder in folders)
+
+
 def fetch_files(hub_id: str, kind: str, advice: str, files: Sequence[str], optional: Sequence[str] = ()) -> HubFiles:
     """Download files of a repository that are not in the cache yet.
 

@@ -25,6 +25,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 from PIL.JpegImagePlugin import JpegImageFile
 
 from clips4.errors import UserError
+from clips4.utils.extras import install_command
 
 for _name in ("Png", "WebP", "Tiff", "Bmp", "Gif", "Ppm", "Jpeg2K", "Avif"):  # each registers its format
     with contextlib.suppress(ImportError):  # Pillow before 11.3 reads no AVIF
@@ -139,7 +140,7 @@ def open_image(
         raise UserError(f"{name}: no such file")
     except UnidentifiedImageError:
         save = "open it and save it as JPEG or PNG" if "JPEG" in formats else "JPEG changes values: create it as a PNG"
-        heic = ", or install pillow-heif" if name.lower().endswith((".heic", ".heif")) else ""
+        heic = f", or {install_command('pillow-heif')}" if name.lower().endswith((".heic", ".heif")) else ""
         raise UserError(f"{name}: not {_a(kind)}, or of an unsupported format; {save}{heic}")
     except Image.DecompressionBombError:
         raise too_large(name, "its pixels")

@@ -23,6 +23,7 @@ VALUE_RANGE = "CLIPS4_VALUE_RANGE"  # an environment variable, so that workers h
 _GDAL_NODATA = 42113  # a TIFF's tag: the value of pixels without data, as text
 _FILLS = (-999, -9999, -99999, -999999, -32767, -32768, -(2**31))  # values of no data, where they are the smallest
 _HUGE = 1e20  # no value beyond it is data: fills of climate models, netCDF and ESRI
+_JPEG_SIDE = 65_500  # pixels, the longest of a JPEG
 _BAND = 1 << 22  # pixels that are worked on at once
 
 RGB = NDArray[np.uint8]  # (H, W, 3)
@@ -231,4 +232,12 @@ def encode_png(image: NDArray[np.generic], colors: Sequence[Sequence[int]] | Non
         output.putpalette([value for color in colors for value in color])
     buffer = io.BytesIO()
     output.save(buffer, "PNG", optimize=False)
+    return buffer.getvalue()
+
+
+def encode_jpeg(image: RGB, quality: int = 88) -> bytes:
+    """JPEG bytes of (H, W, 3), with colors at full resolution; reduced where a side is longer than JPEG allows."""
+    buffer = io.BytesIO()
+    small = reduce_to(image, _JPEG_SIDE)
+    Image.fromarray(small).save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
     return buffer.getvalue()

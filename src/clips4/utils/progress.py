@@ -2,10 +2,12 @@
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from clips4.utils.text import printable
+from clips4.utils.text import plural, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,10 +60,11 @@ def counted(progress: ProgressReporter | None, name: str, items: Iterable[T], to
 class ProgressBars:
     """A ``ProgressReporter`` that draws one bar per stage, with the named losses while training.
 
-    Use as a context manager around the work.
+    Where the console is no terminal, it prints a line every ``heartbeat`` seconds instead, so that a log shows that the
+    work goes on. Use as a context manager around the work.
     """
 
-    def __init__(self, console: "Console"):
+    def __init__(self, console: "Console", heartbeat: float = 60.0):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._progress = Progress(
@@ -74,17 +77,37 @@ class ProgressBars:
             disable=not console.is_terminal,
         )
         self._task: TaskID | None = None
+        self._heartbeat = heartbeat
+        self._ended = threading.Event()
+        self._started = time.monotonic()
 
     def __enter__(self) -> "ProgressBars":
         self._progress.start()
+        if self._progress.disable:
+            threading.Thread(target=self._print_heartbeats, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
         self._progress.stop()
 
+    def _print_heartbeats(self) -> None:
+        while not self._ended.wait(self._heartbeat):
+            if self._task is None:
+                continue
+            task = self._progress.tasks[self._task]
+            done, total = int(task.completed), int(task.total or 0)
+            line = f"{task.description}: {done}{f' of {total}' if total else ''}"
+            if 0 < done < total:
+                left = (time.monotonic() - self._started) / done * (total - done)
+                line += f", about {plural(round(left / 60) or 1, 'minute')} left"
+            losses = task.fields["losses"]
+            self.log(f"{line}; {losses}" if losses else line)
+
     def stage(self, name: str, total: int) -> None:
-        """Begin a bar of ``total`` parts."""
-        self._task = self._progress.add_task(name, total=total, losses="")
+        """Begin a bar of ``total`` parts; 0 where nobody knows how many."""
+        self._started = time.monotonic()
+        self._task = self._progress.add_task(name, total=total or None, losses="")
 
     def advance(self, values: dict[str, float]) -> None:
         """Advance the bar by one part and show the losses."""

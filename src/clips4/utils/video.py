@@ -16,6 +16,7 @@ import numpy as np
 
 from clips4.errors import UserError
 from clips4.utils.atomic_io import temporary_path
+from clips4.utils.extras import install_command
 from clips4.utils.image_file import check_pixels, max_pixels
 from clips4.utils.images import RGB, SUFFIXES, load_rgb
 from clips4.utils.output_folder.manifest import without_outputs
@@ -99,7 +100,7 @@ def require_av() -> Any:
     try:
         import av
     except ImportError:
-        raise UserError("video files need PyAV; pip install 'clips4[video]', or use folders of frames")
+        raise UserError(f"video files need PyAV; {install_command('av')}, or use folders of frames")
     return av
 
 

@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import constants
 
 from clips4.cli.commands import doctor
+from clips4.utils.hub import cached_models
 from tests.models.teachers.hub_server import HubServer
 
 
@@ -65,10 +66,10 @@ def test_hub_state_offline_mode_sends_no_request(monkeypatch: pytest.MonkeyPatch
 
 def test_cached_models_lists_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "none"))
-    assert doctor.cached_models() == []
+    assert cached_models() == []
     (tmp_path / "hub/models--openai--clip-vit-base-patch16").mkdir(parents=True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert doctor.cached_models() == ["openai/clip-vit-base-patch16"]
+    assert cached_models() == ["openai/clip-vit-base-patch16"]
 
 
 def _without(package: str, original: Callable[[str], str]) -> Callable[[str], str]:

@@ -200,7 +200,7 @@ def test_read_shard_other_dots_are_reported_with_the_reason(tmp_path: Path) -> N
     assert [sample.data for sample in read_once([path], 0, 1, skipped.append)] == [b"b", b"c"]
     assert [skip.reason.split(";")[0] for skip in skipped] == [
         f"{path}/a: no image in this sample, only .final.jpg",
-        f"{path}: 2 images such as b.final.jpg are not used",
+        f"{path}: not used: 2 images, the first b.final.jpg",
     ]
     assert all("ends at its first dot" in skip.reason for skip in skipped)
 

@@ -224,7 +224,7 @@ def test_predictions_are_those_of_the_segmenter(report: RunReport, tiny_run: Pat
 
 
 def test_shares_and_legends_match_the_labels(report: RunReport) -> None:
-    assert report.names == ("cat", "cup", "grass", "u1", "u2")
+    assert report.names == ("cat", "cup", "grass", "u0", "u1")
     assert report.shares.sum() == pytest.approx(1)
     labels = np.repeat([0, 0, 2, 3], 25).reshape(10, 10)
     known, grass, unknown = legend(report, labels)
@@ -233,7 +233,7 @@ def test_shares_and_legends_match_the_labels(report: RunReport) -> None:
         ("grass", 0.25),
         ("unknown", 0.25),
     ]
-    assert unknown["parts"] == [("u1", 0.25)]
+    assert unknown["parts"] == [("u0", 0.25)]
     nothing = legend(report, np.zeros((4, 4), np.int64))
     assert [(each["name"], each["share"], each["parts"]) for each in nothing] == [("cat", 1, []), ("unknown", 0, [])]
     assert [(each["name"], each["share"]) for each in legend(report, labels // 3, unknown=False)] == [
@@ -254,7 +254,7 @@ def test_page_without_unknown_prototypes_or_log(report: RunReport) -> None:
     bare = replace(report, checkpoint=replace(report.checkpoint, prototypes=prototypes), images=photographs, log=[])
     text = Page(render(bare)).text
     assert "The run has no log" in text
-    assert "u1" not in text.split("beside regions")[-1]
+    assert "u0" not in text.split("beside regions")[-1]
 
 
 def test_settings_and_losses_are_shown(report: RunReport, page: Page) -> None:

@@ -230,7 +230,7 @@ def test_read_masks_folder_one_rule_for_all_masks(tmp_path: Path) -> None:
 def test_track_command_prints_outcome_and_errors(tiny_run: Path, folder: Path, tmp_path: Path, fails: Fails) -> None:  # noqa: F811
     mask = save_mask(tmp_path / "m.png", scene(0)[1])
     out, record = tmp_path / "out", tmp_path / "areas.json"
-    options = ("--side", "80", "--radius", "4", "--device", "cpu", "--json", record)
+    options = ("--side", "80", "--radius", "4", "--device", "cpu", "--record", record)
     done = clips4("track", tiny_run, folder, "--mask", mask, "--out", out, *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"Tracked 1 object in 5 frames into {out}.\n"

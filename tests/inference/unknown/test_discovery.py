@@ -128,7 +128,7 @@ def test_unknown_files_agree_with_each_other(segmenter: Segmenter, tmp_path: Pat
     assert not skipped
     document = json.loads((tmp_path / "out/unknown.json").read_text("utf-8"))
     assert document["pictures"] == 2
-    assert [each["unknown"] for each in document["classes"]] == [3, 1, 2]
+    assert [each["unknown"] for each in document["classes"]] == [2, 0, 1]
     red = document["classes"][0]
     assert red["examples"][0]["file"] == str(paths[0])
     for shown, example in zip(red["examples"], found[0].examples, strict=True):

@@ -1,11 +1,11 @@
 // The classes that are looked for, and their legend: switch, recolor, rename, group, only one, remove.
 
-import { hex, paletteColor } from "./colors.js";
+import { classColors, hex } from "./colors.js";
 import { button, make, percent } from "./elements.js";
 
 /** @typedef {import("./types.js").LegendEntry} LegendEntry */
 /** @typedef {import("./types.js").ClassRequest} ClassRequest */
-/** @typedef {{name: string, queried: string[] | null, on: boolean, color: number[]}} Entry */
+/** @typedef {{name: string, queried: string[] | null, on: boolean, color: number[], chosen?: boolean}} Entry */
 
 /** @param {string} text */
 const fromHex = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
@@ -25,7 +25,6 @@ export class ClassList {
     this.entries = [];
     /** @type {string | null} */
     this.only = null;
-    this.made = 0;
     /** @type {Set<Entry>} */
     this.open = new Set();
   }
@@ -33,7 +32,6 @@ export class ClassList {
   /** @param {ClassRequest[]} classes */
   replace(classes) {
     this.entries = [];
-    this.made = 0;
     this.only = null;
     for (const each of classes) this.push(each.name, each.queried);
   }
@@ -43,7 +41,14 @@ export class ClassList {
    * @param {string[] | null} queried
    */
   push(name, queried) {
-    this.entries.push({ name, queried, on: true, color: paletteColor(this.made++) });
+    this.entries.push({ name, queried, on: true, color: [] });
+    this.recolor();
+  }
+
+  /** Colors by name, but for those that were chosen by hand. */
+  recolor() {
+    const colors = classColors(this.entries.map(({ name }) => name));
+    for (const [index, entry] of this.entries.entries()) if (!entry.chosen) entry.color = colors[index];
   }
 
   /**
@@ -119,7 +124,7 @@ export class ClassList {
     });
     const color = make("input", { type: "color", value: hex(entry.color), "aria-label": `color of ${entry.name}` });
     color.addEventListener("input", () => {
-      entry.color = fromHex(color.value);
+      Object.assign(entry, { color: fromHex(color.value), chosen: true });
       this.actions.redraw();
     });
     const share = make("span", { class: "share", text: found && entry.on ? percent(found.share) : "" });

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.arguments import AsJson, Device, Force, Images, Out, Run, Save, Use
+from clips4.cli.arguments import AsJson, Device, Force, Images, Out, Run, Save, Use, check_run_first
 
 
 def cluster(
@@ -26,6 +26,7 @@ def cluster(
     from clips4.inference.jobs.load import TeacherOptions, load_segmenter
     from clips4.utils.atomic_io import lock_folder
 
+    check_run_first([run, *images], "clips4 cluster")
     with progress_bars() as progress, lock_folder(out):
         loaded = load_segmenter([run, *images], None, device, TeacherOptions(), use=use)
         outcome = cluster_files(loaded, k, out, save, restarts, seed, force, progress)

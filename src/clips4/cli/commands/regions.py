@@ -6,14 +6,20 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.arguments import AsJson, Images
+from clips4.cli import command
+from clips4.cli.arguments import AsJson, Device, Images, option
 from clips4.cli.console import print_outcome, progress_bars
 
 
 def regions(
     images: Images,
     method: Annotated[
-        str, typer.Option("--method", help="slic, felzenszwalb, gradient-ucm, hed-ucm, edges-ucm or ready.")
+        str,
+        option(
+            "--method",
+            "slic, felzenszwalb, gradient-ucm, hed-ucm, edges-ucm or ready.",
+            command.one_of(command.region_methods),
+        ),
     ] = "slic",
     count: Annotated[int, typer.Option("--count", help="Number of regions: approximate for slic, else a limit.")] = 48,
     threshold: Annotated[
@@ -25,7 +31,12 @@ def regions(
             "--edges", "--maps", help="edges-ucm: folder of edge maps, STEM.png or .npy; ready: of region maps."
         ),
     ] = None,
-    save: Annotated[str, typer.Option("--save", help="Some of png,overlay,page.")] = "png,overlay",
+    save: Annotated[
+        str,
+        option(
+            "--save", "Some of png, overlay, page; with commas.", command.some_of(("png", "overlay", "page")), "KINDS"
+        ),
+    ] = "png,overlay",
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder to write to; without it only the cache is filled.")
     ] = None,
@@ -33,9 +44,17 @@ def regions(
         int, typer.Option("--long-side", min=0, help="Shrink images to this long side, as training does; 0: keep.")
     ] = 0,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Number of processes.")] = 1,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="regions.key=value; may be repeated.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        option(
+            "--set",
+            "A setting of the section regions, see clips4 config regions; may be repeated.",
+            lambda incomplete: [each for each in command.settings(incomplete) if each.startswith("regions.")],
+            "regions.KEY=VALUE",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Remove outputs of other settings from --out.")] = False,
-    device: Annotated[str, typer.Option("--device", help="Where HED runs: auto, cpu, cuda or mps.")] = "cpu",
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Divide images into visually coherent regions; for each a 16-bit label PNG and an overlay."""

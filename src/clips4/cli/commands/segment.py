@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.arguments import AsJson, Device, Examples, Force, Out, Save, Use, expand_paths
+from clips4.cli import command
+from clips4.cli.arguments import (
+    AsJson,
+    Classes,
+    Device,
+    Examples,
+    Force,
+    Out,
+    Save,
+    TeacherOnly,
+    Use,
+    check_run_first,
+    expand_paths,
+    option,
+)
 from clips4.cli.console import print_note, print_outcome, progress_bars
 from clips4.errors import UserError
 
@@ -21,13 +35,12 @@ def segment(
         ),
     ],
     out: Out,
-    classes: Annotated[
-        str | None,
-        typer.Option("--classes", help="Class names: a file, a shipped list or a,b,c; by default those of the run."),
-    ] = None,
+    classes: Classes = None,
     examples: Examples = None,
     save: Save = "png,overlay,json",
-    vectors: Annotated[str, typer.Option("--vectors", help="Class vectors: prototypes or text.")] = "prototypes",
+    vectors: Annotated[
+        str, option("--vectors", "Class vectors: prototypes or text.", command.one_of(("prototypes", "text")))
+    ] = "prototypes",
     unknown: Annotated[bool, typer.Option(help="Predict 'unknown' if an unknown prototype is nearest.")] = True,
     background: Annotated[
         str | None,
@@ -41,7 +54,12 @@ def segment(
     ] = None,
     overlap: Annotated[float, typer.Option("--overlap", help="Share of a window that the next covers again.")] = 0.5,
     refine: Annotated[
-        str | None, typer.Option("--refine", help="Refine to the image's edges: pamr, or regions (superpixels).")
+        str | None,
+        option(
+            "--refine",
+            "Refine to the image's edges: pamr, or regions (superpixels).",
+            command.one_of(("pamr", "regions")),
+        ),
     ] = None,
     steady: Annotated[
         float,
@@ -49,16 +67,18 @@ def segment(
     ] = 0.8,
     force: Force = False,
     as_json: AsJson = False,
-    teacher_only: Annotated[
-        str | None,
-        typer.Option("--teacher-only", help="Use this teacher without a run; all arguments are images."),
-    ] = None,
+    teacher_only: TeacherOnly = None,
     dense_attention: Annotated[
         str | None,
-        typer.Option("--dense-attention", help="Teacher only: maskclip, sclip, clearclip, naclip or vanilla."),
+        option(
+            "--dense-attention",
+            "Teacher only: maskclip, sclip, clearclip, naclip or vanilla.",
+            command.one_of(("maskclip", "sclip", "clearclip", "naclip", "vanilla")),
+        ),
     ] = None,
     templates: Annotated[
-        str | None, typer.Option("--templates", help="Teacher only: simple, imagenet-80 or maskclip-85.")
+        str | None,
+        option("--templates", "Teacher only: simple, imagenet-80 or maskclip-85.", command.one_of(command.templates)),
     ] = None,
     key_smoothing: Annotated[
         bool,
@@ -84,6 +104,8 @@ def segment(
     from clips4.utils.output_folder.ranks import lock_for_rank
     from clips4.utils.text import plural
 
+    if not teacher_only:
+        check_run_first(run_and_images, "clips4 segment")
     teacher = TeacherOptions(dense_attention, templates, key_smoothing, prompt_denoising)
     options = parse_inference_options(scales, flip, window, overlap, refine)
     names = None if classes is None else load_classes(classes)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.arguments import Device, Use, expand_paths
+from clips4.cli.arguments import Device, TeacherOnly, Use, check_run_first, expand_paths
 from clips4.cli.console import echo, print_note
 
 
@@ -28,10 +28,7 @@ def serve(
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page where there is a screen.")] = (
         True
     ),
-    teacher_only: Annotated[
-        str | None,
-        typer.Option("--teacher-only", help="Use this teacher without a run; all arguments are images."),
-    ] = None,
+    teacher_only: TeacherOnly = None,
     use: Use = "auto",
     device: Device = "auto",
 ) -> None:
@@ -42,6 +39,8 @@ def serve(
     from clips4.inference.jobs.load import load_page_segmenter
     from clips4.serve.http.security import is_local
 
+    if not teacher_only:
+        check_run_first(run_and_images or [], "clips4 serve")
     if not is_local(host):
         print_note(
             f"--host {host}: other machines can reach this server, without encryption; whoever has an address that it "

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.arguments import Device, Run
+from clips4.cli import command
+from clips4.cli.arguments import AsJson, Device, Record, Run, check_run_first, option
 from clips4.cli.console import print_summary, progress_bars, stop
 from clips4.cli.shell import current_values
 
@@ -20,8 +21,10 @@ def track(
     out: Annotated[Path, typer.Option("--out", help="Output folder: FRAME.png, overlay.mp4.")],
     features: Annotated[
         str,
-        typer.Option(
-            "--features", help="student, backbone or color; student:z+c3+c4 and the like: see docs/evaluation.md."
+        option(
+            "--features",
+            "student, backbone or color; student:z+c3+c4 and the like: see docs/evaluation.md.",
+            command.one_of(("student", "backbone", "color")),
         ),
     ] = "student:c3+c4",
     side: Annotated[int, typer.Option("--side", min=32, help="Long side at which frames are encoded.")] = 854,
@@ -37,7 +40,8 @@ def track(
         float | None,
         typer.Option("--rate", min=0.1, help="Frames per second of overlay.mp4; default: the video's, or 24."),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="File for each object's area in each frame.")] = None,
+    as_json: AsJson = False,
+    record_file: Record = None,
     device: Device = "auto",
 ) -> None:
     """Follow the objects of a first mask through the frames, by similarity of the student's features."""
@@ -51,6 +55,7 @@ def track(
     from clips4.utils.text import plural
     from clips4.utils.video import open_frames, require_av
 
+    check_run_first([run, frames], "clips4 track")
     if video:
         require_av()
     features = ",".join(current_values(features))
@@ -58,19 +63,19 @@ def track(
     source = open_frames(frames, rate)
     with progress_bars() as progress, lock_folder(out):
         tracked = track_files(source, mask, out, load_features(features, run, side, device), recipe, video, progress)
-    if json_file:
-        record = {
-            "frames_of": str(frames),
-            "mask": str(mask),
-            "features": features,
-            "long_side": side,
-            **asdict(recipe),
-            "objects": tracked.objects,
-            "interrupted": tracked.interrupted,
-            "frames": tracked.frames,
-        }
-        write_json(json_file, record)
+    record = {
+        "frames_of": str(frames),
+        "mask": str(mask),
+        "features": features,
+        "long_side": side,
+        **asdict(recipe),
+        "objects": tracked.objects,
+        "interrupted": tracked.interrupted,
+        "frames": tracked.frames,
+    }
+    if record_file:
+        write_json(record_file, record)
     done = f"{plural(len(tracked.objects), 'object')} in {plural(len(tracked.frames), 'frame')}"
     if tracked.interrupted:
         stop(f"Stopped: {done}, in {out}.")
-    print_summary(f"Tracked {done} into {out}.")
+    print_summary(f"Tracked {done} into {out}.", record, as_json)

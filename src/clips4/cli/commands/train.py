@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clips4.cli.arguments import AsJson, Device, Overrides, expand_paths
+from clips4.cli import command
+from clips4.cli.arguments import AsJson, Device, Overrides, expand_paths, option
 from clips4.cli.console import print_note, print_skipped, print_summary, progress_bars, stop
 from clips4.errors import UserError
 
@@ -26,28 +27,47 @@ def train(
     ] = None,
     classes: Annotated[
         str | None,
-        typer.Option(
-            "--classes", help="A file with one name per line ('name: alias, alias'), a shipped list, or a,b,c."
+        option(
+            "--classes",
+            "A file with one name per line ('name: alias, alias'), a shipped list, or a,b,c.",
+            command.one_of(command.class_lists),
+            "NAMES",
         ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", help="Instead of IMAGES and --classes: a published set, e.g. voc20.")
+        str | None,
+        option(
+            "--dataset",
+            "Instead of IMAGES and --classes: a published set, e.g. voc20.",
+            command.one_of(command.semantic_sets),
+        ),
     ] = None,
     root: Annotated[Path | None, typer.Option("--root", help="Folder that the set's archives unpack to.")] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="Split of the set to train on, without its labels; by default train.")
+        str | None,
+        option(
+            "--split",
+            "Split of the set to train on, without its labels; by default train.",
+            command.one_of(command.splits),
+        ),
     ] = None,
     fold: Annotated[
         int | None, typer.Option("--fold", help="Leave out the names of this fold's unknown classes; images stay.")
     ] = None,
     teacher: Annotated[
         str | None,
-        typer.Option("--teacher", help="conse, a saved CLIP folder, or a hub id: owner/name, owner/name@revision."),
+        option(
+            "--teacher",
+            "conse, a saved CLIP folder, or a hub id: owner/name, owner/name@revision.",
+            command.one_of(command.teachers),
+        ),
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(
-            "--preset", help="auto (chooses by the number of images; the default), a shipped preset, or a YAML file."
+        option(
+            "--preset",
+            "auto (chooses by the number of images; the default), a shipped preset (see below), or a YAML file.",
+            command.one_of(command.presets_or_auto),
         ),
     ] = None,
     overrides: Overrides = None,
@@ -62,7 +82,13 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the newest checkpoint of the run.")] = False,
     as_json: AsJson = False,
     validate: Annotated[
-        str | None, typer.Option("--validate", help="NAME=DIR: score this labeled set every train.eval_every steps.")
+        str | None,
+        option(
+            "--validate",
+            "Score this labeled set every train.eval_every steps.",
+            command.one_of(lambda: [f"{name}=" for name in command.semantic_sets()]),
+            "NAME=DIR",
+        ),
     ] = None,
     report: Annotated[
         bool,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.arguments import Device, Images, Run, Use
+from clips4.cli.arguments import AsJson, Classes, Device, Images, Run, Use, check_run_first
 from clips4.cli.console import echo, print_skipped, print_summary, progress_bars
 from clips4.utils.text import plural, read_json
 
@@ -15,13 +15,10 @@ def unknown(
     run: Run,
     images: Images,
     out: Annotated[Path, typer.Option("--out", help="Output folder: index.html, unknown.json and crops.")],
-    classes: Annotated[
-        str | None,
-        typer.Option("--classes", help="Known classes: a file, a shipped list or a,b,c; by default those of the run."),
-    ] = None,
+    classes: Classes = None,
     names: Annotated[int, typer.Option("--names", min=1, max=50, help="Suggested names per class.")] = 5,
     examples: Annotated[int, typer.Option("--examples", min=0, max=50, help="Crops per class.")] = 4,
-    as_json: Annotated[bool, typer.Option("--json", help="Print unknown.json as well.")] = False,
+    as_json: AsJson = False,
     use: Use = "auto",
     device: Device = "auto",
 ) -> None:
@@ -31,6 +28,7 @@ def unknown(
     from clips4.inference.segmenter import Segmenter
     from clips4.utils.atomic_io import lock_folder
 
+    check_run_first([run, *images], "clips4 unknown")
     paths = find_images(images)
     with progress_bars() as progress, lock_folder(out):
         segmenter = Segmenter.load(run, device, use=use)  # type: ignore[arg-type]  # load checks it

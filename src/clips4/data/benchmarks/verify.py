@@ -18,6 +18,7 @@ from clips4.data.segmentation_dataset import LabeledFolder, as_displayed
 from clips4.errors import UserError
 from clips4.utils.image_file import image_size
 from clips4.utils.progress import ProgressReporter, counted
+from clips4.utils.text import plural
 
 
 @dataclass
@@ -94,7 +95,7 @@ def _check_semantic(check: Check, spec: SetSpec, dataset: LabeledFolder, progres
             elif label != IGNORE:
                 wrong_values[value] += 1
     if unreadable:
-        check.problems.append(f"{len(unreadable)} files cannot be read, the first: {unreadable[0]}")
+        check.problems.append(f"{plural(len(unreadable), 'file')} cannot be read, the first: {unreadable[0]}")
     if wrong_sizes:
         check.problems.append(f"{len(wrong_sizes)} label maps differ in size from their images: {wrong_sizes[0]}")
     if wrong_values:
@@ -123,7 +124,9 @@ def _check_davis(check: Check, root: Path, progress: ProgressReporter | None) ->
                 f"{sequence.masks[0]}: value {max(objects)}; DAVIS-2017 numbers its few objects 1, 2, ..."
             )
         if late := [number for number, index in objects.items() if index]:
-            check.notes.append(f"{sequence.name}: {len(late)} objects appear after the first frame (object {late[0]})")
+            check.notes.append(
+                f"{sequence.name}: {plural(len(late), 'object')} not in the first frame (object {late[0]})"
+            )
 
 
 def _check_bsds(check: Check, root: Path, progress: ProgressReporter | None) -> None:

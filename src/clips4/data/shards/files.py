@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clips4.errors import UserError
+from clips4.utils.extras import install_command
 
 _URL = re.compile(r"pipe:|[A-Za-z][A-Za-z0-9+.-]+:/")  # not a Windows drive, which is one letter
 _RANGE = re.compile(r"\{(-?\d{1,18})\.\.(-?\d{1,18})(\.\.-?\d+)?\}")
@@ -31,7 +32,7 @@ def import_webdataset() -> Any:
     try:
         import webdataset
     except ImportError:
-        raise UserError("tar shards need the package webdataset: pip install 'clips4[shards]'")
+        raise UserError(f"tar shards need the package webdataset: {install_command('webdataset')}")
     return webdataset
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from clips4.data.image_folder import SkippedImage
 from clips4.data.shards.files import import_webdataset
 from clips4.data.shards.members import IMAGE_SUFFIXES, OnSkip, is_image, read_members
+from clips4.utils.text import plural
 
 _DOTS = "; the name of a sample ends at its first dot, so replace other dots that are not followed by a number"
 
@@ -73,7 +74,9 @@ def _images(members: Iterable[dict[str, Any]], shard: str, on_skip: OnSkip | Non
             reason = f"{name}: no image in this sample, only {others}; an image ends in {known}{_DOTS}"
             on_skip(SkippedImage(Path(name), reason))
     if left and on_skip:
-        on_skip(SkippedImage(Path(shard), f"{shard}: {len(left)} images such as {left[0]} are not used{_DOTS}"))
+        on_skip(
+            SkippedImage(Path(shard), f"{shard}: not used: {plural(len(left), 'image')}, the first {left[0]}{_DOTS}")
+        )
 
 
 def _split_name(member: str) -> tuple[str | None, str | None]:

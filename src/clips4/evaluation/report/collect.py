@@ -24,8 +24,9 @@ from clips4.models.checkpoint import Checkpoint, load_checkpoint
 from clips4.regions.cache import RegionCache
 from clips4.training.log import LOG, read_log
 from clips4.training.quality.report import Quality, read_quality
+from clips4.utils.class_colors import class_colors
 from clips4.utils.devices import pick_device
-from clips4.utils.images import RGB, palette
+from clips4.utils.images import RGB
 from clips4.utils.progress import ProgressReporter
 from clips4.utils.text import plural
 
@@ -84,9 +85,9 @@ class RunReport:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """(K,) the known classes, then (U,) u1, u2, ... for the unknown prototypes."""
+        """(K,) the known classes, then (U,) u0, u1, ... for the unknown prototypes."""
         prototypes = self.checkpoint.prototypes
-        return (*prototypes.names, *(f"u{index + 1}" for index in range(len(prototypes.unknown))))
+        return (*prototypes.names, *(f"u{index}" for index in range(len(prototypes.unknown))))
 
     @property
     def known(self) -> int:
@@ -95,9 +96,11 @@ class RunReport:
 
     @cached_property
     def colors(self) -> NDArray[np.uint8]:
-        """(K + U, 3) the palette, then grays, neighboring ones far apart."""
+        """(K + U, 3) those of the names, then grays, neighboring ones far apart."""
         grays = [70 + 150 * (index * 0.618034 % 1) for index in range(len(self.names) - self.known)]
-        return np.concatenate([palette(self.known), np.repeat(np.array(grays)[:, None], 3, 1).astype(np.uint8)])
+        return np.concatenate(
+            [class_colors(self.names[: self.known]), np.repeat(np.array(grays)[:, None], 3, 1).astype(np.uint8)]
+        )
 
     @cached_property
     def shares(self) -> NDArray[np.float64]:

@@ -13,7 +13,8 @@ from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import ImageScore
 from clips4.outputs.render import draw_legend, legend_font
 from clips4.utils.atomic_io import write_atomically
-from clips4.utils.images import RGB, blend, boundaries, color_labels, encode_png, load_rgb, palette
+from clips4.utils.class_colors import class_colors
+from clips4.utils.images import RGB, UNKNOWN_COLOR, blend, boundaries, color_labels, encode_png, load_rgb
 from clips4.utils.output_folder.names import check_out_folder
 from clips4.utils.output_folder.output import Output
 
@@ -85,7 +86,7 @@ def side_by_side(
     image: RGB, truth: NDArray[np.integer], prediction: NDArray[np.integer], names: Sequence[str], head: str
 ) -> RGB:
     """Image, truth and prediction in a row, a title above and a legend below; ignored pixels are gray in both maps."""
-    colors = palette(len(names))
+    colors = class_colors(names)
     true, shown = (
         np.where(truth == ignore_value(len(names)), -1, np.clip(labels.astype(np.int64), -1, len(names)))
         for labels in (truth, prediction)
@@ -98,7 +99,9 @@ def side_by_side(
     found, counts = np.unique(np.concatenate([true[true >= 0], shown[shown >= 0]]), return_counts=True)
     listed = found[np.argsort(-counts)][:_LEGEND]
     entries = [(names[label], (int(c[0]), int(c[1]), int(c[2]))) for label in listed for c in (colors[label],)]
-    legend = draw_legend([*entries, ("not scored", (150, 150, 150))], row.shape[1], beside=False, size=16)
+    if (true < 0).any():
+        entries.append(("not scored", UNKNOWN_COLOR))
+    legend = draw_legend(entries, row.shape[1], beside=False, size=16)
     width = max(row.shape[1], legend.shape[1])
     canvas = Image.new("RGB", (width, _HEAD + row.shape[0] + legend.shape[0]), "white")
     ImageDraw.Draw(canvas).text((6, _HEAD / 2), f"{head}  (image, truth, prediction)", "black", legend_font(14), "lm")
@@ -126,7 +129,7 @@ def plot_embedding(
 
     places = tsne(np.concatenate([part.cpu().float().numpy() for part in (text, teacher, student)]))
     classes, count = len(names), len(labels)
-    colors = palette(classes) / 255
+    colors = class_colors(names) / 255
     figure = Figure(figsize=(9, 7.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

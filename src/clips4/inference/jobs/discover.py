@@ -57,13 +57,13 @@ def unknown_files(
 
 def crop_path(unknown: UnknownClass, number: int) -> Path:
     """Where the crop of an example is, from the folder of the page."""
-    return Path(CROPS) / f"unknown{unknown.number + 1:03}-{number + 1}.png"
+    return Path(CROPS) / f"unknown{unknown.number:03}-{number + 1}.png"
 
 
 def describe(unknown: UnknownClass) -> dict[str, object]:
     """An unknown class, JSON-ready; ``unknown`` counts from 1."""
     return {
-        "unknown": unknown.number + 1,
+        "unknown": unknown.number,
         "names": [{"name": name, "score": round(score, 4)} for name, score in unknown.names],
         "share": round(unknown.share, 6),
         "pictures": unknown.images,
@@ -84,7 +84,7 @@ def page(found: Sequence[UnknownClass], images: int) -> str:
     """HTML: a section for each class that occurs, with its suggested names and crops (files beside the page)."""
     classes = [
         {
-            "number": unknown.number + 1,
+            "number": unknown.number,
             "share": unknown.share,
             "images": unknown.images,
             "names": unknown.names,

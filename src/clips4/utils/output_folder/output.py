@@ -28,8 +28,10 @@ from clips4.utils.output_folder.names import (
     refuse_overwriting,
 )
 from clips4.utils.output_folder.ranks import take_turn
+from clips4.utils.text import plural
 
-_ENDINGS = (".png", "_overlay.png", ".json", ".npz", ".html")  # of an image's outputs that could be inputs
+# of an image's outputs that could be inputs; earlier versions wrote overlays as PNG
+_ENDINGS = (".png", "_overlay.jpg", "_overlay.png", ".json", ".npz", ".html")
 
 
 class Item(NamedTuple):
@@ -200,8 +202,8 @@ def plan(output: Output, images: Sequence[Path], inputs: Sequence[Path], videos:
     left = [entry for entry in entries if not output.has_settings(entry) and entry["stem"] not in planned]
     if left and not output.force:
         raise UserError(
-            f"{out}: has outputs with other settings (model, classes or options) of {len(left)} inputs that this "
-            f"command does not have, the first {left[0]['source']}; give another --out, or --force to remove them"
+            f"{out}: has outputs with other settings (model, classes or options) of {plural(len(left), 'input')} that "
+            f"this command does not have, the first {left[0]['source']}; give another --out, or --force to remove them"
         )
     (out / FOLDER).mkdir(parents=True, exist_ok=True)
     return items

@@ -1,6 +1,6 @@
 // Predictions as files: label PNGs, one COCO document, labelme JSON; the same as those of `clips4 segment`.
 
-import { paletteColor } from "../colors.js";
+import { classColors } from "../colors.js";
 import { labelPng, zip } from "./files.js";
 import { polygonOf } from "./polygons.js";
 
@@ -23,7 +23,7 @@ export async function exported(masks, format, names, version) {
   const files = new Map();
   const coco = emptyDocument(names, version);
   for await (const mask of masks) {
-    if (format === "png") files.set(unused(files, mask.name, "png"), await labelPng(mask.labels, mask.width, names.map((_, i) => paletteColor(i)), UNKNOWN_COLOR));
+    if (format === "png") files.set(unused(files, mask.name, "png"), await labelPng(mask.labels, mask.width, classColors(names), UNKNOWN_COLOR));
     else if (format === "labelme") files.set(unused(files, mask.name, "json"), json(labelmeDocument(mask, names)));
     else addImage(coco, mask);
   }
@@ -92,12 +92,13 @@ export function connectedParts({ width, height, labels, scores }) {
  * @param {string} version
  */
 function emptyDocument(names, version) {
+  const colors = classColors(names);
   return {
     info: { description: `segmented by clips4 ${version}; ids are places of the asked classes from 1 on` },
     licenses: [],
     images: /** @type {object[]} */ ([]),
     annotations: /** @type {object[]} */ ([]),
-    categories: names.map((name, index) => ({ id: index + 1, name, supercategory: "", isthing: 0, color: paletteColor(index) })),
+    categories: names.map((name, index) => ({ id: index + 1, name, supercategory: "", isthing: 0, color: colors[index] })),
   };
 }
 

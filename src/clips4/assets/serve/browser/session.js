@@ -1,6 +1,6 @@
 // What the page asks of a model, without a server: images, labels, why, similar places, examples. Runs in a worker.
 
-import { paletteColor } from "../colors.js";
+import { classColors } from "../colors.js";
 import { clipsOf } from "./clips.js";
 import { exported, UNKNOWN_COLOR } from "./masks.js";
 import { Model } from "./model.js";
@@ -112,8 +112,9 @@ function legendOf(names, sources, labels) {
   const { unknown, suggested } = model.facts, counts = new Int32Array(2 + unknown + names.length);
   for (const label of labels) counts[label + 1 + unknown]++;
   const share = (/** @type {number} */ label) => counts[label + 1 + unknown] / labels.length;
-  const found = names.map((name, label) => ({ name, label, color: paletteColor(label), share: share(label), source: sources[label] }));
-  const others = Array.from({ length: unknown }, (_, u) => ({ label: -2 - u, name: `unknown ${u + 1}`, suggested: suggested[u] ?? [] }));
+  const colors = classColors(names);
+  const found = names.map((name, label) => ({ name, label, color: colors[label], share: share(label), source: sources[label] }));
+  const others = Array.from({ length: unknown }, (_, u) => ({ label: -2 - u, name: `unknown ${u}`, suggested: suggested[u] ?? [] }));
   const gray = [...others.sort((a, b) => share(b.label) - share(a.label)), { label: -1, name: "unknown", suggested: [] }]
     .filter(({ label }) => share(label) > 0)
     .map((each) => ({ ...each, color: UNKNOWN_COLOR, share: share(each.label), source: "unknown" }));

@@ -7,31 +7,43 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.arguments import Device, Fold, Images, Overrides, Preset, Protocol
-from clips4.cli.console import echo, print_note, progress_bars, stop
+from clips4.cli import command
+from clips4.cli.arguments import AsJson, Dataset, Device, Fold, Images, Overrides, Preset, Protocol, option
+from clips4.cli.console import print_note, print_summary, print_table, progress_bars, stop
 
 
 def ablate(
     images: Images,
-    dataset: Annotated[str, typer.Option("--dataset", help="Labeled set to score on.")],
+    dataset: Dataset,
     root: Annotated[Path, typer.Option("--root", help="Root folder of the labeled set.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the runs and the table; the same folder resumes.")],
     grid: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--grid",
-            help="losses, unknown=0,20,60, m=1,16,64, vectors (by default all), or section.key=A,B; may be repeated.",
+            "losses, unknown=0,20,60, m=1,16,64, vectors (by default all), or section.key=A,B; may be repeated.",
+            lambda incomplete: [
+                *command.one_of(("losses", "unknown", "m", "vectors"))(incomplete),
+                *command.settings(incomplete),
+            ],
+            "AXIS",
         ),
     ] = None,
     preset: Preset = "cpu",
     overrides: Overrides = None,
-    teacher: Annotated[str | None, typer.Option("--teacher", help="Name of the teacher.")] = None,
+    teacher: Annotated[
+        str | None, option("--teacher", "Name of the teacher.", command.one_of(command.teachers))
+    ] = None,
     seeds: Annotated[
         str, typer.Option("--seeds", help="Seeds separated by commas, e.g. 0,1,2: mean and standard deviation.")
     ] = "",
     fold: Fold = None,
-    classes: Annotated[str | None, typer.Option("--classes", help="Names to train with; the set's by default.")] = None,
+    classes: Annotated[
+        str | None,
+        option("--classes", "Names to train with; the set's by default.", command.one_of(command.class_lists), "NAMES"),
+    ] = None,
     protocol: Protocol = "clips4-v1",
+    as_json: AsJson = False,
     device: Device = "auto",
 ) -> None:
     """Train and score a run for every setting: losses, number of unknown prototypes, m, text or prototypes."""
@@ -47,10 +59,13 @@ def ablate(
     axes = grid or ["losses", "unknown", "m", "vectors"]
     try:
         with progress_bars() as progress:
-            table = run_ablation(
+            table, rows = run_ablation(
                 images, dataset, root, out, axes, preset, chosen, fold, classes, device, progress, each_seed, protocol
             )
     except Interrupted as interrupted:
         stop(f"Stopped and saved at step {interrupted.step}; run the same command to resume.")
-    echo(table)
+    if as_json:
+        print_summary("", {"out": out, "rows": rows}, as_json)
+    else:
+        print_table(table)
     print_note(f"written to {out / TABLE}")

@@ -5,8 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from clips4.cli.arguments import Device, Examples, Fold, JsonFile, Protocol, Split, Use
-from clips4.cli.console import echo, progress_bars
+from clips4.cli import command
+from clips4.cli.arguments import AsJson, Classes, Dataset, Device, Examples, Fold, Protocol, Record, Split, Use, option
+from clips4.cli.command import Command
+from clips4.cli.console import echo, print_record, print_table, progress_bars
 from clips4.cli.shell import current_values
 
 app = typer.Typer(
@@ -19,17 +21,18 @@ app = typer.Typer(
 Run = Annotated[
     Path | None, typer.Argument(help="Folder of a run; without one, a teacher alone or untrained features.")
 ]
-Dataset = Annotated[str, typer.Option("--dataset", help="Name of the set, e.g. voc21; see clips4 doctor --dataset.")]
 Root = Annotated[Path, typer.Option("--root", help="Folder that the set's archives unpack to.")]
 Report = Annotated[
     Path | None, typer.Option("--report", help="Folder for plots: confusion matrix, ten worst images, t-SNE.")
 ]
 Features = Annotated[
     str,
-    typer.Option(
+    option(
         "--features",
-        help="One row each: student, backbone, color, still (tracking: the first mask, repeated), or parts such as "
-        "student:z+c4 (docs/evaluation.md).",
+        "One row each: student, backbone, color, still (tracking: the first mask, repeated), or parts such as "
+        "student:z+c4 (docs/evaluation.md); with commas.",
+        command.some_of(("student", "backbone", "color", "still")),
+        "NAMES",
     ),
 ]
 _MIOU = {"miou_present": "mIoU, classes present"}
@@ -37,20 +40,27 @@ Side = Annotated[int, typer.Option("--side", help="Long side to which images are
 
 
 @app.command(
-    epilog="Example: clips4 evaluate language runs/coco --dataset coco128 --root coco128/ --teacher run --json out.json"
+    cls=Command,
+    epilog="Example: clips4 evaluate language runs/coco --dataset coco128 --root coco128/ --record out.json",
 )
 def language(
     dataset: Dataset,
     root: Root,
     run: Run = None,
     teacher: Annotated[
-        str | None, typer.Option("--teacher", help="Score a teacher alone too: its name, or 'run' for that of the run.")
+        str | None,
+        option(
+            "--teacher",
+            "Score a teacher alone too: its name, or 'run' for that of the run.",
+            command.one_of(lambda: ["run", *command.teachers()]),
+        ),
     ] = None,
     split: Split = None,
     protocol: Protocol = "clips4-v1",
     fold: Fold = None,
     classes: Annotated[
-        str | None, typer.Option("--classes", help="Class list with the same names and other synonyms.")
+        str | None,
+        option("--classes", "Class list with the same names and other synonyms.", command.one_of(command.class_lists)),
     ] = None,
     images: Annotated[
         Path | None, typer.Option("--images", help="Unlabeled images in which to find prototypes of new names.")
@@ -61,7 +71,8 @@ def language(
     prompt_denoising: Annotated[
         bool, typer.Option("--prompt-denoising", help="Add that row without classes that are confident nowhere.")
     ] = False,
-    json_file: JsonFile = None,
+    as_json: AsJson = False,
+    record_file: Record = None,
     report: Report = None,
     device: Device = "auto",
 ) -> None:
@@ -88,21 +99,33 @@ def language(
     columns = _MIOU | {"miou": "mIoU, present or predicted", "pixel_accuracy": "pixel acc."}
     if fold is not None:
         columns |= {"miou_known": "known", "miou_unknown": "unknown"}
-    _report(record, columns, json_file)
+    _report(record, columns, record_file, as_json)
 
 
 @app.command(
-    epilog="Example: clips4 evaluate unsupervised runs/cv --dataset camvid11 --root camvid/ --features student,backbone"
+    cls=Command,
+    epilog="Example: clips4 evaluate unsupervised runs/cv --dataset camvid11 --root cv/ --features student,backbone",
 )
 def unsupervised(
     dataset: Dataset,
     root: Root,
     run: Run = None,
     features: Features = "student",
-    tasks: Annotated[str, typer.Option("--tasks", help="Some of clusters,knn,linear-probe.")] = "clusters",
+    tasks: Annotated[
+        str,
+        option(
+            "--tasks",
+            "Some of clusters, knn, linear-probe; with commas.",
+            command.some_of(("clusters", "knn", "linear-probe")),
+            "NAMES",
+        ),
+    ] = "clusters",
     split: Split = None,
     labeled: Annotated[
-        str, typer.Option("--labeled", help="Split with the labels that knn and linear-probe learn from.")
+        str,
+        option(
+            "--labeled", "Split with the labels that knn and linear-probe learn from.", command.one_of(command.splits)
+        ),
     ] = "train",
     k: Annotated[
         int | None,
@@ -110,8 +133,9 @@ def unsupervised(
     ] = None,
     side: Side = 480,
     restarts: Annotated[int, typer.Option("--restarts", help="Restarts of k-means.")] = 5,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
-    json_file: JsonFile = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of k-means and the linear probe.")] = 0,
+    as_json: AsJson = False,
+    record_file: Record = None,
     report: Report = None,
     device: Device = "auto",
 ) -> None:
@@ -138,11 +162,12 @@ def unsupervised(
             device,
             progress,
         )
-    _report(record, {"miou": "mIoU", **_MIOU, "pixel_accuracy": "pixel acc."}, json_file)
+    _report(record, {"miou": "mIoU", **_MIOU, "pixel_accuracy": "pixel acc."}, record_file, as_json)
 
 
 @app.command(
-    epilog="Example: clips4 evaluate tracking runs/coco --dataset davis16 --root DAVIS/ --features still,student"
+    cls=Command,
+    epilog="Example: clips4 evaluate tracking runs/coco --dataset davis16 --root DAVIS/ --features still,student",
 )
 def tracking(
     dataset: Dataset,
@@ -154,7 +179,8 @@ def tracking(
     radius: Annotated[
         int, typer.Option("--radius", help="Largest motion between frames, in positions of the feature map.")
     ] = 12,
-    json_file: JsonFile = None,
+    as_json: AsJson = False,
+    record_file: Record = None,
     device: Device = "auto",
 ) -> None:
     """Propagate the first mask by similarity of features; J and F by the rules of DAVIS."""
@@ -167,21 +193,20 @@ def tracking(
         )
     for row in record["rows"]:
         row |= {"j_mean": row["j"]["mean"], "f_mean": row["f"]["mean"]}
-    _report(record, {"j_and_f": "J&F", "j_mean": "J mean", "f_mean": "F mean"}, json_file)
+    _report(record, {"j_and_f": "J&F", "j_mean": "J mean", "f_mean": "F mean"}, record_file, as_json)
 
 
-@app.command(epilog="Example: clips4 evaluate labels runs/pets --labels my_labels/ --json out.json")
+@app.command(cls=Command, epilog="Example: clips4 evaluate labels runs/pets --labels my_labels/ --record out.json")
 def labels(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     folder: Annotated[
         Path, typer.Option("--labels", help="Folder of labeled images: labelme, CVAT, COCO, VOC, or label maps.")
     ],
-    classes: Annotated[
-        str | None, typer.Option("--classes", help="Class names in the order of label values; by default the run's.")
-    ] = None,
+    classes: Classes = None,
     examples: Examples = None,
     use: Use = "auto",
-    json_file: JsonFile = None,
+    as_json: AsJson = False,
+    record_file: Record = None,
     device: Device = "auto",
 ) -> None:
     """Your own labeled images: mIoU of what clips4 segment predicts."""
@@ -189,16 +214,14 @@ def labels(
 
     with progress_bars() as progress:
         record = evaluate_labels(run, folder, classes, examples, device, progress, use)  # type: ignore[arg-type]
-    _report(record, {"miou": "mIoU", **_MIOU, "pixel_accuracy": "pixel acc."}, json_file)
+    _report(record, {"miou": "mIoU", **_MIOU, "pixel_accuracy": "pixel acc."}, record_file, as_json)
 
 
-def _report(record: dict[str, Any], columns: dict[str, str], json_file: Path | None) -> None:
-    from clips4.evaluation.record import write_json
+def _report(record: dict[str, Any], columns: dict[str, str], record_file: Path | None, as_json: bool) -> None:
     from clips4.outputs.tables import markdown
 
-    rows = {row["row"]: row for row in record["rows"]}
-    echo(markdown(rows, columns))
+    if not as_json:
+        print_table(markdown({row["row"]: row for row in record["rows"]}, columns))
     protocol = record["protocol"]["id"]
     echo(f"protocol {protocol}, {record['dataset']} {record['split']}", err=True)
-    if json_file:
-        write_json(json_file, record)
+    print_record(record, record_file, as_json)

@@ -6,22 +6,30 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.arguments import Device, Overrides, Protocol
+from clips4.cli import command
+from clips4.cli.arguments import Device, Overrides, Preset, Protocol, option
 from clips4.cli.console import echo, print_note, progress_bars, stop
+
+_TABLES = ("voc", "context", "stuff", "unsupervised", "tracking", "ablation", "embedding-figure", "eight-sets")
 
 
 def reproduce(
     table: Annotated[
         str,
-        typer.Argument(help="voc, context, stuff, unsupervised, tracking, ablation, embedding-figure, or eight-sets."),
+        typer.Argument(
+            help="voc, context, stuff, unsupervised, tracking, ablation, embedding-figure, or eight-sets.",
+            autocompletion=command.one_of(_TABLES),
+        ),
     ],
     data: Annotated[Path, typer.Option("--data", help="Folder that holds the sets: VOCdevkit/, coco/, DAVIS/.")],
     out: Annotated[
         Path, typer.Option("--out", help="Folder of runs, records and tables; the same folder resumes.")
     ] = Path("runs/paper"),
-    preset: Annotated[str, typer.Option("--preset", help="A shipped preset, or a YAML file.")] = "paper",
+    preset: Preset = "paper",
     overrides: Overrides = None,
-    teacher: Annotated[str | None, typer.Option("--teacher", help="Name of the teacher.")] = None,
+    teacher: Annotated[
+        str | None, option("--teacher", "Name of the teacher.", command.one_of(command.teachers))
+    ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds; three give a deviation.")] = 1,
     protocol: Protocol = "clips4-v1",
     published: Annotated[

@@ -5,10 +5,14 @@ from typing import Annotated
 
 import typer
 
-from clips4.cli.arguments import JsonFile, Split
-from clips4.cli.console import echo, progress_bars
+from clips4.cli import command
+from clips4.cli.arguments import AsJson, Record, Split, option
+from clips4.cli.command import Command
+from clips4.cli.console import echo, print_record, print_table, progress_bars
 from clips4.errors import UserError
-from clips4.utils.text import plural, printable
+from clips4.utils.text import plural
+
+_COLUMNS = ("J&F", "J mean", "J recall", "J decay", "F mean", "F recall", "F decay")
 
 app = typer.Typer(
     name="score",
@@ -26,34 +30,45 @@ Workers = Annotated[
 
 
 @app.command(
-    epilog="Example: clips4 score semantic --pred out/ --gt VOC2012/ --dataset voc21 --split val --json voc.json"
+    cls=Command,
+    epilog="Example: clips4 score semantic --pred out/ --gt VOC2012/ --dataset voc21 --split val --record voc.json",
 )
 def semantic(
     pred: Predictions,
     gt: Truth,
     classes: Annotated[
-        str | None, typer.Option("--classes", help="Class names (file, shipped list or a,b,c) in label order.")
+        str | None,
+        option(
+            "--classes",
+            "Class names (file, shipped list or a,b,c) in label order.",
+            command.one_of(command.class_lists),
+            "NAMES",
+        ),
     ] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="Name of a set; then --gt is its root.")] = None,
+    dataset: Annotated[
+        str | None,
+        option("--dataset", "Name of a set; then --gt is its root.", command.one_of(command.semantic_sets)),
+    ] = None,
     split: Split = None,
     reduce_zero: Annotated[
         bool, typer.Option("--reduce-zero-label", help="Truth 0 is ignored and 1..K are classes 0..K-1.")
     ] = False,
     gt_ending: Annotated[
-        str, typer.Option("--gt-ending", help="Ending that only true label maps have: _gtFine_labelTrainIds.png.")
+        str, typer.Option("--gt-ending", help="Ending that only true label maps have, such as _labelTrainIds.png.")
     ] = "",
     pred_ending: Annotated[
         str, typer.Option("--pred-ending", help="Ending of the predictions' names, such as _leftImg8bit.png.")
     ] = "",
     boundary: Annotated[bool, typer.Option(help="Score outlines too (slower).")] = True,
-    json_file: JsonFile = None,
+    as_json: AsJson = False,
+    record_file: Record = None,
     workers: Workers = None,
 ) -> None:
     """mIoU, pixel accuracy, mean accuracy and boundary F of label PNGs (0..K-1, named like the images)."""
     from clips4.data.class_names import load_classes
     from clips4.evaluation.predictions import folder_truth, score_semantic
     from clips4.evaluation.protocols import SCORE_SEMANTIC, class_file_hash, set_truth
-    from clips4.evaluation.record import describe_semantic, provenance, write_json
+    from clips4.evaluation.record import describe_semantic, provenance
     from clips4.outputs.tables import markdown
 
     if (classes is None) == (dataset is None):
@@ -74,37 +89,45 @@ def semantic(
         result = score_semantic(truth, pred, boundary, workers, progress, pred_ending)
     record = describe_semantic(result, names.names)
     columns = {"miou": "mIoU", "pixel_accuracy": "pixel acc.", "mean_accuracy": "mean acc.", "boundary_f": "boundary F"}
-    echo(markdown({pred.name: record}, columns))
+    if not as_json:
+        print_table(markdown({pred.name: record}, columns))
     if result.extra:
         echo(f"not scored: {plural(result.extra, 'prediction')} without a truth", err=True)
-    if json_file:
-        fields = {
-            "protocol": SCORE_SEMANTIC,
-            "dataset": dataset,
-            "split": split,
-            "classes_hash": class_file_hash(names),
-        }
-        write_json(json_file, {**fields, **provenance(), **record})
+    fields = {
+        "protocol": SCORE_SEMANTIC,
+        "dataset": dataset,
+        "split": split,
+        "classes_hash": class_file_hash(names),
+    }
+    print_record({**fields, **provenance(), **record}, record_file, as_json)
 
 
-@app.command(epilog="Example: clips4 score tracking --pred out/ --gt DAVIS/Annotations/480p --json davis.json")
+@app.command(
+    cls=Command, epilog="Example: clips4 score tracking --pred out/ --gt DAVIS/Annotations/480p --record davis.json"
+)
 def tracking(
     pred: Predictions,
     gt: Truth,
     rules: Annotated[
-        str | None, typer.Option("--rules", help="davis16 or davis17; by default each sequence by its own true masks.")
+        str | None,
+        option(
+            "--rules",
+            "davis16 or davis17; by default each sequence by its own true masks.",
+            command.one_of(("davis16", "davis17")),
+        ),
     ] = None,
     sequences: Annotated[
         Path | None, typer.Option("--sequences", help="A file with one sequence a line, e.g. ImageSets/2017/val.txt.")
     ] = None,
-    json_file: JsonFile = None,
+    as_json: AsJson = False,
+    record_file: Record = None,
     workers: Workers = None,
 ) -> None:
     """J and F (mean, recall, decay) of masks PRED/SEQUENCE/FRAME.png by the rules of DAVIS."""
     from clips4.evaluation.predictions import score_tracking
     from clips4.evaluation.protocols import SCORE_TRACKING
-    from clips4.evaluation.record import describe_tracking_report, provenance, write_json
-    from clips4.outputs.tables import percent
+    from clips4.evaluation.record import describe_tracking_report, provenance
+    from clips4.outputs.tables import markdown
     from clips4.utils.text import first_columns
 
     if rules not in (None, "davis16", "davis17"):
@@ -117,8 +140,9 @@ def tracking(
     with progress_bars() as progress:
         report = score_tracking(gt, pred, rules, names, workers, progress)  # type: ignore[arg-type]
     scores = report.scores
-    echo("| | J&F | J mean | J recall | J decay | F mean | F recall | F decay |\n|---|" + "---:|" * 7)
-    echo(f"| {printable(pred.name)} | " + " | ".join(map(percent, (scores.j_and_f, *scores.j, *scores.f))) + " |")
+    values = dict(zip(_COLUMNS, (scores.j_and_f, *scores.j, *scores.f), strict=True))
+    if not as_json:
+        print_table(markdown({pred.name: values}, dict(zip(_COLUMNS, _COLUMNS, strict=True))))
     rules_used = sorted(set(report.rules.values()))
     late = f", {report.late} of them after the first frame" if report.late else ""
     echo(f"rules {' and '.join(rules_used)}; {plural(len(scores.tracks), 'object')}{late}", err=True)
@@ -132,5 +156,5 @@ def tracking(
     if report.extra_frames or report.extra_sequences:
         frames, videos = plural(report.extra_frames, "frame"), plural(len(report.extra_sequences), "sequence")
         echo(f"not scored: {frames} and {videos} without a truth", err=True)
-    if json_file:
-        write_json(json_file, {"protocol": SCORE_TRACKING, **provenance(), **describe_tracking_report(report)})
+    record = {"protocol": SCORE_TRACKING, **provenance(), **describe_tracking_report(report)}
+    print_record(record, record_file, as_json)
