@@ -67,7 +67,7 @@ def _read_npz(path: Path) -> NDArray[Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             if max(member.file_size for member in archive.infolist()) > 8 * max_pixels() + 1024:
-                raise UserError(f"{path}: larger than the limit for images; see --max-megapixels")
+                raise UserError(f"{path}: larger than the limit for images; raise CLIPS4_MAX_MEGAPIXELS")
         with np.load(path, allow_pickle=False) as arrays:
             if "regions" not in arrays and len(arrays.files) != 1:
                 raise UserError(f"{path}: has {', '.join(arrays.files)[:80]}; save one array, or name it regions")
