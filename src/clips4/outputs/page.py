@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clips4.utils.images import RGB, encode_jpeg, reduce_to
-from clips4.utils.text import percent
+from clips4.utils.text import percent, plural
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -62,4 +62,5 @@ def _templates() -> "Environment":
     loader = PackageLoader("clips4", "assets/pages")
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     found.filters["percent"] = percent
+    found.filters["counted"] = plural
     return found

@@ -136,7 +136,7 @@ def test_unknown_files_agree_with_each_other(segmenter: Segmenter, tmp_path: Pat
     html = (tmp_path / "out/index.html").read_text("utf-8")
     assert "a &lt;b&gt;.png" in html
     assert html.count("<section>") == 2
-    assert "1 more unknown classes occur in none" in html
+    assert "1 more unknown class occurs in none" in html
     assert page(found, 2) == html
     assert describe(found[0]) == red
 

@@ -30,7 +30,7 @@
       main.append(...[...cards].sort(orders[chosenOrder]).map((card) => card.figure));
       order = chosenOrder;
     }
-    document.getElementById("shown").value = `${shown} of ${cards.length} images`;
+    document.getElementById("shown").value = `${shown} of ${cards.length} ${cards.length === 1 ? "image" : "images"}`;
   }
 
   form.addEventListener("input", show);
