@@ -52,7 +52,8 @@ def loader(count: int, folder: Path) -> None:
     from kills import make_images
 
     from clips4.config import load_config
-    from clips4.data.loader import ItemMaker, Positions, ViewStream, batches
+    from clips4.data.loader import Positions, ViewStream, batches
+    from clips4.data.views import ItemMaker
     from clips4.regions.cache import RegionCache
 
     config = load_config("cpu", SETTINGS)

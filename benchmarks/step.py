@@ -24,7 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 from clips4.config import Config, load_config
-from clips4.data.loader import ItemMaker, Positions, ViewStream, batches
+from clips4.data.loader import Positions, ViewStream, batches
+from clips4.data.views import ItemMaker
 from clips4.method.losses.contrastive import pixel_segment_contrast
 from clips4.method.losses.embedding_consistency import embedding_consistency
 from clips4.method.losses.semantic_consistency import semantic_consistency

@@ -1,5 +1,7 @@
 """Errors that are the user's to mend."""
 
+import errno
+
 
 class UserError(ValueError):
     """Something given by the user is wrong.
@@ -19,3 +21,8 @@ class UserError(ValueError):
 
 class UserTypeError(UserError, TypeError):
     """An argument of another type than the function takes; also a ``TypeError``."""
+
+
+def lacks_handles(error: Exception) -> bool:
+    """Whether the system lets this process open no further file, so that no single file is at fault."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)

@@ -1,4 +1,6 @@
 import os
+import socket
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +133,23 @@ def test_find_images_counts_what_it_leaves_out(tmp_path: Path) -> None:
     touch(tmp_path / "in/b.JXL", tmp_path / "in/c.jxl", tmp_path / "in/d.MP4", tmp_path / "in/notes.md")
     with pytest.warns(UserWarning, match=r"left out what is no image .*\(2 \.jxl, 1 \.mp4\)"):
         assert find_images(tmp_path / "in") == [a]
+
+
+def test_find_images_pipes_and_sockets_are_named_and_not_waited_for(tmp_path: Path) -> None:
+    (a,) = touch(tmp_path / "in/a.jpg")
+    os.mkfifo(tmp_path / "in/b.jpg")
+    with closing(socket.socket(socket.AF_UNIX)) as bound:
+        bound.bind(str(tmp_path / "in/c.jpg"))
+    named = r"left out what is no regular file, but a pipe, socket or device: .*b\.jpg, .*c\.jpg"
+    with pytest.warns(UserWarning, match=named):
+        assert find_images(tmp_path / "in") == [a]
+    pipe = tmp_path / "in/b.jpg"
+    assert find_images([pipe, "/dev/zero"]) == [pipe, Path("/dev/zero")]
+    with pytest.raises(UserError, match=r"b\.jpg: not a regular file"):
+        load_training_image(pipe, 64)
+    (tmp_path / "list.txt").write_text("in/b.jpg")
+    with pytest.raises(UserError, match=r"list\.txt, line 1: .*b\.jpg: not a regular file"):
+        find_images(tmp_path / "list.txt")
 
 
 def test_find_images_folder_without_permission_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+import errno
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from clips4.config import DataConfig
 from clips4.data.label_maps import IGNORED
-from clips4.data.loader import Batch, Item, ItemMaker, Positions, ShardStream, ViewStream, batches, collate, draw_pixels
-from clips4.data.views import Views
+from clips4.data.loader import Batch, Positions, ShardStream, ViewStream, batches, collate, loader_error
+from clips4.data.views import Item, ItemMaker, Views, draw_pixels
+from clips4.errors import UserError
 from clips4.utils.images import RGB
 from tests.helpers import generator, unit, write_images
 
@@ -155,6 +157,36 @@ def test_loader_processes_change_nothing(tmp_path: Path) -> None:
     alone, helped = (list(batches(stream, steps(1, 4, 2), 2, workers)) for workers in (0, 1))
     assert len(alone) == len(helped) == 3
     assert all(same(a, b) for a, b in zip(alone, helped, strict=True))
+
+
+def too_many_open(image: RGB, source: Path) -> NDArray[np.integer]:
+    raise OSError(errno.EMFILE, "Too many open files", str(source))
+
+
+def damaged(image: RGB, source: Path) -> NDArray[np.integer]:
+    try:
+        raise ValueError("why")
+    except ValueError:
+        raise UserError(f"{source}: damaged; copy it again")
+
+
+@pytest.mark.parametrize(("regions", "kind"), [(too_many_open, OSError), (damaged, UserError)])
+def test_loader_error_of_a_worker_is_as_it_was_raised(regions: Any, kind: type[Exception], tmp_path: Path) -> None:
+    stream = ViewStream(write_images(tmp_path, 1), ItemMaker(regions, colors, CONFIG, 8, 0))
+    with pytest.raises(kind, match="Traceback") as raised:
+        next(batches(stream, steps(0, 1, 1), 1, workers=1))
+    with pytest.raises(kind) as original:
+        next(batches(stream, steps(0, 1, 1), 1))
+    error = loader_error(raised.value)
+    assert type(error) is kind
+    assert str(error) == str(original.value)
+    assert getattr(error, "errno", None) == getattr(original.value, "errno", None)
+    assert loader_error(original.value) is None
+
+
+def test_loader_error_of_the_program_itself_stays() -> None:
+    assert loader_error(RuntimeError("Caught KeyError in DataLoader worker process 0.\nTrace\nKeyError: 'a'")) is None
+    assert "lower data.workers" in str(loader_error(RuntimeError("DataLoader worker (pid 7) is killed by signal")))
 
 
 def test_batch_larger_than_the_set_continues_with_the_next_epoch(tmp_path: Path) -> None:

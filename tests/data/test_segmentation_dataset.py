@@ -13,7 +13,7 @@ from clips4.data.class_names import load_classes
 from clips4.data.label_maps import IGNORE, read_labels
 from clips4.data.segmentation_dataset import LabeledFolder, load_label_table, value_table
 from clips4.errors import UserError
-from clips4.utils.image_file import turned
+from clips4.utils.images import turned
 from tests.helpers import noise_image
 
 CLASSES, COCO128 = load_classes("coco128"), semantic_spec("coco128")

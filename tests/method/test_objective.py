@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from clips4.config import ExtensionConfig, ObjectiveConfig, SegmentConfig
 from clips4.data.label_maps import IGNORED
-from clips4.data.loader import draw_pixels
+from clips4.data.views import draw_pixels
 from clips4.method.losses.contrastive import pixel_segment_contrast
 from clips4.method.objective import Terms, objective
 from clips4.method.prototypes import update_unknown

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clips4.config import ExtensionConfig, ObjectiveConfig, SegmentConfig
 from clips4.data.label_maps import IGNORED
-from clips4.data.loader import draw_pixels
+from clips4.data.views import draw_pixels
 from clips4.errors import UserError
 from clips4.method.objective import objective
 from clips4.method.prototype_search import PrototypeSearch

@@ -1,9 +1,13 @@
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from clips4.errors import UserError
+from clips4.errors import UserError, lacks_handles
+from clips4.utils.image_file import read_array
+from clips4.utils.tensors import read_tensors
 from clips4.utils.text import (
     first_columns,
     has_controls,
@@ -68,6 +72,35 @@ def test_read_bytes_pipe_folder_device_giant_or_nothing_raises(tmp_path: Path) -
     }.items():
         with pytest.raises(UserError, match=words):
             read_bytes(path, 4)
+
+
+def test_read_text_endless_device_raises_and_a_pipe_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clips4.utils.text.TEXT_BYTES", 2**20)
+    with pytest.raises(UserError, match="/dev/zero: larger than 1 MiB"):
+        read_text(Path("/dev/zero"))
+    reader, writer = os.pipe()
+    os.write(writer, b"cat\r\ndog")
+    os.close(writer)
+    assert read_text(Path(f"/dev/fd/{reader}")) == "cat\ndog"
+    os.close(reader)
+
+
+@pytest.mark.parametrize(
+    "read", [lambda path: read_bytes(path, 4), read_text, read_tensors, lambda path: read_array(path, "map")]
+)
+def test_read_without_handles_left_is_no_fault_of_the_file(
+    read: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"1234")
+
+    def open_none(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files", "a")
+
+    for place in ("pathlib.Path.open", "numpy.lib.format.open_memmap"):
+        monkeypatch.setattr(place, open_none)
+    with pytest.raises(OSError, match="Too many open files") as raised:
+        read(tmp_path / "a")
+    assert lacks_handles(raised.value)
 
 
 @pytest.mark.parametrize(

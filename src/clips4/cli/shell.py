@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-from clips4.errors import UserError
+from clips4.errors import UserError, lacks_handles
 from clips4.utils.interrupts import sigterm_as_interrupt
 from clips4.utils.text import printable
 
@@ -116,7 +116,7 @@ def describe_error(error: Exception) -> tuple[str, int]:
         return "stopped", 130
     if isinstance(error, OSError):  # a full disk, a folder without write permission, a file where a folder belongs
         where = f"{error.filename}: " if error.filename else ""
-        if error.errno in (errno.EMFILE, errno.ENFILE):
+        if lacks_handles(error):
             return f"{where}{error.strerror}; raise the limit (ulimit -n 1024) and run the same command again", 2
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return f"{where}{error.strerror}; free some space and run the same command again (train: --resume)", 2

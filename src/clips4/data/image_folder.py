@@ -100,7 +100,7 @@ def find_images(inputs: str | Path | Iterable[str | Path]) -> list[Path]:
             found += _images_below(path)
         elif path.is_file() and path.suffix.lower() == ".txt":
             found += _read_list(path)
-        elif path.is_file() or path.is_symlink():
+        elif path.exists() or path.is_symlink():  # a pipe or device, too: jobs say that it is none
             found.append(path)
         else:
             raise UserError(f"{path}: no such file or folder; give images, or a folder of them")
@@ -142,12 +142,12 @@ def _images_below(folder: Path) -> list[Path]:
 def files_below(folder: Path) -> list[Path]:
     """The visible files in a folder and its subfolders, sorted; none if there is no such folder.
 
-    Links to folders are followed, each folder once; links to nothing are included. Warnings name linked folders, and
-    those that cannot be searched.
+    Links to folders are followed, each folder once; links to nothing are included. Warnings name linked folders, those
+    that cannot be searched, and what is left out: pipes, sockets and devices.
     """
     found: list[Path] = []
     seen: set[str] = set()
-    links, followed, left = [folder], list[Path](), list[Path]()
+    links, followed, left, pipes = [folder], list[Path](), list[Path](), list[Path]()
     while links:
         start = links.pop(0)
         if os.path.realpath(start) in seen:
@@ -155,11 +155,13 @@ def files_below(folder: Path) -> list[Path]:
             continue
         followed.append(start)
         for path, is_folder in _walk(start, seen):
-            (links if is_folder else found).append(path)
+            (links if is_folder else found if path.is_file() or path.is_symlink() else pipes).append(path)
     if followed[1:]:
         _warn(f"linked folders are searched, too: {_few(followed[1:])}")
     if left:
         _warn(f"links to folders that are searched already are left out: {_few(left)}")
+    if pipes:
+        _warn(f"left out what is no regular file, but a pipe, socket or device: {_few(pipes)}")
     return sorted(found)
 
 
@@ -174,9 +176,7 @@ def _walk(start: Path, seen: set[str]) -> Iterator[tuple[Path, bool]]:
         paths = sorted(Path(parent, name) for name in folders if name != FOLDER)
         yield from ((path, True) for path in paths if path.is_symlink())
         folders[:] = [path.name for path in paths if not path.is_symlink() and os.path.realpath(path) not in seen]
-        for path in (Path(parent, name) for name in files if not name.startswith(".")):
-            if path.is_file() or path.is_symlink():  # not a pipe
-                yield path, False
+        yield from ((Path(parent, name), False) for name in files if not name.startswith("."))
 
 
 def _few(paths: Sequence[Path]) -> str:
@@ -198,7 +198,7 @@ def _read_list(path: Path) -> list[Path]:
     images = [(number, path.parent / line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     for number, image in images:
         if not image.is_file():
-            raise UserError(f"{path}, line {number}: {image}: no such file")
+            raise UserError(f"{path}, line {number}: {image}: {'not a regular' if image.exists() else 'no such'} file")
     return [image for _, image in images]
 
 

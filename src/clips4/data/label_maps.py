@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from clips4.data.image_folder import files_below
 from clips4.errors import UserError
-from clips4.utils.image_file import open_image, orientation, read_array, turned
+from clips4.utils.image_file import open_image, orientation, read_array
+from clips4.utils.images import turned
 
 IGNORE = 255  # in label files: a pixel that is not scored
 WIDE_IGNORE = 65535  # the same in label files of 16 bits; the only such value if there are more than 255 classes

@@ -5,30 +5,33 @@ from a generator seeded by (seed, p). So neither the number of loader processes,
 changes what is trained on.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+import os
+import re
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
 
-from clips4.config import Config, DataConfig
+from clips4.config import Config
 from clips4.data.image_folder import load_training_image
 from clips4.data.image_source import ImageFiles, ImageShards, Source, decode_sample
 from clips4.data.label_maps import IGNORED
-from clips4.data.rng import ORDER, PIXELS, VIEW, seeded
+from clips4.data.rng import ORDER, seeded
 from clips4.data.shards.stream import read_forever
-from clips4.data.views import UnencodedViews, Views, make_unencoded_views, make_views, warp_map
+from clips4.data.views import Item, ItemMaker, Views, warp_map
 from clips4.errors import UserError
-from clips4.utils.images import RGB
 from clips4.utils.interrupts import ignore_stopping
 from clips4.utils.parallel import allow_open_files
-from clips4.utils.tensors import to_tensor
 
 _TENSORS = 64  # shared at once for a collated batch or an image, each an open file: two batches ahead, some to spare
+_CAUGHT = re.compile(
+    r"Caught \w+ in DataLoader worker process .*\n"
+    r"[\w.]+: (\[Errno (?P<number>\d+)\] [^:]*(: '(?P<path>.*?)'.*)?|(?P<text>[^\n]*))",
+    re.DOTALL,
+)
 _HOPELESS = 1000  # images in a row that cannot be read
 
 
@@ -48,53 +51,6 @@ class Batch(NamedTuple):
     pixel_map: Tensor
     drawn: Tensor
     names: tuple[str, ...]
-
-
-class Item(NamedTuple):
-    """One image's part of a batch: its views, the pixels drawn for L_t (indices into V * h * w), its name.
-
-    Where teacher maps are computed on the fly, views come without one: loader processes have no teacher.
-    """
-
-    views: Views | UnencodedViews
-    drawn: Tensor
-    name: str
-
-
-class ItemMaker:
-    """Turns an image into its part of a batch.
-
-    Args:
-        regions: the region map (H, W) of an image, given with its file.
-        teacher_maps: the teacher's map (D, h, w) of an image; None leaves it to be computed later.
-        config: how views are drawn.
-        stride: the student's stride.
-        seed: of all randomness.
-        draw: pixels of each image's views that L_t is averaged over; 0 takes all.
-    """
-
-    def __init__(
-        self,
-        regions: Callable[[RGB, Path], NDArray[np.integer]],
-        teacher_maps: Callable[[RGB], Tensor] | None,
-        config: DataConfig,
-        stride: int,
-        seed: int,
-        draw: int = 0,
-    ):
-        self._regions, self._teacher_maps, self._draw = regions, teacher_maps, draw
-        self.config, self._stride, self.seed = config, stride, seed
-
-    def __call__(self, image: RGB, name: str, place: int) -> Item:
-        """The item of an image (H, W, 3) at a position of the stream, which alone decides the random numbers."""
-        pixels, regions = to_tensor(image), torch.from_numpy(self._regions(image, Path(name)))
-        random = seeded(self.seed, VIEW, place)
-        views: Views | UnencodedViews
-        if self._teacher_maps is None:
-            views = make_unencoded_views(pixels, regions, self.config, self._stride, random)
-        else:
-            views = make_views(pixels, regions, self._teacher_maps(image), self.config, self._stride, random)
-        return Item(views, draw_pixels(views.regions.numel(), self._draw, seeded(self.seed, PIXELS, place)), name)
 
 
 class ViewStream(Dataset[Item]):
@@ -163,13 +119,6 @@ class ShardStream(IterableDataset[Item]):
             for place in waiting:
                 yield self._make_item(image, sample.name, place)
             waiting.clear()
-
-
-def draw_pixels(pixels: int, limit: int, generator: torch.Generator) -> Tensor:
-    """Indices of the pixels that L_t is averaged over: all, or ``limit`` different ones, each as likely as another."""
-    if not limit or limit >= pixels:
-        return torch.arange(pixels)
-    return torch.randperm(pixels, generator=generator)[:limit]
 
 
 class MapEncoder(Protocol):
@@ -264,9 +213,18 @@ def batches(
         yield collate([encode_views(Item(*item), encode) for item in loaded]) if encode else loaded
 
 
-def is_killed_loader(error: RuntimeError) -> bool:
-    """Whether this is PyTorch's report of a loader process that was killed, which it raises in any line of the loop."""
-    return str(error).startswith("DataLoader worker")
+def loader_error(error: Exception) -> Exception | None:
+    """What happened in a loader process, if this is PyTorch's report of it; it raises one in any line of the loop.
+
+    An error of the process itself comes as text with its traceback, and without an error number.
+    """
+    if str(error).startswith("DataLoader worker"):
+        return UserError(f"{error}; it may have run out of memory: lower data.workers, then resume the run")
+    if not (found := _CAUGHT.fullmatch(str(error).strip())):
+        return None
+    if number := found["number"]:
+        return OSError(int(number), os.strerror(int(number)), found["path"])
+    return UserError(found["text"]) if isinstance(error, UserError) else None
 
 
 def training_batches(

@@ -14,8 +14,8 @@ from clips4.data.image_folder import find_images
 from clips4.data.label_maps import IGNORE, apply_table, check_depth, ignore_value, read_labels
 from clips4.data.pairs import by_name, files_in, match
 from clips4.errors import UserError
-from clips4.utils.image_file import image_orientation, image_size, turned
-from clips4.utils.images import RGB, load_rgb
+from clips4.utils.image_file import image_orientation, image_size
+from clips4.utils.images import RGB, load_rgb, turned
 from clips4.utils.parallel import map_ahead
 
 LabelReader = Callable[[Path], NDArray[np.integer]]

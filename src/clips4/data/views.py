@@ -5,13 +5,20 @@ its input. Photometric augmentation touches the student's image alone.
 """
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clips4.config import DataConfig
+from clips4.data.rng import PIXELS, VIEW, seeded
+from clips4.utils.images import RGB
+from clips4.utils.tensors import to_tensor
 
 VIEWS = 2
 ASPECT = 0.75, 1.333  # range of width / height of a crop, as in torchvision's RandomResizedCrop
@@ -142,3 +149,57 @@ def make_unencoded_views(
         image=image,
         crops=torch.stack(crops),
     )
+
+
+class Item(NamedTuple):
+    """One image's part of a batch: its views, the pixels drawn for L_t (indices into V * h * w), its name.
+
+    Where teacher maps are computed on the fly, views come without one: loader processes have no teacher.
+    """
+
+    views: Views | UnencodedViews
+    drawn: Tensor
+    name: str
+
+
+class ItemMaker:
+    """Turns an image into its part of a batch.
+
+    Args:
+        regions: the region map (H, W) of an image, given with its file.
+        teacher_maps: the teacher's map (D, h, w) of an image; None leaves it to be computed later.
+        config: how views are drawn.
+        stride: the student's stride.
+        seed: of all randomness.
+        draw: pixels of each image's views that L_t is averaged over; 0 takes all.
+    """
+
+    def __init__(
+        self,
+        regions: Callable[[RGB, Path], NDArray[np.integer]],
+        teacher_maps: Callable[[RGB], Tensor] | None,
+        config: DataConfig,
+        stride: int,
+        seed: int,
+        draw: int = 0,
+    ):
+        self._regions, self._teacher_maps, self._draw = regions, teacher_maps, draw
+        self.config, self._stride, self.seed = config, stride, seed
+
+    def __call__(self, image: RGB, name: str, place: int) -> Item:
+        """The item of an image (H, W, 3) at a position of the stream, which alone decides the random numbers."""
+        pixels, regions = to_tensor(image), torch.from_numpy(self._regions(image, Path(name)))
+        random = seeded(self.seed, VIEW, place)
+        views: Views | UnencodedViews
+        if self._teacher_maps is None:
+            views = make_unencoded_views(pixels, regions, self.config, self._stride, random)
+        else:
+            views = make_views(pixels, regions, self._teacher_maps(image), self.config, self._stride, random)
+        return Item(views, draw_pixels(views.regions.numel(), self._draw, seeded(self.seed, PIXELS, place)), name)
+
+
+def draw_pixels(pixels: int, limit: int, generator: torch.Generator) -> Tensor:
+    """Indices of the pixels that L_t is averaged over: all, or ``limit`` different ones, each as likely as another."""
+    if not limit or limit >= pixels:
+        return torch.arange(pixels)
+    return torch.randperm(pixels, generator=generator)[:limit]

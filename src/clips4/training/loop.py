@@ -12,7 +12,7 @@ import torch
 from clips4.config import Config
 from clips4.data.class_names import ClassList
 from clips4.data.image_folder import SkippedImage
-from clips4.data.loader import is_killed_loader
+from clips4.data.loader import loader_error
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.errors import UserError
 from clips4.method.labeled_prototypes import with_labeled
@@ -133,10 +133,10 @@ def train(
         interrupted = stack.enter_context(deferred_interrupt())
         try:
             _train(setup, write_log, interrupted, callback, report)
-        except RuntimeError as error:
-            if not is_killed_loader(error):
+        except (RuntimeError, OSError, UserError) as error:
+            if (found := loader_error(error)) is None:
                 raise
-            raise UserError(f"{error}; it may have run out of memory: lower data.workers, then resume the run")
+            raise found from error
     state, skipped, out = setup.state, list(setup.skipped.values()), setup.held_out
     unused = {*out, *(each.path for each in skipped)}
     used = [path for path in paths if path not in unused]

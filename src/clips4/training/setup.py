@@ -14,8 +14,9 @@ from clips4.config import Config
 from clips4.data.class_names import ClassList
 from clips4.data.image_folder import SkippedImage
 from clips4.data.image_source import Source, open_source
-from clips4.data.loader import Batch, ItemMaker, training_batches
+from clips4.data.loader import Batch, training_batches
 from clips4.data.segmentation_dataset import LabeledFolder
+from clips4.data.views import ItemMaker
 from clips4.errors import UserError
 from clips4.method.labeled_prototypes import labeled_prototypes, with_labeled
 from clips4.models.calibrated_teacher import calibrated

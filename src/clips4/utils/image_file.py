@@ -6,7 +6,6 @@ decoded, and whatever a decoder raises becomes a ``UserError`` that names the fi
 
 import contextlib
 import ctypes
-import errno
 import importlib
 import io
 import math
@@ -17,14 +16,14 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 from PIL.JpegImagePlugin import JpegImageFile
 
-from clips4.errors import UserError
+from clips4.errors import UserError, lacks_handles
 from clips4.utils.extras import install_command
 
 for _name in ("Png", "WebP", "Tiff", "Bmp", "Gif", "Ppm", "Jpeg2K", "Avif"):  # each registers its format
@@ -43,7 +42,6 @@ with contextlib.suppress(AttributeError, OSError):  # where libtiff is no librar
 
 ORIENTATION = 0x0112  # the EXIF tag: how stored pixels are turned and mirrored to be displayed, 1 to 8
 MEGAPIXELS, SECONDS = "CLIPS4_MAX_MEGAPIXELS", "CLIPS4_MAX_SECONDS"  # environment variables, so that workers have them
-_T = TypeVar("_T", bound=np.generic)
 _PIXELS, _SECONDS = 64 * 2**20, 8.0
 
 _FORMATS = tuple(
@@ -148,8 +146,8 @@ def open_image(
         raise UserError(f"{name}: not enough memory for this {kind}; resize it")
     except Exception as error:  # decoders raise almost anything at damaged files
         if isinstance(error, OSError) and error.errno is not None:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                raise  # no fault of this file
+            if lacks_handles(error):
+                raise
             raise UserError(f"{name}: cannot be read ({error.strerror}); check the path and its permissions")
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{name}: damaged {kind} ({reason}); copy it again from its source")
@@ -247,22 +245,6 @@ def orientation(image: Image.Image) -> int:
     return int(value) if value in range(1, 9) else 1
 
 
-def turned(values: NDArray[_T], orientation: int) -> NDArray[_T]:
-    """Stored pixels (H, W, ...) as an EXIF orientation displays them; 5 to 8 swap the sides.
-
-    Example:
-        >>> turned(np.array([[1, 2]]), 6).tolist()
-        [[1], [2]]
-    """
-    if orientation in (5, 6, 7, 8):
-        values = values.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        values = values[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        values = values[::-1]
-    return np.ascontiguousarray(values)
-
-
 def image_size(source: Path | bytes, name: str) -> tuple[int, int]:
     """(width, height) of an image as displayed; no pixel is decoded.
 
@@ -275,7 +257,7 @@ def image_size(source: Path | bytes, name: str) -> tuple[int, int]:
 
 
 def image_orientation(source: Path | bytes, name: str) -> int:
-    """How the stored pixels of an image file are turned to be displayed, see ``turned``; no pixel is decoded.
+    """How the stored pixels of an image file are turned to be displayed, see ``images.turned``; no pixel is decoded.
 
     Raises:
         UserError: see ``open_image``.
@@ -297,6 +279,8 @@ def read_array(path: Path, kind: str) -> NDArray[Any]:
         with np.errstate(all="ignore"):  # of sizes that overflow
             stored = np.lib.format.open_memmap(path, mode="r") if path.is_file() else None
     except Exception as error:  # of damaged headers, almost anything
+        if lacks_handles(error):
+            raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{path}: not a readable {kind} ({reason}); create it again with numpy.save")
     if stored is None:

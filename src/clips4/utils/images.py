@@ -5,14 +5,14 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from clips4.errors import UserError
-from clips4.utils.image_file import open_image, orientation, turned
+from clips4.utils.image_file import open_image, orientation
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"}
@@ -27,6 +27,23 @@ _JPEG_SIDE = 65_500  # pixels, the longest of a JPEG
 _BAND = 1 << 22  # pixels that are worked on at once
 
 RGB = NDArray[np.uint8]  # (H, W, 3)
+_T = TypeVar("_T", bound=np.generic)
+
+
+def turned(values: NDArray[_T], orientation: int) -> NDArray[_T]:
+    """Stored pixels (H, W, ...) as an EXIF orientation displays them; 5 to 8 swap the sides.
+
+    Example:
+        >>> turned(np.array([[1, 2]]), 6).tolist()
+        [[1], [2]]
+    """
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    return np.ascontiguousarray(values)
 
 
 def load_rgb(path: str | Path) -> RGB:

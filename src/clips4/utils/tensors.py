@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor
 
-from clips4.errors import UserError
+from clips4.errors import UserError, lacks_handles
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB
 from clips4.utils.text import printable
@@ -50,6 +50,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             check_header(file.read(8))
         return load_file(path)
     except Exception as error:  # safetensors raises its own class, KeyError, RuntimeError and more
+        if lacks_handles(error):
+            raise
         raise UserError(f"{path}: not a readable weights file ({_reason(error)}); copy or download it again")
 
 

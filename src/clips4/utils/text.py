@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clips4.errors import UserError
+from clips4.errors import UserError, lacks_handles
 
 JSON_BYTES = 2**26  # of one document; the card of a run has a few KiB
+TEXT_BYTES = 2**28  # a list of a million images has a quarter of that
 # control characters, line and paragraph separators, marks of direction, halves of characters (undecodable file names)
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
@@ -76,9 +77,13 @@ def read_bytes(path: Path, limit: int) -> bytes:
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        if isinstance(error, UserError):
+        if isinstance(error, UserError) or lacks_handles(error):
             raise
         raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); check this path")
+    return _within(limit, data, path)
+
+
+def _within(limit: int, data: bytes, path: Path) -> bytes:
     if len(data) > limit:
         raise UserError(f"{path}: larger than {limit / 2**20:.3g} MiB, too large for a file of its kind")
     return data
@@ -116,11 +121,14 @@ def read_text(path: Path, errors: str = "strict") -> str:
         errors: as ``bytes.decode`` has them, such as "surrogateescape".
 
     Raises:
-        UserError: the file cannot be read, or is no such text.
+        UserError: the file cannot be read, is above ``TEXT_BYTES``, or is no such text.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:  # also a pipe, such as a shell makes of <(...)
+            data = _within(TEXT_BYTES, file.read(TEXT_BYTES + 1), path)
     except OSError as error:
+        if lacks_handles(error):
+            raise
         raise UserError(f"{path}: cannot be read ({error.strerror}); check this path")
     encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
     try:
