@@ -71,6 +71,7 @@ def test_current_options_replaces_old_names_before_two_dashes() -> None:
         (OSError(errno.EMFILE, "Too many open files", "a"), "a: Too many open files; raise the limit (ulimit -n", 2),
         (OSError(errno.ENFILE, "Too many open files in system"), "Too many open files in system; raise", 2),
         (MemoryError(), "out of memory", 2),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory", 2),
         (TypeError("two\nlines"), "internal error: TypeError: two lines; add --debug for a traceback", 1),
     ],
 )

@@ -205,3 +205,9 @@ def test_describe_classes_long_lists_are_cut() -> None:
     assert text.startswith("200 classes: thing a0; ")
     assert "... 140 more ..." in text
     assert text.endswith("thing d49")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.yaml"])
+def test_class_file_of_many_megabytes_raises_before_it_is_parsed(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"{name}: larger than 8 MiB, no list of class names"):
+        read(tmp_path, name, "- cat\n" * 2**21)

@@ -121,7 +121,8 @@ def describe_error(error: Exception) -> tuple[str, int]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return f"{where}{error.strerror}; free some space and run the same command again (train: --resume)", 2
         return f"{where}{error.strerror or error}; fix this path, or give another one", 2
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    no_memory = isinstance(error, RuntimeError) and "t allocate memory" in str(error)  # PyTorch on a CPU
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or no_memory:
         return "out of memory; use smaller images, a smaller batch (--set train.batch=...), or another --device", 2
     message = " ".join(str(error).split())
     return f"internal error: {type(error).__name__}: {message}; add --debug for a traceback", 1

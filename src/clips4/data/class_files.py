@@ -24,6 +24,7 @@ _KEYS = ("names", "categories", "classes", "id2label")  # of a document that hol
 _NAME_COLUMNS = ("name", "class_name", "class", "label", "category", "names", "classes", "label_name", "category_name")
 _ID_COLUMNS = {"id", "idx", "index", "value", "class_id", "label_id", "category_id", "class_index", "number", ""}
 _ALIAS_COLUMNS = {"alias", "aliases", "synonyms"}
+_LARGEST = 2**23  # characters; label maps hold 32,767 classes
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 _ID_FIRST = re.compile(r"(?P<id>\d+)(?:\s*[:,=\t]\s*|[.)]\s+|(?P<space>\s+))(?P<name>\S.*)")
 _ID_LAST = re.compile(r"(?P<name>.*[^\s:,=])(?:\s*[:,=\t]\s*|(?P<space>\s+))(?P<id>\d+)")
@@ -54,6 +55,10 @@ def parse_class_file(text: str, suffix: str, source: str) -> list[ClassEntry]:
     Raises:
         UserError: a form that is not understood.
     """
+    if suffix != ".json" and len(text) > _LARGEST:  # a JSON file of COCO holds more than names, and is fast to parse
+        raise UserError(
+            f"{source}: larger than {_LARGEST >> 20} MiB, no list of class names; give one with names alone"
+        )
     if suffix in STRUCTURED or text.lstrip()[:1] in ("[", "{"):
         document = _load_json(text, source) if suffix == ".json" else _load_yaml(text, source)
         if not isinstance(document, str):

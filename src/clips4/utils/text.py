@@ -11,7 +11,7 @@ from typing import Any
 from clips4.errors import UserError, lacks_handles
 
 JSON_BYTES = 2**26  # of one document; the card of a run has a few KiB
-TEXT_BYTES = 2**28  # a list of a million images has a quarter of that
+TEXT_BYTES = 2**30  # a list of a million images has less than a tenth of that
 # control characters, line and paragraph separators, marks of direction, halves of characters (undecodable file names)
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
