@@ -12,10 +12,13 @@ from PIL import Image
 
 from clips4.cli.app import main
 from clips4.config import Config
+from clips4.data.class_names import load_classes
 from clips4.data.image_folder import find_images
 from clips4.data.label_maps import read_labels
 from clips4.errors import UserError
+from clips4.inference.classifier import Query
 from clips4.inference.features import KINDS, NAMED, load_features
+from clips4.models.checkpoint import load_checkpoint
 from clips4.training.loop import train
 from clips4.utils.output_folder.manifest import read_entry
 from clips4.utils.output_folder.output import Output
@@ -116,6 +119,35 @@ def test_known_and_unknown_classes(tiny_run: Path, tmp_path: Path, runs: Runs) -
     assert len(record["unknown_classes"]) == 31
     assert record["rows"][0]["miou_unknown"] is None, "none of them occurs"
     assert record["rows"][0]["miou_known"] == pytest.approx(record["rows"][0]["miou_present"])
+
+
+def test_images_count_for_new_names_of_a_fitted_student(
+    tiny_run: Path, images: Path, tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All segments of the training images give what the bank gives, which holds them all; other images give others."""
+    root, out = small_coco(tmp_path / "coco"), tmp_path / "out.json"
+    found: list[torch.Tensor] = []
+
+    def scores_nothing(segmenter: object, dataset: object, queries: dict[str, Query], *_: object) -> dict[str, object]:
+        found.append(queries["prototypes"].vectors)
+        return {}
+
+    monkeypatch.setattr("clips4.evaluation.run.evaluate_language", scores_nothing)
+    arguments = ("evaluate", "language", tiny_run, "--dataset", "coco128", "--root", root, "--device", "cpu")
+    other = tmp_path / "other"
+    other.mkdir()
+    photograph(seed=9).save(other / "other.png")
+    for given in ((), ("--images", images), ("--images", other)):
+        runs(*arguments, *given, "--json", out)
+    bank, same, elsewhere = found
+    prototypes = load_checkpoint(tiny_run).prototypes
+    assert prototypes.student_bank is not None, "the run is fitted"
+    names = load_classes("coco128").names
+    new = [index for index, name in enumerate(names) if name not in prototypes.names]
+    known = [index for index, name in enumerate(names) if name in prototypes.names]
+    torch.testing.assert_close(same, bank, rtol=0, atol=2e-3)
+    assert torch.equal(elsewhere[known], bank[known])
+    assert (elsewhere[new] - bank[new]).abs().max() > 0.01
 
 
 def test_teacher_alone_by_sclip(tmp_path: Path, runs: Runs) -> None:

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clips4.config import Config
-from clips4.data.benchmarks.davis import load_davis
 from clips4.data.benchmarks.registry import semantic_spec
-from clips4.data.class_names import load_classes
+from clips4.data.class_names import ClassList, load_classes
 from clips4.data.image_folder import find_images
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.errors import UserError
@@ -28,19 +27,23 @@ from clips4.evaluation.open_vocabulary import (
     text_query,
 )
 from clips4.evaluation.protocols import Protocol, class_file_hash, language_protocol, unknown_classes
-from clips4.evaluation.record import describe_scores, describe_tracking, image_records, provenance
+from clips4.evaluation.record import describe_scores, image_records, provenance
 from clips4.evaluation.report.class_pixels import pixels_by_class
 from clips4.evaluation.report.plots import plot_confusion, plot_embedding, plot_worst_images, write_plots
 from clips4.evaluation.unsupervised import ClusterRecipe, score_clusters
-from clips4.evaluation.vos import by_features, first_mask_tracker, score_videos
-from clips4.inference.classifier import Query
+from clips4.inference.classifier import Query, ZeroShotClassifier
 from clips4.inference.features import load_features
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.segmenter import Segmenter
-from clips4.inference.video.label_propagation import Recipe
+from clips4.method.prototypes import BANK_NEAREST
 from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import load_checkpoint
-from clips4.models.teachers.base import load_teacher
+from clips4.models.teachers.base import Teacher, load_teacher
+from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.prompts import load_templates
+from clips4.models.teachers.text_cache import cached_class_vectors
+from clips4.regions.cache import RegionCache
+from clips4.training.prototype_fitting import with_bank_of
 from clips4.utils.devices import pick_device
 from clips4.utils.extras import install_command
 from clips4.utils.images import RGB
@@ -137,8 +140,11 @@ def evaluate_by_language(
     if student is not None and student.prototypes is not None:
         others = list(models)
         if student.prototypes.fitted is not None:
-            # as users query the run: prototypes fitted to the student, new names by the bank of the run
-            vectors = student.class_vectors(classes)[1]
+            # as users query the run: prototypes fitted to the student, new names by the bank of the run, or by images
+            searched = (
+                _with_bank(student, teacher, classes, find_images(images), config, progress) if images else student
+            )
+            vectors = searched.query(classes).vectors
             queries["student"]["prototypes"] = foreground(Query.one_per_class(vectors), protocol)
             others.remove("student")
         if others:
@@ -183,6 +189,28 @@ def evaluate_by_language(
         **provenance(),
         "rows": rows,
     }
+
+
+def _with_bank(
+    student: Segmenter,
+    teacher: Teacher,
+    classes: ClassList,
+    images: Sequence[Path],
+    config: Config,
+    progress: ProgressReporter,
+) -> ZeroShotClassifier:
+    """A classifier that finds the prototypes of new names in all segments of images, not in the run's bank."""
+    assert student.prototypes is not None
+    new = [index for index, name in enumerate(classes.names) if name not in student.names]
+    prototypes = student.prototypes
+    if new:
+        names = ClassList(tuple(classes.names[i] for i in new), tuple(classes.aliases[i] for i in new))
+        text = cached_class_vectors(teacher, names, load_templates(config.teacher.templates))
+        maps, regions = TeacherMaps(teacher, student.device), RegionCache(config.regions)
+        prototypes = with_bank_of(
+            prototypes, text, BANK_NEAREST, images, lambda rgb: student.embed(rgb), config, regions, maps, progress
+        )
+    return ZeroShotClassifier(config.teacher, prototypes, teacher)
 
 
 def _plots_of_row(
@@ -260,47 +288,6 @@ def evaluate_unsupervised(
             "truth": "never resized",
         },
         "classes_hash": class_file_hash(dataset.classes),
-        **(about_run(run) if run else {}),
-        **provenance(),
-        "rows": rows,
-    }
-
-
-def evaluate_tracking(
-    run: Path | None,
-    kinds: list[str],
-    dataset_name: str,
-    root: Path,
-    split: str | None,
-    side: int,
-    recipe: Recipe,
-    device: str,
-    progress: ProgressReporter,
-) -> Record:
-    """Rows by features; "still" is the baseline that repeats the first mask.
-
-    Raises:
-        UserError: not a set of videos, or an unknown kind of features.
-    """
-    if dataset_name not in ("davis16", "davis17"):
-        raise UserError(f"--dataset {dataset_name!r}: tracking is scored on davis16 or davis17")
-    videos = load_davis(root, dataset_name, split or "val")
-    rows = []
-    for kind in kinds:
-        tracker = first_mask_tracker if kind == "still" else by_features(load_features(kind, run, side, device), recipe)
-        found = score_videos(tracker, videos, dataset_name, progress)  # type: ignore[arg-type]
-        rows.append({"row": kind, **describe_tracking(found)})
-    return {
-        "task": "tracking",
-        "dataset": dataset_name,
-        "split": split or "val",
-        "sequences": len(videos),
-        "protocol": {
-            "id": "clips4-tracking-v1",
-            "long_side": side,
-            **asdict(recipe),
-            "frames": "all but first and last",
-        },
         **(about_run(run) if run else {}),
         **provenance(),
         "rows": rows,

@@ -1,15 +1,20 @@
 """Video object segmentation: track the sequences of a set and score them, frame by frame, without saving masks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from clips4.data.benchmarks.davis import Sequence as Video
+from clips4.data.benchmarks.davis import load_davis
 from clips4.data.masks import Mask, Rules, find_objects, first_masks, read_mask
 from clips4.errors import UserError
 from clips4.evaluation.metrics.davis import ObjectTrack, TrackingScores, score_objects, summarize
+from clips4.evaluation.record import describe_tracking, provenance
+from clips4.evaluation.run import Record, about_run
 from clips4.inference.encoder import Encoder
+from clips4.inference.features import load_features
 from clips4.inference.video.label_propagation import Recipe, track
 from clips4.utils.images import load_rgb
 from clips4.utils.progress import NoProgress, ProgressReporter
@@ -70,3 +75,44 @@ def _predicted_frames(
         progress.advance({})
         if 0 < index < len(video.frames) - 1:
             yield video.frames[index].stem, read_mask(video.masks[index], rules), prediction
+
+
+def evaluate_tracking(
+    run: Path | None,
+    kinds: list[str],
+    dataset_name: str,
+    root: Path,
+    split: str | None,
+    side: int,
+    recipe: Recipe,
+    device: str,
+    progress: ProgressReporter,
+) -> Record:
+    """Rows by features; "still" is the baseline that repeats the first mask.
+
+    Raises:
+        UserError: not a set of videos, or an unknown kind of features.
+    """
+    if dataset_name not in ("davis16", "davis17"):
+        raise UserError(f"--dataset {dataset_name!r}: tracking is scored on davis16 or davis17")
+    videos = load_davis(root, dataset_name, split or "val")
+    rows = []
+    for kind in kinds:
+        tracker = first_mask_tracker if kind == "still" else by_features(load_features(kind, run, side, device), recipe)
+        found = score_videos(tracker, videos, dataset_name, progress)  # type: ignore[arg-type]
+        rows.append({"row": kind, **describe_tracking(found)})
+    return {
+        "task": "tracking",
+        "dataset": dataset_name,
+        "split": split or "val",
+        "sequences": len(videos),
+        "protocol": {
+            "id": "clips4-tracking-v1",
+            "long_side": side,
+            **asdict(recipe),
+            "frames": "all but first and last",
+        },
+        **(about_run(run) if run else {}),
+        **provenance(),
+        "rows": rows,
+    }

@@ -8,6 +8,7 @@ same text finds the same teacher segments, but the mean is that of the student's
 teacher's own prototypes gain nothing from such a fit (docs/journal.md). Not in the paper.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from clips4.method.prototypes import (
     exclusive_prototypes,
     known_prototypes,
     mixture_prototypes,
+    nearest_segments,
     text_dimensions,
     with_text_prior,
 )
@@ -38,8 +40,8 @@ from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
 from clips4.training.precompute import BANK_SEGMENTS
 from clips4.utils import distributed
-from clips4.utils.images import RGB
-from clips4.utils.progress import ProgressReporter
+from clips4.utils.images import RGB, load_rgb, reduce_to
+from clips4.utils.progress import ProgressReporter, counted
 
 TEMPERATURE = 0.03  # tau of the fit in the built-in teacher's space: a pixel counts mostly for its nearest classes
 _GAPS = 2**18  # pixels that the margin of unknown is estimated on, about
@@ -184,6 +186,49 @@ def _unknown_means(prototypes: Prototypes, by_teacher: Tensor, by_student: Tenso
     sums = torch.zeros_like(prototypes.all()).index_add(0, labels, by_student)[len(prototypes.known) :]
     found = torch.bincount(labels, minlength=len(prototypes.all()))[len(prototypes.known) :, None] > 0
     return torch.where(found, F.normalize(sums, dim=1), prototypes.unknown)
+
+
+@torch.no_grad()
+def with_bank_of(
+    prototypes: Prototypes,
+    text: Tensor,
+    m: int,
+    images: Sequence[Path],
+    embed: Callable[[RGB], Tensor],
+    config: Config,
+    regions: RegionCache,
+    teacher_maps: TeacherMaps,
+    progress: ProgressReporter,
+) -> Prototypes:
+    """Prototypes whose bank holds, of all segments of some images, those that prototypes of new names are means of.
+
+    The run's own bank is a random sample, which holds few segments of a rare class. Memory does not grow with the
+    images.
+
+    Args:
+        prototypes: of the run.
+        text: (K, D) text vectors of the new names.
+        m: segments per name.
+        images: unlabeled.
+        embed: the student: an image (H, W, 3) -> (D, h, w).
+        config, regions, teacher_maps: of the run.
+        progress: advances once an image.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    nothing = text.new_empty(0, text.shape[1]).half()
+    by_teacher, by_student = nothing, nothing
+    for path in counted(progress, "finding prototypes", images):
+        image = reduce_to(load_rgb(path), config.data.long_side)
+        both = _segments_of_both(image, path, embed(image)[None], config, regions, teacher_maps)
+        by_teacher, by_student = (
+            torch.cat([kept, new.half()]) for kept, new in zip((by_teacher, by_student), both, strict=True)
+        )
+        nearest = nearest_segments(text, by_teacher.float(), m).unique()
+        by_teacher, by_student = by_teacher[nearest], by_student[nearest]
+    seen = by_student if prototypes.student_bank is not None else None
+    return replace(prototypes, bank=by_teacher, student_bank=seen)
 
 
 def _segments_of_both(

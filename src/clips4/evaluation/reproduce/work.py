@@ -18,8 +18,9 @@ from clips4.evaluation.report.class_pixels import pixels_by_class
 from clips4.evaluation.report.plots import plot_embedding
 from clips4.evaluation.reproduce.plan import FIGURES, Check, Plan, Step
 from clips4.evaluation.reproduce.tables import Scoring, Training
-from clips4.evaluation.run import TASKS, evaluate_by_language, evaluate_tracking, evaluate_unsupervised
+from clips4.evaluation.run import TASKS, evaluate_by_language, evaluate_unsupervised
 from clips4.evaluation.unsupervised import ClusterRecipe
+from clips4.evaluation.vos import evaluate_tracking
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.video.label_propagation import Recipe

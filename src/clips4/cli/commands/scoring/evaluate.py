@@ -184,7 +184,7 @@ def tracking(
     device: Device = "auto",
 ) -> None:
     """Propagate the first mask by similarity of features; J and F by the rules of DAVIS."""
-    from clips4.evaluation.run import evaluate_tracking
+    from clips4.evaluation.vos import evaluate_tracking
     from clips4.inference.video.label_propagation import Recipe
 
     with progress_bars() as progress:
