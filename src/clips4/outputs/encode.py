@@ -13,6 +13,7 @@ from clips4.errors import UserError
 from clips4.outputs.formats.cityscapes import SUFFIX as CITYSCAPES_SUFFIX
 from clips4.outputs.formats.cityscapes import ids_of, label_id_png
 from clips4.outputs.formats.coco import annotations, panoptic_png, segments_info
+from clips4.outputs.formats.fiftyone import fiftyone_mask
 from clips4.outputs.formats.label_studio import label_studio_task
 from clips4.outputs.formats.labelme import labelme_document
 from clips4.outputs.formats.voc import voc_png, voc_values
@@ -39,6 +40,7 @@ Kind = Literal[
     "cvat",
     "voc",
     "cityscapes",
+    "fiftyone",
     "npz",
     "gallery",
 ]
@@ -122,8 +124,8 @@ def image_files(
     ``png``: ``STEM.png``, with a world file for a GeoTIFF; ``overlay``: ``STEM_overlay.jpg``; ``json``: ``STEM.json``;
     ``npz``: ``STEM.npz``; ``panoptic``: ``panoptic/STEM.png``; ``yolo``: ``yolo/labels/STEM.txt``; ``labelme``:
     ``labelme/STEM.json``; ``label-studio``: ``label_studio/STEM.json``; ``voc``: ``voc/SegmentationClass/STEM.png``;
-    ``cityscapes``: ``cityscapes/STEM_gtFine_labelIds.png``; ``gallery``: two thumbnails. All but thumbnails have the
-    image's own size, as displayed (rotated as EXIF says).
+    ``cityscapes``: ``cityscapes/STEM_gtFine_labelIds.png``; ``fiftyone``: ``fiftyone/labels/STEM.png``; ``gallery``:
+    two thumbnails. All but thumbnails have the image's own size, as displayed (rotated as EXIF says).
 
     Args:
         result: the image and its labels.
@@ -158,6 +160,8 @@ def image_files(
         files[f"voc/SegmentationClass/{stem}.png"] = voc_png(result)
     if "cityscapes" in kinds:
         files[f"cityscapes/{stem}{CITYSCAPES_SUFFIX}"] = label_id_png(result)
+    if "fiftyone" in kinds:
+        files[f"fiftyone/labels/{stem}.png"] = fiftyone_mask(result)
     if "npz" in kinds:
         if embeddings is None:
             raise ValueError("npz needs the embeddings of the image")

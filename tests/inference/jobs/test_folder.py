@@ -413,7 +413,7 @@ def test_segment_images_keep_subfolders_in_every_kind(tmp_path: Path) -> None:
     page = Page((out / "gallery.html").read_text())
     assert all((out / unquote(str(picture["src"]))).is_file() for picture in page.images)
     listed = sum(len(entry["files"]) for entry in all_entries(out))
-    assert listed == 6 * 13, "no file has two owners"
+    assert listed == 6 * 15, "no file has two owners"
 
 
 def test_plan_images_output_over_input_is_refused(images: list[Path], tmp_path: Path) -> None:
@@ -500,3 +500,17 @@ def test_voc_and_label_studio_come_with_their_names(images: list[Path], tmp_path
     run(images, tmp_path / "out", ("voc", "label-studio"))
     assert "tea cup & <saucer>:" in (tmp_path / "out/voc/labelmap.txt").read_text()
     assert "tea cup &amp; &lt;saucer&gt;" in (tmp_path / "out/label_studio/labeling_config.xml").read_text()
+
+
+def test_fiftyone_has_a_mask_and_a_link_of_each_image_and_names(images: list[Path], tmp_path: Path) -> None:
+    """The layout that FiftyOne documents: files of one name in both folders, and values that the targets name."""
+    run(images, tmp_path / "out", ("fiftyone", "png"))
+    folder = tmp_path / "out/fiftyone"
+    targets = json.loads((folder / "mask_targets.json").read_text("utf-8"))
+    assert list(targets.values()) == list(NAMES)
+    assert {path.stem for path in (folder / "data").iterdir()} == {path.stem for path in (folder / "labels").iterdir()}
+    assert {path.resolve() for path in (folder / "data").iterdir()} == {path.resolve() for path in images}
+    for mask in (folder / "labels").iterdir():
+        labels = np.array(Image.open(tmp_path / "out" / mask.name))
+        np.testing.assert_array_equal(np.array(Image.open(mask)), np.where(labels == 255, 0, labels + 1))
+        assert {str(value) for value in np.unique(labels[labels < 255]) + 1} <= targets.keys()

@@ -10,6 +10,7 @@ from clips4.inference.jobs.gallery import write_gallery
 from clips4.outputs.encode import YOLO, Kind
 from clips4.outputs.formats.coco import as_polygons, categories, info
 from clips4.outputs.formats.cvat import cvat_document
+from clips4.outputs.formats.fiftyone import mask_targets
 from clips4.outputs.formats.label_studio import labeling_config
 from clips4.outputs.formats.voc import labelmap
 from clips4.outputs.formats.yolo import data_yaml
@@ -24,6 +25,7 @@ FOLDER_FILES = {
     "panoptic": "panoptic.json",
     **dict.fromkeys(YOLO, "yolo/data.yaml"),
     "voc": "voc/labelmap.txt",
+    "fiftyone": "fiftyone/mask_targets.json",
     "label-studio": "label_studio/labeling_config.xml",
     "cvat": "cvat.xml",
     "gallery": "gallery.html",
@@ -52,7 +54,7 @@ def write_folder_files(output: Output, names: Sequence[str]) -> int:
             kinds |= set(entry["kinds"])
             if not is_current(entry):
                 gone += 1
-                for name in (name for name in entry["files"] if name.startswith("yolo/images/")):
+                for name in (name for name in entry["files"] if name.startswith(("yolo/images/", "fiftyone/data/"))):
                     if (out / name).is_symlink() and not (out / name).exists():
                         (out / name).unlink()  # a link to nothing would end a training run
 
@@ -78,6 +80,8 @@ def write_folder_files(output: Output, names: Sequence[str]) -> int:
         write_atomically(out / FOLDER_FILES["yolo"], data_yaml(out / "yolo", names).encode())
     if "voc" in kinds:
         write_atomically(out / FOLDER_FILES["voc"], labelmap(names).encode())
+    if "fiftyone" in kinds:
+        write_atomically(out / FOLDER_FILES["fiftyone"], mask_targets(names).encode())
     if "label-studio" in kinds:
         write_atomically(out / FOLDER_FILES["label-studio"], labeling_config(names).encode())
     if "cvat" in kinds:

@@ -122,11 +122,12 @@ def write_image(item: Item, result: Segmentation, output: Output) -> None:
     out, kinds = output.folder, cast(list[Kind], output.kinds_of(item))
     files = image_files(result, item.path, item.stem, kinds, result.embeddings() if "npz" in kinds else None)
     link = [f"yolo/images/{item.stem}{item.path.suffix}"] if {"yolo", "yolo-copies"} & set(kinds) else []
+    link += [f"fiftyone/data/{item.stem}{item.path.suffix}"] if "fiftyone" in kinds else []
     entry = output.begin(item, kinds, [*files, *link], image_facts(result, kinds))
     for name, content in files.items():
         write_atomically(out / name, content)
     for name in link:
-        place_image(item.path, out / name, copy="yolo" not in kinds)
+        place_image(item.path, out / name, copy=name.startswith("yolo/") and "yolo" not in kinds)
     write_entry(out, entry)
 
 

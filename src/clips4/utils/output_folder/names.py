@@ -17,6 +17,7 @@ _RESERVED = frozenset(
         "label_studio",
         "voc",
         "cityscapes",
+        "fiftyone",
         "gallery",
         "clusters",
         "clips4",
