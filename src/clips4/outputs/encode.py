@@ -190,7 +190,7 @@ def _depth(result: LabeledImage) -> str:
 def label_png(result: LabeledImage) -> bytes:
     """PNG bytes of the label map: palette and 255 for unknown, or 16 bits and 65535 with more than 255 classes."""
     depth = _depth(result)
-    values = np.where(result.labels == UNKNOWN_LABEL, UNKNOWN_VALUE[depth], result.labels)
+    values = np.where(result.labels == UNKNOWN_LABEL, UNKNOWN_VALUE[depth], result.labels.astype(np.int32))
     if depth == "16-bit":
         return encode_png(values.astype(np.uint16))
     colors = np.full((256, 3), UNKNOWN_COLOR, np.uint8)
