@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clips4.utils.images import RGB, encode_jpeg, reduce_to
-from clips4.utils.text import percent, plural
+from clips4.utils.text import percent, plural, printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -55,12 +55,18 @@ def stream_page(template: str, **values: object) -> Iterator[str]:
     return stream
 
 
+def _shown(value: object) -> object:
+    """Text without control characters but line breaks: names of files may hold them, and bytes that are no text."""
+    return "\n".join(map(printable, value.split("\n"))) if type(value) is str else value  # not what is escaped already
+
+
 @cache
 def _templates() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("clips4", "assets/pages")
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found.finalize = _shown
     found.filters["percent"] = percent
     found.filters["counted"] = plural
     return found
