@@ -116,8 +116,8 @@ def test_run_returns_exit_code(action: BaseException | None, code: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "photos"], "Missing option '--classes'; see clips4 train --help"),
-        (["train"], "Missing argument 'images'; see clips4 train --help"),
+        (["train", "photos"], "Missing option '--out'; see clips4 train --help"),
+        (["train", "--out", "x"], "give IMAGES and --classes NAMES, or --dataset NAME --root DIR"),
         (["--bogus"], "No such option: --bogus; see clips4 --help"),
         (["paint"], "No such command 'paint'"),
         (["regions", "photos", "--count", "many"], "Invalid value for '--count'"),

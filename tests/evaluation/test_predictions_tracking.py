@@ -106,7 +106,7 @@ def test_score_tracking_unusable_files_raise_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a label map"):
         score_tracking(truth, prediction)
     target.unlink()
-    with pytest.raises(UserError, match=r"1 frames missing, the first 00002\.png"):
+    with pytest.raises(UserError, match=r"1 frame missing, first 00002\.png"):
         score_tracking(truth, prediction)
     with pytest.raises(UserError, match="1 of 2 sequences are missing, the first bees"):
         score_tracking(truth, _only_ants(prediction))

@@ -49,7 +49,9 @@ def test_notebook_compiles_and_imports_public_names(path: Path) -> None:
                 assert {each.name for each in node.names} <= set(clips4.__all__), place
 
 
-def test_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tutorial_notebook_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("onnxscript")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "tutorial"}
@@ -60,4 +62,4 @@ def test_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert names["corrected"].sources == ("examples", "examples")
     assert capsys.readouterr().out.count("(160, 160)") == 4
     assert shown[-1] > 0.99  # type: ignore[operator]
-    assert (tmp_path / "segmented/chelsea_overlay.png").is_file()
+    assert (tmp_path / "segmented/chelsea_overlay.jpg").is_file()

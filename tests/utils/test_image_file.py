@@ -151,7 +151,7 @@ def test_load_rgb_other_format_raises_and_runs_no_program(
 
 def test_load_rgb_heic_without_plugin_names_it(tmp_path: Path) -> None:
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
-    with pytest.raises(UserError, match=r"pillow-heif|damaged"):
+    with pytest.raises(UserError, match=r"clips4\[heif\]|damaged"):
         load_rgb(tmp_path / "a.heic")
 
 

@@ -1,6 +1,7 @@
 """Callbacks of training: sample images, and scores on a labeled set."""
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 
 from clips4.config import Config
 from clips4.data.benchmarks.registry import semantic_spec
+from clips4.data.image_source import ImageFiles
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.data.shards.files import is_shard
 from clips4.errors import UserError
@@ -20,7 +22,7 @@ from clips4.outputs.charts import pca_colors
 from clips4.outputs.render import overlay
 from clips4.training.loop import Callback
 from clips4.utils.atomic_io import write_atomically
-from clips4.utils.images import RGB, encode_jpeg, load_rgb
+from clips4.utils.images import RGB, encode_jpeg
 from clips4.utils.output_folder.output import Output
 
 SAMPLES = "samples"
@@ -52,7 +54,7 @@ def make_callback(
     if not config.train.eval_every:
         return None
     callbacks: list[Callback] = [LabeledScores(labeled, config)] if labeled else []
-    shown = [path for path in images if not is_shard(path)][:_SHOWN]
+    shown = [path for path in images if not is_shard(path)]
     return all_of([*callbacks, SampleImages(run, shown, config)] if shown else callbacks)
 
 
@@ -70,7 +72,7 @@ class SampleImages:
 
     Args:
         run: folder of the run.
-        paths: images to show.
+        paths: the first that can be read are shown.
         config: of the run.
     """
 
@@ -79,7 +81,10 @@ class SampleImages:
 
     def __call__(self, step: int, student: Embedder, prototypes: Prototypes) -> dict[str, float]:
         segmenter = _segmenter(student, prototypes, self._config)
-        images = [load_rgb(path) for path in self._paths]
+        source = ImageFiles(self._paths).iterate(self._config.data.long_side, 0, 1)
+        images = list(islice((each.image for each in source if not isinstance(each.image, str)), _SHOWN))
+        if not images:
+            return {}
         results = [segmenter.segment(image) for image in images]
         components = pca_colors([segmenter.embed(image).cpu().numpy() for image in images])
         rows = [

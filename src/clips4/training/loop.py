@@ -1,8 +1,8 @@
 """Training CLIP-S4 from top to bottom: set up, then step by step from a batch to its losses to an update, and save."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +12,7 @@ import torch
 from clips4.config import Config
 from clips4.data.class_names import ClassList
 from clips4.data.image_folder import SkippedImage
-from clips4.data.loader import loader_error
+from clips4.data.loader import Batch, loader_error
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.errors import UserError
 from clips4.method.labeled_prototypes import with_labeled
@@ -132,7 +132,9 @@ def train(
         write_log = stack.enter_context(RunLog(run / LOG, setup.state.step, setup.rank == 0))
         interrupted = stack.enter_context(deferred_interrupt())
         try:
-            _train(setup, write_log, interrupted, callback, report)
+            # a loader process that is left open keeps the program from ending after an error
+            batches = stack.enter_context(closing(open_batches(setup)))
+            _train(setup, batches, write_log, interrupted, callback, report)
         except (RuntimeError, OSError, UserError) as error:
             if (found := loader_error(error)) is None:
                 raise
@@ -145,6 +147,7 @@ def train(
 
 def _train(
     setup: Run,
+    batches: Iterator[Batch],
     write_log: Callable[[Mapping[str, float]], None],
     interrupted: Callable[[], bool],
     callback: Callback | None,
@@ -152,7 +155,6 @@ def _train(
 ) -> None:
     """From the current step to the last, or to an interruption."""
     state, settings = setup.state, setup.config.train
-    batches = open_batches(setup)
     setup.model.train()
     started = time.perf_counter()
     while state.step < settings.steps:

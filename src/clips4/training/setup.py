@@ -1,6 +1,6 @@
 """What a run needs before its first step: teacher, student, class prototypes and the stream of batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -218,8 +218,8 @@ def _check_arguments(folder: Path, config: Config, resume: bool) -> None:
         raise UserError(f"data.crop = {config.data.crop} is not a multiple of student.stride = {config.student.stride}")
 
 
-def open_batches(run: Run) -> Iterator[Batch]:
-    """The batches of this rank from the next step on, with a warning while one takes too long."""
+def open_batches(run: Run) -> Generator[Batch, None, None]:
+    """The batches of this rank from the next step on, with a warning while one takes too long; close it at the end."""
     config, maps = run.config, run.teacher_maps
     contrast_pixels = -(-config.objective.contrast_pixels // (config.train.batch * run.world))  # of each image
     make_item = ItemMaker(

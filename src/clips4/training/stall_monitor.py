@@ -1,13 +1,13 @@
 """Warnings while the next item takes too long."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def warn_on_stall(items: Iterator[T], seconds: float, warn: Callable[[float], None]) -> Iterator[T]:
+def warn_on_stall(items: Iterator[T], seconds: float, warn: Callable[[float], None]) -> Generator[T, None, None]:
     """Pass items on; during each wait, call ``warn`` every ``seconds`` with the time waited so far.
 
     Args:

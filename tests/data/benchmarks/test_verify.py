@@ -64,7 +64,7 @@ def test_sizes_broken_files_and_colors_are_found(tmp_path: Path) -> None:
     Image.new("RGB", (16, 12)).save(masks / "2007_000033.png")
     Image.new("L", (15, 12)).save(masks / "2007_000042.png")
     text = describe_check(check_set("voc21", root))
-    assert "1 files cannot be read" in text
+    assert "1 file cannot be read" in text
     assert "an RGB image" in text
     assert "1 label maps differ in size" in text
     (masks / "2007_000042.png").unlink()

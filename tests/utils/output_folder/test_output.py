@@ -104,7 +104,7 @@ def test_open_folder_removes_other_settings_with_their_folders(tmp_path: Path) -
     first.record_own(["coco.json"])
     touch(tmp_path / "out", "coco.json", "notes.md")
     two = output(tmp_path / "out", "two")
-    with pytest.raises(UserError, match="1 inputs that this command does not have, the first"):
+    with pytest.raises(UserError, match="1 input that this command does not have, the first"):
         plan(two, [a], [tmp_path / "in"])
     assert (tmp_path / "out/a/1.png").is_file(), "nothing was removed"
     do(output(tmp_path / "out", "two", force=True), a, inputs=(tmp_path / "in",))
