@@ -195,7 +195,7 @@ def test_user_error_prints_one_line(fails: Fails, tmp_path: Path, images: Path, 
     out = ("--out", tmp_path / "out")
     assert "holds no checkpoint" in fails("segment", images, images, *out)
     assert "got only" in fails("segment", tiny_run, *out)
-    assert "--save 'jpeg'" in fails("segment", tiny_run, images, "--save", "jpeg", *out)
+    assert "kind of output 'jpeg'" in fails("segment", tiny_run, images, "--save", "jpeg", *out)
     assert "would be overwritten" in fails("segment", tiny_run, images, "--out", images)
     assert "choose prototypes or text" in fails("segment", tiny_run, images, "--vectors", "words", *out)
     assert "unknown teacher" in fails("segment", "--teacher-only", "clop", images, "--classes", "cat", *out)
