@@ -109,6 +109,8 @@ def segment(
     teacher = TeacherOptions(dense_attention, templates, key_smoothing, prompt_denoising)
     options = parse_inference_options(scales, flip, window, overlap, refine)
     names = None if classes is None else load_classes(classes)
+    if teacher_only and classes is None and examples is None:
+        raise UserError("--teacher-only: a teacher has no classes of its own; give --classes")
     if examples is not None and vectors == "text":
         raise UserError("--examples stand in place of prototypes, which --vectors text does not use; leave one out")
     labeled = None if examples is None else open_labels(examples, names)
