@@ -121,7 +121,7 @@ def test_train_and_segment_mixed_folder_skips_broken_images(tmp_path: Path) -> N
         report = json.loads((out / f"{path.stem}.json").read_text())
         assert (report["width"], report["height"]) == shown
         assert sum(area["share"] for area in report["areas"]) == pytest.approx(1, abs=1e-4)
-        with Image.open(out / f"{path.stem}_overlay.jpg") as overlay:
+        with Image.open(out / f"{path.stem}_overlay.png") as overlay:
             assert overlay.width >= shown[0]
     assert not list(out.rglob("*.part")), "no half-written files stay"
 

@@ -125,7 +125,7 @@ def test_save_writes_the_files_of_the_kinds(tmp_path: Path) -> None:
     assert answer.overlay(legend=False).shape == answer.image.shape
     assert answer.overlay().shape != answer.image.shape
     written = answer.save(tmp_path / "new", "a", ["png", "overlay"])
-    assert [path.name for path in written] == ["a.png", "a_overlay.jpg"]
+    assert [path.name for path in written] == ["a.png", "a_overlay.png"]
     shown = answer.overlay()
     assert np.abs(load_rgb(written[1]).astype(int) - shown).mean() < 3, "as JPEG"
     with pytest.raises(UserError, match="jpeg2000"):

@@ -62,4 +62,4 @@ def test_tutorial_notebook_runs(
     assert names["corrected"].sources == ("examples", "examples")
     assert capsys.readouterr().out.count("(160, 160)") == 4
     assert shown[-1] > 0.99  # type: ignore[operator]
-    assert (tmp_path / "segmented/chelsea_overlay.jpg").is_file()
+    assert (tmp_path / "segmented/chelsea_overlay.png").is_file()

@@ -90,7 +90,7 @@ def test_overlay_with_legend_keeps_the_whole_image(shape: tuple[int, int]) -> No
 def test_save_image_writes_the_given_kinds(tmp_path: Path) -> None:
     result = result_of([[0, 1], [1, -1]])
     written = save_image(result, "a.jpg", tmp_path / "out", "a", ("png", "overlay", "json"))
-    assert [path.name for path in written] == ["a.png", "a_overlay.jpg", "a.json"]
+    assert [path.name for path in written] == ["a.png", "a_overlay.png", "a.json"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in written)
     assert json.loads(written[2].read_text()) == describe(result, "a.jpg")
 

@@ -45,7 +45,7 @@ def test_label_png_overlay_and_page(images: Path, tmp_path: Path) -> None:
         with Image.open(tmp_path / f"{path.stem}.png") as labels:
             assert labels.mode.startswith("I")
             assert np.array_equal(np.array(labels), RegionCache(NESTED)(image))
-        with Image.open(tmp_path / f"{path.stem}_overlay.jpg") as overlay:
+        with Image.open(tmp_path / f"{path.stem}_overlay.png") as overlay:
             assert overlay.size == (image.shape[1], 2 * image.shape[0] + 4)
         page = (tmp_path / f"{path.stem}.html").read_text()
         assert "2 regions: thresholds" in page

@@ -264,7 +264,7 @@ class Segmentation(LabeledImage):
 
         Examples:
             >>> [path.name for path in segmenter.segment("photo.jpg").save("segmented", "photo")]
-            ['photo.png', 'photo_overlay.jpg', 'photo.json']
+            ['photo.png', 'photo_overlay.png', 'photo.json']
         """
         chosen = encode.parse_kinds(kinds if isinstance(kinds, str) else ",".join(kinds))
         return encode.save_image(self, str(source or self.source), Path(folder), stem, chosen)

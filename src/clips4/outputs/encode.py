@@ -98,7 +98,7 @@ def check_names(kinds: Sequence[Kind], names: Sequence[str]) -> None:
 def save_image(result: LabeledImage, source: str, folder: Path, stem: str, kinds: Sequence[Kind]) -> list[Path]:
     """Write the chosen files of one image; each appears whole or not at all.
 
-    ``STEM.png``: labels, see ``label_png``. ``STEM_overlay.jpg``: the image under its class colors, with a legend.
+    ``STEM.png``: labels, see ``label_png``. ``STEM_overlay.png``: the image under its class colors, with a legend.
     ``STEM.json``: areas, see ``describe``.
 
     Returns:
@@ -121,7 +121,7 @@ def image_files(
 ) -> dict[str, bytes]:
     """The files of one image: name within the output folder -> content.
 
-    ``png``: ``STEM.png``, with a world file for a GeoTIFF; ``overlay``: ``STEM_overlay.jpg``; ``json``: ``STEM.json``;
+    ``png``: ``STEM.png``, with a world file for a GeoTIFF; ``overlay``: ``STEM_overlay.png``; ``json``: ``STEM.json``;
     ``npz``: ``STEM.npz``; ``panoptic``: ``panoptic/STEM.png``; ``yolo``: ``yolo/labels/STEM.txt``; ``labelme``:
     ``labelme/STEM.json``; ``label-studio``: ``label_studio/STEM.json``; ``voc``: ``voc/SegmentationClass/STEM.png``;
     ``cityscapes``: ``cityscapes/STEM_gtFine_labelIds.png``; ``fiftyone``: ``fiftyone/labels/STEM.png``; ``gallery``:
@@ -141,7 +141,7 @@ def image_files(
     if "png" in kinds:
         files[f"{stem}.png"] = label_png(result)
     if "overlay" in kinds:
-        files[f"{stem}_overlay.jpg"] = encode_jpeg(overlay_with_legend(result))
+        files[f"{stem}_overlay.png"] = encode_png(overlay_with_legend(result))
     if "json" in kinds:
         files[f"{stem}.json"] = (json.dumps(describe(result, str(source)), indent=2) + "\n").encode()
     if "png" in kinds and (place := place_of(Path(source))):

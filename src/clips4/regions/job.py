@@ -16,7 +16,7 @@ from clips4.regions.cache import RegionCache, makes_hierarchy
 from clips4.regions.contours import check_edge_files
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.cache import cache_root, settings_key
-from clips4.utils.images import RGB, encode_jpeg, encode_png, load_rgb, reduce_to
+from clips4.utils.images import RGB, encode_png, load_rgb, reduce_to
 from clips4.utils.interrupts import deferred_interrupt
 from clips4.utils.output_folder.manifest import write_entry
 from clips4.utils.output_folder.output import Item, Output, open_folder, plan
@@ -33,7 +33,7 @@ class RegionWork:
 
     Attributes:
         settings: how regions are made.
-        output: where to write; None only fills the cache. Kinds: ``STEM.png``, 16-bit labels; ``STEM_overlay.jpg``,
+        output: where to write; None only fills the cache. Kinds: ``STEM.png``, 16-bit labels; ``STEM_overlay.png``,
             boundaries and mean colors; ``STEM.html``, the hierarchy at several levels.
         long_side: images are scaled down to it, as training does; 0 keeps their size.
         device: where HED runs.
@@ -66,7 +66,7 @@ class RegionWork:
         if "png" in kinds:
             files[f"{item.stem}.png"] = encode_png(regions.astype(np.uint16))
         if "overlay" in kinds:
-            files[f"{item.stem}_overlay.jpg"] = encode_jpeg(overlay(image, regions))
+            files[f"{item.stem}_overlay.png"] = encode_png(overlay(image, regions))
         if "page" in kinds:
             from clips4.regions.hierarchy_page import hierarchy_page
 

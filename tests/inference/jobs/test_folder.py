@@ -404,7 +404,7 @@ def test_segment_images_keep_subfolders_in_every_kind(tmp_path: Path) -> None:
     outcome, _ = run(sorted(folder.rglob("*.png")), out, inputs=[folder])
     assert len(outcome.done) == 6
     names = ["1", "1_overlay_", "a/1", "b/1", "coco_", "panoptic_/1"]
-    kinds = [("", ".png"), ("", "_overlay.jpg"), ("", ".json"), ("", ".npz"), ("yolo/labels/", ".txt")]
+    kinds = [("", ".png"), ("", "_overlay.png"), ("", ".json"), ("", ".npz"), ("yolo/labels/", ".txt")]
     kinds += [("voc/SegmentationClass/", ".png"), ("cityscapes/", "_gtFine_labelIds.png"), ("label_studio/", ".json")]
     for start, end in (*kinds, ("labelme/", ".json")):
         assert all((out / f"{start}{name}{end}").is_file() for name in names)

@@ -57,7 +57,7 @@ def test_segment_shards_output_is_a_webdataset_of_the_predictions(
     dataset = webdataset.WebDataset([str(tmp_path / f"out/{number}.tar") for number in range(2)], shardshuffle=False)
     samples = list(dataset)
     assert [sample["__key__"] for sample in samples] == ["more/2", "more/1", "more/0", "more/2", "more/0"]
-    assert {key for key in samples[0] if not key.startswith("__")} == {"png", "overlay.jpg", "json", "npz"}
+    assert {key for key in samples[0] if not key.startswith("__")} == {"png", "overlay.png", "json", "npz"}
     expected = Segmenter.load(tiny_run, "cpu").segment(photograph(40, 64, 5))
     found = np.array(Image.open(io.BytesIO(samples[-1]["png"]))).astype(int)
     np.testing.assert_array_equal(np.where(found == 255, -1, found), expected.labels)

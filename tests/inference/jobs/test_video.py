@@ -152,7 +152,7 @@ def test_segment_command_image_and_video_of_one_name_have_distinct_outputs(
     done = clips4("segment", tiny_run, *given, "--out", tmp_path / "out", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"Segmented 2 files (0 skipped) into {tmp_path / 'out'}.\n"
-    names = ["clip", "clip.json", "clip.jsonl", "clip.mp4", "clip.png", "clip_overlay.jpg"]
+    names = ["clip", "clip.json", "clip.jsonl", "clip.mp4", "clip.png", "clip_overlay.png"]
     assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == names
     assert len(list((tmp_path / "out/clip").iterdir())) == 6
 

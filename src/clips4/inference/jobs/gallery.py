@@ -69,7 +69,7 @@ def card(entry: ManifestEntry, names: Sequence[str]) -> dict[str, object]:
         "height": facts["height"],
         "unknown": sum(area["share"] for index, area in areas if index == len(names)),
         "shares": " ".join(f"{index}:{area['share']:.4f}" for index, area in known),
-        "link": _link(next((name for name in entry["files"] if name == f"{stem}_overlay.jpg"), overlay)),
+        "link": _link(next((name for name in entry["files"] if name == f"{stem}_overlay.png"), overlay)),
         "thumbnails": (("prediction", _link(overlay)), ("image", _link(f"gallery/{stem}.jpg"))),
         "largest": [area for _, area in known[:SHOWN]],
         "more": max(0, len(known) - SHOWN),

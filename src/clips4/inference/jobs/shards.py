@@ -1,6 +1,6 @@
 """Segmenting tar shards into tar shards: ``clips4 segment RUN 'shards/{0000..0099}.tar' --out 'out/{shard}.tar'``.
 
-The members of an output are those of WebDataset samples, ``KEY.png``, ``KEY.overlay.jpg``, ``KEY.json``, ``KEY.npz``,
+The members of an output are those of WebDataset samples, ``KEY.png``, ``KEY.overlay.png``, ``KEY.json``, ``KEY.npz``,
 in the order of the input's images; the first, which WebDataset ignores, holds the settings and the input. An output
 appears when it is complete: a shard that has one is done, one without is done by the next start.
 """
@@ -128,7 +128,7 @@ def segment_shard(
     def encode(sample: Sample, result: Segmentation) -> dict[str, bytes]:
         key = sample.name.removeprefix(f"{shard}/").rpartition(".")[0]
         files = image_files(result, sample.name, key, kinds, result.embeddings() if "npz" in kinds else None)
-        # _overlay.jpg would belong to another sample: a key ends at the first dot
+        # _overlay.png would belong to another sample: a key ends at the first dot
         return {f"{key}.{name.removeprefix(key).lstrip('._')}": content for name, content in files.items()}
 
     steps = process_images(

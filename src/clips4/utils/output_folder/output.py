@@ -31,7 +31,7 @@ from clips4.utils.output_folder.ranks import take_turn
 from clips4.utils.text import plural
 
 # of an image's outputs that could be inputs; earlier versions wrote overlays as PNG
-_ENDINGS = (".png", "_overlay.jpg", "_overlay.png", ".json", ".npz", ".html")
+_ENDINGS = (".png", "_overlay.png", ".json", ".npz", ".html")
 
 
 class Item(NamedTuple):
