@@ -47,11 +47,10 @@ def test_process_images_left_out_and_failed_items_stay_in_order() -> None:
             raise OSError("disk full")
         return result
 
-    steps = list(process_images(range(8), read, double, finish, batch=3))
-    assert [item for item, _ in steps] == list(range(8))
-    assert [str(future.exception() or future.result()) for _, future in steps] == [
-        *("0", "2", "unreadable", "6", "None", "10", "disk full", "14")
-    ]
+    steps = process_images(range(8), read, double, finish, batch=3)
+    found = [(item, str(future.exception() or future.result())) for item, future in steps]
+    assert [item for item, _ in found] == list(range(8))
+    assert [outcome for _, outcome in found] == [*("0", "2", "unreadable", "6", "None", "10", "disk full", "14")]
 
 
 def test_process_images_error_of_one_in_a_batch_fails_that_one() -> None:
