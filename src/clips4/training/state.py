@@ -100,7 +100,7 @@ def run_facts(source: Source, config: Config, world: int, labels: LabeledFolder 
     labeled = (
         {}
         if labels is None
-        else {"labels": settings_key({"keys": [content_key(truth.tobytes()) for _, _, truth in labels]})}
+        else {"labels": settings_key({"keys": [content_key(labels.truth(i).tobytes()) for i in range(len(labels))]})}
     )
     return {
         **labeled,

@@ -52,14 +52,20 @@ def context(root: Path) -> Path:
     return root
 
 
-def context_as_published(root: Path) -> Path:
-    """459 labels as .mat; ours are spread over them, from number 2, in another order."""
-    home = root / "VOC2010"
+def context_labels(home: Path) -> tuple[dict[str, int], list[int]]:
+    """Write labels.txt of 459 labels; the numbers of ours by name, from 2 on in another order, and the others."""
     names = load_classes("context59").names
     numbers = {name: 2 + 7 * index for index, name in enumerate(reversed(names))}
     other = sorted(set(range(1, 460)) - set(numbers.values()))
     lines = {number: name for name, number in numbers.items()} | {number: f"thing{number}" for number in other}
     listing(home / "labels.txt", [f"{number}: {lines[number]}" for number in sorted(lines)])
+    return numbers, other
+
+
+def context_as_published(root: Path) -> Path:
+    """459 labels as .mat; ours are spread over them, from number 2, in another order."""
+    home = root / "VOC2010"
+    numbers, _ = context_labels(home)
     image(home / "JPEGImages/2008_000002.jpg")
     listing(home / "ImageSets/Main/val.txt", ["2008_000002"])
     row = np.array([1, numbers["aeroplane"], numbers["bag"], numbers["wood"]], np.uint16)

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import savemat
 
-from clips4.data.class_names import load_classes
-from tests.data.benchmarks.miniatures import listing
+from tests.data.benchmarks.miniatures import context_labels, listing
 from tests.helpers import photograph
 
 HEIGHT, WIDTH = 48, 64
@@ -50,11 +49,7 @@ def voc(root: Path) -> None:
 def context(root: Path) -> None:
     """As published: 459 labels in .mat files, and labels.txt, which names ours among them."""
     home = root / "VOCdevkit/VOC2010"
-    names = load_classes("context59").names
-    numbers = {name: 2 + 7 * index for index, name in enumerate(reversed(names))}
-    other = sorted(set(range(1, 460)) - set(numbers.values()))
-    lines = {number: name for name, number in numbers.items()} | {number: f"thing{number}" for number in other}
-    listing(home / "labels.txt", [f"{number}: {lines[number]}" for number in sorted(lines)])
+    numbers, other = context_labels(home)
     (home / "trainval").mkdir(parents=True, exist_ok=True)
     for number in range(6):
         stem = f"2008_{number:06d}"
