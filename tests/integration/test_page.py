@@ -16,7 +16,19 @@ from clips4.inference.segmenter import Segmenter
 from clips4.serve.http.api import Api
 from clips4.serve.http.app import create_app
 from clips4.serve.server import bind, make_api
-from tests.integration.pages import PATIENCE, Page, Visit, add, at, in_a_browser, legend, pixels, plain, settled
+from tests.integration.pages import (
+    Visit,
+    add,
+    at,
+    check_20_megapixels_are_shown_reduced,
+    check_object_is_tracked_through_three_frames,
+    in_a_browser,
+    legend,
+    pixels,
+    plain,
+    settled,
+    watched,
+)
 from tests.serve.http.test_app import bomb
 
 uvicorn = pytest.importorskip("uvicorn")
@@ -44,24 +56,8 @@ def api(tiny_run: Path, images: Path) -> Iterator[Api]:
 @pytest.fixture
 def visit(api: Api, browser: Any) -> Iterator[Visit]:
     """Opens the page with a session of its own; at the end nothing may have been complained of or asked elsewhere."""
-    contexts, problems = [], []
-
-    def opened(**options: Any) -> Page:
-        context = browser.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda r: None if r.url.startswith((api.address, "blob:")) else problems.append(r.url))
-        page.on("console", lambda m: problems.append(m.text) if "Content Security" in m.text else None)
-        page.goto(f"{api.address}/?token={api.sessions.new_token()}")
-        page.wait_for_selector("body[data-ready]")
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert problems == []
+    with watched(browser) as opened:
+        yield lambda **options: opened(api.address, f"/?token={api.sessions.new_token()}", **options)
 
 
 def test_canvas_of_an_upload_equals_the_label_png(visit: Visit, tiny_run: Path, images: Path, tmp_path: Path) -> None:
@@ -182,24 +178,9 @@ def test_bomb_is_reported_and_the_page_works_on(visit: Visit, images: Path, tmp_
 
 
 def test_image_of_20_megapixels_is_shown_reduced(visit: Visit, images: Path, tmp_path: Path) -> None:
-    path = tmp_path / "large.jpg"
-    Image.open(images / "photo0.png").convert("RGB").resize((5000, 4000), Image.Resampling.NEAREST).save(path)
-    page = visit()
-    add(page, path)
-    assert pixels(page).shape == (1280, 1600, 3)
-    assert "5000" in page.locator("#caption").inner_text()
+    check_20_megapixels_are_shown_reduced(visit(), images / "photo0.png", tmp_path)
 
 
 def test_object_marked_in_a_frame_is_tracked_to_the_last(visit: Visit, images: Path) -> None:
     page = visit()
-    for number in range(3):
-        add(page, images / f"photo{number}.png")
-    page.click("#as-frames")
-    page.wait_for_selector("#video[data-objects='0']")
-    page.locator("#video .marks").click()
-    page.wait_for_selector("#video[data-objects='1']")
-    page.get_by_role("button", name="Track from here").click()
-    page.wait_for_selector("#video[data-state='done']")
-    page.locator("#video input[aria-label='frame']").fill("2")
-    page.wait_for_selector("#video[data-frame='2']")
-    assert "3 of 3, tracked" in page.locator("#video").inner_text()
+    check_object_is_tracked_through_three_frames(page, images)

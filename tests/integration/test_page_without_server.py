@@ -36,7 +36,20 @@ from clips4.outputs.formats.labelme import labelme_document
 from clips4.serve.page.folder import PageReport, export_page
 from clips4.utils.images import reduce_to
 from tests.helpers import generator, noise_image, unit
-from tests.integration.pages import PATIENCE, Page, Visit, add, at, in_a_browser, legend, pixels, plain, settled
+from tests.integration.pages import (
+    Page,
+    Visit,
+    add,
+    at,
+    check_20_megapixels_are_shown_reduced,
+    check_object_is_tracked_through_three_frames,
+    in_a_browser,
+    legend,
+    pixels,
+    plain,
+    settled,
+    watched,
+)
 from tests.serve.http.test_app import bomb
 
 PACKAGE = Path(__file__).parents[2] / "node_modules" / "onnxruntime-web"
@@ -98,24 +111,8 @@ def site(page_folder: tuple[Path, PageReport]) -> Iterator[Site]:
 @pytest.fixture
 def visit(site: Site, browser: Any) -> Iterator[Visit]:
     """Opens the page; at the end nothing may have been complained of or asked elsewhere."""
-    contexts, problems = [], []
-
-    def opened(address: str = site.address, **options: Any) -> Page:
-        context = browser.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        context.on("request", lambda r: None if r.url.startswith((address, "blob:")) else problems.append(r.url))
-        page.on("console", lambda m: problems.append(m.text) if "Content Security" in m.text else None)
-        page.goto(address)
-        page.wait_for_selector("body[data-ready]")
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert problems == []
+    with watched(browser) as opened:
+        yield lambda address=site.address, **options: opened(address, **options)
 
 
 def typed(page: Page, name: str) -> None:
@@ -258,12 +255,7 @@ def test_another_network_predicts_the_open_images_anew(
 
 
 def test_image_of_20_megapixels_is_shown_reduced(visit: Visit, images: Path, tmp_path: Path) -> None:
-    path = tmp_path / "large.jpg"
-    Image.open(images / "photo0.png").convert("RGB").resize((5000, 4000), Image.Resampling.NEAREST).save(path)
-    page = visit()
-    add(page, path)
-    assert pixels(page).shape == (1280, 1600, 3)
-    assert "5000" in page.locator("#caption").inner_text()
+    check_20_megapixels_are_shown_reduced(visit(), images / "photo0.png", tmp_path)
 
 
 def test_look_shows_similar_segments_of_other_images(visit: Visit, images: Path) -> None:
@@ -288,17 +280,7 @@ def test_page_on_a_phone_in_the_dark_fits_its_width(visit: Visit, images: Path) 
 
 def test_object_marked_in_a_frame_is_tracked_to_the_last(visit: Visit, images: Path) -> None:
     page = visit()
-    for number in range(3):
-        add(page, images / f"photo{number}.png")
-    page.click("#as-frames")
-    page.wait_for_selector("#video[data-objects='0']")
-    page.locator("#video .marks").click()
-    page.wait_for_selector("#video[data-objects='1']")
-    page.get_by_role("button", name="Track from here").click()
-    page.wait_for_selector("#video[data-state='done']")
-    page.locator("#video input[aria-label='frame']").fill("2")
-    page.wait_for_selector("#video[data-frame='2']")
-    assert "3 of 3, tracked" in page.locator("#video").inner_text()
+    check_object_is_tracked_through_three_frames(page, images)
     name, content = downloaded(page, "#video button:has-text('Export masks')")
     assert name == "masks.zip"
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
