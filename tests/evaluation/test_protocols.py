@@ -16,7 +16,7 @@ from clips4.evaluation.protocols import (
     training_set,
     unknown_classes,
 )
-from clips4.models.teachers.prompts import load_templates
+from clips4.models.teachers.text.prompts import load_templates
 from tests.data.benchmarks import miniatures
 
 

@@ -15,7 +15,7 @@ from clips4.inference.refine.maskclip import Refinement, confident_classes
 from clips4.inference.segmenter import Segmenter
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.teachers.base import load_teacher
-from clips4.models.teachers.prompts import class_vectors, load_templates
+from clips4.models.teachers.text.prompts import class_vectors, load_templates
 from clips4.training.log import LOG, read_log
 from clips4.training.loop import train
 from clips4.utils.progress import NoProgress

@@ -40,8 +40,8 @@ from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.models.teachers.feature_cache import TeacherMaps
-from clips4.models.teachers.prompts import load_templates
-from clips4.models.teachers.text_cache import cached_class_vectors
+from clips4.models.teachers.text.prompts import load_templates
+from clips4.models.teachers.text.text_cache import cached_class_vectors
 from clips4.regions.cache import RegionCache
 from clips4.training.prototype_fitting import with_bank_of
 from clips4.utils.devices import pick_device

@@ -29,8 +29,8 @@ from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import Prototypes
 from clips4.models.class_set import is_class_set, load_class_set
 from clips4.models.teachers.base import Teacher, load_teacher
-from clips4.models.teachers.prompts import load_templates
-from clips4.models.teachers.text_cache import cached_class_vectors, warn_of_unknown_terms
+from clips4.models.teachers.text.prompts import load_templates
+from clips4.models.teachers.text.text_cache import cached_class_vectors, warn_of_unknown_terms
 from clips4.outputs.labeled_image import same_fields
 from clips4.utils.progress import notice
 from clips4.utils.text import listing

@@ -25,8 +25,8 @@ from clips4.models.residual_student import ResidualStudent, build_residual_stude
 from clips4.models.student import Embedder, build_student
 from clips4.models.teachers.base import Teacher, load_teacher, pinned
 from clips4.models.teachers.feature_cache import TeacherMaps
-from clips4.models.teachers.prompts import load_templates
-from clips4.models.teachers.text_cache import cached_class_vectors, warn_of_unknown_terms
+from clips4.models.teachers.text.prompts import load_templates
+from clips4.models.teachers.text.text_cache import cached_class_vectors, warn_of_unknown_terms
 from clips4.regions.cache import RegionCache
 from clips4.regions.contours import check_edge_files
 from clips4.training.optim import build_optimizer

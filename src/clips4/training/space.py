@@ -14,8 +14,8 @@ from clips4.method.calibration import MeanPixel, SpaceCalibration, calibrate_spa
 from clips4.method.prototype_search import teacher_segments
 from clips4.models.teachers.base import Teacher
 from clips4.models.teachers.feature_cache import TeacherMaps
-from clips4.models.teachers.prompts import load_templates
-from clips4.models.teachers.text_cache import cached_class_vectors
+from clips4.models.teachers.text.prompts import load_templates
+from clips4.models.teachers.text.text_cache import cached_class_vectors
 from clips4.utils import distributed
 from clips4.utils.images import load_rgb, reduce_to
 from clips4.utils.progress import ProgressReporter

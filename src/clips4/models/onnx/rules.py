@@ -16,7 +16,7 @@ from clips4.config import Config
 from clips4.method.prototypes import BANK_NEAREST
 from clips4.models.checkpoint import Prototypes
 from clips4.models.sliding_window import MIN_SIDE, WIDEST, inference_size
-from clips4.models.teachers.prompts import load_templates
+from clips4.models.teachers.text.prompts import load_templates
 
 _DTYPES = {"float16": "<f2", "float32": "<f4", "float64": "<f8"}
 _LISTED = 2**17  # values; larger tensors are base64 of the numbers themselves, in a third of the space

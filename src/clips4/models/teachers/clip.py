@@ -14,7 +14,7 @@ from clips4.errors import UserError
 from clips4.models.teacher_trunk import ClipTrunk
 from clips4.models.teachers.dense_attention import DenseAttention, apply_last_block, last_keys, tokens_before_last
 from clips4.models.teachers.model_files import ModelFiles
-from clips4.models.teachers.tokenizer import clean, clip_tokens, load_clip_tokenizer
+from clips4.models.teachers.text.tokenizer import clean, clip_tokens, load_clip_tokenizer
 from clips4.models.teachers.vlm import Origin, VisionLanguageTeacher, load_complete
 
 # of CLIP's own preprocessing, the default where a folder has none

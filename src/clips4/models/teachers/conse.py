@@ -31,7 +31,7 @@ from clips4.data.class_names import imagenet_classes
 from clips4.errors import UserError
 from clips4.models.pretrained import load_exactly, load_lite0_classifier
 from clips4.models.teacher_trunk import CONSE, FULL_CONFIDENCE, ConseTrunk
-from clips4.models.teachers.tokenizer import unknown_terms
+from clips4.models.teachers.text.tokenizer import unknown_terms
 from clips4.utils.extras import install_command
 from clips4.utils.tensors import read_tensors
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from clips4.config import TeacherConfig
 from clips4.errors import UserError
 from clips4.models.teachers.model_files import ModelFiles
-from clips4.models.teachers.tokenizer import tokenizer_errors
+from clips4.models.teachers.text.tokenizer import tokenizer_errors
 from clips4.models.teachers.vlm import Origin, VisionLanguageTeacher, load_complete
 
 MEAN = STD = (0.5, 0.5, 0.5)

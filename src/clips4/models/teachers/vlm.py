@@ -13,7 +13,7 @@ from clips4.config import TeacherConfig
 from clips4.errors import UserError
 from clips4.models.sliding_window import encode_in_windows, to_patches
 from clips4.models.teachers.model_files import PREPROCESSING, ModelFiles
-from clips4.models.teachers.tokenizer import unknown_terms
+from clips4.models.teachers.text.tokenizer import unknown_terms
 
 TEXT_BATCH = 256
 _DTYPES = {"32-true": torch.float32, "bf16-true": torch.bfloat16}

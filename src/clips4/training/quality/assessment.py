@@ -13,8 +13,8 @@ from clips4.models.calibrated_teacher import CalibratedTeacher, calibrated
 from clips4.models.residual_student import ResidualStudent
 from clips4.models.sliding_window import at_inference_size, inference_size
 from clips4.models.student import Embedder
-from clips4.models.teachers.prompts import load_templates
-from clips4.models.teachers.text_cache import cached_class_vectors
+from clips4.models.teachers.text.prompts import load_templates
+from clips4.models.teachers.text.text_cache import cached_class_vectors
 from clips4.training.log import Line
 from clips4.training.quality.report import MIN_FIT_OF_NAME, Quality
 from clips4.training.setup import Run

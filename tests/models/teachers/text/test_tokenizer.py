@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from clips4.data.class_names import builtin_class_files, load_classes
 from clips4.errors import UserError
-from clips4.models.teachers.tokenizer import VOCABULARY, clean, clip_tokens, load_clip_tokenizer, unknown_terms
+from clips4.models.teachers.text.tokenizer import VOCABULARY, clean, clip_tokens, load_clip_tokenizer, unknown_terms
 from tests.helpers import provable
 from tests.models.teachers.models import stand_in_merges, write_tokenizer
 from tests.reference import byte_pairs
 
-DATA = Path(os.environ.get("CLIPS4_DATA", Path(__file__).parents[4] / "shared/data"))
+DATA = Path(os.environ.get("CLIPS4_DATA", Path(__file__).parents[5] / "shared/data"))
 PUBLISHED = DATA / "clip_vocabulary/bpe_simple_vocab_16e6.txt.gz"
 
 AWKWARD = [

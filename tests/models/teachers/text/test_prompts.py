@@ -6,7 +6,7 @@ from torch import Tensor
 
 from clips4.data.class_names import ClassList
 from clips4.errors import UserError
-from clips4.models.teachers.prompts import class_vectors, load_templates
+from clips4.models.teachers.text.prompts import class_vectors, load_templates
 from tests.helpers import generator
 
 THREE = ClassList(("cat", "dining table", "person"), (("cat",), ("dining table",), ("man", "woman")))
@@ -79,7 +79,7 @@ def test_class_vectors_encode_every_alias_in_every_template_once() -> None:
 @pytest.mark.parametrize("limit", [1, 5, 6, 7, 100])
 def test_long_list_is_encoded_some_at_a_time_and_the_same(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     whole = class_vectors(FakeEncoder(), THREE, TEMPLATES)
-    monkeypatch.setattr("clips4.models.teachers.prompts.PROMPTS_AT_ONCE", limit)
+    monkeypatch.setattr("clips4.models.teachers.text.prompts.PROMPTS_AT_ONCE", limit)
     batches: list[int] = []
 
     class Counting(FakeEncoder):

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from clips4.data.class_names import ClassList, load_classes
-from clips4.models.teachers.prompts import class_vectors
-from clips4.models.teachers.text_cache import cached_class_vectors, warn_of_unknown_terms
+from clips4.models.teachers.text.prompts import class_vectors
+from clips4.models.teachers.text.text_cache import cached_class_vectors, warn_of_unknown_terms
 from tests.helpers import FakeTeacher, unit
 
 CLASSES = load_classes(["cat", "person: man, woman"])

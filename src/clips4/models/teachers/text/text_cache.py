@@ -9,7 +9,7 @@ from torch import Tensor
 from clips4.data.class_names import ClassList
 from clips4.models.calibrated_teacher import CalibratedTeacher
 from clips4.models.teachers.base import Teacher
-from clips4.models.teachers.prompts import class_vectors
+from clips4.models.teachers.text.prompts import class_vectors
 from clips4.utils.cache import cache_root, settings_key
 from clips4.utils.tensors import read_cached, write_cached
 
