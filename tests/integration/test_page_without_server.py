@@ -30,6 +30,7 @@ from clips4.inference.segmenter import Segmenter
 from clips4.inference.video.label_propagation import Recipe, track
 from clips4.method.prediction_context import PredictionContext
 from clips4.models.checkpoint import load_checkpoint, save_checkpoint
+from clips4.models.class_set import ClassSet, load_class_set, save_class_set
 from clips4.models.sliding_window import InferenceSize
 from clips4.outputs.formats.coco import coco_document
 from clips4.outputs.formats.labelme import labelme_document
@@ -219,6 +220,67 @@ def test_name_that_the_page_lacks_is_reported_and_gets_examples(visit: Visit, im
     assert share.inner_text() not in ("", "0%")
 
 
+def test_class_set_of_the_page_segments_as_the_page_does(
+    visit: Visit, varied_run: Path, images: Path, tmp_path: Path
+) -> None:
+    page = visit()
+    add(page, images / "photo0.png")
+    typed(page, "gizmo")
+    page.select_option("#target", "gizmo")
+    page.locator("#modes").get_by_text("Is", exact=True).click()
+    page.click("#marks", position=at(page, 0.3, 0.6))
+    page.wait_for_selector("#undo:not([disabled])")
+    settled(page)
+    plain(page)
+    shown, names = pixels(page), legend(page)
+    page.fill("#set-name", "with gizmo")
+    name, content = downloaded(page, "#save-set")
+    assert name == "with gizmo.safetensors"
+    assert "segment" in page.locator("#command").inner_text()
+    saved = tmp_path / name
+    saved.write_bytes(content)
+
+    segmenter, prototypes = Segmenter.load(varied_run), load_checkpoint(varied_run).prototypes
+    found = load_class_set(saved, prototypes)
+    assert found.names[-1] == "gizmo"
+    assert found.examples.tolist() == [name == "gizmo" for name in np.array(found.names)[found.owner]]
+    result = segmenter.segment(images / "photo0.png", classes=saved)
+    colors = [page.locator(f"input[aria-label='color of {name}']").input_value() for name in found.names]
+    painted = np.array([[int(color[at : at + 2], 16) for at in (1, 3, 5)] for color in colors], np.uint8)
+    known = result.labels >= 0
+    assert known.mean() > 0.5
+    assert np.mean((painted[result.labels] == shown).all(2)[known]) >= AGREEMENT
+
+    other = visit()
+    add(other, images / "photo0.png")
+    other.set_input_files("#set-file", saved)
+    other.wait_for_selector("#legend li:has-text('gizmo')")
+    settled(other)
+    plain(other)
+    assert legend(other) == names
+    assert np.array_equal(pixels(other), shown)
+
+
+def test_class_set_of_another_run_or_damaged_is_reported(visit: Visit, varied_run: Path, tmp_path: Path) -> None:
+    prototypes = load_checkpoint(varied_run).prototypes
+    rows = prototypes.known
+    given = ClassSet(
+        ("a", "b", "c"), (("a",), ("b",), ("c",)), ("text",) * 3, rows, torch.arange(3), torch.zeros(3).bool()
+    )
+    save_class_set(tmp_path / "own.safetensors", given, prototypes)
+    save_class_set(tmp_path / "other.safetensors", given, replace(prototypes, known=-rows))
+    content = (tmp_path / "own.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(content[:-5])
+    (tmp_path / "empty.safetensors").write_bytes(b"")
+    page = visit()
+    for name, problem in (("other", "another run"), ("cut", "damaged"), ("empty", "damaged")):
+        page.set_input_files("#set-file", tmp_path / f"{name}.safetensors")
+        page.wait_for_selector(f"#problem:has-text('{problem}')")
+    page.set_input_files("#set-file", tmp_path / "own.safetensors")
+    page.wait_for_selector("input[aria-label='look for b']")
+    assert page.locator("#problem").inner_text() == ""
+
+
 def test_keyboard_alone_points_clicks_and_undoes(visit: Visit, images: Path) -> None:
     page = visit()
     add(page, images / "photo0.png")
@@ -274,7 +336,7 @@ def test_page_on_a_phone_in_the_dark_fits_its_width(visit: Visit, images: Path) 
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert sum(map(int, background.removeprefix("rgb(").removesuffix(")").split(","))) < 200
-    for hidden in ("#open-video", "#invite", "#beside-label", "#sets", "#network-label"):
+    for hidden in ("#invite", "#beside-label", "#network-label"):
         assert page.locator(hidden).is_hidden()  # what needs a server
 
 
@@ -288,6 +350,46 @@ def test_object_marked_in_a_frame_is_tracked_to_the_last(visit: Visit, images: P
         masks = [np.array(Image.open(io.BytesIO(archive.read(each)))) for each in archive.namelist()]
     assert masks[0].any()
     assert {mask.shape for mask in masks} == {Image.open(images / "photo0.png").size[::-1]}
+
+
+def test_video_file_is_opened_frame_by_frame_and_tracked(visit: Visit, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    path, side = tmp_path / "clip.webm", 96
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libvpx", rate=10)
+        stream.width = stream.height = side
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 2_000_000
+        for number in range(6):
+            frame = np.full((side, side, 3), 40 * number, np.uint8)
+            frame[20:60, 20:60] = (200, 30, 30)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        container.mux(stream.encode(None))
+    page = visit()
+    page.set_input_files("#video-file", path)
+    page.wait_for_selector("#video[data-objects='0']")
+    assert "1 of 6" in page.locator("#video").inner_text()
+    for number in range(6):
+        page.locator("#video input[aria-label='frame']").fill(str(number))
+        page.wait_for_selector(f"#video[data-frame='{number}']")
+        corner = page.evaluate(
+            "[...document.querySelector('#video canvas').getContext('2d').getImageData(5, 5, 1, 1).data]"
+        )
+        assert abs(corner[0] - 40 * number) < 12, f"frame {number}"
+    page.locator("#video input[aria-label='frame']").fill("0")
+    page.wait_for_selector("#video[data-frame='0']")
+    page.locator("#video .marks").click()
+    page.wait_for_selector("#video[data-objects='1']")
+    page.get_by_role("button", name="Track from here").click()
+    page.wait_for_selector("#video[data-state='done']")
+    with zipfile.ZipFile(io.BytesIO(downloaded(page, "#video button:has-text('Export masks')")[1])) as archive:
+        assert archive.namelist() == [f"{number:05d}.png" for number in range(6)]
+
+
+def test_file_that_is_no_video_is_reported(visit: Visit, tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"no video" * 100)
+    page = visit()
+    page.set_input_files("#video-file", tmp_path / "clip.mp4")
+    page.wait_for_selector("#problem:has-text('clip.mp4: no video that this browser can play')")
 
 
 def test_objects_are_tracked_as_in_python(visit: Visit) -> None:

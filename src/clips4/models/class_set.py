@@ -78,7 +78,7 @@ def save_class_set(path: Path, given: ClassSet, prototypes: Prototypes) -> None:
         "names": given.names,
         "queried": given.queried,
         "sources": given.sources,
-        "model": _digest(prototypes),
+        "model": class_vectors_digest(prototypes),
     }
     data = save({key: value.contiguous() for key, value in tensors.items()}, {"clips4": json.dumps(facts)})
     write_atomically(path, data)
@@ -104,7 +104,7 @@ def load_class_set(path: Path, prototypes: Prototypes | None) -> ClassSet:
     except (UserError, KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{path}: not a class set, or damaged ({reason}); save it again in clips4 serve")
-    if prototypes is None or facts.get("model") != _digest(prototypes):
+    if prototypes is None or facts.get("model") != class_vectors_digest(prototypes):
         raise UserError(f"{path}: made with another run or checkpoint; open this one in clips4 serve and save it again")
     return found
 
@@ -123,5 +123,6 @@ def _parse(facts: dict[str, Any], tensors: dict[str, Tensor]) -> ClassSet:
     return ClassSet(names, queried, sources, vectors.float(), owner.long(), examples.bool())
 
 
-def _digest(prototypes: Prototypes) -> str:
+def class_vectors_digest(prototypes: Prototypes) -> str:
+    """What names the class vectors of a checkpoint; class sets belong to them."""
     return content_key(prototypes.queries().to(torch.float32).contiguous().numpy().tobytes())

@@ -21,6 +21,7 @@ import { openVideo } from "./video.js";
  * @property {Labels | null} byTeacher
  */
 
+const CLASS_SET = /\.safetensors$/i;
 const VIDEO = /\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|wmv|flv|ts)$/i;
 const HOVER_DELAY = 70;
 
@@ -253,7 +254,8 @@ async function closeImage(shown) {
 /** @param {Iterable<File>} given */
 async function openFiles(given) {
   for (const file of given) {
-    if (VIDEO.test(file.name)) await attempt(() => openVideoFile(file));
+    if (VIDEO.test(file.name)) await attempt(() => startVideo(() => engine.video.open(file, file.name)));
+    else if (CLASS_SET.test(file.name)) await attempt(() => openSet(file));
     else await attempt(() => open(() => engine.open(file, file.name || "pasted.png"), file.name || "a pasted image"));
   }
 }
@@ -460,13 +462,6 @@ marks.addEventListener("keydown", (event) => {
 
 // ---------------------------------------------------------------------------------------------------------- video
 
-/** @param {File} file */
-async function openVideoFile(file) {
-  const { open } = engine.video;
-  if (!open) throw new Error("video files need clips4 serve; open their frames as images");
-  await startVideo(() => open(file, file.name));
-}
-
 /** @param {() => Promise<import("./types.js").ClipFacts>} opened */
 async function startVideo(opened) {
   report("Opening a video …");
@@ -486,6 +481,24 @@ function fillSets(names) {
   byId("load-set", HTMLButtonElement).disabled = !names?.length;
 }
 
+/** @param {string} name */
+async function loadSet(name) {
+  if (!engine.sets) return;
+  classes.replace(await engine.sets.load(name));
+  done.length = 0;
+  undo.disabled = true;
+  await predictAll();
+}
+
+/** @param {File} file */
+async function openSet(file) {
+  if (!engine.sets?.open) throw new Error(`${file.name}: saved with the run; choose it in the list of saved class sets`);
+  const { name, sets } = await engine.sets.open(file, file.name);
+  fillSets(sets);
+  saved.value = name;
+  await loadSet(name);
+}
+
 const setNames = combobox(
   byId("name", HTMLInputElement), byId("completions", HTMLUListElement), byId("add", HTMLButtonElement),
   (text) => void attempt(async () => {
@@ -498,7 +511,6 @@ files.addEventListener("change", () => {
   files.value = "";
 });
 const videoFile = byId("video-file", HTMLInputElement);
-byId("open-video", HTMLButtonElement).hidden = !engine.video.open;
 byId("open-video", HTMLButtonElement).addEventListener("click", () => videoFile.click());
 videoFile.addEventListener("change", () => {
   void openFiles([...(videoFile.files ?? [])]);
@@ -555,21 +567,24 @@ byId("export-all", HTMLButtonElement).addEventListener("click", () => void expor
 byId("save-set", HTMLButtonElement).addEventListener("click", () =>
   void attempt(async () => {
     if (!engine.sets) return;
-    const { sets, command } = await engine.sets.save(byId("set-name", HTMLInputElement).value.trim(), query());
+    const { sets, command, file } = await engine.sets.save(byId("set-name", HTMLInputElement).value.trim(), query());
     fillSets(sets);
+    if (file) keepFile(file.data, file.name);
     byId("command", HTMLElement).textContent = command;
     report("Saved.");
   }),
 );
 byId("load-set", HTMLButtonElement).addEventListener("click", () =>
   void attempt(async () => {
-    if (!engine.sets) return;
-    classes.replace(await engine.sets.load(saved.value));
-    done.length = 0;
-    undo.disabled = true;
-    await predictAll();
+    await loadSet(saved.value);
   }),
 );
+const setFile = byId("set-file", HTMLInputElement);
+byId("open-set", HTMLButtonElement).addEventListener("click", () => setFile.click());
+setFile.addEventListener("change", () => {
+  void openFiles([...(setFile.files ?? [])]);
+  setFile.value = "";
+});
 
 byId("title", HTMLElement).textContent = about.title;
 document.title = `${about.title} · clips4`;
@@ -591,6 +606,8 @@ network.addEventListener("change", () =>
 );
 byId("unknown", HTMLElement).closest("label")?.toggleAttribute("hidden", about.unknown === 0);
 fillSets(about.sets);
+byId("open-set", HTMLButtonElement).hidden = !engine.sets?.open;
+byId("save-set", HTMLButtonElement).textContent = engine.sets?.open ? "Save as a file" : "Save with the run";
 classes.replace(about.classes.map((name) => ({ name, queried: null })));
 fillTargets();
 classes.render([]);

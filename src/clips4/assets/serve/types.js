@@ -70,13 +70,15 @@
 
 /**
  * @typedef {object} ClassSets
- * @property {(name: string, query: Query) => Promise<{sets: string[], command: string}>} save
+ * @property {(name: string, query: Query) => Promise<{sets: string[], command: string, file?: {name: string, data: Blob}}>} save
+ * with a file where there is no run's folder to keep it in
  * @property {(name: string) => Promise<ClassRequest[]>} load
+ * @property {(file: Blob, name: string) => Promise<{name: string, sets: string[]}>} [open] where they are files
  */
 
 /**
  * @typedef {object} VideoEngine
- * @property {((file: Blob, name: string) => Promise<ClipFacts>) | null} open null where video files cannot be decoded
+ * @property {(file: Blob, name: string) => Promise<ClipFacts>} open
  * @property {(ids: string[]) => Promise<ClipFacts>} openImages
  * @property {(id: string) => Promise<ClipFacts>} facts
  * @property {(id: string, number: number) => Promise<Blob>} frame

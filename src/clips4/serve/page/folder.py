@@ -30,6 +30,7 @@ from clips4.errors import UserError
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.unknown.name_suggestion import nouns, suggest_names
 from clips4.models.checkpoint import Checkpoint, load_checkpoint
+from clips4.models.class_set import class_vectors_digest
 from clips4.models.onnx.export import checked_graph
 from clips4.models.onnx.quantize import Agreement, quantize
 from clips4.models.residual_student import ResidualStudent
@@ -40,7 +41,7 @@ from clips4.utils.atomic_io import atomic_folder, lock_file
 
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; "
-    "img-src 'self' blob: data:; style-src 'self'; base-uri 'none'; form-action 'none'"
+    "img-src 'self' blob: data:; media-src blob:; style-src 'self'; base-uri 'none'; form-action 'none'"
 )
 SUGGESTED = 3  # names of an unknown class
 _FACTS, _WORKER = "model/run.json", "service_worker.js"
@@ -165,6 +166,7 @@ def _class_files(
         "names": [*run.names, *others],
         "sources": sources,
         "exact": len(run.names),
+        "digest": class_vectors_digest(run),
         "unknown": len(run.unknown),
         "suggested": [[each.name for each in names] for names in suggested],
         "rules": {

@@ -1,42 +1,68 @@
-// Open images as the frames of a video, whose objects are followed frame by frame.
+// Open images, or the frames of a file, as a video whose objects are followed frame by frame.
 
 import { fromRuns } from "../runs.js";
 import { labelPng, zip } from "./files.js";
 import { Tracker } from "./tracking.js";
 
 /** @typedef {import("./session.js").OpenImage} OpenImage */
+/** @typedef {import("../types.js").ClipFacts} ClipFacts */
 /** @typedef {import("../types.js").VideoEngine} VideoEngine */
 /**
+ * @typedef {object} Frame
+ * @property {() => Promise<Blob>} shown
+ * @property {() => Promise<OpenImage>} open encoded; those of a file each time, since all of them take too much memory
+ *
  * @typedef {object} Clip
  * @property {string} id
- * @property {OpenImage[]} frames
+ * @property {Frame[]} frames
  * @property {{width: number, height: number}} size
+ * @property {number} rate frames a second
  * @property {Map<number, Int32Array>} masks by frame, as far as objects are followed
  * @property {string} state
+ * @property {string} problem why following ended early
  * @property {number} job counts calls of track; an earlier one ends
  */
 
-const RATE = 12; // frames a second that are shown
+const RATE = 12; // frames a second that are shown, of images
 const QUALITY = 0.92;
 
 /** The palette of DAVIS: the bits of a number, dealt in turn to red, green and blue. @param {number} number */
 const davisColor = (number) =>
   [0, 1, 2].map((channel) => Array.from({ length: 8 }, (_, bit) => ((number >> (3 * bit + channel)) & 1) << (7 - bit)).reduce((a, b) => a | b));
 
+/** @param {import("./resize.js").Rgba} view */
+function jpeg({ data, width, height }) {
+  const canvas = new OffscreenCanvas(width, height);
+  canvas.getContext("2d")?.putImageData(new ImageData(new Uint8ClampedArray(data), width, height), 0, 0);
+  return canvas.convertToBlob({ type: "image/jpeg", quality: QUALITY });
+}
+
 /**
  * @param {(id: string) => OpenImage} image finds an open image
  * @param {(frame: OpenImage) => import("../types.js").ImageFacts} reopen opens a frame as an image of its own
- * @returns {Omit<VideoEngine, "open">}
+ * @param {(file: Blob, name: string) => Promise<OpenImage>} encoded decodes and encodes an image
+ * @returns {Omit<VideoEngine, "open"> & {openFrames: (files: Blob[], rate: number, name: string) => Promise<ClipFacts>}}
  */
-export function clipsOf(image, reopen) {
+export function clipsOf(image, reopen, encoded) {
   /** @type {Map<string, Clip>} */
   const clips = new Map();
   /** @param {string} id */
   const clip = (id) => /** @type {Clip} */ (clips.get(id));
   /** @param {Clip} clip */
-  const facts = ({ id, frames, size, masks, state }) => ({
-    id, frames: frames.length, ...size, rate: RATE, state, problem: "", tracked: [...masks.keys()].sort((a, b) => a - b),
+  const facts = ({ id, frames, size, rate, masks, state, problem }) => ({
+    id, frames: frames.length, ...size, rate, state, problem, tracked: [...masks.keys()].sort((a, b) => a - b),
   });
+
+  /**
+   * @param {Frame[]} frames
+   * @param {{width: number, height: number}} size
+   * @param {number} rate
+   */
+  function made(frames, size, rate) {
+    const opened = { id: String(clips.size + 1), frames, size, rate, masks: new Map(), state: "ready", problem: "", job: 0 };
+    clips.set(opened.id, opened);
+    return facts(opened);
+  }
 
   /**
    * @param {Clip} clip
@@ -44,11 +70,12 @@ export function clipsOf(image, reopen) {
    * @param {Int32Array} mask
    */
   async function follow(clip, first, mask) {
-    const job = ++clip.job, tracker = new Tracker(clip.frames[first].encoded, mask, clip.size);
+    const job = ++clip.job, tracker = new Tracker((await clip.frames[first].open()).encoded, mask, clip.size);
     for (let number = first + 1; number < clip.frames.length; number++) {
       await new Promise((resolve) => setTimeout(resolve, 0)); // others' turn, and that of stop
+      const frame = await clip.frames[number].open();
       if (clip.job !== job) return;
-      clip.masks.set(number, tracker.next(clip.frames[number].encoded));
+      clip.masks.set(number, tracker.next(frame.encoded));
     }
     clip.state = "done";
   }
@@ -59,24 +86,27 @@ export function clipsOf(image, reopen) {
       for (const { facts, view } of frames) {
         if (view.width !== width || view.height !== height) throw new Error(`${facts.name}: not of the size of ${frames[0].facts.name}; give frames of one size`);
       }
-      const opened = { id: String(clips.size + 1), frames, size: { width, height }, masks: new Map(), state: "ready", job: 0 };
-      clips.set(opened.id, opened);
-      return facts(opened);
+      return made(frames.map((frame) => ({ shown: () => jpeg(frame.view), open: async () => frame })), { width, height }, RATE);
+    },
+    async openFrames(files, rate, name) {
+      const { width, height } = await createImageBitmap(files[0]);
+      const frames = files.map((file, number) => ({ shown: async () => file, open: () => encoded(file, `${name}, frame ${number + 1}`) }));
+      return made(frames, { width, height }, rate);
     },
     facts: async (id) => facts(clip(id)),
-    async frame(id, number) {
-      const { data, width, height } = clip(id).frames[number].view, canvas = new OffscreenCanvas(width, height);
-      canvas.getContext("2d")?.putImageData(new ImageData(new Uint8ClampedArray(data), width, height), 0, 0);
-      return canvas.convertToBlob({ type: "image/jpeg", quality: QUALITY });
-    },
-    frameImage: async (id, number) => reopen(clip(id).frames[number]),
+    frame: (id, number) => clip(id).frames[number].shown(),
+    frameImage: async (id, number) => reopen(await clip(id).frames[number].open()),
     mask: async (id, number) => /** @type {Int32Array} */ (clip(id).masks.get(number)),
     async track(id, first, runs) {
       const found = clip(id), mask = fromRuns(runs, new Int32Array(found.size.width * found.size.height));
       for (const number of found.masks.keys()) if (number >= first) found.masks.delete(number);
       found.masks.set(first, mask);
       found.state = "tracking";
-      void follow(found, first, mask);
+      found.problem = "";
+      follow(found, first, mask).catch((error) => {
+        found.state = "stopped";
+        found.problem = error instanceof Error ? error.message : String(error);
+      });
       return facts(found);
     },
     async stop(id) {

@@ -1,5 +1,7 @@
 // The engine of a page without a server: a model that runs in this browser, in a thread of its own. Nothing is sent anywhere.
 
+import { framesOf } from "./video_file.js";
+
 /** @typedef {import("../types.js").Engine} Engine */
 
 /** @type {Map<number, {resolve: (result: any) => void, reject: (error: Error) => void}>} */
@@ -40,7 +42,7 @@ async function controlled() {
 }
 
 /**
- * @param {"session" | "video"} part
+ * @param {"session" | "sets" | "video"} part
  * @param {string} method
  * @param {unknown[]} args
  * @returns {Promise<any>}
@@ -55,6 +57,8 @@ async function send(part, method, args) {
 
 /** @type {(method: string, ...args: unknown[]) => Promise<any>} */
 const call = (method, ...args) => send("session", method, args);
+/** @type {(method: string, ...args: unknown[]) => Promise<any>} */
+const callSets = (method, ...args) => send("sets", method, args);
 /** @type {(method: string, ...args: unknown[]) => Promise<any>} */
 const callVideo = (method, ...args) => send("video", method, args);
 
@@ -77,10 +81,17 @@ export const browserEngine = {
   undoEdit: (id) => call("undoEdit", id),
   exportMasks: (ids, format, query) => call("exportMasks", ids, format, query),
   use: (network) => call("use", network),
-  sets: null,
+  sets: {
+    save: (name, query) => callSets("save", name, query),
+    load: (name) => callSets("load", name),
+    open: (file, name) => callSets("open", file, name),
+  },
   invite: null,
   video: {
-    open: null,
+    async open(file, name) {
+      const { rate, frames } = await framesOf(file, name);
+      return callVideo("openFrames", frames, rate, name);
+    },
     openImages: (ids) => callVideo("openImages", ids),
     facts: (id) => callVideo("facts", id),
     frame: (id, number) => callVideo("frame", id, number),

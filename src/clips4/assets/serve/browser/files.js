@@ -90,7 +90,7 @@ export function zip(files) {
 }
 
 /** @param {...Uint8Array} parts */
-function concatenated(...parts) {
+export function concatenated(...parts) {
   const result = new Uint8Array(parts.reduce((sum, each) => sum + each.length, 0));
   let at = 0;
   for (const each of parts) {

@@ -24,6 +24,7 @@ import { inferenceSide, networkInput } from "./resize.js";
  * @property {number} exact how many of the vectors come with 32 bits
  * @property {number} unknown U
  * @property {string[][]} suggested names of each unknown prototype
+ * @property {string} digest of the run's class vectors, which class sets belong to
  * @property {Rules} rules
  * @property {NetworkFacts[]} networks
  */
@@ -125,7 +126,7 @@ export class Model {
       throw new Error("give each class a name of its own, and none the name unknown");
     }
     if (!owner.length) throw new Error(`${names.join(", ")}: not among the ${this.facts.names.length} names of this page; add one that is`);
-    return { vectors: joined(...rows), owner, names, sources };
+    return { vectors: joined(...rows), owner, names, sources, named: named.length };
   }
 
   /**

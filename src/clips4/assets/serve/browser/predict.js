@@ -11,6 +11,7 @@ import { mix, places } from "./resize.js";
  * @property {number[]} owner the class of each row
  * @property {string[]} names
  * @property {string[]} sources
+ * @property {number} named how many of the rows are of names; those of examples follow
  *
  * @typedef {object} Rules what the run lays down
  * @property {boolean} separatesUnknown whether unknown prototypes do not compete with named classes

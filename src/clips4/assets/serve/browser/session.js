@@ -1,6 +1,7 @@
 // What the page asks of a model, without a server: images, labels, why, similar places, examples. Runs in a worker.
 
 import { classColors } from "../colors.js";
+import { checkName, read, written } from "./class_sets.js";
 import { clipsOf } from "./clips.js";
 import { exported, UNKNOWN_COLOR } from "./masks.js";
 import { Model } from "./model.js";
@@ -43,11 +44,15 @@ function image(id) {
 }
 
 /** Frames of open images, and their masks. */
-export const video = clipsOf(image, (frame) => {
-  const facts = { ...frame.facts, id: String(++opened) };
-  images.set(facts.id, { ...frame, facts, edits: [] });
-  return facts;
-});
+export const video = clipsOf(
+  image,
+  (frame) => {
+    const facts = { ...frame.facts, id: String(++opened) };
+    images.set(facts.id, { ...frame, facts, edits: [] });
+    return facts;
+  },
+  encodedImage,
+);
 
 /** @param {OpenImage} open */
 const segmentsOf = (open) => (open.segments ??= segmentMap(open.view, open.encoded));
@@ -82,6 +87,18 @@ async function decoded(file, name) {
   drawn.drawImage(bitmap, 0, 0);
   bitmap.close();
   return drawn.getImageData(0, 0, width, height);
+}
+
+/**
+ * @param {Blob} file
+ * @param {string} name
+ * @returns {Promise<OpenImage>} not yet among the open images
+ */
+async function encodedImage(file, name) {
+  const pixels = await decoded(file, name);
+  const encoded = await model.encode(pixels), view = reduceTo(pixels, VIEW_SIDE);
+  const facts = { id: String(++opened), name, width: pixels.width, height: pixels.height, view: [view.width, view.height] };
+  return { facts, file, view, encoded, segments: null, edits: [] };
 }
 
 /**
@@ -124,20 +141,53 @@ function legendOf(names, sources, labels) {
 /** @param {Examples[]} given */
 const withoutVectors = (given) => given.map(({ name, image, segments, negative_of }) => ({ name, image, segments, negative_of }));
 
+/** Class sets that were saved or opened since the page was. @type {Map<string, import("./class_sets.js").ClassSet>} */
+const kept = new Map();
+
+/** Sets of classes and their examples, as files. @type {Required<import("../types.js").ClassSets>} */
+export const sets = {
+  async save(name, request) {
+    checkName(name);
+    const query = model.query(request.classes, examples), missing = query.names.find((_, index) => !query.owner.includes(index));
+    if (missing !== undefined) throw new Error(`${missing}: has neither a name to look for nor an example; click one, or drop it`);
+    const found = {
+      classes: request.classes, sources: query.sources, vectors: query.vectors, owner: query.owner,
+      examples: query.owner.map((_, row) => row >= query.named),
+    };
+    kept.set(name, found);
+    const file = { name: `${name}.safetensors`, data: new Blob([written(found, model.facts.digest)]) };
+    return { sets: [...kept.keys()], command: `clips4 segment RUN IMAGES --classes "${file.name}" --out DIR`, file };
+  },
+  async load(name) {
+    const found = kept.get(name), { dims } = model.facts;
+    if (!found) throw new Error(`no class set ${name}`);
+    examples.length = 0;
+    for (const [index, { name: each }] of found.classes.entries()) {
+      const rows = found.owner.flatMap((owner, row) => (owner === index && found.examples[row] ? [row] : []));
+      const vectors = joined(...rows.map((row) => found.vectors.slice(row * dims, (row + 1) * dims)));
+      if (rows.length) examples.push({ name: each, image: "", segments: [], vectors, negative_of: null });
+    }
+    return found.classes;
+  },
+  async open(file, name) {
+    const called = name.replace(/\.safetensors$/i, "");
+    kept.set(called, read(await file.arrayBuffer(), name, model.facts.digest));
+    return { name: called, sets: [...kept.keys()] };
+  },
+};
+
 /** @type {Omit<Engine, "video" | "invite" | "sets" | "use"> & {use: NonNullable<Engine["use"]>}} */
 export const session = {
   async about() {
     const { title, classes, unknown, networks } = model.facts;
-    return { title, classes, teacher: false, sets: null, unknown, networks };
+    return { title, classes, teacher: false, sets: [], unknown, networks };
   },
   names: async () => model.facts.names,
   images: async () => ({ images: [], listed: [] }),
   async open(file, name) {
-    const pixels = await decoded(file, name);
-    const encoded = await model.encode(pixels), view = reduceTo(pixels, VIEW_SIDE);
-    const facts = { id: String(++opened), name, width: pixels.width, height: pixels.height, view: [view.width, view.height] };
-    images.set(facts.id, { facts, file, view, encoded, segments: null, edits: [] });
-    return facts;
+    const open = await encodedImage(file, name);
+    images.set(open.facts.id, open);
+    return open.facts;
   },
   openListed() {
     throw new Error("this page has no images of its own");

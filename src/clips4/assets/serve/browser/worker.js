@@ -4,8 +4,7 @@ const loaded = import("./session.js");
 
 self.addEventListener("message", async ({ data: { id, part, method, args } }) => {
   try {
-    const { session, video } = await loaded;
-    const called = /** @type {Record<string, (...args: unknown[]) => Promise<unknown>>} */ (part === "video" ? video : session);
+    const called = /** @type {Record<string, Record<string, (...args: unknown[]) => Promise<unknown>>>} */ (await loaded)[part];
     const result = await called[method](...args);
     self.postMessage({ id, result }, { transfer: result instanceof ImageBitmap ? [result] : [] });
   } catch (error) {
