@@ -153,6 +153,8 @@ class _Repository:
         except _Unreachable as error:
             if last:
                 return last
+            if cached is not None:  # the cache also records missing files
+                raise NoSuchFileError(f"{self.kind} {self.name}: has no {file}", file)
             raise self._unreachable(f"nothing of it is cached ({error})")
 
     def fetch(self, commit: str, file: str) -> Path | None:

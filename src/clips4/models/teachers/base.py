@@ -112,6 +112,12 @@ def _clip(files: ModelFiles, settings: TeacherConfig) -> Teacher:
     return load_clip(files, settings)
 
 
+def _open_clip(files: ModelFiles, settings: TeacherConfig) -> Teacher:
+    from clips4.models.teachers.open_clip import load_open_clip
+
+    return load_open_clip(files, settings)
+
+
 def _siglip(files: ModelFiles, settings: TeacherConfig) -> Teacher:
     from clips4.models.teachers.siglip import load_siglip
 
@@ -137,8 +143,8 @@ def load_teacher(teacher: str | Path | TeacherConfig) -> Teacher:
     """The teacher of that name, frozen.
 
     Args:
-        teacher: a built-in name, a folder that ``save_pretrained`` wrote, or a hub id ``owner/name[@revision]``; or the
-            settings that hold one of these. CLIP and SigLIP 2 models are supported.
+        teacher: a built-in name, a folder that ``save_pretrained`` wrote or one in open_clip's format, or a hub id
+            ``owner/name[@revision]``; or the settings that hold one of these. CLIP and SigLIP 2 models are supported.
 
     Returns:
         The teacher, on the CPU.
@@ -161,6 +167,8 @@ def load_teacher(teacher: str | Path | TeacherConfig) -> Teacher:
         known = ", ".join(teacher_names())
         raise UserError(f"unknown teacher {name!r}; there is {known}, a saved model's folder, or a hub id owner/name")
     files = find_model(name)
+    if files.open_clip:
+        return _open_clip(files, settings)
     kind = files.config.get("model_type")
     if not isinstance(kind, str) or kind not in _MODEL_TYPES:
         why = _REFUSED.get(str(kind), f"is a {repr(kind)[:80]}, no CLIP; a teacher's model_type is clip or siglip")

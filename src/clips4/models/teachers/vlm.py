@@ -1,7 +1,7 @@
 """What the CLIP and SigLIP teachers share: normalized images in windows, text in batches."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +38,25 @@ class Origin:
     def of(cls, files: ModelFiles, mean: Sequence[float], std: Sequence[float]) -> "Origin":
         """From a folder; ``mean`` and ``std`` are the architecture's own, used where the folder has none."""
         preprocessing = files.read_json(PREPROCESSING)
-        mean, std = preprocessing.get("image_mean", mean), preprocessing.get("image_std", std)
-        return cls(files.name, files.fingerprint, tuple(mean), tuple(std))
+        return cls.checked(files, preprocessing.get("image_mean", mean), preprocessing.get("image_std", std))
+
+    @classmethod
+    def checked(cls, files: ModelFiles, mean: object, std: object) -> "Origin":
+        """With what the folder's files state.
+
+        Raises:
+            UserError: not three numbers each.
+        """
+        found: list[tuple[float, ...]] = []
+        for values in (mean, std):
+            numbers = tuple(values) if isinstance(values, (list, tuple)) else ()
+            if len(numbers) != 3 or not all(isinstance(each, (int, float)) for each in numbers):
+                raise UserError(
+                    f"teacher {files.name}: the mean and the standard deviation of its images are not three numbers "
+                    "each; copy or download its configuration again"
+                )
+            found.append(numbers)
+        return cls(files.name, files.fingerprint, *found)
 
 
 class VisionLanguageTeacher(nn.Module):
@@ -171,8 +188,15 @@ class VisionLanguageTeacher(nn.Module):
         """(B, T) token ids -> (B, D)."""
 
 
-def load_complete(model_class: Any, files: ModelFiles) -> Any:
+def load_complete(
+    model_class: Any, files: ModelFiles, config: Any = None, weights: Mapping[str, Tensor] | None = None
+) -> Any:
     """transformers' model with every weight from the folder's safetensors.
+
+    Args:
+        model_class: of transformers.
+        files: of the model.
+        config, weights: given where the folder has them in another format.
 
     Raises:
         UserError: damaged or missing weights; transformers alone would draw missing ones at random.
@@ -183,8 +207,13 @@ def load_complete(model_class: Any, files: ModelFiles) -> Any:
     logging.set_verbosity_error()  # what it warns of is an error here
     logging.disable_progress_bar()
     try:
+        given = {} if weights is None else {"config": config, "state_dict": dict(weights)}
         model, report = model_class.from_pretrained(
-            str(files.folder), use_safetensors=True, local_files_only=True, output_loading_info=True
+            None if given else str(files.folder),
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **given,
         )
     except Exception as error:  # of damaged configurations, almost anything
         reason = next(iter(str(error).splitlines()), "")

@@ -34,7 +34,7 @@ def load_clip_tokenizer(folder: Path, name: str) -> Any:
     """
     from transformers import CLIPTokenizer
 
-    fix = "a CLIP folder holds tokenizer.json, or vocab.json and merges.txt; copy or download them again"
+    fix = "put tokenizer.json, or vocab.json and merges.txt, of a CLIP beside its weights"
     if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json")):
         raise UserError(f"teacher {name}: has no tokenizer; {fix}")
     with tokenizer_errors(name, fix):
