@@ -28,7 +28,8 @@ from clips4.evaluation.open_vocabulary import (
 )
 from clips4.evaluation.protocols import Protocol, class_file_hash, language_protocol
 from clips4.evaluation.record import describe_scores
-from clips4.inference.classifier import BackgroundRule, Query
+from clips4.inference.classifier import Query
+from clips4.inference.refine.background import BackgroundRule
 from clips4.inference.refine.maskclip import Refinement, refined_probabilities
 from clips4.inference.segmenter import Segmenter
 from clips4.method.prototype_search import teacher_segments

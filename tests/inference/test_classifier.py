@@ -14,7 +14,8 @@ from torch import Tensor
 from clips4.config import TeacherConfig
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
-from clips4.inference.classifier import BackgroundRule, ZeroShotClassifier, parse_background
+from clips4.inference.classifier import ZeroShotClassifier
+from clips4.inference.refine.background import BackgroundRule, parse_background
 from clips4.method.prototypes import BANK_NEAREST
 from clips4.models.checkpoint import Prototypes
 from tests.helpers import FakeTeacher, unit
@@ -169,32 +170,6 @@ def test_query_class_named_background_is_the_background(teacher: NamesTeacher) -
     assert query.background_label == 0
     query = classifier(teacher).query(["background: wall", "cat"], background=parse_background("sky"))
     assert query.owner.tolist() == [0, 1, 0]
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (None, None),
-        (0.3, BackgroundRule(probability=0.3)),
-        ("0.3", BackgroundRule(probability=0.3)),
-        ("cosine 0.2", BackgroundRule(cosine=0.2)),
-        ("cosine=-0.1", BackgroundRule(cosine=-0.1)),
-        ("wall, sky", BackgroundRule(("wall", "sky"))),
-        (["wall", " sky "], BackgroundRule(("wall", "sky"))),
-        ("cosine", BackgroundRule(("cosine",))),
-        (BackgroundRule(cosine=0.1), BackgroundRule(cosine=0.1)),
-    ],
-)
-def test_parse_background_any_form_gives_a_rule(given: str | float | None, expected: BackgroundRule | None) -> None:
-    assert parse_background(given) == expected
-
-
-@pytest.mark.parametrize(
-    "given", [0, 1, 1.5, "2", "nan", "cosine 1.5", "", "wall,,sky", (), [""], BackgroundRule(), float("nan")]
-)
-def test_parse_background_invalid_value_is_refused(given: object) -> None:
-    with pytest.raises(UserError, match="background"):
-        parse_background(given)  # type: ignore[arg-type]
 
 
 def test_query_impossible_background_is_refused(teacher: NamesTeacher) -> None:

@@ -13,7 +13,8 @@ from clips4.data.class_names import ClassList
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import Scores, SetScores, Tally, confusion_matrix, scores
 from clips4.evaluation.protocols import Protocol
-from clips4.inference.classifier import BackgroundRule, Query
+from clips4.inference.classifier import Query
+from clips4.inference.refine.background import BackgroundRule
 from clips4.inference.refine.maskclip import refined_probabilities
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.upsample import best_class

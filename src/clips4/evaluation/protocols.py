@@ -27,7 +27,7 @@ from clips4.data.label_maps import IGNORE
 from clips4.data.pairs import names_of
 from clips4.errors import UserError
 from clips4.evaluation.predictions import Truth
-from clips4.inference.classifier import BackgroundRule
+from clips4.inference.refine.background import BackgroundRule
 
 V1, SCLIP, TCL = "clips4-v1", "sclip", "tcl"
 PROTOCOLS = (V1, SCLIP, TCL)

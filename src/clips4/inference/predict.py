@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from clips4.inference.classifier import BackgroundRule, Query
+from clips4.inference.classifier import Query
 from clips4.inference.encoder import EncodedImage
+from clips4.inference.refine.background import BackgroundRule
 from clips4.inference.refine.maskclip import Refinement, refine_scores
 from clips4.inference.result import Segmentation
 from clips4.inference.tta import Edges

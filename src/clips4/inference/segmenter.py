@@ -18,9 +18,10 @@ from clips4.config import Config, TeacherConfig
 from clips4.data.image_folder import find_images
 from clips4.errors import UserError
 from clips4.inference import predict
-from clips4.inference.classifier import BackgroundRule, Classes, Query, Vectors, ZeroShotClassifier, parse_background
+from clips4.inference.classifier import Classes, Query, Vectors, ZeroShotClassifier
 from clips4.inference.encoder import EncodedImage, Encoder, KeyedEncoder, Precision
 from clips4.inference.opening import Backend, Use, open_segmenter
+from clips4.inference.refine.background import BackgroundRule, parse_background
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.result import Segmentation
 from clips4.inference.tta import Edges, InferenceOptions, PixelEncoder

@@ -13,7 +13,8 @@ from clips4.evaluation.reproduce.costs import CARDS, describe, estimate
 from clips4.evaluation.reproduce.page import gather, notes, render, to_markdown
 from clips4.evaluation.reproduce.plan import Check, Plan
 from clips4.evaluation.reproduce.published import Published, read_published, template
-from clips4.evaluation.reproduce.tables import NAMES, PUBLISHED_SETS, Scoring, Training, find_table
+from clips4.evaluation.reproduce.sets import PUBLISHED_SETS
+from clips4.evaluation.reproduce.tables import NAMES, Scoring, Training, find_table
 from clips4.evaluation.reproduce.work import do_steps
 from clips4.utils.progress import NoProgress
 

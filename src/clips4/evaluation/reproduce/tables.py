@@ -1,4 +1,4 @@
-"""The tables that `clips4 reproduce` makes: sets, trainings, scores and rows.
+"""The tables that `clips4 reproduce` makes: trainings, scores and rows.
 
 The paper's own tables are not at hand. Rows follow its public description: language-driven segmentation on Pascal VOC,
 Pascal Context (known and unknown classes) and COCO-Stuff, unsupervised segmentation, tracking, an ablation of the
@@ -11,6 +11,7 @@ from typing import Literal
 
 from clips4.errors import UserError
 from clips4.evaluation.ablation import losses
+from clips4.evaluation.reproduce.sets import PUBLISHED_SETS, STAND_INS, Choice, Sets
 from clips4.evaluation.run import TASKS
 
 Kind = Literal["language", "unsupervised", "tracking", "figure"]
@@ -20,65 +21,6 @@ UNALIGNED = ("objective.embedding_weight=0", "objective.semantic_weight=0")
 _MIOU = {"miou_present": "mIoU", "pixel_accuracy": "pixel acc."}
 _FOLDS = {"miou_known": "known", "miou_unknown": "unknown", "miou_present": "all"}
 _TRACKING = {"j_and_f": "J&F", "j_mean": "J", "f_mean": "F"}
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A set in one of its roles.
-
-    Attributes:
-        dataset: its name, also of a set of videos.
-        train, score: splits; "" where the role needs none.
-        folds: of unknown classes that the table ``context`` uses.
-    """
-
-    dataset: str
-    train: str = ""
-    score: str = "val"
-    folds: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Sets:
-    """The sets of all tables."""
-
-    voc: Choice
-    voc_scored: tuple[Choice, ...]
-    context: Choice
-    stuff: Choice
-    clusters: tuple[Choice, ...]
-    videos: Choice
-    eight: tuple[Choice, ...]
-
-
-PUBLISHED_SETS = Sets(
-    voc=Choice("voc20", "trainaug"),
-    voc_scored=(Choice("voc20"), Choice("voc21")),
-    context=Choice("context59", "train", folds=(0, 1, 2, 3)),
-    stuff=Choice("coco-stuff171", "train"),
-    clusters=(Choice("voc21", "train"), Choice("coco-stuff27", "train")),
-    videos=Choice("davis17"),
-    eight=tuple(
-        map(
-            Choice,
-            (
-                *("voc21", "context60", "coco-object", "voc20"),
-                *("cityscapes19", "context59", "ade150", "coco-stuff171"),
-            ),
-        )
-    ),
-)
-_COCO128 = Choice("coco128", "val", folds=(0, 1, 2))
-# samples that show the way from end to end where the sets are not at hand; their figures say nothing of the paper's
-STAND_INS = Sets(
-    voc=_COCO128,
-    voc_scored=(_COCO128,),
-    context=_COCO128,
-    stuff=_COCO128,
-    clusters=(Choice("camvid11", "train"),),
-    videos=Choice("davis16"),
-    eight=(_COCO128, Choice("camvid11", "train")),
-)
 
 
 @dataclass(frozen=True)
