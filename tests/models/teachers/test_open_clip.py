@@ -166,7 +166,7 @@ def test_keys_that_change_no_feature_are_accepted(saved: Path, folder: Path, pat
         ("model_cfg.embed_dim", None),
     ],
 )
-def test_other_towers_are_refused_by_the_key_that_says_so(folder: Path, path: str, value: object) -> None:
+def test_key_of_another_tower_raises_and_is_named(folder: Path, path: str, value: object) -> None:
     change(folder, path, value)
     with pytest.raises(UserError) as caught:
         load(folder)
