@@ -15,7 +15,7 @@ from clips4.inference.segmenter import Segmenter
 
 
 def encode_color(images: Tensor) -> Tensor:
-    """An encoder whose pixel vector is the pixel's colour."""
+    """An encoder whose pixel vector is the pixel's color."""
     return torch.nn.functional.normalize(images + 1e-6, dim=1)
 
 

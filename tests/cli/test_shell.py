@@ -212,7 +212,7 @@ def test_quiet_json_prints_only_json(images: Path, tmp_path: Path) -> None:
     trained = clips4("train", images / "*.png", tmp_path / "more", *options, "--out", tmp_path / "a")
     assert (trained.returncode, trained.stderr) == (0, "")
     record = json.loads(trained.stdout)
-    assert (record["run"], record["pictures"], record["steps"]) == (str(tmp_path / "a"), 3, 1)
+    assert (record["run"], record["images"], record["steps"]) == (str(tmp_path / "a"), 3, 1)
     assert list(record["skipped"]) == [str(tmp_path / "more/broken.png")]
 
     # of three images: the teacher would predict, with a warning

@@ -44,13 +44,13 @@ CLASSES = load_classes("red,green,blue")
 
 
 def color_of_pixels(images: Tensor) -> Tensor:
-    """A network that sees nothing but colour: (B, 3, H, W) -> (B, 3, H / 2, W / 2) unit along colour."""
+    """A network that sees nothing but color: (B, 3, H, W) -> (B, 3, H / 2, W / 2) unit along color."""
     small = torch.nn.functional.avg_pool2d(images, 2)
     return torch.nn.functional.normalize(small, dim=1)
 
 
 def dataset(root: Path, truth: NDArray[np.uint8], shown: NDArray[np.uint8], classes: ClassList) -> LabeledFolder:
-    """One picture with pure colours, and its label map."""
+    """One picture with pure colors, and its label map."""
     Image.fromarray((np.eye(3, dtype=np.uint8) * 255)[shown]).save(root / "a.png")
     Image.fromarray(truth).save(root / "a_labels.png")
     table = np.full(256, IGNORE, np.uint8)

@@ -133,3 +133,23 @@ def test_options_use_the_glossary() -> None:
     }
     assert len(options) > 30
     assert not [option for option in sorted(options) if set(parts(option)) & set(TERMS)]
+
+
+# in the files of runs, which later versions read: the number and digest of the images, and a teacher's confidence
+KEYS_OF_RUNS = {"pictures", "pictures_per_step", "doubt"}
+
+
+def test_keys_of_written_documents_use_the_glossary() -> None:
+    wrong = set()
+    for path in SRC.rglob("*.py"):
+        if path.stem in ("config_renames", "shell", "byte_pairs"):  # map old names; a tokenizer's words
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Dict):
+                keys = [key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+                wrong |= {
+                    f"{path.relative_to(SRC)}: {key!r}"
+                    for key in keys
+                    if set(parts(key)) & set(TERMS) and key not in EXCEPTIONS | KEYS_OF_RUNS
+                }
+    assert not wrong, "\n".join(sorted(wrong))

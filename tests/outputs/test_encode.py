@@ -78,7 +78,7 @@ def test_overlay_and_description_of_many_classes_have_the_palettes_colors(result
         middle = shown[BLOCK // 2, BLOCK * int(np.flatnonzero(result.labels[0] == label)[0]) // BLOCK + BLOCK // 2]
         expected = colors[label] if label >= 0 else np.array([150, 150, 150])
         np.testing.assert_array_equal(middle, expected)
-        assert area["colour"] == "#{:02x}{:02x}{:02x}".format(*expected)
+        assert area["color"] == "#{:02x}{:02x}{:02x}".format(*expected)
 
 
 def test_palette_neighbors_of_many_classes_differ() -> None:

@@ -49,7 +49,7 @@ def test_describe_areas_sum_to_the_image() -> None:
         ("cat", 0, 1, 0.25, 0.5),
         ("unknown", 255, 1, 0.25, 0.5),
     ]
-    assert areas[2]["colour"] == "#969696"
+    assert areas[2]["color"] == "#969696"
 
 
 def test_legend_entries_name_what_occurs() -> None:

@@ -86,7 +86,7 @@ def test_changed_content_computes_anew(tmp_path: Path, counter: Counter) -> None
     assert len(counter.calls) == 3
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "half", "other size", "colour"])
+@pytest.mark.parametrize("damage", ["empty", "text", "half", "other size", "color"])
 def test_damaged_file_is_recomputed(tmp_path: Path, counter: Counter, damage: str) -> None:
     image, cache = noise_image(20, 30), RegionCache(SETTINGS, tmp_path)
     whole = cache(image)

@@ -1,4 +1,4 @@
-"""The gradient detector: colour space, cues, where it finds contours and where not."""
+"""The gradient detector: color space, cues, where it finds contours and where not."""
 
 import numpy as np
 import pytest
@@ -67,10 +67,10 @@ def stripes(strength_across: bool) -> NDArray[np.uint8]:
     ("left", "right"),
     [
         (flat((60, 60, 60)), flat((160, 160, 160))),  # brightness
-        (flat((170, 90, 90)), flat((80, 130, 90))),  # colour
-        (stripes(True), stripes(False)),  # texture alone: brightness and colour have the same histograms
+        (flat((170, 90, 90)), flat((80, 130, 90))),  # color
+        (stripes(True), stripes(False)),  # texture alone: brightness and color have the same histograms
     ],
-    ids=["brightness", "colour", "texture"],
+    ids=["brightness", "color", "texture"],
 )
 def test_border_is_strong(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> None:
     strength = gradient_contours(half_and_half(left, right)).strength[20:60]

@@ -85,7 +85,7 @@ def _facts(
         "dimensions": card["embed_dim"],
         "teacher": f"`{teacher}`{attention}" + (" (the built-in stand-in)" if teacher == STAND_IN else ""),
         "templates": config.teacher.templates,
-        "pictures": images if images is not None else "an unrecorded number",
+        "images": images if images is not None else "an unrecorded number",
         "digest": str(card.get("pictures", "not recorded")).replace("`", ""),
         "step": card["step"],
         "per_step": card.get("pictures_per_step", config.train.batch),

@@ -222,7 +222,7 @@ def describe(result: LabeledImage, source: str) -> dict[str, object]:
             {
                 "name": area.name,
                 "value": area.label if area.label >= 0 else unknown,
-                "colour": "#{:02x}{:02x}{:02x}".format(*(colors[area.label] if area.label >= 0 else UNKNOWN_COLOR)),
+                "color": "#{:02x}{:02x}{:02x}".format(*(colors[area.label] if area.label >= 0 else UNKNOWN_COLOR)),
                 "pixels": area.pixels,
                 "share": round(area.share, 6),
                 "mean_cosine": round(float(result.similarity[result.labels == area.label].mean()), 4),

@@ -127,7 +127,7 @@ def test_unknown_files_agree_with_each_other(segmenter: Segmenter, tmp_path: Pat
     found, skipped = unknown_files(segmenter, paths, tmp_path / "out", 3, 2, None, NoProgress())
     assert not skipped
     document = json.loads((tmp_path / "out/unknown.json").read_text("utf-8"))
-    assert document["pictures"] == 2
+    assert document["images"] == 2
     assert [each["unknown"] for each in document["classes"]] == [2, 0, 1]
     red = document["classes"][0]
     assert red["examples"][0]["file"] == str(paths[0])
@@ -157,7 +157,7 @@ def test_unknown_command_prints_the_outcome(
         main()
     assert stopped.value.code == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["pictures"] == 3
+    assert document["images"] == 3
     assert {each["name"] for each in document["classes"][0]["names"]} == {"disc", "ground", "ball"}
     assert (tmp_path / "out/index.html").is_file()
 

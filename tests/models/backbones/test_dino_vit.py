@@ -135,7 +135,7 @@ def test_any_size_gives_the_nearest_number_of_positions(
 
 
 def color_embedder(kind: str) -> DinoViT:
-    """A ViT whose blocks add nothing and whose positions are all alike: a token tells its patch's mean colour."""
+    """A ViT whose blocks add nothing and whose positions are all alike: a token tells its patch's mean color."""
     model = make_model(kind)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

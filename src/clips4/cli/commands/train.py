@@ -150,7 +150,7 @@ def train(
         f"{f'Report: {out / PAGE}. ' if report else ''}Next: clips4 segment {out} IMAGES --out DIR",
         {
             "run": out,
-            "pictures": result.images,
+            "images": result.images,
             "skipped": {str(path): reason for path, reason in result.skipped},
             "steps": result.steps,
             "labeled": of_labels,

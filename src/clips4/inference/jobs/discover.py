@@ -47,7 +47,7 @@ def unknown_files(
     output.begin_whole([DOCUMENT, PAGE, *crops])
     for name, crop in crops.items():
         write_atomically(out / name, encode_png(crop))
-    document = {"pictures": len(paths) - len(skipped), "classes": [describe(each) for each in found]}
+    document = {"images": len(paths) - len(skipped), "classes": [describe(each) for each in found]}
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     # a file name need not be text: in JSON, as on the page, such bytes are escaped
     write_atomically(out / DOCUMENT, text.encode(errors="backslashreplace"))
@@ -66,7 +66,7 @@ def describe(unknown: UnknownClass) -> dict[str, object]:
         "unknown": unknown.number,
         "names": [{"name": name, "score": round(score, 4)} for name, score in unknown.names],
         "share": round(unknown.share, 6),
-        "pictures": unknown.images,
+        "images": unknown.images,
         "examples": [
             {
                 "file": shown.source,

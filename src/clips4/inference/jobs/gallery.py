@@ -33,7 +33,7 @@ def write_gallery(path: Path, entries: Callable[[], Iterable[ManifestEntry]], na
         for index, area in _areas(entry, names):
             images[index] += 1
             shares[index] += area["share"]
-            colors[area["name"]] = area["colour"]
+            colors[area["name"]] = area["color"]
     order = sorted((i for i in range(len(names)) if images[i]), key=lambda i: -shares[i])
     parts = stream_page(
         "gallery",

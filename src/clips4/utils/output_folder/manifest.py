@@ -67,15 +67,10 @@ _Box = Annotated[list[_Count], Field(min_length=4, max_length=4)]
 _Sides = Annotated[list[_Side], Field(min_length=2, max_length=2)]
 
 
-# no class: outputs have the key "colour", which is no name of ours
-_Area = TypedDict(  # noqa: UP013
-    "_Area",
-    {
-        "name": str,
-        "colour": Annotated[str, Field(pattern="^#[0-9a-f]{6}$")],
-        "share": Annotated[float, Field(ge=0, le=1)],
-    },
-)
+class _Area(TypedDict):
+    name: str
+    color: Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]
+    share: Annotated[float, Field(ge=0, le=1)]
 
 
 class _Mask(TypedDict):
