@@ -83,7 +83,7 @@ def test_segment_examples_and_evaluate_labels_read_every_format(
     run("segment", tiny_run, images, "--examples", labels, "--out", out, "--save", "json", "--device", "cpu")
     assert "1 labeled image with examples of cat, cup" in capsys.readouterr().err
     (described, *_) = (json.loads(path.read_text()) for path in out.glob("*.json"))
-    assert described["answered_by"] == {"cat": "examples", "cup": "examples"}
+    assert described["sources"] == {"cat": "examples", "cup": "examples"}
 
     run("segment", tiny_run, images, "--examples", labels, "--vectors", "text", "--out", out, code=2)
     assert "leave one out" in capsys.readouterr().err

@@ -215,7 +215,7 @@ def describe(result: LabeledImage, source: str) -> dict[str, object]:
         "width": width,
         "height": height,
         "asked": list(result.names),
-        **({"answered_by": dict(zip(result.names, result.sources, strict=True))} if result.sources else {}),
+        **({"sources": dict(zip(result.names, result.sources, strict=True))} if result.sources else {}),
         "unknown_share": round(result.unknown_share, 6),
         **({"unknown": discovered} if result.unknown_labels is not None else {}),
         "areas": [

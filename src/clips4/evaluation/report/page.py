@@ -94,7 +94,7 @@ def render(report: RunReport) -> str:
         plane=charts.scatter_chart(_PLANE, view_marks(report)) if find_spec("sklearn") else "",
         signs=_SIGNS,
         classes=[
-            {"color": css_color(color), "name": name, "words": words, "teacher": share, "student": own}
+            {"color": css_color(color), "name": name, "queried": words, "teacher": share, "student": own}
             for color, name, words, share, own in zip(
                 report.colors, names.names, names.aliases, by_teacher, report.shares, strict=False
             )
