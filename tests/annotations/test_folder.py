@@ -15,6 +15,9 @@ from pycocotools import mask as coco_mask
 from clips4.annotations.folder import open_labels
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
+from clips4.outputs import brush_rle
+from clips4.outputs.formats.label_studio import label_studio_task
+from clips4.outputs.labeled_image import LabeledImage
 from tests.helpers import photograph
 
 HEIGHT, WIDTH = 72, 96
@@ -117,9 +120,62 @@ def write_two_folders(folder: Path) -> None:
     (folder / "data.yaml").write_text("names: {0: cat, 1: cup}\n")
 
 
-WRITERS = [write_labelme, write_cvat, write_coco, write_coco_counts, write_masks, write_two_folders]
+def write_label_studio(folder: Path) -> None:
+    """An export of uploads: regions of all kinds, a cancelled annotation, and a task that nobody looked at."""
+    photograph().save(folder / "a.jpg")
+    photograph(seed=1).save(folder / "b.jpg")
+
+    def region(kind: str, name: str, **value: object) -> dict[str, object]:
+        size = {"original_width": WIDTH, "original_height": HEIGHT}
+        return {"type": kind, "from_name": "label", "to_name": "image", **size, "value": {**value, kind: [name]}}
+
+    def part(box: tuple[int, int, int, int]) -> dict[str, float]:
+        x0, y0, x1, y1 = box
+        sides = {"width": (x1 - x0) / WIDTH, "height": (y1 - y0) / HEIGHT, "x": x0 / WIDTH, "y": y0 / HEIGHT}
+        return {key: 100 * value for key, value in sides.items()}
+
+    points = [[100 * x / WIDTH, 100 * y / HEIGHT] for x, y in corners(CAT)]
+    x0, y0, x1, y1 = CUP
+    whole = np.zeros((HEIGHT, WIDTH), bool)
+    whole[y0:y1, x0:x1] = True
+    half = {"radiusX": 50 * (x1 - x0) / WIDTH, "radiusY": 50 * (y1 - y0) / HEIGHT}
+    middle = {"x": 50 * (x0 + x1) / WIDTH, "y": 50 * (y0 + y1) / HEIGHT}
+    # a rectangle turned by a right angle around its corner
+    turned = {**part((x1, y0, x1 + y1 - y0, y0 + x1 - x0)), "rotation": 90}
+    result = [
+        region("rectanglelabels", "cup", **part(CAT)),
+        region("polygonlabels", "cat", points=points, closed=True),
+        region("ellipselabels", "cat", **middle, **half),
+        region("rectanglelabels", "cat", **turned),
+        region("brushlabels", "cup", format="rle", rle=brush_rle.encode(whole)),
+        region("keypointlabels", "cup", x=1, y=1, width=1),
+    ]
+    dropped = {"was_cancelled": True, "result": [region("rectanglelabels", "dog", **part((0, 0, 90, 70)))]}
+    seen = {"data": {"image": "/data/upload/1/0a1b2c3d-a.jpg"}, "annotations": [{"result": result}, dropped]}
+    unseen = {"data": {"image": "b.jpg"}, "annotations": [], "predictions": [{"result": result}]}
+    (folder / "project.json").write_text(json.dumps([seen, unseen]))
 
 
+def write_voc_boxes(folder: Path) -> None:
+    for name in ("JPEGImages", "Annotations"):
+        (folder / name).mkdir()
+    photograph().save(folder / "JPEGImages/a.jpg")
+    objects = ""
+    for name, (x0, y0, x1, y1) in (("cat", CAT), ("cup", CUP)):
+        box = f"<xmin>{x0 + 1}</xmin><ymin>{y0 + 1}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax>"
+        objects += f"<object><name>{name}</name><bndbox>{box}</bndbox></object>"
+    size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size>"
+    text = f"<annotation><filename>a.jpg</filename>{size}{objects}</annotation>"
+    (folder / "Annotations/a.xml").write_text(text)
+
+
+WRITERS = [
+    *(write_labelme, write_cvat, write_coco, write_coco_counts, write_masks, write_two_folders),
+    *(write_label_studio, write_voc_boxes),
+]
+
+
+@pytest.mark.filterwarnings("ignore:.* 1 points, lines and other shapes")
 @pytest.mark.parametrize("write", WRITERS)
 def test_open_labels_of_every_format_gives_the_same_label_map(write: Callable[[Path], None], tmp_path: Path) -> None:
     write(tmp_path)
@@ -155,6 +211,61 @@ def test_open_labels_of_voc_has_its_classes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dataset.truth(0), values)
 
 
+def test_open_labels_names_with_any_sign_are_taken_as_they_are(tmp_path: Path) -> None:
+    name = 'light: "red", [old] # 2'
+    write_labelme(tmp_path)
+    path = tmp_path / "b/photo one.json"
+    path.write_text(path.read_text().replace('"cat"', json.dumps(name)))
+    dataset = open_labels(tmp_path)
+    assert dataset.classes.names == ("cup", name)
+    np.testing.assert_array_equal(dataset.truth(0), np.where(EXPECTED < 255, 1 - EXPECTED, 255))
+
+
+def test_open_labels_names_that_differ_in_case_or_accents_are_one(tmp_path: Path) -> None:
+    write_labelme(tmp_path)
+    path = tmp_path / "b/photo one.json"
+    document = json.loads(path.read_text())
+    for shape, name in zip(document["shapes"], ("Café", "cat", "cafe\N{COMBINING ACUTE ACCENT}"), strict=True):
+        shape["label"] = name
+    path.write_text(json.dumps(document))
+    np.testing.assert_array_equal(open_labels(tmp_path, load_classes("cat,café")).truth(0), EXPECTED)
+    assert len(open_labels(tmp_path).classes) == 2
+
+
+def test_open_labels_of_a_labelmap_follow_the_given_classes(tmp_path: Path) -> None:
+    """As CVAT, Datumaro and ``--save voc`` write it: the names of values, background first."""
+    for name in ("JPEGImages", "SegmentationClass"):
+        (tmp_path / name).mkdir()
+    photograph().save(tmp_path / "JPEGImages/a.jpg")
+    values = np.array([2, 1, 0], np.uint8)[np.minimum(EXPECTED, 2)]  # cat is 2, cup 1, background 0
+    values[0] = 255
+    Image.fromarray(values).save(tmp_path / "SegmentationClass/a.png")
+    (tmp_path / "labelmap.txt").write_text(
+        "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncup:1,1,1::\nCat:2,2,2::\n"
+    )
+    with pytest.warns(UserWarning, match="not among the classes, so not used: background"):
+        dataset = open_labels(tmp_path, load_classes("cat,cup"))
+    np.testing.assert_array_equal(dataset.truth(0), EXPECTED)
+    assert open_labels(tmp_path).classes.names == ("background", "cup", "Cat")
+    with pytest.raises(UserError, match="none of the classes"):
+        open_labels(tmp_path, load_classes("dog"))
+
+
+def test_open_labels_predictions_of_label_studio_are_no_labels(tmp_path: Path) -> None:
+    """What ``--save label-studio`` writes, before anybody has looked at it."""
+    photograph().save(tmp_path / "a.jpg")
+    labels = np.where(EXPECTED < 255, EXPECTED.astype(np.int16), -1)
+    result = LabeledImage(
+        np.zeros((HEIGHT, WIDTH, 3), np.uint8), labels, np.zeros(labels.shape, np.float32), ("cat", "cup")
+    )
+    task = label_studio_task(result, str(tmp_path / "a.jpg"), brush=True)
+    (tmp_path / "task.json").write_text(json.dumps(task))
+    with pytest.raises(UserError, match="no labels there"):
+        open_labels(tmp_path)
+    (tmp_path / "task.json").write_text(json.dumps({**task, "annotations": task["predictions"]}))
+    np.testing.assert_array_equal(open_labels(tmp_path).truth(0), EXPECTED)
+
+
 def spoil(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
@@ -175,6 +286,13 @@ def spoil(path: Path, old: str, new: str) -> None:
         (write_cvat, "annotations.xml", "0, 600", "0, 601", "more pixels than its box"),
         (write_cvat, "annotations.xml", "</annotations>", "", "not readable as XML"),
         (write_cvat, "annotations.xml", "<annotations>", "<!DOCTYPE a><annotations>", "declares a document type"),
+        (write_label_studio, "project.json", '"rle": [0', '"rle": [1', "a brush mask of 96 x 72 pixels is damaged"),
+        (write_label_studio, "project.json", '"rle": [0', '"rle": [300', "is damaged .no bytes"),
+        (write_label_studio, "project.json", '"points"', '"spots"', "a region is not understood .KeyError"),
+        (write_label_studio, "project.json", '"original_width": 96', '"original_width": 97', "different image sizes"),
+        (write_voc_boxes, "Annotations/a.xml", "<xmin>11", "<xmin>", "the points of a shape are no numbers"),
+        (write_voc_boxes, "Annotations/a.xml", "<width>96", "<width>", "width is '', no whole number"),
+        (write_voc_boxes, "Annotations/a.xml", "<name>cat", "<name>", "object 1: has no name"),
         (write_coco, "annotations.json", '"category_id": 40', '"category_id": 41', "KeyError 41"),
         (write_coco, "annotations.json", '"size": [72', '"size": [73', "a mask of size"),
         (write_coco_counts, "annotations.json", "[3630", "[3631", "do not add up"),

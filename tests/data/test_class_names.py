@@ -7,8 +7,10 @@ from clips4.data.class_names import (
     UNKNOWN,
     ClassList,
     builtin_class_files,
+    folded,
     imagenet_classes,
     load_classes,
+    named_classes,
     parse_classes,
 )
 from clips4.errors import UserError
@@ -21,6 +23,20 @@ def test_names_aliases_comments_and_blank_lines() -> None:
     assert classes.names == ("cat", "dining table", "person")
     assert classes.aliases == (("cat",), ("dining table",), ("person", "man", "woman"))
     assert len(classes) == 3
+
+
+def test_named_classes_takes_names_as_they_are() -> None:
+    names = ["light: red", "a, b", "4 wheeler", "[old] <x>", "# 3", '"quoted" #2: b', "tv;\ttable|x"]
+    assert named_classes(names).names == tuple(" ".join(name.split()) for name in names)
+    assert named_classes(names).aliases == tuple((" ".join(name.split()),) for name in names)
+    for bad, problem in ((["cat", " "], "name 2: empty name"), (["cat", "CAT"], "twice"), (["Unknown"], "reserved")):
+        with pytest.raises(UserError, match=problem):
+            named_classes(bad)
+
+
+def test_folded_names_are_equal_in_any_case_and_form() -> None:
+    assert folded(" CAFE\N{COMBINING ACUTE ACCENT}  Table ") == folded("café table")
+    assert folded("cafe") != folded("café")
 
 
 def test_aliases_replace_the_name_in_prompts() -> None:

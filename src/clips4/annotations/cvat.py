@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from clips4.annotations.shapes import AnnotatedImage, Shape, box, points, whole
+from clips4.annotations.shapes import AnnotatedImage, Shape, box, points, read_xml, whole
 from clips4.errors import UserError
 from clips4.utils.image_file import check_pixels
-from clips4.utils.text import read_text
 
 
 def read_cvat(path: Path) -> list[AnnotatedImage] | None:
@@ -21,13 +20,7 @@ def read_cvat(path: Path) -> list[AnnotatedImage] | None:
     Raises:
         UserError: damaged XML, one with declarations, CVAT for video, or a shape that is not understood.
     """
-    text = read_text(path)
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise UserError(f"{path}: declares a document type, which CVAT's files do not")
-    try:
-        root = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError) as error:
-        raise UserError(f"{path}: not readable as XML ({error})")
+    root = read_xml(path)
     if root.tag != "annotations":
         return None
     if root.find("track") is not None:

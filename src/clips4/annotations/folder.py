@@ -1,12 +1,14 @@
 """A folder of labeled images in any form that annotation tools export, as one ``LabeledFolder``.
 
-Looked for in this order: CVAT's ``annotations.xml`` (any XML of CVAT), a COCO JSON, labelme's JSON files, and label
-maps: Pascal VOC's layout, ``images/`` beside ``labels/`` or ``masks/``, or images and PNGs of the same names.
+Looked for in this order: CVAT's ``annotations.xml`` (any XML of CVAT), a COCO JSON, Label Studio's JSON, labelme's JSON
+files, and label maps: Pascal VOC's layout, ``images/`` beside ``labels/`` or ``masks/``, or images and PNGs of the same
+names. Pascal VOC's boxes count where it has no label maps.
 """
 
+import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +17,13 @@ from numpy.typing import NDArray
 
 from clips4.annotations.coco import read_coco
 from clips4.annotations.cvat import read_cvat
+from clips4.annotations.label_studio import read_label_studio
 from clips4.annotations.labelme import read_labelme
 from clips4.annotations.shapes import AnnotatedImage, label_map
-from clips4.data.class_names import ClassList, load_classes, parse_classes
+from clips4.annotations.voc import LABELMAP, read_labelmap, read_voc
+from clips4.data.class_names import ClassList, folded, load_classes, named_classes
 from clips4.data.image_folder import files_below
+from clips4.data.label_maps import IGNORE, ignore_value
 from clips4.data.label_maps import SUFFIXES as LABEL_SUFFIXES
 from clips4.data.pairs import by_name, match
 from clips4.data.segmentation_dataset import LabeledFolder, value_table
@@ -29,6 +34,7 @@ from clips4.utils.text import listing
 
 _CLASS_FILES = ("classes.txt", "labels.txt", "class_names.txt", "data.yaml")
 _LAYOUTS = (("JPEGImages", "SegmentationClass"), ("images", "labels"), ("images", "masks"), ("images", "annotations"))
+_UPLOADED = re.compile("^[0-9a-f]{8}-")  # what Label Studio puts before the name of an upload
 _LISTED = 5
 
 
@@ -49,7 +55,7 @@ def open_labels(folder: str | Path, classes: ClassList | None = None) -> Labeled
     Args:
         folder: see the module; hidden files and outputs' manifests are not looked at.
         classes: whose labels count; by default the names that the annotations have, in alphabetical order, or for label
-            maps those of a class file in the folder (``classes.txt``, ``labels.txt``, ``data.yaml``).
+            maps those of a class file in the folder (``labelmap.txt``, ``classes.txt``, ``labels.txt``, ``data.yaml``).
 
     Returns:
         Label maps with the places of the classes; pixels without a label, or of another class, are not scored.
@@ -65,21 +71,26 @@ def open_labels(folder: str | Path, classes: ClassList | None = None) -> Labeled
     images = _images_of(folder, files, annotated)
     found = Counter(shape.name for each in annotated for shape in each.shapes)
     if classes is None:
-        classes = parse_classes([f'"{name}"' for name in sorted(found) if name], str(folder))
-    known = {name.casefold() for name in classes.names}
-    if others := sorted(name for name in found if name.casefold() not in known):
-        if len(others) == len(found):
-            raise UserError(f"{folder}: labels {listing(others, _LISTED)}, none of the classes; give other class names")
-        _warn(f"{folder}: not among the classes, so not used: {listing(others, _LISTED)}")
+        classes = named_classes({folded(name): name for name in sorted(found) if name}.values(), str(folder))
+    _check_known(folder, found, classes)
     if left_out := sum(each.left_out for each in annotated):
         _warn(f"{folder}: {left_out} points, lines and other shapes without an area are not used")
     read = _Drawn(dict(zip(images, annotated, strict=True)), classes.names)
     return LabeledFolder(tuple(images), tuple(images), classes, value_table(range(len(classes))), read=read)
 
 
+def _check_known(folder: Path, found: Iterable[str], classes: ClassList) -> None:
+    """Warn of labels that are not among the classes."""
+    found, known = set(found), set(map(folded, classes.names))
+    if others := sorted(name for name in found if folded(name) not in known):
+        if len(others) == len(found):
+            raise UserError(f"{folder}: labels {listing(others, _LISTED)}, none of the classes; give other class names")
+        _warn(f"{folder}: not among the classes, so not used: {listing(others, _LISTED)}")
+
+
 def _annotations(files: Sequence[Path]) -> list[AnnotatedImage]:
     """What annotation files say, of images that have shapes; from the first format that there is."""
-    for suffix, read_all in ((".xml", read_cvat), (".json", read_coco)):
+    for suffix, read_all in ((".xml", read_cvat), (".json", read_coco), (".json", read_label_studio)):
         documents = [found for path in files if path.suffix.lower() == suffix and (found := read_all(path)) is not None]
         if documents:
             return [each for document in documents for each in document if each.shapes]
@@ -88,6 +99,9 @@ def _annotations(files: Sequence[Path]) -> list[AnnotatedImage]:
         if (one := read_labelme(path)) is not None and one.shapes:
             # labelme's path of the image starts at the JSON file, which has the image's name
             found.append(AnnotatedImage(str(path.parent / one.image), one.height, one.width, one.shapes, one.left_out))
+    if not found and not any(path.parent.name == _LAYOUTS[0][1] for path in files):
+        boxes = [read_voc(path) for path in files if path.suffix.lower() == ".xml"]
+        found = [each for each in boxes if each is not None and each.shapes]
     return found
 
 
@@ -99,7 +113,7 @@ def _images_of(folder: Path, files: Sequence[Path], annotated: Sequence[Annotate
         place = Path(each.image)
         direct = [path for path in (place, folder / place, folder / "images" / place) if path.is_file()]
         ending = [path for path in images if path.parts[-len(place.parts) :] == place.parts] or [
-            path for path in images if path.name == place.name
+            path for path in images if path.name in (place.name, _UPLOADED.sub("", place.name))
         ]
         if not direct and len(ending) != 1:
             problem = f"{len(ending)} images have this name" if ending else "there is no such image"
@@ -126,10 +140,25 @@ def _label_maps(folder: Path, files: Sequence[Path], classes: ClassList | None) 
             f"{folder}: no labels there; give labelme, CVAT or COCO files with their images, images/ and labels/, or "
             "label PNGs beside JPEGs of the same names"
         )
-    if classes is None:
-        classes = _listed_classes(folder, masks_in)
     paths = match(list(found), by_name(images, images_in), images_in, ", the image of a label map")
-    return LabeledFolder(tuple(paths), tuple(found.values()), classes, value_table(range(len(classes))))
+    if (folder / LABELMAP).is_file():
+        classes, table = _by_labelmap(folder, classes)
+    else:
+        classes = classes or _listed_classes(folder, masks_in)
+        table = value_table(range(len(classes)))
+    return LabeledFolder(tuple(paths), tuple(found.values()), classes, table)
+
+
+def _by_labelmap(folder: Path, classes: ClassList | None) -> tuple[ClassList, NDArray[np.integer]]:
+    """The classes, by default those of ``labelmap.txt``, and the place among them of each value that it names."""
+    named = read_labelmap(folder / LABELMAP)
+    classes = classes or named_classes(named, str(folder / LABELMAP))
+    _check_known(folder, named, classes)
+    table = np.full(max(256, len(named)), len(classes), np.uint16)  # no place: a value that has no name
+    table[IGNORE] = ignored = ignore_value(len(classes))
+    places = {folded(name): place for place, name in enumerate(classes.names)}
+    table[: len(named)] = [places.get(folded(name), ignored) for name in named]
+    return classes, table if len(classes) > IGNORE else table.astype(np.uint8)
 
 
 def _listed_classes(folder: Path, masks: Path) -> ClassList:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.draw import ellipse, polygon
 
+from clips4.data.class_names import folded
 from clips4.data.label_maps import ignore_value
 from clips4.errors import UserError
 from clips4.outputs.rle import Rle, decode
@@ -71,6 +73,21 @@ def read_document(path: Path) -> Any:
         raise UserError(f"{path}: not readable as JSON ({error})")
 
 
+def read_xml(path: Path) -> ElementTree.Element:
+    """The root of an XML file.
+
+    Raises:
+        UserError: it is damaged, or declares a document type, as no annotation file does.
+    """
+    text = read_text(path)
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise UserError(f"{path}: declares a document type, which annotation files do not")
+    try:
+        return ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise UserError(f"{path}: not readable as XML ({error})")
+
+
 def label_map(annotated: AnnotatedImage, names: Sequence[str]) -> NDArray[np.integer]:
     """(H, W) places of the shapes' names among ``names``; ``ignore_value(K)`` where there is no shape, or another name.
 
@@ -81,12 +98,12 @@ def label_map(annotated: AnnotatedImage, names: Sequence[str]) -> NDArray[np.int
         UserError: the image is larger than the limit.
     """
     check_pixels(annotated.image, annotated.width, annotated.height)
-    place = {name.casefold(): index for index, name in enumerate(names)}
+    place = {folded(name): index for index, name in enumerate(names)}
     ignored = ignore_value(len(names))
     kind = np.uint8 if ignored < 256 else np.uint16
     labels = np.full((annotated.height, annotated.width), place.get("background", ignored), kind)
     for shape in annotated.shapes:
-        value = place.get(shape.name.casefold(), ignored)
+        value = place.get(folded(shape.name), ignored)
         for points in shape.polygons:
             labels[polygon(points[:, 1] - 0.5, points[:, 0] - 0.5, labels.shape)] = value
         if shape.ellipse is not None:

@@ -65,6 +65,33 @@ def parse_classes(lines: Sequence[str], source: str = "class list") -> ClassList
     return _checked(parse_class_lines(lines, source), source)
 
 
+def named_classes(names: Iterable[str], source: str = "class list") -> ClassList:
+    """Classes by names that are taken as they are: no aliases, ids or comments are looked for in them.
+
+    Raises:
+        UserError: no name, an empty one, one given twice, or the reserved name "unknown".
+
+    Example:
+        >>> named_classes(["light: red", "4 [old], # 2"]).names
+        ('light: red', '4 [old], # 2')
+    """
+    return _checked([ClassEntry(f"name {place}", name) for place, name in enumerate(names, 1)], source)
+
+
+def folded(name: str) -> str:
+    """A name for comparisons: without regard to case, spaces at its ends or doubled, and ways to write an accent.
+
+    Example:
+        >>> folded(" Traffic  Light") == folded("traffic light")
+        True
+    """
+    return _normal(name).casefold()
+
+
+def _normal(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", name).split())
+
+
 def _checked(entries: Sequence[ClassEntry], source: str) -> ClassList:
     entries = in_order_of_ids(entries, source)
     if not entries:
@@ -72,7 +99,7 @@ def _checked(entries: Sequence[ClassEntry], source: str) -> ClassList:
     names: list[str] = []
     aliases: list[tuple[str, ...]] = []
     for entry in entries:
-        name, *others = (" ".join(unicodedata.normalize("NFC", word).split()) for word in (entry.name, *entry.aliases))
+        name, *others = map(_normal, (entry.name, *entry.aliases))
         if not name or not all(others):
             raise UserError(f"{source}, {entry.where}: empty name; give each class a name, and no empty alias")
         if odd := next((word for word in (name, *others) if len(word) > _LONGEST or not word.isprintable()), None):

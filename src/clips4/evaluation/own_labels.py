@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from clips4.annotations.folder import open_labels
-from clips4.data.class_names import load_classes
+from clips4.data.class_names import load_classes, named_classes
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import SetScores, Tally, confusion_matrix
 from clips4.evaluation.protocols import class_file_hash
@@ -45,7 +45,7 @@ def evaluate_labels(
         UserError: no labels of these classes, or a label map with other values.
     """
     segmenter = Segmenter.load(run, device, use=use)
-    classes = load_classes(class_file if class_file is not None else list(segmenter.query().names))
+    classes = named_classes(segmenter.query().names) if class_file is None else load_classes(class_file)
     dataset = open_labels(labels, classes)
     queries = {"prototypes": segmenter.query(classes)}
     if examples is not None:
