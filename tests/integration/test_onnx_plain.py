@@ -1,6 +1,9 @@
 """``examples/onnx_plain.py``: an exported student without clips4 gives the labels of ``clips4 segment``."""
 
+import contextlib
 import importlib.util
+import io
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +16,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from clips4 import Segmentation, Segmenter, export_onnx, load_classes, load_config
+from clips4 import Segmentation, Segmenter, load_classes, load_config
+from clips4.cli.app import app
+from clips4.cli.shell import run as run_command
 from clips4.training.loop import train
 from tests.helpers import TINY, photograph
 
@@ -46,8 +51,13 @@ def run(request: pytest.FixtureRequest, tiny_run: Path, images: Path, tmp_path_f
 @pytest.fixture(scope="module")
 def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("exported") / "pets.onnx"
-    report = export_onnx(run, out, text=True)
-    assert report.bytes == out.stat().st_size
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        assert run_command(app, ["export", str(run), "--out", str(out), "--text", "--json"]) == 0
+    report = json.loads(output.getvalue())
+    assert report["bytes"] == out.stat().st_size
+    assert report["text"] == [str(out.with_name(name)) for name in ("pets-text.onnx", "pets-tokenizer.json")]
+    assert all(Path(path).is_file() for path in report["text"])
     return out
 
 

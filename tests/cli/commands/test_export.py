@@ -12,6 +12,7 @@ from clips4.cli.shell import run
         ([], "give --out FILE.onnx"),
         (["--out", "a.onnx", "--web", "page"], "give --out FILE.onnx"),
         (["--out", "a.txt"], "ends in .onnx"),
+        (["--web", "page", "--text"], "--text belongs to --out"),
         (["--out", "a.onnx", "--onnxruntime", "copy"], "belongs to --web"),
         (["--web", "page", "--int8"], "go together"),
         (["--web", "page", "--onnxruntime", "nowhere"], "nowhere"),

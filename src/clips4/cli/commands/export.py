@@ -23,6 +23,10 @@ def export(
             "--web", help="Write a page instead, which runs the student in a browser: a folder for any server."
         ),
     ] = None,
+    text: Annotated[
+        bool,
+        typer.Option("--text", help="Write the text encoder of new names beside the file; built-in teacher only."),
+    ] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="Static int8 quantization; reports the agreement with float32.")
     ] = False,
@@ -49,29 +53,35 @@ def export(
         raise UserError("give --out FILE.onnx for the student alone, or --web FOLDER for a page that runs it")
     if onnxruntime and not web:
         raise UserError("--onnxruntime belongs to --web; leave it out")
+    if text and not out:
+        raise UserError("--text belongs to --out; leave it out")
     if int8 != bool(calibrate):
         raise UserError("--int8 and --calibrate IMAGES go together: int8 needs some dozens of images to calibrate on")
     images = find_images(calibrate) if calibrate else None
     if web:
         _export_page(run, web, onnxruntime, images, as_json)
     elif out:
-        _export_file(run, out, images, as_json)
+        _export_file(run, out, images, text, as_json)
 
 
-def _export_file(run: Path, out: Path, images: list[Path] | None, as_json: bool) -> None:
+def _export_file(run: Path, out: Path, images: list[Path] | None, text_too: bool, as_json: bool) -> None:
     from clips4.models.onnx.export import export_onnx
     from clips4.models.onnx.metadata import SUFFIX
+    from clips4.models.onnx.text_encoder import text_files
     from clips4.utils.atomic_io import lock_file
 
     if out.suffix != SUFFIX:
         raise UserError(f"--out {out}: give a file that ends in {SUFFIX}")
     with lock_file(out):
-        report = export_onnx(run, out, images)
+        report = export_onnx(run, out, images, text_too)
+    beside = text_files(out) if text_too else ()
+    sizes = ", ".join(f"{path.name} ({path.stat().st_size / 2**20:.1f} MiB)" for path in beside)
     text = (
-        f"Wrote {out} ({report.bytes / 2**20:.1f} MiB, {report.precision}); the float32 graph differs from torch by "
-        f"at most {report.difference:.1e} on {len(report.sizes)} sizes. Next: clips4 segment {out} IMAGES --out DIR"
+        f"Wrote {out} ({report.bytes / 2**20:.1f} MiB, {report.precision}){f' and {sizes}' if sizes else ''}; the "
+        f"float32 graph differs from torch by at most {report.difference:.1e} on {len(report.sizes)} sizes. "
+        f"Next: clips4 segment {out} IMAGES --out DIR"
     )
-    print_summary(text, {**asdict(report), "path": out}, as_json)
+    print_summary(text, {**asdict(report), "path": out, "text": list(beside)}, as_json)
     _print_agreement(report.agreement, as_json)
 
 

@@ -102,6 +102,10 @@ def export_onnx(
     checkpoint = run if isinstance(run, Checkpoint) else load_checkpoint(Path(run))
     if out.is_dir():
         raise UserError(f"{out}: is a folder; give a file, e.g. {out / 'model.onnx'}")
+    if text:
+        from clips4.models.onnx.text_encoder import export_text_encoder
+
+        export_text_encoder(checkpoint.path, out)
     proto, difference = checked_graph(checkpoint)
     size, agreement = inference_size(checkpoint.config.data), None
     if calibration is not None:
@@ -125,10 +129,6 @@ def export_onnx(
         entry.key, entry.value = key, value
     content = seal(proto.SerializeToString())
     write_atomically(out, content)
-    if text:
-        from clips4.models.onnx.text_encoder import export_text_encoder
-
-        export_text_encoder(checkpoint.path, out)
     return replace(report, bytes=len(content))
 
 

@@ -61,6 +61,16 @@ class _TextEncoder(nn.Module):
         return F.pad(F.normalize(sentences - self.center, dim=1), (0, self.extra))
 
 
+def text_files(out: Path) -> tuple[Path, Path]:
+    """The files of the text encoder and its tokenizer beside a student's file.
+
+    Example:
+        >>> [path.name for path in text_files(Path("pets.onnx"))]
+        ['pets-text.onnx', 'pets-tokenizer.json']
+    """
+    return out.with_name(f"{out.stem}-text.onnx"), out.with_name(f"{out.stem}-tokenizer.json")
+
+
 def export_text_encoder(run: str | Path, out: str | Path) -> TextReport:
     """Write the text encoder of a run's teacher beside its student.
 
@@ -82,7 +92,7 @@ def export_text_encoder(run: str | Path, out: str | Path) -> TextReport:
     teacher = load_teacher(config)
     if not isinstance(teacher, ConseTeacher):
         raise UserError(f"{run}: the text encoder of {config.name} is not exported; only that of conse is")
-    model, tokenizer = (out.with_name(f"{out.stem}-{name}") for name in ("text.onnx", "tokenizer.json"))
+    model, tokenizer = text_files(out)
     encoder = _TextEncoder(teacher).eval()
     content = _graph(encoder)
     difference = _compare(content, teacher)
