@@ -94,7 +94,7 @@ Save = Annotated[
     option(
         "--save",
         "Some of png, overlay, json, coco, coco-polygons, panoptic, yolo, yolo-copies, yolo-labels, labelme, "
-        "label-studio, cvat, voc, cityscapes, fiftyone, npz, gallery; with commas.",
+        "label-studio, label-studio-brush, cvat, voc, cityscapes, fiftyone, geotiff, npz, gallery; with commas.",
         command.some_of(command.file_kinds),
         "KINDS",
     ),

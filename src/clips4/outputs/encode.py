@@ -16,10 +16,11 @@ from clips4.outputs.formats.coco import annotations, panoptic_png, segments_info
 from clips4.outputs.formats.fiftyone import fiftyone_mask
 from clips4.outputs.formats.label_studio import label_studio_task
 from clips4.outputs.formats.labelme import labelme_document
-from clips4.outputs.formats.voc import voc_png, voc_values
+from clips4.outputs.formats.voc import voc_png, voc_values, voc_xml
 from clips4.outputs.formats.yolo import yolo_lines
-from clips4.outputs.geotiff import files_beside, place_of
+from clips4.outputs.geotiff import files_beside, label_geotiff, place_of, require_rasterio
 from clips4.outputs.labeled_image import UNKNOWN_LABEL, LabeledImage
+from clips4.outputs.page import page_grid
 from clips4.outputs.render import overlay, overlay_with_legend
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.class_colors import class_colors
@@ -37,10 +38,12 @@ Kind = Literal[
     "yolo-labels",
     "labelme",
     "label-studio",
+    "label-studio-brush",
     "cvat",
     "voc",
     "cityscapes",
     "fiftyone",
+    "geotiff",
     "npz",
     "gallery",
 ]
@@ -91,6 +94,8 @@ def check_names(kinds: Sequence[Kind], names: Sequence[str]) -> None:
     """
     if "voc" in kinds:
         voc_values(names)
+    if "geotiff" in kinds:
+        require_rasterio()
     if "cityscapes" in kinds and not any(ids_of(names)):
         raise UserError(f"none of the {len(names)} classes is one of Cityscapes; name them as road, car, person, ...")
 
@@ -123,9 +128,11 @@ def image_files(
 
     ``png``: ``STEM.png``, with a world file for a GeoTIFF; ``overlay``: ``STEM_overlay.png``; ``json``: ``STEM.json``;
     ``npz``: ``STEM.npz``; ``panoptic``: ``panoptic/STEM.png``; ``yolo``: ``yolo/labels/STEM.txt``; ``labelme``:
-    ``labelme/STEM.json``; ``label-studio``: ``label_studio/STEM.json``; ``voc``: ``voc/SegmentationClass/STEM.png``;
-    ``cityscapes``: ``cityscapes/STEM_gtFine_labelIds.png``; ``fiftyone``: ``fiftyone/labels/STEM.png``; ``gallery``:
-    two thumbnails. All but thumbnails have the image's own size, as displayed (rotated as EXIF says).
+    ``labelme/STEM.json``; ``label-studio``: ``label_studio/STEM.json``, with masks ``label_studio_brush/STEM.json``;
+    ``voc``: ``voc/SegmentationClass/STEM.png``, ``voc/Annotations/STEM.xml``; ``cityscapes``:
+    ``cityscapes/STEM_gtFine_labelIds.png``; ``fiftyone``: ``fiftyone/labels/STEM.png``; ``geotiff``:
+    ``geotiff/STEM.tif``; ``gallery``: two thumbnails. All but thumbnails have the image's own size, as displayed
+    (rotated as EXIF says).
 
     Args:
         result: the image and its labels.
@@ -153,11 +160,16 @@ def image_files(
     if "labelme" in kinds:
         document = labelme_document(result, str(source))
         files[f"labelme/{stem}.json"] = (json.dumps(document) + "\n").encode()
-    if "label-studio" in kinds:
-        task = label_studio_task(result, str(Path(source).absolute()))
-        files[f"label_studio/{stem}.json"] = (json.dumps(task) + "\n").encode()
+    for brush, kind in enumerate(("label-studio", "label-studio-brush")):
+        if kind in kinds:
+            task = label_studio_task(result, str(Path(source).absolute()), brush=bool(brush))
+            files[f"{kind.replace('-', '_')}/{stem}.json"] = (json.dumps(task) + "\n").encode()
     if "voc" in kinds:
         files[f"voc/SegmentationClass/{stem}.png"] = voc_png(result)
+        files[f"voc/Annotations/{stem}.xml"] = voc_xml(result, f"{Path(stem).name}{Path(source).suffix}").encode()
+    if "geotiff" in kinds:
+        values, colors = label_values(result)
+        files[f"geotiff/{stem}.tif"] = label_geotiff(values, colors, result.names, Path(source))
     if "cityscapes" in kinds:
         files[f"cityscapes/{stem}{CITYSCAPES_SUFFIX}"] = label_id_png(result)
     if "fiftyone" in kinds:
@@ -180,6 +192,11 @@ def image_facts(result: LabeledImage, kinds: Sequence[Kind]) -> dict[str, Any]:
         facts["annotations"] = annotations(result)
     if "panoptic" in kinds:
         facts["segments_info"] = segments_info(result.labels)
+    if "gallery" in kinds:
+        numbers = np.where(result.labels == UNKNOWN_LABEL, len(result.names), result.labels)
+        if result.unknown_labels is not None:  # "unknown" itself, then the discovered classes
+            numbers = np.where(result.unknown_labels >= 0, len(result.names) + 1 + result.unknown_labels, numbers)
+        facts["grid"] = page_grid(numbers)
     return facts
 
 
@@ -189,13 +206,19 @@ def _depth(result: LabeledImage) -> str:
 
 def label_png(result: LabeledImage) -> bytes:
     """PNG bytes of the label map: palette and 255 for unknown, or 16 bits and 65535 with more than 255 classes."""
+    values, colors = label_values(result)
+    return encode_png(values, None if colors is None else colors.tolist())
+
+
+def label_values(result: LabeledImage) -> tuple[NDArray[np.integer], NDArray[np.uint8] | None]:
+    """The label map (H, W) as files hold it and its palette (256, 3): 255 for unknown; or 65535, and no palette."""
     depth = _depth(result)
     values = np.where(result.labels == UNKNOWN_LABEL, UNKNOWN_VALUE[depth], result.labels.astype(np.int32))
     if depth == "16-bit":
-        return encode_png(values.astype(np.uint16))
+        return values.astype(np.uint16), None
     colors = np.full((256, 3), UNKNOWN_COLOR, np.uint8)
     colors[: len(result.names)] = class_colors(result.names)
-    return encode_png(values.astype(np.uint8), colors.tolist())
+    return values.astype(np.uint8), colors
 
 
 def describe(result: LabeledImage, source: str) -> dict[str, object]:

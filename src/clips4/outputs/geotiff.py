@@ -1,15 +1,24 @@
-"""Georeference of a GeoTIFF, written beside its label PNG so that a GIS overlays both.
+"""Label maps that lie where their images lie on the ground, so that a GIS overlays both.
 
-A PNG cannot hold it: six numbers go to a world file (``.pgw``), the coordinate system to ``.png.aux.xml``. GDAL, and so
-QGIS and rasterio, read both beside a PNG.
+A PNG cannot hold a georeference: six numbers go to a world file (``.pgw``), the coordinate system to ``.png.aux.xml``.
+GDAL, and so QGIS and rasterio, read both beside a PNG. This needs no package, and knows systems with an EPSG code in
+GeoTIFFs. ``label_geotiff`` writes a GeoTIFF by rasterio (the extra ``geo``), with any coordinate system and ground
+control points.
 """
 
+import io
 import math
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from clips4.errors import UserError
+from clips4.utils.extras import install_command
 from clips4.utils.image_file import open_image, orientation
 
 _SCALE, _TIE, _MATRIX, _KEYS = 33550, 33922, 34264, 34735  # tags of GeoTIFF 1.1 (OGC 19-008r4)
@@ -73,3 +82,78 @@ def files_beside(name: str, place: Place) -> dict[str, bytes]:
     if place.epsg is not None:
         files[f"{name}.aux.xml"] = f"<PAMDataset>\n  <SRS>EPSG:{place.epsg}</SRS>\n</PAMDataset>\n".encode()
     return files
+
+
+_DRIVERS = {"TIFF": "GTiff", "PNG": "PNG", "JPEG": "JPEG", "JPEG2000": "JP2OpenJPEG"}  # Pillow's formats -> GDAL's
+
+
+def require_rasterio() -> None:
+    """Check that the extra ``geo`` is installed.
+
+    Raises:
+        UserError: it is not.
+    """
+    try:
+        import rasterio  # noqa: F401
+    except ImportError:
+        raise UserError(f"geotiff needs the package rasterio; {install_command('rasterio')}, or save png")
+
+
+def label_geotiff(
+    values: NDArray[np.integer], colors: NDArray[np.uint8] | None, names: Sequence[str], source: Path
+) -> bytes:
+    """A label map as a GeoTIFF with the coordinate system and transform, or ground control points, of its image.
+
+    Args:
+        values: (H, W) uint8 or uint16; the largest value of the type is unknown, and "nodata" in the file.
+        colors: (256, 3) palette of uint8 values.
+        names: (K,) of the values 0..K-1, kept as the tags ``class_0``, ... of the band.
+        source: the image. One without a georeference, or that EXIF turns, gives a TIFF without one.
+
+    Raises:
+        UserError: rasterio is missing, or GDAL cannot read the image.
+    """
+    require_rasterio()
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+
+    height, width = values.shape
+    profile = {"driver": "GTiff", "height": height, "width": width, "count": 1, "dtype": values.dtype.name}
+    profile |= {"nodata": np.iinfo(values.dtype).max, "compress": "deflate"}
+    with warnings.catch_warnings(), rasterio.MemoryFile() as memory:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        place = _georeference(source, values.shape)
+        with memory.open(**profile, **place) as file:
+            file.write(values, 1)
+            if colors is not None:
+                file.write_colormap(1, dict(enumerate(map(tuple, colors.tolist()))))
+            file.update_tags(1, **{f"class_{value}": name for value, name in enumerate(names)})
+        return bytes(memory.read())
+
+
+def _georeference(source: Path, size: tuple[int, ...]) -> dict[str, Any]:
+    """What rasterio is to write; nothing for an image without a place, or of another size as displayed."""
+    import rasterio
+
+    if not source.is_file():
+        return {}
+    with open_image(source, str(source)) as image:
+        driver = _DRIVERS.get(image.format or "")
+        if driver is None or orientation(image) != 1:
+            return {}
+    try:
+        str(source).encode()
+        place: Any = source.absolute()
+    except UnicodeEncodeError:  # GDAL takes names that are text; of others the file alone, without a world file
+        place = io.BytesIO(source.read_bytes())
+    try:
+        with rasterio.open(place, driver=driver) as given:
+            points, points_crs = given.gcps
+            if given.shape != size:
+                return {}
+            if points:
+                return {"gcps": points, "crs": points_crs}
+            known = given.crs is not None or not given.transform.is_identity
+            return {"crs": given.crs, "transform": given.transform} if known else {}
+    except rasterio.errors.RasterioIOError as error:
+        raise UserError(f"{source}: its georeference is not readable ({str(error).splitlines()[0][:80]}); save png")

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
+_GRID_SIDE = 128
+
+
 class PageImage(NamedTuple):
     """An image that a page carries: a ``data:`` address, and its size in pixels."""
 
@@ -37,6 +40,24 @@ def page_image(image: RGB, long_side: int, quality: int = 84) -> PageImage:
 def css_color(color: Sequence[int] | NDArray[np.uint8]) -> str:
     """(red, green, blue) in 0..255 -> "#rrggbb"."""
     return "#{:02x}{:02x}{:02x}".format(*(int(value) for value in color))
+
+
+def page_grid(numbers: NDArray[np.integer]) -> str:
+    """Numbers of pixels (H, W) for a page's script, at a long side of at most 128: "WxH:NUMBERxCOUNT ...", in rows.
+
+    Example:
+        >>> page_grid(np.array([[0, 0, 2], [2, 2, 1]]))
+        '3x2:0x2 2x3 1x1'
+    """
+    height, width = numbers.shape
+    factor = max(1.0, max(height, width) / _GRID_SIDE)
+    rows, columns = (
+        ((np.arange(max(1, round(n / factor))) + 0.5) * n / max(1, round(n / factor))) for n in (height, width)
+    )
+    small = numbers[rows.astype(int)[:, None], columns.astype(int)[None]]
+    starts = np.r_[0, np.flatnonzero(np.diff(small.ravel())) + 1, small.size]
+    runs = zip(small.ravel()[starts[:-1]].tolist(), np.diff(starts).tolist(), strict=True)
+    return f"{small.shape[1]}x{small.shape[0]}:" + " ".join(f"{number}x{count}" for number, count in runs)
 
 
 def render_page(template: str, **values: object) -> str:

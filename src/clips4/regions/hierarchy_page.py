@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from clips4.config import RegionConfig
 from clips4.outputs.drawing import mean_colors, outlined
-from clips4.outputs.page import page_image, render_page
+from clips4.outputs.page import page_grid, page_image, render_page
 from clips4.regions.ucm import Hierarchy
 from clips4.utils.images import RGB
 
@@ -44,6 +44,7 @@ def hierarchy_page(
                 "count": count,
                 "outlines": page_image(outlined(image, regions), _SIDE),
                 "means": page_image(mean_colors(image, regions), _SIDE),
+                "grid": page_grid(regions),
                 "low": low,
                 "high": float(hierarchy.heights[hierarchy.count - count]),
             }

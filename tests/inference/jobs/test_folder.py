@@ -1,6 +1,7 @@
 """Folders of predictions: every format by an independent reader, what is redone, interruptions, the gallery."""
 
 import errno
+import importlib.util
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools.coco import COCO
 
+from clips4.annotations.folder import open_labels
 from clips4.data.image_folder import JobOutcome
 from clips4.errors import UserError
 from clips4.inference.classifier import Query
@@ -37,6 +39,7 @@ from clips4.utils.progress import NoProgress
 from tests.helpers import photograph, write_broken_images
 
 NAMES = ("cat", "tea cup & <saucer>", "grass")
+INSTALLED = [kind for kind in KINDS if kind != "geotiff" or importlib.util.find_spec("rasterio")]
 
 
 class FakeSegmenter:
@@ -90,7 +93,7 @@ def images(tmp_path: Path) -> list[Path]:
 def run(
     paths: Sequence[Path],
     out: Path,
-    kinds: Sequence[Kind] = KINDS,
+    kinds: Sequence[Kind] = INSTALLED,
     settings_hash: str = "one",
     force: bool = False,
     segmenter: FakeSegmenter | None = None,
@@ -413,7 +416,7 @@ def test_segment_images_keep_subfolders_in_every_kind(tmp_path: Path) -> None:
     page = Page((out / "gallery.html").read_text())
     assert all((out / unquote(str(picture["src"]))).is_file() for picture in page.images)
     listed = sum(len(entry["files"]) for entry in all_entries(out))
-    assert listed == 6 * 15, "no file has two owners"
+    assert listed == 6 * 19, "no file has two owners"
 
 
 def test_plan_images_output_over_input_is_refused(images: list[Path], tmp_path: Path) -> None:
@@ -498,7 +501,16 @@ def test_yolo_has_links_copies_or_no_images(images: list[Path], tmp_path: Path, 
 
 def test_voc_and_label_studio_come_with_their_names(images: list[Path], tmp_path: Path) -> None:
     run(images, tmp_path / "out", ("voc", "label-studio"))
-    assert "tea cup & <saucer>:" in (tmp_path / "out/voc/labelmap.txt").read_text()
+    voc = tmp_path / "out/voc"
+    assert "tea cup & <saucer>:" in (voc / "labelmap.txt").read_text()
+    assert (voc / "ImageSets/Segmentation/train.txt").read_text().splitlines() == [path.stem for path in images]
+    for path in images:
+        assert (voc / "JPEGImages" / path.name).resolve() == path.resolve()
+    dataset = open_labels(voc)
+    assert dataset.classes.names == ("background", *NAMES)
+    for index, path in enumerate(dataset.images):
+        found = dataset.truth(index).astype(int)
+        np.testing.assert_array_equal(np.where(found == 255, -1, found - 1), labels_of(path.resolve()))
     assert "tea cup &amp; &lt;saucer&gt;" in (tmp_path / "out/label_studio/labeling_config.xml").read_text()
 
 

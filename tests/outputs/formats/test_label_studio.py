@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from clips4.outputs.brush_rle import decode
 from clips4.outputs.formats.label_studio import label_studio_task, labeling_config
 from clips4.outputs.labeled_image import LabeledImage
 
@@ -36,9 +37,19 @@ def test_regions_refer_to_the_labeling_configuration() -> None:
     result = LabeledImage(np.zeros((5, 6, 3), np.uint8), labels, np.zeros((5, 6), np.float32), NAMES)
     (region,) = label_studio_task(result, "/x.png")["predictions"][0]["result"]
     view = ElementTree.fromstring(labeling_config(NAMES))
+    assert ElementTree.fromstring(labeling_config(NAMES, brush=True)).find("BrushLabels") is not None
     control, image = view.find("PolygonLabels"), view.find("Image")
     assert control is not None
     assert image is not None
     assert (region["from_name"], region["to_name"]) == (control.get("name"), control.get("toName"))
     assert region["to_name"] == image.get("name")
     assert [each.get("value") for each in control] == list(NAMES)
+
+
+def test_brush_task_has_a_mask_of_every_class_that_occurs() -> None:
+    labels = np.random.default_rng(0).integers(-1, 2, (9, 13)).astype(np.int16)
+    result = LabeledImage(np.zeros((9, 13, 3), np.uint8), labels, np.zeros((9, 13), np.float32), NAMES)
+    regions = label_studio_task(result, "/x.png", brush=True)["predictions"][0]["result"]
+    assert [region["value"]["brushlabels"] for region in regions] == [["a"], ["b & c"]]
+    for label, region in enumerate(regions):
+        np.testing.assert_array_equal(decode(region["value"]["rle"], (9, 13)), labels == label)

@@ -1,13 +1,14 @@
 """Pascal VOC: values, colors and names, as a literal reader of palette PNGs finds them."""
 
 import io
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from clips4.errors import UserError
-from clips4.outputs.formats.voc import labelmap, voc_palette, voc_png, voc_values
+from clips4.outputs.formats.voc import labelmap, voc_palette, voc_png, voc_values, voc_xml
 from clips4.outputs.labeled_image import LabeledImage
 
 
@@ -44,3 +45,21 @@ def test_voc_of_too_many_classes_is_refused() -> None:
     assert voc_values([str(index) for index in range(254)])[-1] == 254
     with pytest.raises(UserError, match="maps of Pascal VOC hold 254"):
         voc_values([str(index) for index in range(255)])
+
+
+def test_voc_xml_has_a_box_around_each_part_but_background() -> None:
+    labels = np.full((8, 10), 1, np.int16)
+    labels[2:5, 3:7] = 0
+    labels[6, 9] = 2
+    labels[0, 0] = -1
+    result = LabeledImage(
+        np.zeros((8, 10, 3), np.uint8), labels, np.zeros((8, 10), np.float32), ("a & b", "Background", "c")
+    )
+    root = ElementTree.fromstring(voc_xml(result, "x & y.jpg", min_share=0))
+    assert root.findtext("filename") == "x & y.jpg"
+    assert [root.findtext(f"size/{side}") for side in ("width", "height")] == ["10", "8"]
+    boxes = [
+        [each.text for each in element.iter() if each.tag in ("name", "xmin", "ymin", "xmax", "ymax")]
+        for element in root.iter("object")
+    ]
+    assert boxes == [["a & b", "4", "3", "7", "5"], ["c", "10", "7", "10", "7"]]

@@ -18,6 +18,7 @@ from clips4.outputs.rle import counts_of_text
 from clips4.utils.atomic_io import atomic_text_file, write_atomically, write_json_lists
 from clips4.utils.output_folder.manifest import ManifestEntry, all_entries, entry_path, is_current
 from clips4.utils.output_folder.output import Output
+from clips4.utils.text import printable
 
 FOLDER_FILES = {
     "coco": "coco.json",
@@ -27,14 +28,18 @@ FOLDER_FILES = {
     "voc": "voc/labelmap.txt",
     "fiftyone": "fiftyone/mask_targets.json",
     "label-studio": "label_studio/labeling_config.xml",
+    "label-studio-brush": "label_studio_brush/labeling_config.xml",
     "cvat": "cvat.xml",
     "gallery": "gallery.html",
 }
+_VOC_LIST = "voc/ImageSets/Segmentation/train.txt"  # readers of Pascal VOC begin with a list of images
+_LINKS = ("yolo/images/", "fiftyone/data/", "voc/JPEGImages/")  # folders of links to images
 
 
 def folder_files(kinds: Sequence[str]) -> list[str]:
     """Names of the files of these kinds that cover a whole folder."""
-    return list(dict.fromkeys(name for kind, name in FOLDER_FILES.items() if kind in kinds))
+    names = dict.fromkeys(name for kind, name in FOLDER_FILES.items() if kind in kinds)
+    return [*names, *([_VOC_LIST] if "voc" in kinds else [])]
 
 
 def write_folder_files(output: Output, names: Sequence[str]) -> int:
@@ -54,7 +59,7 @@ def write_folder_files(output: Output, names: Sequence[str]) -> int:
             kinds |= set(entry["kinds"])
             if not is_current(entry):
                 gone += 1
-                for name in (name for name in entry["files"] if name.startswith(("yolo/images/", "fiftyone/data/"))):
+                for name in (name for name in entry["files"] if name.startswith(_LINKS)):
                     if (out / name).is_symlink() and not (out / name).exists():
                         (out / name).unlink()  # a link to nothing would end a training run
 
@@ -80,10 +85,14 @@ def write_folder_files(output: Output, names: Sequence[str]) -> int:
         write_atomically(out / FOLDER_FILES["yolo"], data_yaml(out / "yolo", names).encode())
     if "voc" in kinds:
         write_atomically(out / FOLDER_FILES["voc"], labelmap(names).encode())
+        with atomic_text_file(out / _VOC_LIST) as file:
+            file.writelines(f"{printable(entry['stem'])}\n" for entry in entries("voc"))
     if "fiftyone" in kinds:
         write_atomically(out / FOLDER_FILES["fiftyone"], mask_targets(names).encode())
     if "label-studio" in kinds:
         write_atomically(out / FOLDER_FILES["label-studio"], labeling_config(names).encode())
+    if "label-studio-brush" in kinds:
+        write_atomically(out / FOLDER_FILES["label-studio-brush"], labeling_config(names, brush=True).encode())
     if "cvat" in kinds:
         with atomic_text_file(out / FOLDER_FILES["cvat"]) as file:
             file.writelines(cvat_document(map(_cvat_image, entries("cvat")), names))

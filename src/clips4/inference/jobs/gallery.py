@@ -39,6 +39,7 @@ def write_gallery(path: Path, entries: Callable[[], Iterable[ManifestEntry]], na
         "gallery",
         count=count,
         queried=len(names),
+        names=names,
         unknown=shares[-1] / max(count, 1),
         unknown_color=css_color(UNKNOWN_COLOR),
         classes=[
@@ -65,6 +66,7 @@ def card(entry: ManifestEntry, names: Sequence[str]) -> dict[str, object]:
     overlay = f"gallery/{stem}_overlay.jpg"
     return {
         "title": Path(entry["source"]).name,
+        "grid": facts["grid"],
         "width": facts["width"],
         "height": facts["height"],
         "unknown": sum(area["share"] for index, area in areas if index == len(names)),

@@ -122,7 +122,8 @@ def write_image(item: Item, result: Segmentation, output: Output) -> None:
     out, kinds = output.folder, cast(list[Kind], output.kinds_of(item))
     files = image_files(result, item.path, item.stem, kinds, result.embeddings() if "npz" in kinds else None)
     link = [f"yolo/images/{item.stem}{item.path.suffix}"] if {"yolo", "yolo-copies"} & set(kinds) else []
-    link += [f"fiftyone/data/{item.stem}{item.path.suffix}"] if "fiftyone" in kinds else []
+    folders = {"fiftyone": "fiftyone/data", "voc": "voc/JPEGImages"}
+    link += [f"{folder}/{item.stem}{item.path.suffix}" for kind, folder in folders.items() if kind in kinds]
     entry = output.begin(item, kinds, [*files, *link], image_facts(result, kinds))
     for name, content in files.items():
         write_atomically(out / name, content)

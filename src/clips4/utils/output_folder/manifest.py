@@ -96,16 +96,17 @@ class _Facts(TypedDict, total=False):
     areas: list[_Area]
     annotations: list[_Annotation]
     segments_info: list[_Segment]
+    grid: Annotated[str, Field(pattern=r"^\d+x\d+:[\dx ]*$")]
 
 
 _FACTS = TypeAdapter(_Facts)
-_NEEDED = {"gallery": "areas", "panoptic": "segments_info"}
-_NEEDED |= dict.fromkeys(("coco", "coco-polygons", "cvat"), "annotations")
+_NEEDED = {"gallery": ["areas", "grid"], "panoptic": ["segments_info"]}
+_NEEDED |= {kind: ["annotations"] for kind in ("coco", "coco-polygons", "cvat")}
 
 
 def _has_sound_facts(entry: ManifestEntry) -> bool:
     """Whether the facts of an entry have what the files of a whole folder need for its kinds, in the right types."""
-    needed = {_NEEDED[kind] for kind in entry["kinds"] if kind in _NEEDED}
+    needed = {key for kind in entry["kinds"] for key in _NEEDED.get(kind, [])}
     try:
         facts = _FACTS.validate_python(entry["facts"], strict=True)
     except ValidationError:
