@@ -3,7 +3,7 @@
 # Use:   docker run --rm --gpus all -v "$PWD:/work" clips4 segment runs/pets photos/ --out segmented
 #
 # On Linux PyTorch's default wheel brings CUDA's libraries, so that the base image is the same; the host needs a driver and
-# the NVIDIA Container Toolkit. docs/install.md has more.
+# the NVIDIA Container Toolkit. docs/how-to/install.md has more.
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS build

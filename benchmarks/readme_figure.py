@@ -1,6 +1,6 @@
 """README's figure, drawn from a finished demo run: photograph, teacher, student, embedding.
 
-python benchmarks/readme_figure.py --run runs/demo --out docs/figure.jpg
+python benchmarks/readme_figure.py --run runs/demo --out docs/images/figure.webp
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main() -> None:
     """Draw and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("runs/demo"))
-    parser.add_argument("--out", type=Path, default=Path("docs/figure.jpg"))
+    parser.add_argument("--out", type=Path, default=Path("docs/images/figure.webp"))
     arguments = parser.parse_args()
 
     report = gather(arguments.run, sample_photographs(), "auto", NoProgress())
@@ -54,7 +54,7 @@ def main() -> None:
     legend = draw_legend(entries, canvas.width, beside=False, size=18)
     buffer = io.BytesIO()
     whole = Image.fromarray(np.concatenate([np.array(canvas), legend[:, : canvas.width]]))
-    whole.save(buffer, "JPEG", quality=88, optimize=True)
+    whole.save(buffer, "WEBP", quality=82, method=6)
     write_atomically(arguments.out, buffer.getvalue())
 
 

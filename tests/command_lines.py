@@ -10,6 +10,8 @@ import typer
 
 # how torchrun starts a command; its own options come before -m
 _LAUNCHERS = {"torchrun", "python", "srun"}
+# options that complete some values and take others: names, folders, parts of a student
+_OPEN = {"classes", "teacher", "teacher_only", "features", "validate", "overrides", "grid", "fold"}
 
 
 def clips4_arguments(line: str) -> list[str] | None:
@@ -26,6 +28,8 @@ def clips4_arguments(line: str) -> list[str] | None:
 
 def check_command_line(line: str) -> list[str]:
     """Parse a line by the command's own parser, which knows every option and type; nothing is run.
+
+    Settings are validated with their preset, and values that a shell completes are among those that it lists.
 
     Returns:
         The command's name, as a list.
@@ -50,11 +54,49 @@ def check_command_line(line: str) -> list[str]:
         patch.setattr("glob.glob", lambda pattern, **_: [pattern])
         patch.setattr("sys.stdin", io.StringIO("photo.jpg\n"))
         try:
-            command.make_context(" ".join(parts), list(arguments))
+            check_values(command, command.make_context(" ".join(parts), list(arguments)))
         except Exception as error:
             said = error.format_message() if hasattr(error, "format_message") else error
             raise AssertionError(f"{line!r}: {said}") from error
     return parts
+
+
+def check_values(command: Any, context: Any) -> None:
+    """Values of the options that are given: settings are valid, and what a shell completes is listed.
+
+    Raises:
+        ValueError: an option has no such value.
+        UserError: a setting is unknown or not valid.
+    """
+    from clips4.config import load_config
+
+    given = context.params
+    preset = given.get("preset")
+    if given.get("overrides"):
+        load_config(preset if preset and preset != "auto" else "recommended", given["overrides"])
+    for option in command.params:
+        value = given.get(option.name)
+        if option.name in _OPEN or not isinstance(value, str) or value == option.default or value.endswith(".yaml"):
+            continue
+        listed = {item.value for item in option.shell_complete(context, "")}
+        if listed and not set(value.split(",")) <= listed:
+            raise ValueError(f"--{option.name} has no {value!r}, but {', '.join(sorted(listed))}")
+
+
+def command_options() -> dict[str, set[str]]:
+    """Command, as "evaluate language" -> its options; "" has those of all commands, and those valid anywhere."""
+    from clips4.cli.app import app
+
+    found: dict[str, set[str]] = {}
+
+    def collect(command: Any, name: str) -> None:
+        found[name] = {"--help", *(each for option in command.params for each in (*option.opts, *option.secondary_opts))}
+        for part, inner in getattr(command, "commands", {}).items():
+            collect(inner, f"{name} {part}".strip())
+
+    collect(typer.main.get_command(app), "")
+    found[""] |= set().union(*found.values())
+    return found
 
 
 def logical_lines(block: str) -> list[str]:

@@ -133,7 +133,7 @@ class TeacherConfig(_Section):
     cache_gib: float = Field(
         20.0, ge=0, description="disk space for teacher maps; if all maps need more, they are computed on the fly"
     )
-    cache_dims: int = Field(0, ge=0, description="dimensions of cached maps; 0: all (see docs/teachers.md)")
+    cache_dims: int = Field(0, ge=0, description="dimensions of cached maps; 0: all (see docs/how-to/teachers.md)")
 
 
 class StudentConfig(_Section):
@@ -301,7 +301,7 @@ class Config(_Section):
     """All settings of a run. Images and class names are given separately.
 
     Args:
-        data: images and views; every section has its own keys, see docs/training.md.
+        data: images and views; every section has its own keys, see docs/reference/configuration.md.
         regions: how regions are found.
         teacher: which teacher, and how it reads images and names.
         student: the network that is trained.

@@ -91,7 +91,7 @@ def table(found: Sequence[Setting], preset: str | None = None) -> str:
 
 
 def reference_page() -> str:
-    """The page docs/configuration.md, in Markdown."""
+    """The page docs/reference/configuration.md, in Markdown."""
     from clips4.config import Config
 
     lines = [

@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 import pytest
 
+from clips4.config import known_keys
 from tests.annotations.test_folder import write_masks
-from tests.command_lines import check_command_line, clips4_arguments, logical_lines
+from tests.command_lines import check_command_line, clips4_arguments, command_options, logical_lines
 from tests.helpers import photograph
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # first parts of lines that are no command of ours, and what is to be true of it
 _OTHERS = {"pip", "make", "find", "python", "docker", "sbatch", "deploy/torchrun.sh"}
 _KNOWN_LANGUAGES = {"python", "sh", "bibtex", ""}
@@ -48,7 +49,7 @@ def blocks() -> list[Block]:
         assert text.count("\n```") % 2 == 0, f"{page}: a block is not closed"
         for match in fence.finditer(text):
             place = f"{page.relative_to(ROOT)}:{text[: match.start()].count(chr(10)) + 1}"
-            found.append(Block(page.name, place, match["language"], match["text"], match["reason"]))
+            found.append(Block(str(page.relative_to(ROOT)), place, match["language"], match["text"], match["reason"]))
     return found
 
 
@@ -106,6 +107,32 @@ def test_docs_command_lines_parse(block: Block) -> None:
             assert all((ROOT / word).is_file() for word in parts if word.startswith("deploy/")), line
 
 
+# options of others, which the pages name in a sentence
+_FOREIGN_OPTIONS = {"--no-deps", "--build-arg", "--index-url", "--user", "--users", "--seconds"}
+_GUIDES = [page for page in PAGES if page.name not in ("results.md", "journal.md")]  # those name options of benchmarks
+
+
+@pytest.mark.parametrize("page", _GUIDES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_docs_names_in_sentences_exist(page: Path) -> None:
+    """Commands, options and settings between backticks, with lines joined."""
+    options, keys = command_options(), set(known_keys())
+    sections = {key.partition(".")[0] for key in keys}
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S)
+    for span in (re.sub(r"\s+", " ", each) for each in re.findall(r"`([^`]+)`", text)):
+        words = span.split()
+        flags = {word.partition("=")[0] for word in words if re.fullmatch(r"--[a-z][a-z0-9-]+(=.*)?", word)}
+        if words[0] == "clips4" and len(words) > 1 and not words[1].startswith("-") and words[1].islower():
+            name = max((each for each in options if f"{' '.join(words[1:])} ".startswith(f"{each} ")), key=len)
+            assert name, f"there is no `{span}`"
+            assert flags <= options[name] | options[""] & {"--debug", "--quiet", "--max-megapixels"}, span
+        elif words[0] not in ("python", "pip", "docker", "make", "torchrun"):
+            assert flags <= options[""] | _FOREIGN_OPTIONS, span
+        for word in words:
+            key = re.fullmatch(r"([a-z]+)\.([a-z_0-9]+)(=.*)?", word)
+            if key and key[1] in sections and key[2] not in ("py", "md", "yaml", "json"):
+                assert f"{key[1]}.{key[2]}" in keys, f"there is no setting {word}"
+
+
 def check_benchmark(parts: list[str], place: str) -> None:
     """The program is there and has every option that the line gives it."""
     program = ROOT / parts[0]
@@ -155,7 +182,7 @@ def test_site_builds_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    api = (tmp_path / "site/api/index.html").read_text("utf-8")
+    api = (tmp_path / "site/reference/api/index.html").read_text("utf-8")
     assert "clips4.inference.segmenter.Segmenter.segment" in api
     for page in (tmp_path / "site").rglob("*.html"):
         text = page.read_text("utf-8")

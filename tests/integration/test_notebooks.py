@@ -10,7 +10,7 @@ import pytest
 import clips4
 
 nbformat = pytest.importorskip("nbformat", reason="the extra 'dev' is not installed")
-FOLDER = Path(__file__).parents[2] / "docs/notebooks"
+FOLDER = Path(__file__).parents[2] / "docs/tutorial/notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 

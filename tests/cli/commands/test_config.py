@@ -8,7 +8,7 @@ import pytest
 
 from clips4.cli.app import main
 
-PAGE = Path(__file__).parents[3] / "docs/configuration.md"
+PAGE = Path(__file__).parents[3] / "docs/reference/configuration.md"
 
 
 def clips4(*arguments: str) -> int:
@@ -43,4 +43,4 @@ def test_config_unknown_prefix_suggests_a_key(capsys: pytest.CaptureFixture[str]
 
 def test_page_of_the_docs_is_current(capsys: pytest.CaptureFixture[str]) -> None:
     assert clips4("config", "--page") == 0
-    assert PAGE.read_text("utf-8") == capsys.readouterr().out, "run: clips4 config --page > docs/configuration.md"
+    assert PAGE.read_text("utf-8") == capsys.readouterr().out, "run: clips4 config --page > docs/reference/configuration.md"

@@ -4,7 +4,7 @@ from pathlib import Path
 from clips4.serve.http.api import Api
 from clips4.serve.http.openapi import describe
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "page-api.json"
+DOCUMENT = Path(__file__).parents[3] / "docs/reference/page-api.json"
 
 
 def test_openapi_describes_every_endpoint(api: Api) -> None:

@@ -22,7 +22,7 @@ def config(
     preset: Annotated[
         str | None, option("--preset", "Only what this preset sets.", command.one_of(command.presets))
     ] = None,
-    page: Annotated[bool, typer.Option("--page", help="Print the page docs/configuration.md instead.")] = False,
+    page: Annotated[bool, typer.Option("--page", help="Print docs/reference/configuration.md instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the settings of a run: key, default, the presets that set it, meaning; set one by train --set."""

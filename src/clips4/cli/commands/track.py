@@ -23,7 +23,7 @@ def track(
         str,
         option(
             "--features",
-            "student, backbone or color; student:z+c3+c4 and the like: see docs/evaluation.md.",
+            "student, backbone or color; student:z+c3+c4 and the like: see docs/reference/protocols.md.",
             command.one_of(("student", "backbone", "color")),
         ),
     ] = "student:c3+c4",

@@ -30,7 +30,7 @@ Features = Annotated[
     option(
         "--features",
         "One row each: student, backbone, color, still (tracking: the first mask, repeated), or parts such as "
-        "student:z+c4 (docs/evaluation.md); with commas.",
+        "student:z+c4 (docs/reference/protocols.md); with commas.",
         command.some_of(("student", "backbone", "color", "still")),
         "NAMES",
     ),
