@@ -3,8 +3,8 @@
     python benchmarks/regions.py --data ../shared/data/bsds500 --out runs/regions
 
 Prints the tables of docs/explanation/regions.md and writes them with all settings to OUT/regions.json and
-OUT/regions.md. The last rows are the hierarchies published with the set (gPb-OWT-UCM, of 40 train photographs), scored by
-the same code.
+OUT/regions.md. The last rows are the hierarchies published with the set (gPb-OWT-UCM, of 40 train photographs), scored
+by the same code.
 
 At a number of regions: covering, boundary recall and precision within 2 pixels, undersegmentation error. ODS and OIS:
 covering at the best scale for the set and for each photograph; a scale is a threshold of a hierarchy, or a number of

@@ -84,18 +84,18 @@ def check_values(command: Any, context: Any) -> None:
 
 
 def command_options() -> dict[str, set[str]]:
-    """Command, as "evaluate language" -> its options; "" has those of all commands, and those valid anywhere."""
+    """Command, as "evaluate language" -> its options; a group, and "", has also those of its commands."""
     from clips4.cli.app import app
 
     found: dict[str, set[str]] = {}
 
-    def collect(command: Any, name: str) -> None:
-        found[name] = {"--help", *(each for option in command.params for each in (*option.opts, *option.secondary_opts))}
-        for part, inner in getattr(command, "commands", {}).items():
-            collect(inner, f"{name} {part}".strip())
+    def collect(command: Any, name: str) -> set[str]:
+        given = [each for option in command.params for each in (*option.opts, *option.secondary_opts)]
+        parts = getattr(command, "commands", {})
+        found[name] = {"--help", *given}.union(*(collect(parts[part], f"{name} {part}".strip()) for part in parts))
+        return found[name]
 
     collect(typer.main.get_command(app), "")
-    found[""] |= set().union(*found.values())
     return found
 
 

@@ -1,4 +1,4 @@
-"""Links of README, docs and the other pages: each file is there, with the heading; each image of docs is shown and small."""
+"""Links of README, docs and other pages: each file is there, with its heading; images of docs are shown and small."""
 
 import re
 from collections import Counter

@@ -43,4 +43,4 @@ def test_config_unknown_prefix_suggests_a_key(capsys: pytest.CaptureFixture[str]
 
 def test_page_of_the_docs_is_current(capsys: pytest.CaptureFixture[str]) -> None:
     assert clips4("config", "--page") == 0
-    assert PAGE.read_text("utf-8") == capsys.readouterr().out, "run: clips4 config --page > docs/reference/configuration.md"
+    assert PAGE.read_text("utf-8") == capsys.readouterr().out, f"run: clips4 config --page > {PAGE}"

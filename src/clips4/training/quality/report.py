@@ -2,8 +2,9 @@
 
     RUN/quality.json    the figures, each with its sound range and verdict; what predictions use; one line of text
 
-``assessment`` measures the figures; docs/reference/quality.md defines them and says how the ranges were measured. No figure
-without labels says that a student is *better* than its teacher (docs/journal.md). They say whether a run is spoiled.
+``assessment`` measures the figures; docs/reference/quality.md defines them and says how the ranges were measured. No
+figure without labels says that a student is *better* than its teacher (docs/journal.md). They say whether a run is
+spoiled.
 """
 
 import json

@@ -170,7 +170,7 @@ def unsupervised(
     epilog="Example: clips4 evaluate tracking runs/coco --dataset davis16 --root DAVIS/ --features still,student",
 )
 def tracking(
-    dataset: Dataset,
+    dataset: Annotated[str, option("--dataset", "davis16 or davis17.", command.one_of(("davis16", "davis17")))],
     root: Root,
     run: Run = None,
     features: Features = "student",
