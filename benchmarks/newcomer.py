@@ -190,7 +190,7 @@ def main() -> int:
     out.mkdir(parents=True)
     first, *_ = copy_photographs(options.photos, out)
     make_clip(first, out)
-    write_notebook(ROOT / "docs/notebooks/tutorial.ipynb", out / "tutorial.py")
+    write_notebook(ROOT / "docs/tutorial/notebooks/tutorial.ipynb", out / "tutorial.py")
     hour = Hour(out)
     short = ["--set", f"train.steps={options.steps}"] if options.steps else []
     hour.write(f"A newcomer's hour: {PHOTOGRAPHS} photographs, the names {options.names}, {time.strftime('%Y-%m-%d')}.")
@@ -221,7 +221,7 @@ def main() -> int:
     hour.run("clips4", "segment", "run.onnx", "new", "--out", "by_onnx")
     hour.step("8. The page", "To type names and click; one call of its API.")
     call_page(hour)
-    hour.step("9. The notebook", "docs/notebooks/tutorial.ipynb, cell by cell.")
+    hour.step("9. The notebook", "docs/tutorial/notebooks/tutorial.ipynb, cell by cell.")
     hour.run("python", "tutorial.py")
     hour.step("10. A mistake", "What an error looks like: run and images swapped. Exit code 2 is right here.")
     hour.run("clips4", "segment", "new", "run", "--out", "swapped", expected=2)
