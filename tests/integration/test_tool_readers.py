@@ -104,14 +104,11 @@ def test_cityscapes_evaluation_reads_its_label_ids(tmp_path: Path) -> None:
     counted = official.evaluatePair(str(path), str(path), confusion, {}, {"perImageScores": {}}, official.args)
     assert counted == labels.size
     values, counts = np.unique(ids[labels], return_counts=True)
-    assert {value: official.getMatrixFieldValue(confusion, value, value, official.args) for value in values} == {
-        value: count / labels.size for value, count in zip(values, counts, strict=True)
-    }
+    assert np.count_nonzero(confusion) == len(values)
+    assert confusion[values, values].tolist() == counts.tolist()
 
 
-@pytest.mark.parametrize(
-    ("form", "place"), [("voc", "voc"), ("yolo_ultralytics", "yolo"), ("cvat", "cvat"), ("coco", "coco")]
-)
+@pytest.mark.parametrize(("form", "place"), [("voc_segmentation", "voc"), ("cvat", "cvat"), ("coco", "coco")])
 def test_datumaro_reads_the_predictions(folder: Path, tmp_path: Path, form: str, place: str) -> None:
     datumaro = pytest.importorskip("datumaro", reason=without("datumaro"))
     source = folder / "out" / place
@@ -133,7 +130,11 @@ def test_datumaro_reads_the_predictions(folder: Path, tmp_path: Path, form: str,
     for item in dataset:
         shapes = [each for each in item.annotations if hasattr(each, "image") or hasattr(each, "points")]
         assert shapes
-        assert {categories.items[each.label].name for each in shapes} <= {"background", *NAMES}
+        names = [categories.items[each.label].name for each in shapes]
+        assert set(names) <= {"ignored", *NAMES}
+        if place == "voc":
+            drawn = painted([each.image for each in shapes], [(*NAMES, "ignored").index(name) for name in names])
+            np.testing.assert_array_equal(np.where(drawn == len(NAMES), -1, drawn), truth(folder, f"{item.id}.jpg"))
 
 
 def test_label_studio_decodes_the_brush_masks(folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from clips4.annotations.shapes import AnnotatedImage, Shape, box, points, read_xml, whole
 from clips4.errors import UserError
+from clips4.outputs.formats.voc import IGNORED
 from clips4.utils.image_file import check_pixels
 from clips4.utils.text import read_text
 
@@ -41,13 +42,15 @@ def read_voc(path: Path) -> AnnotatedImage | None:
 
 
 def read_labelmap(path: Path) -> list[str]:
-    """The names of the values 0, 1, ... of a ``labelmap.txt``.
+    """The names of the values 0, 1, ... of a ``labelmap.txt``, without that of void at its end.
 
     Raises:
         UserError: it is not readable, or a line has no name.
     """
     lines = [line.strip() for line in read_text(path).splitlines()]
     names = [line.rsplit(":", 3)[0].strip() for line in lines if line and not line.startswith("#")]
+    if names[-1:] == [IGNORED]:
+        names.pop()
     if not names or not all(names):
         raise UserError(f"{path}: names no classes; write a line like 'cat:128,0,0::' for each")
     return names

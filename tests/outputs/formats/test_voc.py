@@ -37,7 +37,7 @@ def test_voc_palette_begins_with_the_published_colors() -> None:
 def test_voc_colors_of_a_png_are_those_of_its_labelmap() -> None:
     read = np.array(Image.open(io.BytesIO(voc_png(image(("cat", "dog", "cup"))))).convert("RGB"))
     lines = [line.split(":") for line in labelmap(("cat", "dog", "cup")).splitlines()[1:]]
-    assert [line[0] for line in lines] == ["background", "cat", "dog", "cup"]
+    assert [line[0] for line in lines] == ["background", "cat", "dog", "cup", "ignored"]
     assert ",".join(map(str, read[0, 1])) == lines[2][1]
 
 

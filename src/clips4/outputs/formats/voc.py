@@ -18,6 +18,7 @@ from clips4.utils.images import encode_png
 from clips4.utils.text import printable
 
 BACKGROUND, VOID = "background", 255
+IGNORED = "ignored"  # void in labelmap.txt; Datumaro refuses colors that it does not name
 
 
 def voc_values(names: Sequence[str]) -> list[int]:
@@ -55,8 +56,8 @@ def voc_png(result: LabeledImage) -> bytes:
 
 
 def labelmap(names: Sequence[str]) -> str:
-    """``labelmap.txt``: a line "name:r,g,b::" for background and each class, in the order of values."""
-    named = {0: BACKGROUND, **dict(zip(voc_values(names), names, strict=True))}
+    """``labelmap.txt``: a line "name:r,g,b::" for background, each class in the order of values, and void."""
+    named = {0: BACKGROUND, **dict(zip(voc_values(names), names, strict=True)), VOID: IGNORED}
     colors = voc_palette()
     lines = [f"{named[value]}:{','.join(map(str, colors[value]))}::\n" for value in sorted(named)]
     return "# label:color_rgb:parts:actions\n" + "".join(lines)
