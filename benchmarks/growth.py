@@ -1,21 +1,33 @@
 """Growth with the number of images: time should be linear, memory constant.
 
     python benchmarks/growth.py                            (some minutes on two cores)
+    python benchmarks/growth.py --stream 100000            (half an hour)
 
 The prototype search and the loader over 1, 2 and 4 times as many synthetic images, then 2,000 steps of a tiny training
 run: seconds and memory of the process. Each in its own process, with its own caches.
+
+``--stream`` makes that many images of 48 x 48 pixels, each its own, in shards of 1,000, and streams them through the
+prototype search and 200 steps of training, then through ``segment``: seconds per 10,000 images in the first and the
+last half, the peak of memory, and how much it grew per 10,000 images in the last half.
 """
 
 import argparse
 import gc
+import io
 import os
+import resource
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
+
+from clips4.utils.progress import NoProgress
 
 SETTINGS = ["data.crop=32", "data.long_side=64", "regions.count=12", "student.width=16", "train.batch=4"]
 
@@ -70,6 +82,100 @@ def loader(count: int, folder: Path) -> None:
     print(f"loader, {count:6} images: {time.perf_counter() - started:6.1f} s, {highest - before:6.1f} MiB more at most")
 
 
+class Trace(NoProgress):
+    """Memory and time while a stage goes on, about a hundred times.
+
+    Args:
+        images: of the whole stage.
+        parts: that it reports, of ``images / parts`` each.
+    """
+
+    def __init__(self, images: int, parts: int):
+        self._each, self._every = images / parts, max(1, parts // 100)
+        self.stages: dict[str, list[tuple[float, float, float]]] = {}
+
+    def stage(self, name: str, total: int) -> None:
+        self._points: list[tuple[float, float, float]] = []
+        self.stages[name], self._done = self._points, 0
+        self._mark()
+
+    def advance(self, values: dict[str, float]) -> None:
+        self._done += 1
+        if self._done % self._every == 0:
+            self._mark()
+
+    def _mark(self) -> None:
+        self._points.append((self._done * self._each, resident(), time.perf_counter()))
+
+    def line(self, name: str) -> str:
+        """What the last half of a stage shows, compared with the first."""
+        images, memory, clock = np.array(self.stages[name]).T
+        half = len(images) // 2
+        slope = np.polyfit(images[half:] / 10_000, memory[half:], 1)[0]
+        first, last = ((clock[b] - clock[a]) / (images[b] - images[a]) * 10_000 for a, b in ((0, half), (half, -1)))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return (
+            f"{name}, {images[-1]:,.0f} images: {first:.1f} and {last:.1f} s per 10,000 images; {memory[half]:.0f} MiB "
+            f"in the middle, {memory[-1]:.0f} at the end, {slope:+.2f} per 10,000 images; peak {peak:.0f} MiB"
+        )
+
+
+def make_shards(folder: Path, count: int) -> list[Path]:
+    """Shards of 1,000 small JPEGs of colored areas, all of them different."""
+    draw, paths = np.random.default_rng(0), []
+    for first in range(0, count, 1000):
+        paths.append(folder / f"{first // 1000:04}.tar")
+        with tarfile.open(paths[-1], "w") as tar:
+            for number in range(first, min(count, first + 1000)):
+                coarse = Image.fromarray(draw.integers(0, 256, (3, 4, 3), np.uint8))
+                buffer = io.BytesIO()
+                coarse.resize((48, 48), Image.Resampling.BICUBIC).save(buffer, "JPEG")
+                member = tarfile.TarInfo(f"{number:07}.jpg")
+                member.size = buffer.tell()
+                buffer.seek(0)
+                tar.addfile(member, buffer)
+    return paths
+
+
+def stream_training(count: int, folder: Path) -> None:
+    """Prototypes of a set in shards, and 200 steps of training on it."""
+    from clips4.config import load_config
+    from clips4.data.class_names import load_classes
+    from clips4.training.loop import train
+
+    settings = [*SETTINGS, "train.steps=200", "train.save_every=200"]
+    trace, steps = Trace(count, count), Trace(800, 200)
+    shards = sorted(folder.glob("*.tar"))
+
+    class Both(NoProgress):
+        def stage(self, name: str, total: int) -> None:
+            self.trace = steps if name == "training" else trace
+            self.trace.stage(name, total)
+
+        def advance(self, values: dict[str, float]) -> None:
+            self.trace.advance(values)
+
+    config = load_config("cpu", settings)
+    train(shards, load_classes("cat,cup,grass"), config, folder / "run", device="cpu", progress=Both(), report=False)
+    print(trace.line("encoding images"), flush=True)
+    memory = [point[1] for point in steps.stages["training"]]
+    print(f"training, 200 steps: {memory[len(memory) // 2]:.0f} MiB in the middle, {memory[-1]:.0f} at the end")
+
+
+def stream_segment(count: int, folder: Path) -> None:
+    """Segment the shards into shards."""
+    from clips4.inference.jobs.load import TeacherOptions, load_segmenter
+    from clips4.inference.jobs.segment import segment_files
+    from clips4.inference.video.temporal_smoothing import Steadiness
+
+    shards = sorted(folder.glob("*.tar"))
+    trace = Trace(count, len(shards))
+    loaded = load_segmenter([folder / "run", *shards], None, "cpu", TeacherOptions())
+    out = folder / "out/{shard}.tar"
+    segment_files(loaded, out, None, "png,json", "prototypes", True, None, Steadiness(0), False, trace)
+    print(trace.line("segmenting shards"), flush=True)
+
+
 def training(steps: int, folder: Path) -> None:
     """A tiny training, its memory at every tenth of the way."""
     from kills import make_images
@@ -77,7 +183,6 @@ def training(steps: int, folder: Path) -> None:
     from clips4.config import load_config
     from clips4.data.class_names import load_classes
     from clips4.training.loop import train
-    from clips4.utils.progress import NoProgress
 
     os.environ["CLIPS4_CACHE"] = str(folder / "cache")
     marks: list[str] = []
@@ -103,12 +208,23 @@ def main() -> None:
     """Each measurement in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--stream", type=int, metavar="IMAGES", help="stream that many images in shards instead")
     parser.add_argument("--only", nargs=2, metavar=("WHAT", "COUNT"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.only:
-        work = {"prototypes": prototypes, "loader": loader, "training": training}[arguments.only[0]]
+        works = (prototypes, loader, training, stream_training, stream_segment)
+        work = next(work for work in works if work.__name__ == arguments.only[0])
         with tempfile.TemporaryDirectory() as temporary:
-            work(int(arguments.only[1]), Path(temporary))
+            work(int(arguments.only[1]), arguments.folder or Path(temporary))
+        return
+    if arguments.stream:
+        with tempfile.TemporaryDirectory() as temporary:
+            os.environ["CLIPS4_CACHE"] = f"{temporary}/cache"
+            make_shards(Path(temporary), arguments.stream)
+            for what in ("stream_training", "stream_segment"):
+                command = [sys.executable, __file__, "--only", what, str(arguments.stream), "--folder", temporary]
+                subprocess.run(command, check=True)
         return
     wanted = [(what, count * factor) for what, count in (("prototypes", 2500), ("loader", 400)) for factor in (1, 2, 4)]
     for what, count in [*wanted, ("training", arguments.steps)]:

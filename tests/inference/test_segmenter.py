@@ -182,10 +182,14 @@ def test_embed_images_of_one_size_share_a_network_pass() -> None:
         segmenter = small_segmenter(encoder)
         patch.setattr(Counting, "__call__", note)
         several = segmenter.segment([*pictures, pictures[0]])
-    assert sum(batches) == 11, "the image given twice is read once"
-    assert sorted(batches) == [1, 3, 7]
-    for image, answer in zip(pictures, several, strict=False):
+        assert sum(batches) == 11, "the image given twice is read once"
+        assert sorted(batches) == [1, 3, 7]
+        batches.clear()
+        once = [list(segmenter.encode_images(pictures, keep=False)) for _ in range(2)][1]
+    assert sorted(batches) == [1, 1, 3, 3, 7, 7], "those that are not kept are encoded again"
+    for image, answer, encoded in zip(pictures, several, once, strict=False):
         np.testing.assert_array_equal(answer.labels, segmenter.segment(image).labels)
+        assert torch.equal(encoded.z, segmenter.embed(image))
 
 
 def test_segment_from_many_threads_equals_one_thread(segmenter: Segmenter, tiny_run: Path) -> None:

@@ -1,6 +1,8 @@
 """Encoder: images in any form to pixel embeddings, by one network. All of inference gets its embeddings here."""
 
-from collections.abc import Iterator
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,6 @@ import torch
 from torch import Tensor
 
 from clips4.errors import UserError
-from clips4.inference.embedding_cache import BYTES, CachedEmbedding, EmbeddingCache
 from clips4.inference.tta import InferenceOptions, PixelEncoder, embed_with_options
 from clips4.models.sliding_window import InferenceSize, at_inference_size
 from clips4.utils.cache import image_key
@@ -20,7 +21,59 @@ from clips4.utils.images import RGB
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 PLAIN = InferenceOptions()
+_CACHE_BYTES = 2**28
 _BATCH = 8  # images of one size that go through an accelerator together
+
+
+class CachedEmbedding(NamedTuple):
+    """What a network returned for an image: z (D, h, w), and keys (W, h, w) if key smoothing needs them."""
+
+    z: Tensor
+    keys: Tensor | None
+
+
+class EmbeddingCache:
+    """The embeddings used last, up to a number of bytes; safe to use from several threads.
+
+    Args:
+        limit: bytes kept at most; an embedding larger than that is not kept.
+    """
+
+    def __init__(self, limit: int):
+        self._limit, self._bytes = limit, 0
+        self._held: OrderedDict[Hashable, CachedEmbedding] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> CachedEmbedding | None:
+        """The embedding of this key; None if it was never put, or is no longer kept."""
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+            return self._held.get(key)
+
+    def put(self, key: Hashable, embedding: CachedEmbedding) -> None:
+        """Keep an embedding; the least recently used are dropped."""
+        with self._lock:
+            if key in self._held or _bytes(embedding) > self._limit:
+                return
+            self._held[key] = embedding
+            self._bytes += _bytes(embedding)
+            while self._bytes > self._limit:
+                _, oldest = self._held.popitem(last=False)
+                self._bytes -= _bytes(oldest)
+
+    def __getstate__(self) -> int:
+        return self._limit
+
+    def __setstate__(self, limit: int) -> None:
+        self.__init__(limit)  # type: ignore[misc]  # empty: the images can be encoded again
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+
+def _bytes(embedding: CachedEmbedding) -> int:
+    return sum(part.numel() * part.element_size() for part in embedding if part is not None)
 
 
 class KeyedEncoder(Protocol):
@@ -71,7 +124,7 @@ class Encoder:
         device: torch.device,
         precision: Precision = "auto",
         keyed: KeyedEncoder | None = None,
-        cache_bytes: int = BYTES,
+        cache_bytes: int = _CACHE_BYTES,
     ):
         self._network, self._stride, self.device = network, stride, device
         self._size = InferenceSize(size) if isinstance(size, int) else size
@@ -124,14 +177,22 @@ class Encoder:
 
     def encode_image(self, image: ImageInput, options: InferenceOptions = PLAIN) -> EncodedImage:
         """Encode one image, or return it from the cache."""
-        return self._encode_rgb(as_rgb(image), options)._replace(source=_file(image))
+        rgb = as_rgb(image)
+        return EncodedImage(rgb, *self._encode_rgb([rgb], options)[0], source=_file(image))
 
     def embed(self, image: ImageInput, options: InferenceOptions = PLAIN) -> Tensor:
         """(D, h, w) unit along D: the embeddings of ``encode_image`` alone."""
         return self.encode_image(image, options).z
 
-    def encode_images(self, images: ImageInputs, options: InferenceOptions = PLAIN) -> Iterator[EncodedImage]:
+    def encode_images(
+        self, images: ImageInputs, options: InferenceOptions = PLAIN, keep: bool = True
+    ) -> Iterator[EncodedImage]:
         """Encode images in order; those of one size, some at a time, go through the network together.
+
+        Args:
+            images: paths, PIL images, arrays or tensors.
+            options: how they are encoded.
+            keep: whether the cache is used; not for images that come once.
 
         Raises:
             UserError: an unreadable image; the message names it.
@@ -144,38 +205,38 @@ class Encoder:
                 except UserError as error:
                     name = input_name(image, number)
                     raise type(error)(str(error) if name in str(error) else f"{name}: {error}")
-            if len(batch) > 1 and options.plain and self._keyed is None and self._cache is not None:
-                self._cache_batch(self._cache, batch, options)
-            for image, rgb in zip(given, batch, strict=True):
-                yield self._encode_rgb(rgb, options)._replace(source=_file(image))
+            for image, rgb, embedding in zip(given, batch, self._encode_rgb(batch, options, keep), strict=True):
+                yield EncodedImage(rgb, *embedding, source=_file(image))
+
+    def _encode_rgb(self, images: list[RGB], options: InferenceOptions, keep: bool = True) -> list[CachedEmbedding]:
+        """The embeddings of some images, from the cache where it has them."""
+        if self._cache is None or not keep:
+            return self._embed(images, options)
+        plain = replace(options, refine=None)
+        keys = [(image_key(rgb), plain) for rgb in images]
+        found = {key: embedding for key in keys if (embedding := self._cache.get(key))}
+        new = {key: rgb for key, rgb in zip(keys, images, strict=True) if key not in found}
+        for key, embedding in zip(new, self._embed(list(new.values()), options), strict=True):
+            found[key] = embedding
+            self._cache.put(key, embedding)
+        return [found[key] for key in keys]
 
     @torch.no_grad()
-    def _encode_rgb(self, rgb: RGB, options: InferenceOptions) -> EncodedImage:
-        if self._cache is None:
-            return EncodedImage(rgb, *self._embed(rgb, options))
-        key = image_key(rgb), replace(options, refine=None)
-        embedding = self._cache.get(key)
-        if embedding is None:
-            embedding = self._embed(rgb, options)
-            self._cache.put(key, embedding)
-        return EncodedImage(rgb, *embedding)
-
-    def _embed(self, rgb: RGB, options: InferenceOptions) -> CachedEmbedding:
-        if self._keyed is None:
-            return CachedEmbedding(embed_with_options(self.encode, rgb, self._size, self._stride, options), None)
-        z, keys = self.encode_with_keys(at_inference_size(rgb, self._size))
-        assert keys is not None
-        return CachedEmbedding(z[0], keys[0])
-
-    def _cache_batch(self, cache: EmbeddingCache, images: list[RGB], options: InferenceOptions) -> None:
-        """Put the embeddings of images into the cache, one pass of the network for those of one size."""
-        plain = replace(options, refine=None)
-        new = {(image_key(rgb), plain): rgb for rgb in images}
-        resized = {key: at_inference_size(rgb, self._size) for key, rgb in new.items() if not cache.get(key)}
-        for size in {each.shape for each in resized.values()}:
-            keys = [key for key, each in resized.items() if each.shape == size]
-            for key, z in zip(keys, self.encode(torch.cat([resized[key] for key in keys])), strict=True):
-                cache.put(key, CachedEmbedding(z.clone(), None))
+    def _embed(self, images: list[RGB], options: InferenceOptions) -> list[CachedEmbedding]:
+        """What the network returns for some images; plain ones of one size take one pass."""
+        if self._keyed is not None:
+            several = (self.encode_with_keys(at_inference_size(rgb, self._size)) for rgb in images)
+            return [CachedEmbedding(z[0], keys[0]) for z, keys in several if keys is not None]
+        if len(images) < 2 or not options.plain:
+            single = (embed_with_options(self.encode, rgb, self._size, self._stride, options) for rgb in images)
+            return [CachedEmbedding(z, None) for z in single]
+        resized = [at_inference_size(rgb, self._size) for rgb in images]
+        found: dict[int, CachedEmbedding] = {}
+        for size in {each.shape for each in resized}:
+            numbers = [number for number, each in enumerate(resized) if each.shape == size]
+            for number, z in zip(numbers, self.encode(torch.cat([resized[number] for number in numbers])), strict=True):
+                found[number] = CachedEmbedding(z.clone(), None)
+        return [found[number] for number in range(len(images))]
 
 
 def batch_on(device: torch.device) -> int:

@@ -325,12 +325,15 @@ class Segmenter:
         """
         return self._encoder.encode_image(image, self._options(options))
 
-    def encode_images(self, images: ImageInputs, options: InferenceOptions | None = None) -> Iterator[EncodedImage]:
+    def encode_images(
+        self, images: ImageInputs, options: InferenceOptions | None = None, keep: bool = True
+    ) -> Iterator[EncodedImage]:
         """Encode images in order, each when it is needed; on an accelerator ``batch`` of one size together.
 
         Args:
             images: paths, PIL images, arrays or tensors.
             options: how they are encoded.
+            keep: whether their embeddings are cached; False for many images of which each comes once.
 
         Yields:
             What ``encode_image`` returns, of each.
@@ -342,7 +345,7 @@ class Segmenter:
             >>> len(list(segmenter.encode_images(["photo.jpg", "photo.jpg"])))
             2
         """
-        return self._encoder.encode_images(images, self._options(options))
+        return self._encoder.encode_images(images, self._options(options), keep)
 
     @property
     def batch(self) -> int:

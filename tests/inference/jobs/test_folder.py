@@ -50,7 +50,7 @@ class FakeSegmenter:
     def __init__(self) -> None:
         self.encoded = 0
 
-    def encode_images(self, images: list[RGB]) -> Iterator[EncodedImage]:
+    def encode_images(self, images: list[RGB], keep: bool = True) -> Iterator[EncodedImage]:
         for image in images:
             self.encoded += 1
             yield EncodedImage(image, torch.arange(24.0).view(2, 3, 4) / 7, None)
@@ -283,7 +283,7 @@ def test_segment_images_ctrl_c_finishes_the_image(images: list[Path], tmp_path: 
     out = tmp_path / "out"
 
     class Interrupting(FakeSegmenter):
-        def encode_images(self, images: list[RGB]) -> Iterator[EncodedImage]:
+        def encode_images(self, images: list[RGB], keep: bool = True) -> Iterator[EncodedImage]:
             if self.encoded == 1:
                 os.kill(os.getpid(), signal.SIGINT)
             return super().encode_images(images)
@@ -324,7 +324,7 @@ def test_segment_images_broken_image_is_skipped_and_old_files_remain_out_of_the_
 )
 def test_segment_images_error_of_one_image_skips_it(images: list[Path], tmp_path: Path, error: Exception) -> None:
     class Failing(FakeSegmenter):
-        def encode_images(self, images: list[RGB]) -> Iterator[EncodedImage]:
+        def encode_images(self, images: list[RGB], keep: bool = True) -> Iterator[EncodedImage]:
             self.encoded += 1
             if self.encoded == 2:
                 raise error

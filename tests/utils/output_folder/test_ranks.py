@@ -10,7 +10,7 @@ import pytest
 
 from clips4.errors import UserError
 from clips4.utils.atomic_io import lock_folder
-from clips4.utils.output_folder.ranks import lock_for_rank, take_turn
+from clips4.utils.output_folder.ranks import leave_ranks, lock_for_rank, take_turn
 
 HOLD = """
 import sys
@@ -57,6 +57,17 @@ def test_lock_for_rank_other_ranks_enter_and_other_jobs_do_not(tmp_path: Path) -
         with take_turn(tmp_path):
             pass
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_leave_ranks_of_the_last_living_rank_is_true(tmp_path: Path) -> None:
+    with lock_for_rank(tmp_path, 0):
+        with other_rank(tmp_path, 1), take_turn(tmp_path):
+            assert not leave_ranks(tmp_path, 0)
+            assert not leave_ranks(tmp_path, 0), "who left may ask again"
+        with take_turn(tmp_path):
+            assert leave_ranks(tmp_path, 0), "the other one was killed, and left nothing but its file"
+    with other_rank(tmp_path, 0), lock_for_rank(tmp_path, 1), take_turn(tmp_path):
+        assert not leave_ranks(tmp_path, 1)
 
 
 @pytest.mark.parametrize("holder", ["command", "rank"])

@@ -67,7 +67,7 @@ def cluster_files(
     open_folder(output)
     output.record_own([CENTERS])
     write_centers(out / CENTERS, centers, settings_hash)
-    return segment_images(loaded.segmenter, cluster_query(centers), items, output, False, progress)
+    return segment_images(loaded.segmenter, cluster_query(centers), items, output, False, progress, keep=True)
 
 
 def find_centers(

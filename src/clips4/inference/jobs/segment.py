@@ -27,8 +27,9 @@ from clips4.utils.cache import content_key, settings_key
 from clips4.utils.distributed import Share
 from clips4.utils.images import RGB, load_rgb
 from clips4.utils.interrupts import deferred_interrupt
-from clips4.utils.output_folder.manifest import write_entry
+from clips4.utils.output_folder.manifest import all_entries, write_entry
 from clips4.utils.output_folder.output import Item, Output, open_folder, plan
+from clips4.utils.output_folder.ranks import leave_ranks
 from clips4.utils.progress import ProgressReporter
 
 _FORMAT = 1  # of all outputs; another number redoes everything
@@ -74,7 +75,8 @@ def segment_files(
     settings = {**loaded.identity, **_query_settings(loaded.segmenter, query, unknown)}
     if loaded.images and is_shard(loaded.images[0]):
         return segment_shards(loaded, query, out, kinds, settings_key(settings), unknown, force, progress, share)
-    output = Output(out, "segment", kinds, settings_key(settings), force, folder_files(kinds), share.ranks > 1)
+    rank = share.rank if share.ranks > 1 else None
+    output = Output(out, "segment", kinds, settings_key(settings), force, folder_files(kinds), rank)
     with output.turn():
         items = plan(output, loaded.images, loaded.inputs, loaded.videos)
         open_folder(output)
@@ -83,13 +85,33 @@ def segment_files(
     if videos and not outcome.interrupted:
         own = replace(output, settings_hash=f"{output.settings_hash}-{settings_key(asdict(steadiness))}")
         outcome = outcome.joined(segment_videos(loaded.segmenter, query, videos, own, unknown, steadiness, progress))
+    if rank is not None:
+        with output.turn():  # the last rank writes what all of them did
+            if leave_ranks(out, rank) and any(all_entries(out, output.settings_hash)):
+                outcome.gone = write_folder_files(output, query.names)
     return outcome
 
 
 def segment_images(
-    segmenter: Segmenter, query: Query, items: Sequence[Item], output: Output, unknown: bool, progress: ProgressReporter
+    segmenter: Segmenter,
+    query: Query,
+    items: Sequence[Item],
+    output: Output,
+    unknown: bool,
+    progress: ProgressReporter,
+    keep: bool = False,
 ) -> JobOutcome:
-    """Segment each image by one query and write its files, then the folder's."""
+    """Segment each image by one query and write its files, then, but for one rank of several, the folder's own.
+
+    Args:
+        segmenter: of the images.
+        query: the class vectors.
+        items: the images.
+        output: where to write.
+        unknown: whether pixels may be unknown.
+        progress: advances by image.
+        keep: whether the cache may have the images' embeddings.
+    """
     outcome = JobOutcome()
     progress.stage("segmenting", len(items))
 
@@ -97,7 +119,7 @@ def segment_images(
         return None if output.is_done(item) else load_rgb(item.path)
 
     def predict(images: list[RGB]) -> Iterator[Segmentation]:
-        return (segmenter.predict(encoded, query, unknown) for encoded in segmenter.encode_images(images))
+        return (segmenter.predict(encoded, query, unknown) for encoded in segmenter.encode_images(images, keep=keep))
 
     def write(item: Item, result: Segmentation) -> Item:
         write_image(item, result, output)
@@ -111,9 +133,9 @@ def segment_images(
                 outcome.skipped.append(SkippedImage(item.path, reason_to_skip(error)))
             progress.advance({})
         outcome.interrupted = interrupted() and outcome.count < len(items)
-    if outcome.done or outcome.kept or any((output.folder / name).exists() for name in output.own_files):
-        with output.turn():  # of several ranks the last one writes what all of them did
-            outcome.gone = write_folder_files(output, query.names)
+    written = outcome.done or outcome.kept or any((output.folder / name).exists() for name in output.own_files)
+    if output.rank is None and written:
+        outcome.gone = write_folder_files(output, query.names)
     return outcome
 
 

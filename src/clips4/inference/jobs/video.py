@@ -103,7 +103,7 @@ def segment_video(
     progress.stage(item.path.name, frames.count)
     with deferred_interrupt() as interrupted, _VideoFiles(item.stem, output, frames) as files:
         for name, image in frames:
-            encoded = segmenter.encode_image(image)
+            (encoded,) = segmenter.encode_images([image], keep=False)
             result = segmenter.predict(encoded._replace(z=smooth(encoded.z)), query, unknown)
             comparable = before is not None and before.shape == result.labels.shape
             files.write(name, result, flicker(before, result.labels) if comparable and before is not None else None)

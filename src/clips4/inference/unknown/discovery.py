@@ -101,7 +101,7 @@ def discover(
     query = segmenter.query(classes)
 
     def predict(images: list[RGB]) -> Iterator[Segmentation]:
-        return (segmenter.predict(encoded, query) for encoded in segmenter.encode_images(images))
+        return (segmenter.predict(encoded, query) for encoded in segmenter.encode_images(images, keep=False))
 
     def find(number: int, result: Segmentation) -> tuple[list[Area], list[tuple[int, float, Example]]]:
         name = input_name(images[number], number)

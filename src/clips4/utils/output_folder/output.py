@@ -54,7 +54,7 @@ class Output:
         settings_hash: of all settings that the outputs depend on; what follows a "-" may differ within a folder.
         force: whether to redo what is done, and to replace outputs of other settings.
         own_files: files of the folder as a whole.
-        shared: whether several ranks write to it, see ``ranks``.
+        rank: this process's number if several write to it, see ``ranks``.
     """
 
     folder: Path
@@ -63,11 +63,11 @@ class Output:
     settings_hash: str
     force: bool = False
     own_files: Sequence[str] = ()
-    shared: bool = False
+    rank: int | None = None
 
     def turn(self) -> AbstractContextManager[None]:
         """For work on the folder as a whole: one rank at a time does it."""
-        return take_turn(self.folder) if self.shared else nullcontext()
+        return nullcontext() if self.rank is None else take_turn(self.folder)
 
     def has_settings(self, entry: ManifestEntry) -> bool:
         """Whether an entry has the settings of this folder, or none that is known."""
@@ -230,7 +230,7 @@ def open_folder(output: Output) -> None:
         if not output.has_settings(entry):
             _remove_files(output.folder, entry["files"])
             entry_path(output.folder, entry["stem"]).unlink(missing_ok=True)
-    if not output.shared:  # other ranks write; the first of them removed what was left
+    if output.rank is None:  # other ranks write; the first of them removed what was left
         remove_leftovers(output.folder, spare_living=True)
 
 

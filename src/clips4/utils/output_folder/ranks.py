@@ -46,11 +46,28 @@ def lock_for_rank(folder: Path, rank: int) -> Iterator[None]:
         yield
     finally:
         with take_turn(folder):
-            own.unlink(missing_ok=True)
+            with suppress(OSError):
+                if os.path.samestat(os.fstat(mine.fileno()), own.stat()):  # not another's, after ``leave_ranks``
+                    own.unlink()
             mine.close()
             if _is_alone(shared):
                 (folder / LOCK).unlink(missing_ok=True)
             shared.close()
+
+
+def leave_ranks(folder: Path, rank: int) -> bool:
+    """Whether this rank is the last; the others then do not wait for it. To be called in a turn, after its own work.
+
+    A rank that was killed counts as one that left.
+    """
+    (folder / FOLDER / f"rank{rank}.lock").unlink(missing_ok=True)
+    for path in (folder / FOLDER).glob("rank*.lock"):
+        try:
+            with path.open("a+", encoding="utf-8") as file:
+                _change(file, exclusive=True)
+        except BlockingIOError:
+            return False
+    return True
 
 
 @contextmanager
