@@ -28,8 +28,9 @@ from clips4.evaluation.protocols import V1, class_file_hash
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.tta import InferenceOptions
-from clips4.models.checkpoint import checkpoint_folders, load_checkpoint, versions
+from clips4.models.checkpoint import checkpoint_folders, load_checkpoint
 from clips4.training.loop import train
+from clips4.utils.extras import versions
 from clips4.utils.progress import ProgressBars
 
 INFERENCE = {"": None, ", at three sizes and mirrored": InferenceOptions(scales=(0.7, 1, 1.4), flip=True)}

@@ -34,13 +34,14 @@ from clips4.evaluation.metrics.confusion import Tally, confusion_matrix, scores
 from clips4.evaluation.protocols import V1, class_file_hash
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.upsample import nearest_class
-from clips4.models.checkpoint import Prototypes, checkpoint_folders, load_checkpoint, versions
+from clips4.models.checkpoint import Prototypes, checkpoint_folders, load_checkpoint
 from clips4.models.residual_student import build_residual_student
 from clips4.models.sliding_window import InferenceSize
 from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.regions.cache import RegionCache
 from clips4.training.loop import train
 from clips4.utils.devices import pick_device
+from clips4.utils.extras import versions
 from clips4.utils.images import reduce_to
 from clips4.utils.progress import ProgressBars, ProgressReporter
 

@@ -21,8 +21,9 @@ from clips4.data.image_folder import find_images
 from clips4.evaluation.open_vocabulary import score_language
 from clips4.evaluation.protocols import V1
 from clips4.inference.segmenter import Segmenter
-from clips4.models.checkpoint import checkpoint_folders, versions
+from clips4.models.checkpoint import checkpoint_folders
 from clips4.training.loop import train
+from clips4.utils.extras import versions
 from clips4.utils.progress import ProgressBars
 
 KINDS = {

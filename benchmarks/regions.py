@@ -30,11 +30,11 @@ from rich.console import Console
 
 from clips4.config import RegionConfig
 from clips4.data.benchmarks.bsds import SegmentedPhotograph, load_bsds
-from clips4.models.checkpoint import versions
 from clips4.regions.contours import find_contours
 from clips4.regions.superpixels import choose_implementation, superpixels
 from clips4.regions.ucm import Hierarchy, merge_regions
 from clips4.regions.watershed import oriented_watershed
+from clips4.utils.extras import versions
 from clips4.utils.images import RGB
 from clips4.utils.progress import ProgressBars, counted
 

@@ -1,13 +1,21 @@
 """Speed of scoring saved predictions: semantic confusion, and J and F compared with their literal versions.
 
     python benchmarks/score.py --data ../shared/data/davis16
+    python benchmarks/score.py --data ../shared/data/davis16 --commands --images 10000
+
+``--commands`` times whole commands, the start of Python included: `clips4 score tracking` of the ten sequences, and
+`clips4 score semantic` of label maps of 512 x 512, which are 64 maps of 17 classes under many names, with outlines and
+without; by the clock and by the processor. Otherwise functions alone:
 
 Semantic: 512 x 512 maps of 150 classes in memory, one process. J and F: the ten sequences, predictions made by shifting
 the truth; equal to tests/reference/davis.py to 1e-9, and the ratio of the times per frame. Times are processor time.
 """
 
 import argparse
+import resource
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -30,10 +38,50 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/davis16"))
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--every", type=int, default=1, help="every Nth frame of DAVIS")
+    parser.add_argument("--commands", action="store_true")
     arguments = parser.parse_args()
+    if arguments.commands:
+        with tempfile.TemporaryDirectory() as folder:
+            commands(arguments.data, arguments.images, Path(folder))
+        return
     semantic(arguments.images)
     if arguments.data.is_dir():
         tracking(arguments.data, arguments.every)
+
+
+def commands(root: Path, count: int, folder: Path) -> None:
+    """Whole commands, each three times; the best counts, and of the processor the least."""
+    for video in load_davis(root):
+        (folder / "tracked" / video.name).mkdir(parents=True)
+        for index, path in enumerate(video.masks):
+            truth = (read_mask(path, "davis16") > 0).astype(np.uint8) * 255
+            shifted = np.roll(truth, ((3, 5), (0, 12), (-25, 40))[index % 3], (0, 1))
+            Image.fromarray(shifted).save(folder / "tracked" / video.name / path.name)
+    truths = video.masks[0].parents[1]
+    draw = np.random.default_rng(0)
+    for kind, blur in (("true", 0), ("predicted", 9)):
+        (folder / kind).mkdir()
+        for number in range(min(64, count)):
+            coarse = Image.fromarray(np.random.default_rng(number).integers(0, 17, (12, 12)).astype(np.uint8))
+            labels = np.array(coarse.resize((512, 512), Image.Resampling.NEAREST))
+            labels = np.roll(labels, draw.integers(0, blur + 1, 2), (0, 1))
+            Image.fromarray(labels).save(folder / kind / f"{number:05}.png")
+        for number in range(64, count):
+            (folder / kind / f"{number:05}.png").hardlink_to(folder / kind / f"{number % 64:05}.png")
+    maps = ["semantic", "--pred", f"{folder}/predicted", "--gt", f"{folder}/true"]
+    maps += ["--classes", ",".join(f"class {number}" for number in range(17))]
+    tracking = ["tracking", "--pred", f"{folder}/tracked", "--gt", str(truths)]
+    for rounds, arguments in ((3, tracking), (1, [*maps, "--no-boundary"]), (1, maps)):
+        clocks, processors = [], []
+        for _ in range(rounds):
+            before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+            command = [sys.executable, "-m", "clips4", "score", *arguments]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            clocks.append(time.perf_counter() - started)
+            processors.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        name = "tracking" if arguments[0] == "tracking" else f"{count} maps, {'no ' * (len(arguments) > 7)}outlines"
+        print(f"score {name}: {min(clocks):.2f} s, {min(processors):.2f} s of the processor", flush=True)
 
 
 def semantic(count: int) -> None:

@@ -1,6 +1,6 @@
 """Object masks of videos as DAVIS stores them: one PNG a frame, 0 for no object; numpy alone, no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,19 +31,43 @@ class SequenceObjects:
     first: Mapping[int, int]
 
 
-def find_objects(masks: Sequence[Path], rules: Rules | None = None) -> SequenceObjects:
+class KeptMasks:
+    """Masks that are read twice, of which the first ones stay in memory.
+
+    Args:
+        limit: bytes that are kept at most.
+    """
+
+    def __init__(self, limit: int = 2**27):
+        self._left, self._kept = limit, dict[Path, Mask]()
+
+    def __call__(self, path: Path) -> Mask:
+        """(H, W) object of each pixel, 0 for none, -1 for those that are not scored."""
+        if path not in self._kept:
+            values = _read(path)
+            if values.nbytes > self._left:
+                return values
+            self._left -= values.nbytes
+            self._kept[path] = values
+        return self._kept[path]
+
+
+def find_objects(
+    masks: Sequence[Path], rules: Rules | None = None, read: Callable[[Path], Mask] | None = None
+) -> SequenceObjects:
     """The objects of a sequence, from all of its masks: some may appear late, and numbers may have gaps.
 
     Args:
         masks: in order.
         rules: see ``read_mask``; by default DAVIS-2016 where the masks hold 0 and 255 alone, else DAVIS-2017.
+        read: a ``KeptMasks`` where the masks are read again.
 
     Raises:
         UserError: a mask cannot be read.
     """
     first: dict[int, int] = {}
     for index, path in enumerate(masks):
-        for value in distinct(_read(path)):
+        for value in distinct((read or _read)(path)):
             first.setdefault(value, index)
     rules = rules or ("davis16" if set(first) <= {0, _VOID} and _VOID in first else "davis17")
     found = {value: index for value, index in first.items() if value != 0}
@@ -72,7 +96,7 @@ def first_masks(masks: Sequence[Path], rules: Rules | None = None) -> dict[int, 
     return given
 
 
-def read_mask(path: Path, rules: Rules) -> Mask:
+def read_mask(path: Path, rules: Rules, read: Callable[[Path], Mask] | None = None) -> Mask:
     """(H, W) object of each pixel, 0 for none.
 
     Read as stored, see ``label_maps.read_labels``; RGB images are accepted if they are gray or if every color is one of
@@ -82,11 +106,12 @@ def read_mask(path: Path, rules: Rules) -> Mask:
         path: of the PNG.
         rules: "davis16" (every value but 0 is the one object) or "davis17" (each value is an object; 255, or 65535 of
             16 bits, is void).
+        read: the ``KeptMasks`` that may have it.
 
     Raises:
         UserError: the file is not readable, or has other colors or values.
     """
-    values = _read(path)
+    values = (read or _read)(path)
     if rules == "davis16":
         return (values != 0).astype(np.uint8)
     return np.where(values == _VOID, 0, values)

@@ -17,7 +17,7 @@ from clips4.data.label_maps import (
     ignore_wide,
     read_labels,
 )
-from clips4.data.masks import Mask, Rules, find_objects, read_mask
+from clips4.data.masks import KeptMasks, Mask, Rules, find_objects, read_mask
 from clips4.data.pairs import files_in, label_maps_by_name, match
 from clips4.data.segmentation_dataset import as_displayed, value_table
 from clips4.errors import UserError
@@ -256,7 +256,8 @@ def _score_sequence(job: tuple[str, list[Path], Path], rules: Rules | None) -> _
         raise UserError(
             f"{predictions}: {plural(len(missing), 'frame')} missing, first {missing[0]}; predict every frame"
         )
-    found = find_objects(truths, rules)
+    kept = KeptMasks()
+    found = find_objects(truths, rules, kept)
     objects = found.first
     if not objects:
         raise UserError(f"{truths[0].parent}: no object in any mask; is this a folder of DAVIS annotations?")
@@ -268,7 +269,7 @@ def _score_sequence(job: tuple[str, list[Path], Path], rules: Rules | None) -> _
 
     def frames() -> Iterator[tuple[str, Mask, Mask]]:
         for path in scored:
-            truth, prediction = (read_mask(each, found.rules) for each in (path, predictions / path.name))
+            truth, prediction = read_mask(path, found.rules, kept), read_mask(predictions / path.name, found.rules)
             if truth.shape != prediction.shape:
                 raise UserError(
                     f"{predictions / path.name}: {prediction.shape[1]} x {prediction.shape[0]} pixels, the truth has "

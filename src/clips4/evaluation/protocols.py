@@ -19,7 +19,7 @@ confusion matrix over the whole set. Only sets with a background class have a th
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import ClassList, builtin_class_files, data_lines, load_classes
@@ -27,7 +27,9 @@ from clips4.data.label_maps import IGNORE
 from clips4.data.pairs import names_of
 from clips4.errors import UserError
 from clips4.evaluation.predictions import Truth
-from clips4.inference.refine.background import BackgroundRule
+
+if TYPE_CHECKING:
+    from clips4.inference.refine.background import BackgroundRule
 
 V1, SCLIP, TCL = "clips4-v1", "sclip", "tcl"
 PROTOCOLS = (V1, SCLIP, TCL)
@@ -55,7 +57,7 @@ class Protocol:
     class_file: str
     templates: str
     aliases: Literal["mean", "max"]
-    background: BackgroundRule | None
+    background: "BackgroundRule | None"
 
     def describe(self) -> dict[str, object]:
         """JSON-ready, with what all protocols have in common."""
@@ -87,6 +89,8 @@ def language_protocol(name: str, dataset: str, templates: str) -> Protocol:
     Raises:
         UserError: an unknown protocol or set.
     """
+    from clips4.inference.refine.background import BackgroundRule  # which loads torch; scores of saved maps do without
+
     has_background = semantic_spec(dataset).background
     own = semantic_spec(dataset).class_file
     if name == V1:

@@ -11,8 +11,8 @@ import numpy as np
 from clips4.evaluation.metrics.confusion import ImageScore, Scores
 from clips4.evaluation.metrics.davis import TrackingScores
 from clips4.evaluation.predictions import SemanticScores, TrackingReport
-from clips4.models.checkpoint import versions
 from clips4.utils.atomic_io import write_atomically
+from clips4.utils.extras import versions
 
 
 def provenance() -> dict[str, object]:

@@ -29,6 +29,7 @@ from clips4.models.pretrained import check_weights, load_exactly
 from clips4.models.residual_student import ResidualStudent, empty_student_of
 from clips4.models.student import Embedder
 from clips4.utils.atomic_io import atomic_folder, remove_folder
+from clips4.utils.extras import versions
 from clips4.utils.tensors import read_pickled_tensors, read_tensors, write_error, write_tensors
 from clips4.utils.text import read_json
 
@@ -117,15 +118,6 @@ class Checkpoint:
     card: dict[str, Any] = field(repr=False)
     student: Embedder = field(repr=False)
     prototypes: Prototypes
-
-
-def versions() -> dict[str, str]:
-    """Versions that a result may depend on."""
-    import platform
-    from importlib.metadata import version
-
-    packages = ("clips4", "torch", "numpy", "scipy", "pillow", "scikit-image", "transformers", "kornia")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def checkpoints_at(run: Path) -> list[Path]:

@@ -1,8 +1,17 @@
-"""How to install each package that a part of clips4 needs: one source for ``clips4 doctor`` and for errors."""
+"""The packages that clips4 uses: versions, and how to install what a part of it needs.
+
+One source for ``clips4 doctor``, for errors, and for what is stored with results.
+"""
+
+import platform
+from importlib.metadata import version
 
 _EXTRAS = {
     "demo": ("scikit-learn",),
     "shards": ("webdataset",),
+    "remote": ("s3fs", "gcsfs"),
+    "parquet": ("pyarrow",),
+    "ray": ("ray",),
     "hed": ("h5py",),
     "opencv": ("opencv-contrib-python-headless",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
@@ -29,3 +38,9 @@ def install_command(package: str) -> str:
 def installed_by_extras() -> dict[str, str]:
     """Package -> its extra, of all that have one."""
     return {package: extra for extra, packages in _EXTRAS.items() for package in packages}
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result may depend on."""
+    packages = ("clips4", "torch", "numpy", "scipy", "pillow", "scikit-image", "transformers", "kornia")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from clips4.data.image_folder import find_images
 from clips4.errors import UserError
-from clips4.models.checkpoint import WEIGHTS, Checkpoint, load_checkpoint, versions
+from clips4.models.checkpoint import WEIGHTS, Checkpoint, load_checkpoint
 from clips4.models.onnx.metadata import import_onnxruntime, seal, to_metadata
 from clips4.models.onnx.quantize import Agreement, quantize
 from clips4.models.onnx.rules import rules_of
 from clips4.models.sliding_window import inference_size
 from clips4.utils.atomic_io import write_atomically
+from clips4.utils.extras import versions
 
 TOLERANCE = 1e-4  # largest difference to torch that an export may show
 _SIZES = ((1, 33, 47), (2, 97, 160), (1, 224, 213), (1, 448, 448))  # (B, H, W) of the check; odd sides too
