@@ -1,10 +1,10 @@
-"""Arguments that commands share: a run that is given after the images is recognized."""
+"""Arguments that commands share: a run that is given after the images is recognized; so are addresses of stores."""
 
 from pathlib import Path
 
 import pytest
 
-from clips4.cli.arguments import check_run_first
+from clips4.cli.arguments import check_run_first, local_out
 from clips4.errors import UserError
 
 
@@ -28,3 +28,10 @@ def test_check_run_first_exported_student_is_a_run(images: Path, tmp_path: Path)
     model.touch()
     with pytest.raises(UserError, match="the first argument is the run"):
         check_run_first([images, model], "clips4 segment")
+
+
+def test_local_out_store_is_for_shards() -> None:
+    for out in ("out", "C:/out", "s3://a/{shard}.tar"):
+        assert local_out(Path(out)) == Path(out)
+    with pytest.raises(UserError, match=r"--out s3://a/out: give a folder; only shards go to a store"):
+        local_out(Path("s3://a/out"))

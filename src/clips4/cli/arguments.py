@@ -57,6 +57,21 @@ def _read_stdin() -> list[Path]:
     return paths
 
 
+def local_out(out: Path) -> Path:
+    """A callback for output folders: a store holds outputs of shards alone.
+
+    Raises:
+        UserError: it is an address, and no pattern of shards.
+    """
+    from clips4.data.shards.remote import address_of, is_remote
+
+    if is_remote(out) and "{shard}" not in out.name:
+        raise UserError(
+            f"--out {address_of(out)}: give a folder; only shards go to a store, e.g. to s3://a/{{shard}}.tar"
+        )
+    return out
+
+
 def option(name: str, text: str, completes: command.Completion | None = None, metavar: str = "NAME") -> Any:
     """An option whose values a shell completes."""
     return typer.Option(name, help=text, autocompletion=completes, metavar=metavar)
@@ -88,7 +103,7 @@ Images = Annotated[
     list[Path],
     typer.Argument(help="Images, or folders of them; - for a list on standard input.", callback=expand_paths),
 ]
-Out = Annotated[Path, typer.Option("--out", help="Output folder.")]
+Out = Annotated[Path, typer.Option("--out", help="Output folder.", callback=local_out)]
 Save = Annotated[
     str,
     option(

@@ -8,8 +8,10 @@ from typing import NamedTuple, Protocol
 
 from clips4.data.image_folder import SkippedImage, find_images, fit_training_image, load_training_image, reason_to_skip
 from clips4.data.shards.files import expand_shards, is_shard
-from clips4.data.shards.samples import Sample
+from clips4.data.shards.remote import address_of, shard_size
+from clips4.data.shards.samples import Sample, count_images
 from clips4.data.shards.stream import read_once
+from clips4.data.shards.tables import find_tables, is_table
 from clips4.errors import UserError
 from clips4.utils.cache import content_key, settings_key
 from clips4.utils.image_file import image_size
@@ -59,7 +61,8 @@ class ImageFiles:
 
     def __init__(self, paths: Sequence[Path]):
         self.paths = list(paths)
-        self.digest = _digest(self.paths)
+        # a broken link has no size; ``iterate`` reports it as unreadable
+        self.digest = _digest((path.name, path.stat().st_size if path.exists() else None) for path in self.paths)
 
     def iterate(self, long_side: int, rank: int, world: int) -> Iterator[SourceImage]:
         for number in range(rank, len(self.paths), world):
@@ -85,11 +88,11 @@ class ImageFiles:
 
 
 class ImageShards:
-    """WebDataset tar shards."""
+    """Tar shards and tables, local or remote."""
 
-    def __init__(self, shards: Sequence[str]):
-        self.shards = list(shards)
-        self.digest = _digest(map(Path, self.shards))
+    def __init__(self, shards: Sequence[str | Path]):
+        self.shards = list(map(address_of, shards))
+        self.digest = _digest((Path(shard).name, shard_size(shard)) for shard in self.shards)
 
     def iterate(self, long_side: int, rank: int, world: int) -> Iterator[SourceImage]:
         skipped_samples: list[SkippedImage] = []
@@ -110,8 +113,9 @@ class ImageShards:
         first = list(islice(read_once(self.shards, 0, 1, lambda _: None), _SIZED))
         # a tar file is made of blocks of 512 bytes, one for each header
         mean = sum(512 * (1 + -(-len(sample.data) // 512)) for sample in first) / len(first)
-        whole = sum(Path(shard).stat().st_size for shard in self.shards)
-        return round(whole / mean), [size for sample in first if (size := _size(sample.data))]
+        whole = sum(shard_size(shard) or 0 for shard in self.shards if not is_table(shard))
+        rows = sum(count_images(shard) for shard in self.shards if is_table(shard))
+        return rows + round(whole / mean), [size for sample in first if (size := _size(sample.data))]
 
     def sample(self, limit: int, long_side: int) -> Iterator[tuple[Path, RGB]]:
         for sample in islice(read_once(self.shards, 0, 1, lambda _: None), limit):
@@ -131,11 +135,12 @@ def decode_sample(sample: Sample, long_side: int) -> RGB:
 
 
 def find_training_images(inputs: Sequence[str | Path]) -> list[Path]:
-    """The images in files, folders and lists, or the shards, to train on.
+    """The images in files, folders and lists, or the shards and the tables in folders, to train on.
 
     Raises:
         UserError: nothing was found, or shards and images are mixed.
     """
+    inputs = [each for path in map(Path, inputs) for each in find_tables(path) or [path]]
     shards = [is_shard(path) for path in inputs]
     if not any(shards):
         return find_images(inputs)
@@ -152,7 +157,7 @@ def open_source(paths: Sequence[Path]) -> Source:
     """
     if not paths:
         raise UserError("no images to train on; give files, folders or shards")
-    return ImageShards(list(map(str, paths))) if is_shard(paths[0]) else ImageFiles(paths)
+    return ImageShards(paths) if is_shard(paths[0]) else ImageFiles(paths)
 
 
 def evenly_spaced(paths: Sequence[Path], count: int) -> list[Path]:
@@ -168,7 +173,6 @@ def _size(source: Path | bytes) -> tuple[int, int] | None:
         return None
 
 
-def _digest(paths: Iterable[Path]) -> str:
-    # a broken link has no size; ``iterate`` reports it as unreadable; the key keeps the name that runs have
-    sizes = [(path.name, path.stat().st_size if path.exists() else None) for path in paths]
-    return settings_key({"pictures": sizes, **range_settings()})
+def _digest(sizes: Iterable[tuple[str, int | None]]) -> str:
+    # the key keeps the name that runs have
+    return settings_key({"pictures": list(sizes), **range_settings()})

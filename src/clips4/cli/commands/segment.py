@@ -30,7 +30,7 @@ def segment(
         list[Path],
         typer.Argument(
             metavar="RUN IMAGES...",
-            help="The run, then images, folders, video files, or tar shards; - for a list on standard input.",
+            help="The run, then images, folders, video files, or shards; - for a list on standard input.",
             callback=expand_paths,
         ),
     ],

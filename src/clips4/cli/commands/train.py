@@ -20,8 +20,8 @@ def train(
     images: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Images, folders or lists (.txt) of them, or tar shards (dir/{000..099}.tar); - reads a list from "
-            "standard input.",
+            help="Images, folders or lists (.txt) of them, or shards: dir/{000..099}.tar, s3://a/{000..099}.tar, or a "
+            "folder of parquet files; - reads a list from standard input.",
             callback=expand_paths,
         ),
     ] = None,

@@ -7,20 +7,21 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from clips4.data.shards.remote import address_of, is_remote, missing_objects
 from clips4.errors import UserError
 from clips4.utils.extras import install_command
 
-_URL = re.compile(r"pipe:|[A-Za-z][A-Za-z0-9+.-]+:/")  # not a Windows drive, which is one letter
+TABLES = (".parquet", ".arrow")
 _RANGE = re.compile(r"\{(-?\d{1,18})\.\.(-?\d{1,18})(\.\.-?\d+)?\}")
 _MAX_NAMES = 2**20  # of one pattern with braces
 
 
 def is_shard(text: str | Path) -> bool:
-    """Whether this names shards: ``*.tar``, with or without braces.
+    """Whether this names shards: ``*.tar``, ``*.parquet`` or ``*.arrow``, with or without braces, paths or addresses.
 
-    URLs and ``pipe:`` commands count, so that ``expand_shards`` can explain why they are not read.
+    ``pipe:`` commands count, so that ``expand_shards`` can explain why they are not read.
     """
-    return str(text).lower().endswith(".tar") or str(text).startswith("pipe:")
+    return str(text).lower().endswith((".tar", *TABLES)) or str(text).startswith("pipe:")
 
 
 def import_webdataset() -> Any:
@@ -32,34 +33,38 @@ def import_webdataset() -> Any:
     try:
         import webdataset
     except ImportError:
-        raise UserError(f"tar shards need the package webdataset: {install_command('webdataset')}")
+        raise UserError(f"shards need the package webdataset: {install_command('webdataset')}")
     return webdataset
 
 
 def expand_shards(specs: str | Path | Iterable[str | Path]) -> list[str]:
-    """The sorted, distinct files of ``*.tar`` names, with braces expanded (``shards/{000..031}.tar``).
+    """The sorted, distinct shards of names, with braces expanded (``shards/{000..031}.tar``); ``file://`` is a path.
 
     Raises:
-        UserError: a file is missing, a name is a URL, braces do not close, or webdataset is not installed.
+        UserError: a shard is missing, a name is a command, braces do not close, or webdataset is not installed.
     """
     import_webdataset()
     from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 
     shards: set[str] = set()
     for spec in [specs] if isinstance(specs, (str, Path)) else specs:
-        text = str(spec)
-        if _URL.match(text):
-            raise UserError(f"{text}: shards are read from files only; copy or mount them and give their paths")
+        text = address_of(spec)
+        if text.startswith("pipe:"):
+            raise UserError(f"{text}: commands are not run; give paths, or addresses such as s3://BUCKET/0000.tar")
         try:
             names = [text] if Path(text).is_file() else _expand_braces(text, braceexpand)
         except UnbalancedBracesError:
             raise UserError(f"{text}: the braces do not close; write e.g. shards/{{000..031}}.tar")
-        paths = [Path(name).expanduser() for name in names]
-        for path in paths:
+        among = f", one of {len(names)} of {text}" if len(names) > 1 else ""
+        if is_remote(text):
+            if missing := next(missing_objects(names), None):
+                raise UserError(f"{missing}: no such object{among}")
+            shards.update(names)
+            continue
+        for path in (Path(name).expanduser() for name in names):
             if not path.is_file():
-                missing = f"{path}: no such shard" if not path.exists() else f"{path}: not a file"
-                raise UserError(missing + (f", one of {len(paths)} of {text}" if len(paths) > 1 else ""))
-        shards.update(map(str, paths))
+                raise UserError(f"{path}: {'not a file' if path.exists() else 'no such shard'}{among}")
+            shards.add(str(path))
     if not shards:
         raise UserError("no shards; give files that end in .tar")
     return sorted(shards)

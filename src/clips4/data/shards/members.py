@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from clips4.data.image_folder import SkippedImage
+from clips4.data.shards.remote import open_shard
+from clips4.errors import UserError
 
 # in order of preference: a sample with a .jpg and a .png is usually a photograph and its mask
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp")
@@ -87,19 +89,17 @@ def read_members(
 ) -> Iterator[dict[str, Any]]:
     """Members as webdataset gives them, images with their data; problems of the whole shard are appended."""
     try:
-        with Path(shard).open("rb") as raw:
-            if not Path(shard).is_file():
-                raise OSError("not a regular file")
-            start = raw.read(_BLOCK)
-            raw.seek(0)
+        with open_shard(shard) as (raw, size):
+            start = raw.peek(_BLOCK)
             unpack = next((each for magic, each in _DECOMPRESSORS.items() if start.startswith(magic)), None)
-            size = Path(shard).stat().st_size
             with cast(BinaryIO, unpack(raw)) if unpack else raw as file:
                 most = f"unpacks to more than {MAX_RATIO} times its size"
                 limit, why = (max(FREE, MAX_RATIO * size), most) if unpack else (size, "unexpected end of data")
                 stream = _Stream(file, limit, why)
                 yield from _read_members(stream, shard, on_skip, with_data)
-                problems += _unread(stream, size if unpack is None else None)
+                problems += _unread(stream, unpack is None)
+    except UserError:  # of a store, which says nothing of the shard
+        raise
     except RecursionError:
         problems.append("headers of headers")
     except _DAMAGE as error:
@@ -152,17 +152,13 @@ def is_image(name: str) -> bool:
     return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES
 
 
-def _unread(stream: _Stream, size: int | None) -> list[str]:
+def _unread(stream: _Stream, plain: bool) -> list[str]:
     """Problems of a shard that was read to the end that tarfile sees: it takes a damaged header for the end.
 
     Args:
         stream: after the last member.
-        size: of the file, if it is an uncompressed tar.
+        plain: whether the file is not compressed.
     """
     if stream.header.strip(b"\0") or any(block.strip(b"\0") for block in iter(lambda: stream.data(2**20), b"")):
         return ["a damaged header"]
-    if size is not None:
-        stream.seek(max(0, size - _BLOCK))
-        if stream.data(_BLOCK).strip(b"\0"):
-            return ["the end is missing"]
-    return []
+    return ["the end is missing"] if plain and len(stream.header) < _BLOCK else []

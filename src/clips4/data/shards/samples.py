@@ -2,7 +2,7 @@
 
 A sample is a run of members with one key, such as ``000123.jpg`` and ``000123.json``; its image is the member with an
 image suffix. A key ends at the first dot (``000123.seg.png`` belongs to ``000123``), unless a number follows and the
-member is an image: ``frame_0.5.jpg`` and ``cat.2.jpg`` are images of their own.
+member is an image: ``frame_0.5.jpg`` and ``cat.2.jpg`` are images of their own. Rows of tables are samples, too.
 """
 
 import warnings
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from clips4.data.image_folder import SkippedImage
 from clips4.data.shards.files import import_webdataset
 from clips4.data.shards.members import IMAGE_SUFFIXES, OnSkip, is_image, read_members
+from clips4.data.shards.tables import count_rows, is_table, read_rows
 from clips4.utils.text import plural
 
 _DOTS = "; the name of a sample ends at its first dot, so replace other dots that are not followed by a number"
@@ -37,6 +38,9 @@ def warn_skipped(skipped: SkippedImage) -> None:
 
 def read_shard(shard: str, on_skip: OnSkip | None = None) -> Iterator[Sample]:
     """Images of a shard in their order; ``on_skip`` is called for what is damaged or has no image."""
+    if is_table(shard):
+        yield from (Sample(f"{shard}/{name}", data) for name, data in read_rows(shard, on_skip))
+        return
     problems: list[str] = []
     yield from _images(read_members(shard, problems, on_skip), shard, on_skip)
     if problems and on_skip:
@@ -46,7 +50,9 @@ def read_shard(shard: str, on_skip: OnSkip | None = None) -> Iterator[Sample]:
 
 
 def count_images(shard: str) -> int:
-    """Number of images that ``read_shard`` yields; of an uncompressed shard only the headers are read."""
+    """Number of images that ``read_shard`` yields; only headers are read of an uncompressed tar or a parquet file."""
+    if is_table(shard):
+        return count_rows(shard)
     return sum(1 for _ in _images(read_members(shard, [], None, with_data=False), shard, None))
 
 

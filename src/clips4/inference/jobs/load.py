@@ -8,6 +8,7 @@ from clips4.config import Config, parse_config
 from clips4.data.image_folder import drop_outputs, find_images
 from clips4.data.image_source import find_training_images
 from clips4.data.shards.files import is_shard
+from clips4.data.shards.tables import find_tables
 from clips4.errors import UserError
 from clips4.inference.opening import Use
 from clips4.inference.refine.maskclip import Refinement
@@ -124,7 +125,7 @@ def load_page_segmenter(
 
 def _images_and_videos(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Images as ``find_images`` finds them, or shards alone; and the video files among the inputs themselves."""
-    if any(map(is_shard, inputs)):
+    if any(is_shard(path) or find_tables(path) for path in inputs):
         return find_training_images(inputs), []
     videos = [path for path in inputs if is_video(path)]
     others = [path for path in inputs if path not in videos]

@@ -1,4 +1,4 @@
-"""Segmenting tar shards into tar shards: ``clips4 segment RUN 'shards/{0000..0099}.tar' --out 'out/{shard}.tar'``.
+"""Segmenting shards into tar shards: ``clips4 segment RUN 'shards/{0000..0099}.tar' --out 's3://out/{shard}.tar'``.
 
 The members of an output are those of WebDataset samples, ``KEY.png``, ``KEY.overlay.png``, ``KEY.json``, ``KEY.npz``,
 in the order of the input's images; the first, which WebDataset ignores, holds the settings and the input. An output
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from clips4.data.image_folder import JobOutcome, SkippedImage, reason_to_skip
+from clips4.data.shards.remote import address_of, check_writable, open_shard, shard_exists, shard_stamp, whole_shard
 from clips4.data.shards.samples import Sample, read_shard
 from clips4.errors import UserError
 from clips4.inference.classifier import Query
@@ -20,11 +21,9 @@ from clips4.inference.jobs.pipeline import process_images
 from clips4.inference.result import Segmentation
 from clips4.inference.segmenter import Segmenter
 from clips4.outputs.encode import Kind, image_files
-from clips4.utils.atomic_io import atomic_file, lock_file
 from clips4.utils.distributed import Share
 from clips4.utils.images import RGB, decode_rgb
 from clips4.utils.interrupts import deferred_interrupt
-from clips4.utils.output_folder.manifest import file_stamp
 from clips4.utils.output_folder.names import refuse_overwriting
 from clips4.utils.progress import ProgressReporter
 
@@ -79,12 +78,11 @@ def segment_shards(
             if shard in done:
                 continue
             files = segment_shard(loaded.segmenter, query, shard, kinds, unknown, outcome.skipped, interrupted)
-            with lock_file(target):
-                try:
-                    write_tar(target, headers[shard], files)
-                except _StoppedError:
-                    outcome.interrupted = True
-                    break
+            try:
+                write_tar(target, headers[shard], files)
+            except _StoppedError:
+                outcome.interrupted = True
+                break
             outcome.done.append(shard)
             progress.advance({})
     return outcome
@@ -98,12 +96,14 @@ def shard_targets(shards: Sequence[Path], out: Path) -> list[Path]:
     """
     if PLACE not in out.name or out.suffix.lower() != ".tar":
         raise UserError(f"--out {out}: shards are written to shards; give e.g. --out 'out/{PLACE}.tar'")
+    out = Path(address_of(out))
     targets = [out.with_name(out.name.replace(PLACE, shard.stem)) for shard in shards]
+    check_writable(targets[0])
     owners: dict[Path, Path] = {}
     for shard, target in zip(shards, targets, strict=True):
         if (other := owners.setdefault(target, shard)) != shard:
             raise UserError(f"{shard}: would have the same output as {other}; segment their folders one at a time")
-    refuse_overwriting(shards, targets)
+    refuse_overwriting(shards, targets)  # addresses, too, which no link names
     return targets
 
 
@@ -121,18 +121,19 @@ def segment_shard(
     Raises:
         _StoppedError: it was interrupted.
     """
+    address = address_of(shard)
 
     def predict(images: list[RGB]) -> Iterator[Segmentation]:
-        return (segmenter.predict(encoded, query, unknown) for encoded in segmenter.encode_images(images))
+        return (segmenter.predict(encoded, query, unknown) for encoded in segmenter.encode_images(images, keep=False))
 
     def encode(sample: Sample, result: Segmentation) -> dict[str, bytes]:
-        key = sample.name.removeprefix(f"{shard}/").rpartition(".")[0]
+        key = sample.name.removeprefix(f"{address}/").rpartition(".")[0]
         files = image_files(result, sample.name, key, kinds, result.embeddings() if "npz" in kinds else None)
         # _overlay.png would belong to another sample: a key ends at the first dot
         return {f"{key}.{name.removeprefix(key).lstrip('._')}": content for name, content in files.items()}
 
     steps = process_images(
-        read_shard(str(shard), skipped.append),
+        read_shard(address, skipped.append),
         lambda sample: decode_rgb(sample.data, sample.name),
         predict,
         encode,
@@ -152,7 +153,7 @@ def segment_shard(
 
 def write_tar(target: Path, header: bytes, samples: Iterator[dict[str, bytes]]) -> None:
     """Write a shard, the same bytes for the same samples."""
-    with atomic_file(target) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
+    with whole_shard(target) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
         _add(tar, {_HEADER: header})
         for files in samples:
             _add(tar, files)
@@ -167,7 +168,7 @@ def _add(tar: tarfile.TarFile, files: dict[str, bytes]) -> None:
 
 def _header(shard: Path, kinds: Sequence[Kind], settings_hash: str) -> bytes:
     """What an output depends on."""
-    values = {"settings_hash": settings_hash, "kinds": list(kinds), "source": shard.name, "stamp": file_stamp(shard)}
+    values = {"settings_hash": settings_hash, "kinds": list(kinds), "source": shard.name, "stamp": shard_stamp(shard)}
     return json.dumps(values).encode()
 
 
@@ -177,21 +178,21 @@ def _is_done(target: Path, header: bytes, force: bool) -> bool:
     Raises:
         UserError: it was written by another program, or, without ``force``, with other settings or kinds.
     """
-    if not target.exists():
+    if not shard_exists(target):
         return False
     found = None
     try:
-        with tarfile.open(target, "r:") as tar:
+        with open_shard(target) as (file, _), tarfile.open(fileobj=file, mode="r:") as tar:
             first = tar.next()
-            file = tar.extractfile(first) if first is not None and first.name == _HEADER else None
-            found = file.read() if file else None
+            member = tar.extractfile(first) if first is not None and first.name == _HEADER else None
+            found = member.read() if member else None
     except (tarfile.TarError, OSError):
         pass
     if found is None:
-        raise UserError(f"{target}: exists, and clips4 did not write it; move it, or give another --out")
+        raise UserError(f"{address_of(target)}: exists, and clips4 did not write it; move it, or give another --out")
     if found != header and not force:
         raise UserError(
-            f"{target}: has outputs with other settings (model, classes, kinds, or another shard); give another --out, "
-            "or --force to replace it"
+            f"{address_of(target)}: has outputs with other settings (model, classes, kinds, or another shard); give "
+            "another --out, or --force to replace it"
         )
     return not force
