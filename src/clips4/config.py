@@ -278,6 +278,9 @@ class TrainConfig(_Section):
     poly_power: float = Field(0.9, ge=0, description="the learning rate falls as (1 - step / steps) ** poly_power")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients with a larger norm are scaled down to it")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="arithmetic of training")
+    gradient_checkpointing: bool = Field(
+        False, description="dino: keep less of the forward pass and compute it again, for less memory and more time"
+    )
     holdout: Share = Field(
         0.0, description="share of images kept out of training for the quality report; 0: it uses training images"
     )
@@ -373,7 +376,10 @@ _INDIFFERENT = {
     "teacher": ("cache_gib", "batch"),
     "objective": ("chunk_mib",),
     "extensions": ("prediction_context",),
-    "train": ("batch", "max_nonfinite_steps", "save_every", "keep_checkpoints", "eval_every", "stall_timeout"),
+    "train": (
+        *("batch", "gradient_checkpointing", "max_nonfinite_steps", "save_every", "keep_checkpoints"),
+        *("eval_every", "stall_timeout"),
+    ),
 }
 
 

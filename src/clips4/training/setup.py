@@ -19,6 +19,7 @@ from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.data.views import ItemMaker
 from clips4.errors import UserError
 from clips4.method.labeled_prototypes import labeled_prototypes, with_labeled
+from clips4.models.backbones.dino_vit import DinoViT
 from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import checkpoint_folders, load_checkpoint
 from clips4.models.residual_student import ResidualStudent, build_residual_student
@@ -130,6 +131,10 @@ def set_up(
     # the run records the exact weights: a commit of the hub, or a folder's absolute path
     config = config.model_copy(update={"teacher": settings.model_copy(update={"name": teacher.name})})
     student = checkpoint.student if checkpoint else _new_student(config, teacher)
+    if config.train.gradient_checkpointing:
+        if not isinstance(student.backbone, DinoViT):
+            raise UserError("train.gradient_checkpointing is for student.backbone=dino; leave it out")
+        student.backbone.recompute()
     student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster depthwise convolutions
 
     if rank == 0:

@@ -207,6 +207,27 @@ def test_training_reads_as_evaluation_does(tmp_path: Path) -> None:
     assert not torch.equal(backbone(images)[-1], expected[-1]), "the model has nothing random to switch off"
 
 
+@pytest.mark.parametrize("kind", MODEL_TYPES)
+def test_recompute_same_gradients_from_fewer_kept_bytes(folders: dict[str, Path], kind: str) -> None:
+    images, found = noise(2, 64, 64), []
+    for recomputed in (False, True):
+        backbone = load_dino(str(folders[kind]))
+        if recomputed:
+            backbone.recompute()
+            backbone = copy.deepcopy(backbone)  # as a moving average makes it
+        backbone.train()
+        kept: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, kept=kept: (kept.append(x.nbytes), x)[1], lambda x: x):  # type: ignore[misc]
+            levels = backbone(images)
+        torch.stack([level.square().sum() for level in levels]).sum().backward()
+        found.append((sum(kept), {name: p.grad for name, p in backbone.named_parameters() if p.grad is not None}))
+    (whole, expected), (less, gradients) = found
+    assert less < whole / 2
+    assert gradients.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(gradients[name], gradient)
+
+
 @torch.no_grad()
 def test_copy_predicts_the_same(folders: dict[str, Path]) -> None:
     """Averages of weights are kept in a copy, made before the first picture or after."""

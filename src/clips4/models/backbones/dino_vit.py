@@ -63,6 +63,7 @@ class DinoViT(Backbone):
         self.channels, self.strides = (width,) * 4, (self._patch,) * 4
         if model.embeddings.mask_token is not None:
             model.embeddings.mask_token.requires_grad_(False)  # only pretraining uses it
+        self._recomputed: list[nn.Module] = []
         self._hub_names = hub_names(model)
         self.register_state_dict_post_hook(_save_by_hub_names)
         self.register_load_state_dict_pre_hook(_load_by_hub_names)
@@ -86,9 +87,21 @@ class DinoViT(Backbone):
         a, b, c, d = (t[:, self._prefix :].unflatten(1, (rows, columns)).permute(0, 3, 1, 2) for t in tokens)
         return a, b, c, d
 
+    def recompute(self) -> None:
+        """Keep the input of each block alone and compute the rest again in the backward pass: less memory, more time.
+
+        Chen et al., "Training Deep Nets with Sublinear Memory Cost" (2016).
+        """
+        earlier = self.model.gradient_checkpointing_enable  # before transformers 5 renamed it
+        getattr(self.model, "activation_checkpointing_enable", earlier)({"use_reentrant": False})
+        self._recomputed = [block for block in self.model.modules() if getattr(block, "gradient_checkpointing", False)]
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> "DinoViT":
         super().train(mode)
         self.model.eval()
+        for block in self._recomputed:
+            block.training = mode  # of the block alone: what it holds, such as dropout, stays off
         return self
 
 
