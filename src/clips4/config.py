@@ -118,6 +118,9 @@ class TeacherConfig(_Section):
         False,
         description="conse: adds its confidence as a dimension, which helps to find unknown classes",
     )
+    hypernyms: float = Field(
+        0.0, ge=0, description="conse: weight of wider names in those of its classes, e.g. 0.25; see docs/teachers.md"
+    )
     precision: Literal["32-true", "bf16-true"] = Field("32-true", description="CLIP: weights and arithmetic")
     window: int = Field(
         512, ge=0, description="CLIP: images with a longer side are encoded in windows of this side; 0: never"

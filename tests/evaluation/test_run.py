@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from clips4.data.label_maps import read_labels
 from clips4.errors import UserError
 from clips4.inference.classifier import Query
 from clips4.inference.features import KINDS, NAMED, load_features
+from clips4.inference.refine.maskclip import Refinement
+from clips4.inference.segmenter import Segmenter
 from clips4.models.checkpoint import load_checkpoint
 from clips4.training.loop import train
 from clips4.utils.output_folder.manifest import read_entry
@@ -169,8 +172,24 @@ def test_refined_teacher_has_a_row_of_its_own(tmp_path: Path, runs: Runs) -> Non
     runs(*arguments, "--teacher", "fake", "--prompt-denoising", "--record", out)
     record = json.loads(out.read_text())
     assert [row["row"] for row in record["rows"]] == ["teacher by text", "teacher by text, refined"]
-    assert record["refinement"] == {"prompt_denoising": True, "key_smoothing": False, "pamr": False, "threshold": 0.5}
+    assert record["refinement"] == asdict(Refinement(prompt_denoising=True))
     assert "fake has no attention keys" in runs(*arguments, "--teacher", "fake", "--key-smoothing")
+
+
+def test_teacher_with_affinity_has_a_row_of_its_own(tmp_path: Path, runs: Runs) -> None:
+    out, root = tmp_path / "out.json", small_coco(tmp_path / "coco")
+    arguments = ("evaluate", "language", "--dataset", "coco128", "--root", root, "--device", "cpu")
+    runs(*arguments, "--teacher", "conse", "--affinity", "--set", "data.long_side=96", "--record", out)
+    record = json.loads(out.read_text())
+    assert [row["row"] for row in record["rows"]] == ["teacher by text", "teacher by text, refined"]
+    assert record["refinement"] == asdict(Refinement(affinity=True))
+    plain, finer = (
+        Segmenter.from_teacher("conse", device="cpu", refinement=each).embed(photograph(96, 128)).shape
+        for each in (Refinement(), Refinement(affinity=True))
+    )
+    assert (plain, finer) == ((384, 3, 4), (384, 6, 8))
+    assert "the network of teacher fake" in runs(*arguments, "--teacher", "fake", "--affinity")
+    assert "--set is for a teacher alone" in runs(*arguments, tmp_path, "--set", "teacher.hypernyms=1")
 
 
 def test_evaluate_unsupervised_every_task_has_a_row(tiny_run: Path, tmp_path: Path, runs: Runs) -> None:

@@ -77,6 +77,15 @@ def test_load_segmenter_keeps_outputs_of_another_use_apart(tiny_run: Path, image
         load_segmenter([images], "conse", "cpu", TeacherOptions(), use="student")
 
 
+def test_settings_of_a_teacher_alone_keep_outputs_apart_and_those_without_keep_their_hash() -> None:
+    old = {"reading": None, "templates": None, "key_smoothing": False, "prompt_denoising": False}
+    assert TeacherOptions().identity() == old
+    others = [TeacherOptions(affinity=True), TeacherOptions(overrides=("teacher.hypernyms=0.25",))]
+    assert len({json.dumps(each.identity()) for each in [TeacherOptions(), *others]}) == 3
+    assert others[0].settings()[1].affinity
+    assert others[1].settings()[0].teacher.hypernyms == 0.25
+
+
 @pytest.mark.parametrize(
     "command", [("cluster", "--k", "2"), ("unknown", "--names", "1"), ("evaluate", "labels", "--labels", "none")]
 )

@@ -11,20 +11,23 @@ from clips4.config import Config, load_config
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
 from clips4.inference.segmenter import Segmenter
+from clips4.method.calibration import SpaceCalibration
 from clips4.models.affinity import upsample_by_affinity
+from clips4.models.calibrated_teacher import CalibratedTeacher
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.hub import save_pretrained
 from clips4.models.onnx.export import TOLERANCE, StudentWithClassifier, compare, export_onnx, to_proto
 from clips4.models.residual_student import (
     ResidualHead,
     ResidualStudent,
+    affinity_network,
     build_residual_student,
     empty_student_of,
     whole_cells,
 )
 from clips4.models.teacher_trunk import ConseTrunk
 from clips4.training.loop import Interrupted, train
-from tests.helpers import TINY, FakeTeacher, Recorder, conse, generator, photograph
+from tests.helpers import TINY, FakeTeacher, Recorder, conse, generator, photograph, unit
 from tests.models.teachers.models import write_clip
 
 RESIDUAL = ["extensions.residual=true", "student.stride=16"]
@@ -49,6 +52,22 @@ def small_student(**more: float) -> ResidualStudent:
 
 
 # ---------------------------------------------------------------------------------------------------------- network
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("calibrated_space", [False, True])
+def test_affinity_network_is_the_teachers_map_upsampled_along_its_c4(calibrated_space: bool) -> None:
+    raw, images = conse(), random_images(2)
+    space = SpaceCalibration(0.3 * unit(384, dtype=torch.float32), torch.zeros(384))
+    teacher = CalibratedTeacher(raw, space) if calibrated_space else raw
+    c4 = raw.trunk((images - torch.tensor(raw.trunk.mean).view(3, 1, 1)) / torch.tensor(raw.trunk.std).view(3, 1, 1))[2]
+    wanted = upsample_by_affinity(teacher.encode_pixels(images), c4, (4, 6))
+    torch.testing.assert_close(affinity_network(teacher)(images), wanted, rtol=0, atol=1e-5)
+
+
+def test_affinity_network_of_a_teacher_without_a_trunk_raises() -> None:
+    with pytest.raises(UserError, match="the network of teacher fake"):
+        affinity_network(FakeTeacher())
 
 
 @torch.no_grad()

@@ -148,6 +148,15 @@ Overrides = Annotated[
     list[str] | None,
     option("--set", "A setting, see clips4 config; may be repeated, later ones win.", command.settings, "KEY=VALUE"),
 ]
+TeacherOverrides = Annotated[
+    list[str] | None,
+    option(
+        "--set",
+        "Teacher only: a setting, e.g. teacher.hypernyms=.25; see clips4 config.",
+        command.settings,
+        "KEY=VALUE",
+    ),
+]
 Device = Annotated[str, option("--device", "auto, cpu, cuda or mps.", command.one_of(("auto", "cpu", "cuda", "mps")))]
 Use = Annotated[
     str,

@@ -199,3 +199,9 @@ def data_lines(path: str) -> list[str]:
 def imagenet_classes() -> list[str]:
     """The 1000 class names of ImageNet-1k in the classifier's order."""
     return data_lines("imagenet_classes.txt")
+
+
+def imagenet_hypernyms() -> list[tuple[str, ...]]:
+    """Of each class of ``imagenet_classes`` its wider names, nearest first: a Chihuahua is a dog, an animal."""
+    wider = (line.rpartition(":")[2].split(",") for line in data_lines("imagenet_hypernyms.txt"))
+    return [tuple(name.strip() for name in names if name.strip()) for names in wider]

@@ -103,14 +103,15 @@ def evaluate_by_language(
         report: folder for plots; None for none.
         device: "auto", "cpu", "cuda" or "mps".
         progress: advances once an image.
-        refinement: of the teacher's scores, in one more row, "teacher by text, refined".
+        refinement: of the teacher, in one more row, "teacher by text, refined".
         settings: of a teacher alone: its dense attention, templates and size of images; of a run they are its own.
 
     Raises:
         UserError: arguments that do not fit together.
     """
-    if refinement.of_scores and teacher_name is None:
-        raise UserError("--key-smoothing and --prompt-denoising refine a teacher; name it with --teacher")
+    refined = refinement != Refinement()
+    if refined and teacher_name is None:
+        raise UserError("--key-smoothing, --prompt-denoising and --affinity refine a teacher; name it with --teacher")
     if report is not None:
         if find_spec("sklearn") is None:
             raise UserError(f"--report draws a t-SNE, which needs scikit-learn: {install_command('scikit-learn')}")
@@ -154,7 +155,7 @@ def evaluate_by_language(
                 queries[who]["prototypes"] = found
     rows: list[Record] = []
     plots: dict[str, bytes] = {}
-    if refinement.of_scores:
+    if refined:
         models["teacher, refined"] = Segmenter.from_teacher(name, config, device, refinement, space=space)
         queries["teacher, refined"] = {"text": text}
     for who, segmenter in models.items():
@@ -184,7 +185,7 @@ def evaluate_by_language(
         "fold": fold,
         "unknown_classes": sorted(unknown),
         "teacher": name,
-        "refinement": asdict(refinement) if refinement.of_scores else None,
+        "refinement": asdict(refinement) if refined else None,
         **(about_run(run) if run else {}),
         **provenance(),
         "rows": rows,

@@ -29,6 +29,7 @@ from clips4.method.calibration import SpaceCalibration
 from clips4.method.prediction_context import PredictionContext
 from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import Prototypes
+from clips4.models.residual_student import affinity_network
 from clips4.models.sliding_window import InferenceSize
 from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.utils.devices import pick_device
@@ -206,7 +207,8 @@ class Segmenter:
             A segmenter without classes of its own: each query names some.
 
         Raises:
-            UserError: an unknown teacher, or key smoothing with one that has no keys.
+            UserError: an unknown teacher, key smoothing with one that has no keys, or affinity with one whose network
+                is not read for it.
 
         Example:
             >>> Segmenter.from_teacher("conse", device="cpu").segment("photo.jpg", ["cat", "sofa"]).names
@@ -217,7 +219,7 @@ class Segmenter:
         settings = config.teacher.model_copy(update={"name": str(name)})
         teacher = calibrated(load_teacher(settings).to(where), space)
         return cls(
-            teacher.encode_pixels,
+            affinity_network(teacher).to(where) if refinement.affinity else teacher.encode_pixels,
             settings,
             config.data.long_side,
             where,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from clips4.config import Config
 from clips4.method.calibration import directions
 from clips4.models.affinity import upsample_by_affinity
+from clips4.models.calibrated_teacher import CalibratedTeacher
 from clips4.models.student import Embedder, empty_student
 from clips4.models.teacher_trunk import TeacherTrunk, empty_trunk, trunk_of
 from clips4.models.teachers.base import Teacher
@@ -126,6 +127,23 @@ def build_residual_student(config: Config, teacher: Teacher) -> ResidualStudent:
         UserError: the teacher has no trunk.
     """
     return _on(deepcopy(trunk_of(teacher)).float(), config)
+
+
+def affinity_network(teacher: Teacher, stride: int = 16) -> ResidualStudent:
+    """A teacher alone, read as its residual student reads it before training: z = affinity(b), finer than the map b.
+
+    Args:
+        teacher: with a trunk, which is shared, not copied; its space counts where it is calibrated.
+        stride: pixels of the image per position.
+
+    Raises:
+        UserError: the teacher has no trunk.
+    """
+    network = ResidualStudent(trunk_of(teacher), stride).eval()
+    network.head_scale = 0.0
+    if isinstance(teacher, CalibratedTeacher):
+        network.pixel_offset = teacher.space.pixel_offset
+    return network
 
 
 def _on(trunk: TeacherTrunk, config: Config) -> ResidualStudent:

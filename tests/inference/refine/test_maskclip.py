@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from torch import Tensor
 
+from clips4.errors import UserError
 from clips4.inference.refine.maskclip import Refinement, confident_classes, refine_scores, smooth_by_keys
 from tests.helpers import generator, provable, seeds, unit
 
@@ -22,6 +23,11 @@ def test_smooth_by_keys_equals_the_sum_over_all_positions(seed: int) -> None:
             cosine = (k[:, i // 5, i % 5] * k[:, j // 5, j % 5]).sum()
             total += cosine * p[:, j // 5, j % 5]
         torch.testing.assert_close(ours[:, i // 5, i % 5], total / 15, rtol=0, atol=1e-12)
+
+
+def test_refinement_of_affinity_and_keys_raises() -> None:
+    with pytest.raises(UserError, match="affinity gives a finer map than there are keys"):
+        Refinement(key_smoothing=True, affinity=True)
 
 
 def test_smooth_by_keys_constant_key_gives_the_mean() -> None:

@@ -9,7 +9,13 @@ from skimage import data
 from sklearn.datasets import load_sample_image
 from torch import Tensor
 
-from clips4.data.class_names import builtin_class_files, imagenet_classes, load_classes
+from clips4.data.class_names import (
+    builtin_class_files,
+    data_lines,
+    imagenet_classes,
+    imagenet_hypernyms,
+    load_classes,
+)
 from clips4.models.teachers.conse import ConseTeacher
 from tests.helpers import conse, generator
 
@@ -245,3 +251,49 @@ def test_unknown_terms_are_those_of_no_vocabulary(teacher: ConseTeacher) -> None
     assert teacher.unknown_terms(names) == ["xqzt", "qqq", "猫", "XYZ", "🐱"]
     shipped = [word for name in builtin_class_files() for words in load_classes(name).aliases for word in words]
     assert teacher.unknown_terms([*shipped, *imagenet_classes(), "foal", "TV", "x-ray", "boeing 747"]) == []
+
+
+# ------------------------------------------------------------------------------------------------------- hypernyms
+
+
+@pytest.fixture(scope="module")
+def wider_teacher() -> ConseTeacher:
+    return ConseTeacher(hypernyms=0.25)
+
+
+def test_hypernyms_join_the_vectors_of_their_classes_by_the_equation(wider_teacher: ConseTeacher) -> None:
+    wider, found = imagenet_hypernyms(), wider_teacher.trunk.class_vectors
+    place, bare = imagenet_classes().index("scuba diver"), wider.index(())
+    assert wider[place] == ("diver", "person")
+    names = ["scuba diver", "diver", "person", imagenet_classes()[bare]]
+    class_, near, far, own = (wider_teacher.sentences([name])[0] for name in names)
+    wanted = class_ + 0.25 * near + 0.25 * 0.8 * far
+    # rows are centered: their differences are not
+    torch.testing.assert_close(found[place] - found[bare], wanted / wanted.norm() - own, rtol=0, atol=1e-4)
+    assert found.mean(0).abs().max() < 1e-6
+
+
+def test_hypernyms_move_classes_to_their_wider_names_and_leave_text_as_it_is(
+    teacher: ConseTeacher, wider_teacher: ConseTeacher
+) -> None:
+    text = wider_teacher.encode_text(["dog", "person"])
+    assert torch.equal(text, teacher.encode_text(["dog", "person"]))
+    place = [imagenet_classes().index(name) for name in ("Chihuahua", "scuba diver")]
+    before, after = (F.normalize(each.trunk.class_vectors[place], dim=1) for each in (teacher, wider_teacher))
+    assert ((after * text).sum(1) > (before * text).sum(1) + 0.02).all()
+
+
+def test_hypernyms_have_caches_of_their_own_and_none_keeps_the_old_ones(
+    teacher: ConseTeacher, wider_teacher: ConseTeacher
+) -> None:
+    assert teacher.settings == {"top_k": 30, "upsample": 1.0, "temperature": 1.0}
+    assert wider_teacher.settings == teacher.settings | {"hypernyms": [0.25, 0.8]}
+
+
+def test_imagenet_hypernyms_are_those_of_each_class_in_order() -> None:
+    lines = data_lines("imagenet_hypernyms.txt")
+    assert [line.rpartition(":")[0] for line in lines] == imagenet_classes()
+    wider = imagenet_hypernyms()
+    assert max(map(len, wider)) == 4
+    assert sum(not names for names in wider) == 17
+    assert {name for names in wider for name in names} <= set(data_lines("nouns.txt"))

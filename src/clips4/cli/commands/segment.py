@@ -16,6 +16,7 @@ from clips4.cli.arguments import (
     Out,
     Save,
     TeacherOnly,
+    TeacherOverrides,
     Use,
     check_run_first,
     expand_paths,
@@ -88,6 +89,11 @@ def segment(
         bool,
         typer.Option("--prompt-denoising", help="Teacher only: drop classes confident nowhere (MaskCLIP)."),
     ] = False,
+    affinity: Annotated[
+        bool,
+        typer.Option("--affinity", help="Teacher only: a finer map along outlines in its own features."),
+    ] = False,
+    settings: TeacherOverrides = None,
     use: Use = "auto",
     device: Device = "auto",
 ) -> None:
@@ -106,7 +112,9 @@ def segment(
 
     if not teacher_only:
         check_run_first(run_and_images, "clips4 segment")
-    teacher = TeacherOptions(dense_attention, templates, key_smoothing, prompt_denoising)
+    teacher = TeacherOptions(
+        dense_attention, templates, key_smoothing, prompt_denoising, affinity, tuple(settings or ())
+    )
     options = parse_inference_options(scales, flip, window, overlap, refine)
     names = None if classes is None else load_classes(classes)
     if teacher_only and classes is None and examples is None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from clips4.config import Config, parse_config
+from clips4.config import Config, parse_config, with_overrides
 from clips4.data.image_folder import drop_outputs, find_images
 from clips4.data.image_source import find_training_images
 from clips4.data.shards.files import is_shard
@@ -27,21 +27,24 @@ class TeacherOptions(NamedTuple):
     templates: str | None = None
     key_smoothing: bool = False
     prompt_denoising: bool = False
+    affinity: bool = False
+    overrides: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, Any]:
         """For a settings hash, under the key names of all output folders so far."""
-        values = self._asdict()
+        values = {key: value for key, value in self._asdict().items() if value or key not in ("affinity", "overrides")}
         return {"reading": values.pop("dense_attention"), **values}
 
     def settings(self) -> tuple[Config, Refinement]:
         """As configuration and refinement.
 
         Raises:
-            UserError: an unknown dense attention.
+            UserError: an unknown setting or dense attention, or refinements that exclude each other.
         """
         given = {"dense_attention": self.dense_attention, "templates": self.templates}
         teacher = {key: value for key, value in given.items() if value is not None}
-        return parse_config({"teacher": teacher}, "command line"), Refinement(self.prompt_denoising, self.key_smoothing)
+        config = with_overrides(parse_config({"teacher": teacher}, "command line"), self.overrides)
+        return config, Refinement(self.prompt_denoising, self.key_smoothing, affinity=self.affinity)
 
 
 def parse_inference_options(
@@ -94,7 +97,10 @@ def load_segmenter(
         segmenter = Segmenter.from_teacher(teacher_only, config, device, refinement, options)
         return Loaded(segmenter, images, identity, arguments, videos)
     if teacher != TeacherOptions():
-        raise UserError("--dense-attention, --templates, --key-smoothing and --prompt-denoising are for --teacher-only")
+        raise UserError(
+            "--dense-attention, --templates, --key-smoothing, --prompt-denoising, --affinity and --set are for "
+            "--teacher-only"
+        )
     run, *inputs = arguments
     if not inputs:
         raise UserError(f"give a run and images: clips4 segment RUN IMAGES... (got only {run})")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from clips4.errors import UserError
 from clips4.inference.refine.pamr import pamr_affinity, refine_by_affinity
 
 SHARPNESS = 100.0  # CLIP's trained inverse temperature, and MaskCLIP's
@@ -28,12 +29,18 @@ class Refinement:
         key_smoothing: average probabilities over positions with similar keys.
         pamr: average scores over similar pixels nearby, at the image's size.
         threshold: t of prompt denoising.
+        affinity: before these, a finer pixel map along outlines in the teacher's own features (``models.affinity``).
     """
 
     prompt_denoising: bool = False
     key_smoothing: bool = False
     pamr: bool = False
     threshold: float = 0.5
+    affinity: bool = False
+
+    def __post_init__(self) -> None:
+        if self.affinity and self.key_smoothing:
+            raise UserError("affinity gives a finer map than there are keys; leave out key smoothing")
 
     @property
     def of_scores(self) -> bool:

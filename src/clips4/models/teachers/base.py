@@ -103,7 +103,7 @@ def _conse(settings: TeacherConfig) -> Teacher:
 
     if settings.dense_attention is not None:
         raise UserError(f"teacher.dense_attention = {settings.dense_attention}: conse has none; use a CLIP teacher")
-    return ConseTeacher(confidence_dim=settings.confidence_dim)
+    return ConseTeacher(confidence_dim=settings.confidence_dim, hypernyms=settings.hypernyms)
 
 
 def _clip(files: ModelFiles, settings: TeacherConfig) -> Teacher:

