@@ -119,7 +119,7 @@ class TeacherConfig(_Section):
         description="conse: adds its confidence as a dimension, which helps to find unknown classes",
     )
     hypernyms: float = Field(
-        0.0, ge=0, description="conse: weight of wider names in those of its classes, e.g. 0.25; see docs/teachers.md"
+        0.0, ge=0, description="conse: weight of wider names in those of its classes (a Chihuahua is a dog), e.g. 0.25"
     )
     precision: Literal["32-true", "bf16-true"] = Field("32-true", description="CLIP: weights and arithmetic")
     window: int = Field(
