@@ -30,7 +30,7 @@ ENV PATH=/opt/clips4/bin:$PATH \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=build /opt/clips4 /opt/clips4
 RUN useradd --create-home --uid 1000 clips4 && mkdir /cache /work && chown clips4:clips4 /cache /work
-USER clips4
+USER 1000
 VOLUME /cache
 WORKDIR /work
 EXPOSE 8004

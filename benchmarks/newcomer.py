@@ -4,9 +4,9 @@
 
 40 photographs without labels and six names; then new photographs, new words, a video, a score on eight small masks, an
 export that runs without clips4, the page, and the tutorial notebook. Everything runs with the ``clips4`` of the Python
-that runs this, in the folder ``--out``, which also gets ``log.txt``. Training is cut short by ``--steps`` (30; the
-preset's own number with 0): the log shows what a newcomer sees, not how good a model gets. ``--labeled`` is a copy of
-coco128; without it nothing is scored.
+that runs this, in the folder ``--out``, which also gets ``log.txt``. Training has the defaults, 40 steps for 40
+photographs; ``--steps`` cuts it shorter, and the log says so. ``--labeled`` is a copy of coco128; without it nothing is
+scored.
 
 Exit code 1 if a command fails.
 """
@@ -184,7 +184,7 @@ def main() -> int:
     parser.add_argument("--labeled", type=Path, help="a copy of coco128: images/, masks/, classes.yaml")
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
     parser.add_argument("--names", default=NAMES, help="six class names")
-    parser.add_argument("--steps", type=int, default=30, help="of training; 0 for the preset's own number")
+    parser.add_argument("--steps", type=int, help="of training; by default what clips4 chooses")
     options = parser.parse_args()
     out = options.out.resolve()
     out.mkdir(parents=True)
@@ -195,7 +195,7 @@ def main() -> int:
     short = ["--set", f"train.steps={options.steps}"] if options.steps else []
     hour.write(f"A newcomer's hour: {PHOTOGRAPHS} photographs, the names {options.names}, {time.strftime('%Y-%m-%d')}.")
     if short:
-        hour.write(f"Training is cut to {options.steps} steps: see what happens, not how good the labels are.")
+        hour.write(f"Training is cut short to {options.steps} steps: see what happens, not how good the labels are.")
 
     hour.step("1. What is installed", "Versions, devices, weights, and what is missing for which command.")
     hour.run("clips4", "doctor")

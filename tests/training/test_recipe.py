@@ -42,6 +42,15 @@ def test_config_of_no_preset_is_auto(images: Path) -> None:
     assert reasons[0] == "auto: preset recommended with"
 
 
+def test_lines_of_auto_leave_out_what_the_user_set(images: Path) -> None:
+    paths = find_images([images])
+    config, lines = choose_config(None, paths, ["train.steps=30"], None, "cpu")
+    assert config.train.steps == 30
+    assert not [line for line in lines if "train.steps" in line]
+    assert [line for line in lines if "train.batch=4" in line]
+    assert describe(()) == ["auto: preset recommended"]
+
+
 def test_config_of_a_named_preset_is_that_preset(images: Path) -> None:
     config, reasons = choose_config("cpu", find_images([images]), ["train.steps=7"], None)
     assert (config, reasons) == (load_config("cpu", ["train.steps=7"]), [])

@@ -99,7 +99,12 @@ def auto_config(
     """
     choices = choose_recipe(images, aspect, has_bfloat16(device))
     config = load_config(PRESET, [*(choice.override for choice in choices), *overrides])
-    return config, describe(choices)
+    given = {_key(each) for each in overrides}  # what the user set was not chosen
+    return config, describe(tuple(choice for choice in choices if _key(choice.override) not in given))
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].strip()
 
 
 def choose_config(
@@ -134,7 +139,8 @@ def choose_config(
 
 def describe(choices: tuple[Choice, ...]) -> list[str]:
     """Lines for the terminal and the report."""
-    return [f"auto: preset {PRESET} with", *(f"  {choice.override}  {choice.reason}" for choice in choices)]
+    lines = [f"  {choice.override}  {choice.reason}" for choice in choices]
+    return [f"auto: preset {PRESET}{' with' if lines else ''}", *lines]
 
 
 def train(
