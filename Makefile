@@ -36,8 +36,9 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
+# a file's tests in one process, which makes its fixtures once; each process computes with one thread
 unit: setup
-	$(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 # the site of docs/, in build/site; a test checks that its strict build passes
 docs: setup
