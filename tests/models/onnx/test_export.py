@@ -201,8 +201,13 @@ def test_int8_reports_its_cost(tiny_run: Path, exported: Path, images: Path, tmp
     assert agreement.held_out
     assert agreement.images == 1
     assert report.bytes < 0.5 * exported.stat().st_size
-    kinds = {node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node}
-    assert "QuantizeLinear" in kinds
+    nodes = onnx.load(tmp_path / "m.onnx").graph.node
+    made_by = {name: node.op_type for node in nodes for name in node.output}
+    convolutions = [node for node in nodes if node.op_type == "Conv"]
+    exact_ones = [made_by.get(node.input[0]) != "DequantizeLinear" for node in convolutions]
+    depthwise = [any(each.name == "group" and each.i > 1 for each in node.attribute) for node in convolutions]
+    assert exact_ones == [number == 0 or depthwise[number] for number in range(len(convolutions))]
+    assert sum(depthwise) > 10
     # the same figures, by way of the segmenter
     exact, small = (Segmenter.load(path, device="cpu") for path in (exported, tmp_path / "m.onnx"))
     a, b = exact.embed(more[0]), small.embed(more[0])

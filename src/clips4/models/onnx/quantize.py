@@ -41,7 +41,8 @@ def quantize(proto: Any, images: Sequence[Path], size: InferenceSize, prototypes
     """An int8 version of a student's graph, and how far it agrees with the float one.
 
     Convolutions get int8 weights by channel and uint8 activations, whose ranges are those seen on the calibration
-    images. What follows the head's last convolution stays in float32.
+    images. The first convolution and depthwise ones stay in float32, since their channels differ most in range and they
+    have few weights; so does what follows the head's last convolution.
 
     Args:
         proto: float32 ``ModelProto``, as ``export.to_proto`` makes it.
@@ -67,12 +68,14 @@ def quantize(proto: Any, images: Sequence[Path], size: InferenceSize, prototypes
         onnx.save(proto, whole)
         # folds batch norms into convolutions; shapes are open, so they cannot all be inferred
         quant_pre_process(whole, folded, skip_symbolic_shape=True)
+        convolutions = [node for node in onnx.load(folded).graph.node if node.op_type == "Conv"]
         quantize_static(
             folded,
             small,
             _Calibration(calibrating, embed_dim),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
+            nodes_to_exclude=[n.name for i, n in enumerate(convolutions) if i == 0 or _is_depthwise(n)],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -80,6 +83,10 @@ def quantize(proto: Any, images: Sequence[Path], size: InferenceSize, prototypes
         result = onnx.load(small)
         exact, quantized = (ort.InferenceSession(path, providers=["CPUExecutionProvider"]) for path in (whole, small))
         return result, measure_agreement(exact, quantized, held_out or loaded, prototypes, bool(held_out))
+
+
+def _is_depthwise(convolution: Any) -> bool:
+    return any(each.name == "group" and each.i > 1 for each in convolution.attribute)
 
 
 def measure_agreement(
