@@ -265,14 +265,17 @@ def workers(bench: Bench) -> Iterator[Outcome]:
             yield outcome._replace(fine=outcome.fine and fine)
 
 
-def _leaves(process: int) -> list[int]:
-    """Processes below one that have none below them, but not Python's tracker of resources."""
+def _leaves(process: int, depth: int = 0) -> list[int]:
+    """Processes below one that have none below them, but not Python's own: its tracker and its server of forks."""
     below = [
         int(child) for tasks in Path(f"/proc/{process}/task").glob("*/children") for child in tasks.read_text().split()
     ]
     if not below:
-        return [] if b"resource_tracker" in Path(f"/proc/{process}/cmdline").read_bytes() else [process]
-    return [leaf for child in below for leaf in _leaves(child)]
+        command = Path(f"/proc/{process}/cmdline").read_bytes()
+        # what the server forks has its command line, too, but lies below it
+        own = b"resource_tracker" in command or (depth == 1 and b"forkserver" in command)
+        return [] if own else [process]
+    return [leaf for child in below for leaf in _leaves(child, depth + 1)]
 
 
 def twice(bench: Bench) -> Iterator[Outcome]:

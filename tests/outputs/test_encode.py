@@ -12,11 +12,11 @@ from pycocotools.coco import COCO
 from skimage.draw import polygon
 
 from clips4.data.label_maps import read_labels
+from clips4.outputs.class_colors import class_colors
 from clips4.outputs.encode import describe, image_files
 from clips4.outputs.formats.coco import coco_document, segments_info
 from clips4.outputs.labeled_image import LabeledImage
 from clips4.outputs.render import overlay
-from clips4.utils.class_colors import class_colors
 from clips4.utils.images import palette
 
 BLOCK = 8  # pixels, the side of an area

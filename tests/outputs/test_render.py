@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from clips4.errors import UserError
+from clips4.outputs.class_colors import class_colors
 from clips4.outputs.encode import describe, label_png, parse_kinds, save_image
 from clips4.outputs.labeled_image import LabeledImage
 from clips4.outputs.render import legend_entries, overlay, overlay_with_legend
-from clips4.utils.class_colors import class_colors
 from clips4.utils.images import UNKNOWN_COLOR
 
 

@@ -18,9 +18,9 @@ from torch import Tensor
 from clips4.errors import UserError
 from clips4.inference.upsample import upsampled_bands
 from clips4.outputs import encode, render
+from clips4.outputs.class_colors import class_colors
 from clips4.outputs.formats.coco import coco_document
 from clips4.outputs.labeled_image import UNKNOWN_LABEL, LabeledImage, connected_parts
-from clips4.utils.class_colors import class_colors
 from clips4.utils.images import RGB, UNKNOWN_COLOR, UNKNOWN_NAME, encode_png, reduce_to
 from clips4.utils.text import percent
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clips4.errors import UserError
+from clips4.outputs.class_colors import class_colors
 from clips4.outputs.formats.cityscapes import SUFFIX as CITYSCAPES_SUFFIX
 from clips4.outputs.formats.cityscapes import ids_of, label_id_png
 from clips4.outputs.formats.coco import annotations, panoptic_png, segments_info
@@ -23,7 +24,6 @@ from clips4.outputs.labeled_image import UNKNOWN_LABEL, LabeledImage
 from clips4.outputs.page import page_grid
 from clips4.outputs.render import overlay, overlay_with_legend
 from clips4.utils.atomic_io import write_atomically
-from clips4.utils.class_colors import class_colors
 from clips4.utils.images import UNKNOWN_COLOR, encode_jpeg, encode_png, reduce_to
 
 Kind = Literal[

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from clips4.outputs.class_colors import class_colors
 from clips4.outputs.labeled_image import UNKNOWN_LABEL, LabeledImage
-from clips4.utils.class_colors import class_colors
 from clips4.utils.images import RGB, UNKNOWN_COLOR, blend, boundaries, color_labels
 from clips4.utils.text import percent
 

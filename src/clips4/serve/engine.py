@@ -18,11 +18,11 @@ from clips4.inference.segmenter import Segmenter
 from clips4.inference.unknown.name_suggestion import nouns, suggest_names
 from clips4.inference.upsample import upsampled_window
 from clips4.models.class_set import ClassSet
+from clips4.outputs.class_colors import class_colors
 from clips4.serve.corrections import check_pixel, counterexamples_of, edited, examples_of
 from clips4.serve.messages import ClassesRequest, ClassRequest
 from clips4.serve.runs import to_runs
 from clips4.serve.sessions import Examples, OpenImage, Session
-from clips4.utils.class_colors import class_colors
 from clips4.utils.images import UNKNOWN_COLOR, UNKNOWN_NAME, decode_rgb, reduce_to
 
 VIEW_SIDE = 1600  # larger images are shown reduced to it; exports have the image's own size

@@ -1,4 +1,4 @@
-// Colors of classes by their names; utils/class_colors.py computes the same.
+// Colors of classes by their names; outputs/class_colors.py computes the same.
 
 import { NAMED_COLORS } from "./named_colors.js";
 

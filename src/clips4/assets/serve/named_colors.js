@@ -1,4 +1,4 @@
-// Colors that names have of themselves; Python reads the same object as JSON (utils/class_colors.py).
+// Colors that names have of themselves; Python reads the same object as JSON (outputs/class_colors.py).
 
 /** @type {Record<string, string>} */
 export const NAMED_COLORS = {

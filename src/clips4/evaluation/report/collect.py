@@ -21,10 +21,10 @@ from clips4.inference.segmenter import Segmenter
 from clips4.inference.upsample import nearest_class
 from clips4.method.segments import LOCATION_WEIGHT, cut_by_regions, locations, pool, spherical_kmeans
 from clips4.models.checkpoint import Checkpoint, load_checkpoint
+from clips4.outputs.class_colors import class_colors
 from clips4.regions.cache import RegionCache
 from clips4.training.log import LOG, read_log
 from clips4.training.quality.report import Quality, read_quality
-from clips4.utils.class_colors import class_colors
 from clips4.utils.devices import pick_device
 from clips4.utils.images import RGB
 from clips4.utils.progress import ProgressReporter

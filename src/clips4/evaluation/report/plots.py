@@ -11,9 +11,9 @@ from torch import Tensor
 from clips4.data.label_maps import ignore_value
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import ImageScore
+from clips4.outputs.class_colors import class_colors
 from clips4.outputs.render import draw_legend, legend_font
 from clips4.utils.atomic_io import write_atomically
-from clips4.utils.class_colors import class_colors
 from clips4.utils.images import RGB, UNKNOWN_COLOR, blend, boundaries, color_labels, encode_png, load_rgb
 from clips4.utils.output_folder.names import check_out_folder
 from clips4.utils.output_folder.output import Output

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from clips4 import __version__
+from clips4.outputs.class_colors import class_colors
 from clips4.outputs.labeled_image import MIN_SHARE, LabeledImage, connected_parts
 from clips4.outputs.polygons import TOLERANCE, polygon_of
 from clips4.outputs.rle import decode, encode
-from clips4.utils.class_colors import class_colors
 from clips4.utils.images import encode_png
 
 

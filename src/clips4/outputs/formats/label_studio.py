@@ -15,9 +15,9 @@ import numpy as np
 
 from clips4 import __version__
 from clips4.outputs.brush_rle import encode
+from clips4.outputs.class_colors import class_colors
 from clips4.outputs.labeled_image import MIN_SHARE, LabeledImage, connected_parts
 from clips4.outputs.polygons import TOLERANCE, polygon_of
-from clips4.utils.class_colors import class_colors
 
 _FROM, _TO = "label", "image"  # names in the labeling configuration
 

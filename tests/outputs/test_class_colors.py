@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clips4.data.class_names import builtin_class_files, load_classes
-from clips4.utils.class_colors import class_colors
+from clips4.outputs.class_colors import class_colors
 from clips4.utils.images import UNKNOWN_COLOR
 
 PAGE = Path(__file__).parents[2] / "src/clips4/assets/serve"
