@@ -232,23 +232,32 @@ def test_open_labels_names_that_differ_in_case_or_accents_are_one(tmp_path: Path
     assert len(open_labels(tmp_path).classes) == 2
 
 
-def test_open_labels_of_a_labelmap_follow_the_given_classes(tmp_path: Path) -> None:
-    """As CVAT, Datumaro and ``--save voc`` write it: the names of values, background first."""
+@pytest.mark.parametrize("colors", [False, True])
+def test_open_labels_of_a_labelmap_follow_the_given_classes(tmp_path: Path, colors: bool) -> None:
+    """As CVAT and Datumaro (colors) and ``--save voc`` (numbers) write it: background first, void last."""
     for name in ("JPEGImages", "SegmentationClass"):
         (tmp_path / name).mkdir()
     photograph().save(tmp_path / "JPEGImages/a.jpg")
     values = np.array([2, 1, 0], np.uint8)[np.minimum(EXPECTED, 2)]  # cat is 2, cup 1, background 0
     values[0] = 255
-    Image.fromarray(values).save(tmp_path / "SegmentationClass/a.png")
-    (tmp_path / "labelmap.txt").write_text(
-        "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncup:1,1,1::\nCat:2,2,2::\n"
-    )
+    palette = np.zeros((256, 3), np.uint8)
+    palette[[1, 2, 255]] = [[128, 0, 0], [0, 128, 0], [224, 224, 192]]
+    Image.fromarray(palette[values] if colors else values).save(tmp_path / "SegmentationClass/a.png")
+    lines = ["# label:color_rgb:parts:actions", "background:0,0,0::", "cup:128,0,0::", "Cat:0,128,0::"]
+    listed = tmp_path / "labelmap.txt"
+    listed.write_text("\n".join([*lines, "ignored:224,224,192::"]))
     with pytest.warns(UserWarning, match="not among the classes, so not used: background"):
         dataset = open_labels(tmp_path, load_classes("cat,cup"))
     np.testing.assert_array_equal(dataset.truth(0), EXPECTED)
     assert open_labels(tmp_path).classes.names == ("background", "cup", "Cat")
     with pytest.raises(UserError, match="none of the classes"):
         open_labels(tmp_path, load_classes("dog"))
+    listed.write_text("\n".join(lines[:-1]))
+    if colors:
+        with pytest.raises(UserError, match=r"the color \(0, 128, 0\), which labelmap.txt does not name"):
+            open_labels(tmp_path).truth(0)
+    else:
+        assert (open_labels(tmp_path).truth(0)[EXPECTED == 0] == 2).all(), "no class: what scorers refuse"
 
 
 def test_open_labels_predictions_of_label_studio_are_no_labels(tmp_path: Path) -> None:

@@ -142,16 +142,17 @@ def _label_maps(folder: Path, files: Sequence[Path], classes: ClassList | None) 
         )
     paths = match(list(found), by_name(images, images_in), images_in, ", the image of a label map")
     if (folder / LABELMAP).is_file():
-        classes, table = _by_labelmap(folder, classes)
-    else:
-        classes = classes or _listed_classes(folder, masks_in)
-        table = value_table(range(len(classes)))
-    return LabeledFolder(tuple(paths), tuple(found.values()), classes, table)
+        listed = read_labelmap(folder / LABELMAP)
+        classes, table = _by_labelmap(folder, listed.names, classes)
+        return LabeledFolder(tuple(paths), tuple(found.values()), classes, table, read=listed)
+    classes = classes or _listed_classes(folder, masks_in)
+    return LabeledFolder(tuple(paths), tuple(found.values()), classes, value_table(range(len(classes))))
 
 
-def _by_labelmap(folder: Path, classes: ClassList | None) -> tuple[ClassList, NDArray[np.integer]]:
+def _by_labelmap(
+    folder: Path, named: Sequence[str], classes: ClassList | None
+) -> tuple[ClassList, NDArray[np.integer]]:
     """The classes, by default those of ``labelmap.txt``, and the place among them of each value that it names."""
-    named = read_labelmap(folder / LABELMAP)
     classes = classes or named_classes(named, str(folder / LABELMAP))
     _check_known(folder, named, classes)
     table = np.full(max(256, len(named)), len(classes), np.uint16)  # no place: a value that has no name
