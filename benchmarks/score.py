@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def commands(root: Path, count: int, folder: Path) -> None:
-    """Whole commands, each three times; the best counts, and of the processor the least."""
+    """Whole commands, with as many workers as they choose, and with one."""
     for video in load_davis(root):
         (folder / "tracked" / video.name).mkdir(parents=True)
         for index, path in enumerate(video.masks):
@@ -71,17 +71,18 @@ def commands(root: Path, count: int, folder: Path) -> None:
     maps = ["semantic", "--pred", f"{folder}/predicted", "--gt", f"{folder}/true"]
     maps += ["--classes", ",".join(f"class {number}" for number in range(17))]
     tracking = ["tracking", "--pred", f"{folder}/tracked", "--gt", str(truths)]
-    for rounds, arguments in ((3, tracking), (1, [*maps, "--no-boundary"]), (1, maps)):
-        clocks, processors = [], []
-        for _ in range(rounds):
-            before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-            command = [sys.executable, "-m", "clips4", "score", *arguments]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            clocks.append(time.perf_counter() - started)
-            processors.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        name = "tracking" if arguments[0] == "tracking" else f"{count} maps, {'no ' * (len(arguments) > 7)}outlines"
-        print(f"score {name}: {min(clocks):.2f} s, {min(processors):.2f} s of the processor", flush=True)
+    for name, arguments in (("tracking", tracking), ("maps", [*maps, "--no-boundary"]), ("maps with outlines", maps)):
+        clock, processor = run_command(arguments)[0], run_command([*arguments, "--workers", "1"])[1]
+        print(f"score, {name}: {clock:.2f} s; by one process {processor:.2f} s of the processor", flush=True)
+
+
+def run_command(arguments: list[str]) -> tuple[float, float]:
+    """Seconds by the clock and of the processor; those of worker processes are not counted."""
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    command = [sys.executable, "-m", "clips4", "score", *arguments]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def semantic(count: int) -> None:

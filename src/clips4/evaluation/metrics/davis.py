@@ -51,19 +51,26 @@ def contour_accuracy(truth: Mask, prediction: Mask, bound: float = BOUND) -> flo
         F in [0, 1]; 1 where neither has a boundary, 0 where one of them has.
     """
     _check_sizes(truth, prediction)
-    true, predicted = boundary_map(truth), boundary_map(prediction)
-    true_pixels, predicted_pixels = _places(true), _places(predicted)
-    if not len(true_pixels) or not len(predicted_pixels):
-        return float(len(true_pixels) == len(predicted_pixels))
-    radius = int(bound) if bound >= 1 else int(np.ceil(bound * np.linalg.norm(truth.shape)))
-    precision = _share_near(predicted_pixels, true, true_pixels, radius)
-    recall = _share_near(true_pixels, predicted, predicted_pixels, radius)
+    radius = matching_radius(truth.shape, bound)
+    width = truth.shape[1] + radius
+    true, predicted = (
+        _spread(np.flatnonzero(boundary_map(mask)), mask.shape[1], width) for mask in (truth, prediction)
+    )
+    if not len(true) or not len(predicted):
+        return float(len(true) == len(predicted))
+    precision = np.count_nonzero(near(predicted, true, width, radius)) / len(predicted)
+    recall = np.count_nonzero(near(true, predicted, width, radius)) / len(true)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def _places(mask: Mask) -> NDArray[np.intp]:
-    """``np.argwhere``, faster."""
-    return np.stack(np.divmod(np.flatnonzero(mask), mask.shape[1]), 1)
+def matching_radius(shape: tuple[int, ...], bound: float) -> int:
+    """Radius in pixels of the disk in which boundary pixels of maps (H, W) match; see ``contour_accuracy``."""
+    return int(bound) if bound >= 1 else int(np.ceil(bound * np.linalg.norm(shape)))
+
+
+def _spread(places: NDArray[np.intp], width: int, wider: int) -> NDArray[np.int64]:
+    """Places row * width + column as row * wider + column."""
+    return places + places // width * (wider - width)
 
 
 def boundary_map(mask: Mask) -> Mask:
@@ -76,34 +83,29 @@ def boundary_map(mask: Mask) -> Mask:
     return edge
 
 
-def _share_near(pixels: NDArray[np.intp], other: Mask, other_pixels: NDArray[np.intp], radius: int) -> float:
-    """Share of ``pixels`` (N, 2) that have a pixel of ``other`` within a disk.
+def near(places: NDArray[np.integer], others: NDArray[np.integer], width: int, radius: int) -> NDArray[np.bool_]:
+    """Whether each place has another one within a disk.
 
-    Only boundary pixels are tested, each on the 2 r + 1 rows of its disk: the number of pixels of ``other`` in part of
-    a row is the difference of two running sums.
+    Args:
+        places: (N,) row * width + column, of any order.
+        others: (M,) likewise, ascending; the last ``radius`` columns of each row are empty.
+        width: of a row.
+        radius: of the disk, in pixels.
+
+    Returns:
+        (N,) each is tested on the rows of its disk, one search in ``others`` a row; most are near on the first ones.
     """
-    rows, columns = pixels.T
-    top, left = other_pixels.min(0).tolist()
-    bottom, right = (other_pixels.max(0) + 1).tolist()
-    counter = np.int16 if right - left < 2**15 else np.int32  # half the memory to go through
-    sums = np.zeros((bottom - top, right - left + 1), counter)
-    np.cumsum(other[top:bottom, left:right], axis=1, dtype=counter, out=sums[:, 1:])
-    height, width = sums.shape[0], sums.shape[1] - 1
-    found = np.zeros(len(rows), bool)
-    left_over = np.arange(len(rows))  # those not yet matched; most are by the first rows
+    found = np.zeros(len(places), bool)
+    left = np.arange(len(places))
+    ended = np.append(others, np.iinfo(others.dtype).max).astype(others.dtype)
     for distance in range(radius + 1):
         reach = int(np.sqrt(radius**2 - distance**2))
         for y in {-distance, distance}:
-            row, column = rows[left_over] + y - top, columns[left_over] - left
-            if not len(left_over):
-                return 1.0
-            start, stop = (np.minimum(np.maximum(column + side, 0), width) for side in (-reach, reach + 1))
-            inside = (row >= 0) & (row < height)
-            row = np.minimum(np.maximum(row, 0), height - 1)  # np.clip is slower for few pixels
-            hit = inside & (sums[row, stop] > sums[row, start])
-            found[left_over[hit]] = True
-            left_over = left_over[~hit]
-    return float(np.count_nonzero(found) / len(found))
+            row = places[left] + y * width
+            hit = ended[np.searchsorted(others, row - reach)] <= row + reach
+            found[left[hit]] = True
+            left = left[~hit]
+    return found
 
 
 def statistics(values: NDArray[np.float64]) -> Statistics:
