@@ -72,7 +72,7 @@ def test_maps_that_fit_are_kept(tmp_path: Path) -> None:
     paths = write_images(tmp_path, 2)
     maps, teacher, line = plan(paths, config())
     assert maps.keep
-    assert "2 images need about" in line
+    assert "2 images need about 1 MiB" in line
     assert f"kept in {maps.folder}" in line
     for _ in range(2):
         maps(load_rgb(paths[0]))

@@ -56,7 +56,8 @@ def plan_teacher_maps(
         )
     count, sizes = source.sizes()
     gib = estimate_bytes(count, sizes, config.data.long_side, teacher.patch_stride, dims) / 2**30
-    needs = f"teacher maps of {plural(count, 'image')} need about {gib:.2g} GiB"
+    size = f"{gib:.2g} GiB" if gib >= 0.1 else f"{max(1, round(1024 * gib))} MiB"
+    needs = f"teacher maps of {plural(count, 'image')} need about {size}"
     if gib > config.teacher.cache_gib:
         progress.log(f"{needs}, more than teacher.cache_gib = {config.teacher.cache_gib:g}: computed in every step")
         return TeacherMaps(teacher, device, keep=False)
