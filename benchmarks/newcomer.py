@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[1]
 NAMES = "person,car,tree,grass,sky,building"
 WORDS = "bird,flower,boat,wall"
 PHOTOGRAPHS, NEW, SCORED, FRAMES = 40, 6, 8, 12
+_SHOWN = 8  # names of a folder's files
 SHIFT = 6  # pixels by which the clip's window moves from frame to frame
 
 
@@ -84,6 +85,13 @@ class Hour:
         code, seconds = process.wait(), time.monotonic() - self.begun
         self.ended.append((self.line, code - expected, seconds))
         self.write(f"[exit code {code}, {seconds:.1f} s]\n")
+
+    def show(self, name: str) -> None:
+        """What lies in a folder that a command wrote."""
+        found = sorted(path.name for path in (self.folder / name).iterdir() if path.name[0] != ".")
+        self.write(
+            f"{name}/ has {', '.join(found[:_SHOWN])}{f' and {len(found) - _SHOWN} more' * (len(found) > _SHOWN)}"
+        )
 
     def close(self) -> int:
         """The table of all commands; the exit code."""
@@ -203,11 +211,14 @@ def main() -> int:
     hour.run("clips4", "train", "photos", "--classes", options.names, "--out", "run", *short)
     hour.step("3. New photographs", "By the names of the run; a gallery to look at, and COCO for other tools.")
     hour.run("clips4", "segment", "run", "new", "--out", "segmented", "--save", "png,overlay,json,coco,gallery")
+    hour.show("segmented")
     hour.step("4. New words", "Names that training never saw.")
     hour.run("clips4", "segment", "run", "new", "--classes", WORDS, "--out", "words")
     hour.step("5. A video", f"{FRAMES} frames: segmented, and an object of the first frame followed.")
     hour.run("clips4", "segment", "run", "clip.mp4", "--out", "video")
     hour.run("clips4", "track", "run", "clip.mp4", "--mask", "first.png", "--out", "tracked")
+    hour.show("video")
+    hour.show("tracked")
     hour.step("6. A score", f"On {SCORED} images with small masks of one's own.")
     if options.labeled:
         make_labels(options.labeled, options.names.split(","), out)
