@@ -58,21 +58,21 @@ class Hour:
         """The head of a part of the hour."""
         self.write(f"\n{'=' * 100}\n{title}\n{why}\n")
 
-    def run(self, *parts: str | Path, expected: int = 0) -> None:
-        """Run a command in the folder."""
-        with self.started(*parts) as process:
+    def run(self, *parts: str | Path, expected: int = 0, place: str = ".") -> None:
+        """Run a command in the folder, or in one below it."""
+        with self.started(*parts, place=place) as process:
             assert process.stdout
             for line in process.stdout:
                 self.write(f"    {line.rstrip()}")
         self.end(process, expected)
 
-    def started(self, *parts: str | Path) -> "subprocess.Popen[str]":
+    def started(self, *parts: str | Path, place: str = ".") -> "subprocess.Popen[str]":
         """A command that runs; its output and its errors are one stream, as on a terminal."""
         self.line, self.begun = shlex.join(map(str, parts)), time.monotonic()
-        self.write(f"$ {self.line}")
+        self.write(f"$ {self.line}{'' if place == '.' else f'    (in {place}/)'}")
         return subprocess.Popen(
             [str(part) for part in parts],
-            cwd=self.folder,
+            cwd=self.folder / place,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -80,15 +80,16 @@ class Hour:
             errors="replace",
         )
 
-    def end(self, process: "subprocess.Popen[str]", expected: int = 0) -> None:
+    def end(self, process: "subprocess.Popen[str]", *expected: int) -> None:
         """Log how a command ended."""
         code, seconds = process.wait(), time.monotonic() - self.begun
-        self.ended.append((self.line, code - expected, seconds))
+        self.ended.append((self.line, 0 if code in expected else code or 1, seconds))
         self.write(f"[exit code {code}, {seconds:.1f} s]\n")
 
     def show(self, name: str) -> None:
         """What lies in a folder that a command wrote."""
-        found = sorted(path.name for path in (self.folder / name).iterdir() if path.name[0] != ".")
+        names = (path.name for path in (self.folder / name).iterdir() if path.name[0] != ".")
+        found = sorted(names, key=lambda each: (each[0].isdigit(), each))  # those of images last
         self.write(
             f"{name}/ has {', '.join(found[:_SHOWN])}{f' and {len(found) - _SHOWN} more' * (len(found) > _SHOWN)}"
         )
@@ -167,14 +168,16 @@ def call_page(hour: Hour) -> None:
     """Start the page, ask it about the run as its own JavaScript does, and stop it as Ctrl-C does."""
     with hour.started("clips4", "serve", "run", "new", "--port", "0", "--no-browser") as server:
         assert server.stdout
+        found: re.Match[str] | None = None
         for line in server.stdout:
             hour.write(f"    {line.rstrip()}")
-            if found := re.search(r"(http://\S+)/\?token=(\S+)", line):
+            found = re.search(r"(http://\S+)/\?token=(\S+)", line) or found
+            if found and "Ctrl-C" in line:
                 session = post(f"{found[1]}/api/session", {"token": found[2]})["session"]
                 about = post(f"{found[1]}/api/about", None, session)
                 hour.write(f"    (GET /api/about says {json.dumps(about)[:100]} ...; now Ctrl-C)")
                 server.send_signal(signal.SIGINT)
-    hour.end(server)
+    hour.end(server, 130, 0)  # 130: stopped by Ctrl-C
 
 
 def post(address: str, body: dict[str, str] | None, session: str = "") -> dict[str, str]:
@@ -198,7 +201,8 @@ def main() -> int:
     out.mkdir(parents=True)
     first, *_ = copy_photographs(options.photos, out)
     make_clip(first, out)
-    write_notebook(ROOT / "docs/tutorial/notebooks/tutorial.ipynb", out / "tutorial.py")
+    (out / "notebook").mkdir()  # it has photographs of its own
+    write_notebook(ROOT / "docs/tutorial/notebooks/tutorial.ipynb", out / "notebook/tutorial.py")
     hour = Hour(out)
     short = ["--set", f"train.steps={options.steps}"] if options.steps else []
     hour.write(f"A newcomer's hour: {PHOTOGRAPHS} photographs, the names {options.names}, {time.strftime('%Y-%m-%d')}.")
@@ -233,7 +237,7 @@ def main() -> int:
     hour.step("8. The page", "To type names and click; one call of its API.")
     call_page(hour)
     hour.step("9. The notebook", "docs/tutorial/notebooks/tutorial.ipynb, cell by cell.")
-    hour.run("python", "tutorial.py")
+    hour.run("python", "tutorial.py", place="notebook")
     hour.step("10. A mistake", "What an error looks like: run and images swapped. Exit code 2 is right here.")
     hour.run("clips4", "segment", "new", "run", "--out", "swapped", expected=2)
     return hour.close()
