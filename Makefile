@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # e.g. TORCH_FLAGS="--index-url ADDRESS-OF-PYTORCH'S-CPU-INDEX"
 TORCH_FLAGS ?=
 
-.PHONY: setup demo test lint types unit docs clean
+.PHONY: setup demo test lint types unit slow docs clean
 
 setup: $(READY)
 
@@ -38,7 +38,11 @@ types: setup
 
 # a file's tests in one process, which makes its fixtures once; each process computes with one thread
 unit: setup
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not network and not slow"
+
+# whole trainings by commands, kills, ranks, notebooks: some five minutes more
+slow: setup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not network and slow"
 
 # the site of docs/, in build/site; a test checks that its strict build passes
 docs: setup

@@ -34,6 +34,7 @@ def test_demo_preset_leaves_some_objects_unnamed() -> None:
     assert not {"table", "coin", "flag"} & set(load_classes("demo").names)
 
 
+@pytest.mark.slow
 def test_run_demo_twice_trains_once(tmp_path: Path) -> None:
     page = run_demo(tmp_path / "demo", TINY, "cpu", NoProgress())
     assert page == tmp_path / "demo" / PAGE

@@ -1,5 +1,8 @@
 import errno
+import os
+import signal
 from itertools import islice
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +185,21 @@ def test_loader_error_of_a_worker_is_as_it_was_raised(regions: Any, kind: type[E
     assert str(error) == str(original.value)
     assert getattr(error, "errno", None) == getattr(original.value, "errno", None)
     assert loader_error(original.value) is None
+
+
+def killed(image: RGB, source: Path) -> NDArray[np.integer]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def test_batches_after_a_worker_was_killed_leaves_no_other(tmp_path: Path) -> None:
+    # Python waits at its end for workers that are left, and they ignore SIGTERM
+    stream = ViewStream(write_images(tmp_path, 1), ItemMaker(killed, colors, CONFIG, 8, 0))
+    with pytest.raises(RuntimeError, match="DataLoader worker") as raised:
+        next(batches(stream, steps(0, 1, 1), 1, workers=2))
+    assert active_children() == []
+    assert "lower data.workers" in str(loader_error(raised.value))
+    del raised  # and with it PyTorch's loader, whose threads end here
 
 
 def test_loader_error_of_the_program_itself_stays() -> None:

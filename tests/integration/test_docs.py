@@ -4,6 +4,7 @@ A block that must not be run where the tests run says why in the line before it:
 commands are parsed all the same.
 """
 
+import ast
 import os
 import re
 import shlex
@@ -82,7 +83,9 @@ def test_docs_python_blocks_run(page: str, workspace: Path, monkeypatch: pytest.
     monkeypatch.chdir(workspace)
     names: dict[str, object] = {"__name__": "docs"}
     for block in (block for block in of("python") if block.page == page):
-        assert block.reason is None, "Python of the pages is run, always"
+        if block.reason is not None:
+            ast.parse(block.text, block.place)
+            continue
         exec(compile(block.text, block.place, "exec"), names)
 
 

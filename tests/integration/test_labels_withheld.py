@@ -14,6 +14,8 @@ from clips4.models.checkpoint import WEIGHTS, checkpoint_folders
 from clips4.training.log import LOG, read_log
 from tests.helpers import TINY, photograph
 
+pytestmark = pytest.mark.slow
+
 CLASSES = "coco128"
 VALUES = {"right": (1, 17, 100), "shuffled": (17, 100, 1)}  # person, cat and a stuff class
 

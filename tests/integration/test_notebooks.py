@@ -49,6 +49,7 @@ def test_notebook_compiles_and_imports_public_names(path: Path) -> None:
                 assert {each.name for each in node.names} <= set(clips4.__all__), place
 
 
+@pytest.mark.slow
 def test_tutorial_notebook_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,7 +33,7 @@ _NO_CLIPS4 = (
 )
 
 
-@pytest.fixture(scope="module", params=["cpu", "recommended"])
+@pytest.fixture(scope="module", params=["cpu", pytest.param("recommended", marks=pytest.mark.slow)])
 def run(request: pytest.FixtureRequest, tiny_run: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the preset ``cpu``, and one with context, margin, calibrated space and text prior."""
     if request.param == "cpu":

@@ -254,7 +254,7 @@ def test_published_run_embeds_alike_and_its_card_describes_it(residual_run: Path
     assert "its teacher's network, residual" in (published / "README.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize(("temperature", "scale"), [(0.0, 1.0), (0.2, 1.0), (0.2, 0.5), (0.2, 0.0)])
+@pytest.mark.parametrize(("temperature", "scale"), [(0.0, 1.0), (0.2, 0.5)])
 def test_graph_is_torch_on_any_size(temperature: float, scale: float) -> None:
     student = small_student(affinity_temperature=temperature)
     student.head_scale = scale
@@ -262,6 +262,7 @@ def test_graph_is_torch_on_any_size(temperature: float, scale: float) -> None:
     assert compare(model, to_proto(model, 12).SerializeToString(), 12) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_int8_file_of_a_run_reports_its_cost(residual_run: Path, images: Path, tmp_path: Path) -> None:
     report = export_onnx(load_checkpoint(residual_run), tmp_path / "m.onnx", sorted(images.iterdir()))
     assert report.difference < TOLERANCE

@@ -8,6 +8,9 @@ changes what is trained on.
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -209,8 +212,24 @@ def batches(
         pin_memory=pin,
         worker_init_fn=ignore_stopping,
     )
-    for loaded in loader:
-        yield collate([encode_views(Item(*item), encode) for item in loaded]) if encode else loaded
+    others = set(active_children())
+    started = set[BaseProcess]()
+    try:
+        iterator = iter(loader)
+        started = set(active_children()) - others
+        for loaded in iterator:
+            yield collate([encode_views(Item(*item), encode) for item in loaded]) if encode else loaded
+    except BaseException:
+        _end(started or set(active_children()) - others)
+        raise
+
+
+def _end(workers: Collection[BaseProcess]) -> None:
+    """End processes that ignore SIGTERM; Python would wait for them when it ends, since an error keeps their loader."""
+    for worker in workers:
+        with suppress(RuntimeError):  # PyTorch raises one wherever the program is when a loader process dies
+            worker.kill()
+            worker.join()
 
 
 def loader_error(error: Exception) -> Exception | None:

@@ -142,7 +142,7 @@ def check_writable(shard: str | Path) -> None:
     """
     address = address_of(shard)
     if _protocol(address) in _HTTP:
-        raise UserError(f"{address}: http is only read; give --out a path, or an address such as s3://")
+        raise UserError(f"{address}: http is only read; write to a path, or to an address such as s3://")
     if is_remote(address):
         _file_system(address)
 
