@@ -205,6 +205,7 @@ def test_json_option_lists_done_and_skipped(images: Path, tiny_run: Path, tmp_pa
         assert record["out"] == out
 
 
+@pytest.mark.slow
 def test_quiet_json_prints_only_json(images: Path, tmp_path: Path) -> None:
     options = ("--classes", "cat", "--device", "cpu", *SETTINGS, "--set", "train.steps=1", "--json", "--quiet")
     (tmp_path / "more").mkdir()

@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # first parts of lines that are no command of ours, and what is to be true of it
 _OTHERS = {"pip", "make", "find", "python", "docker", "sbatch", "deploy/torchrun.sh"}
+_SLOW = ("export", "class-names")  # pages whose Python takes half a minute
 _KNOWN_LANGUAGES = {"python", "sh", "bibtex", ""}
 _CHEAP = re.compile(r"clips4 (doctor|--version|publish \S+ --out|segment runs/pets photos/ --(out|classes sofa))")
 
@@ -77,7 +78,13 @@ def test_pages_have_blocks_of_known_languages() -> None:
     assert {block.language for block in blocks()} <= _KNOWN_LANGUAGES
 
 
-@pytest.mark.parametrize("page", sorted({block.page for block in of("python")}))
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] * (Path(page).stem in _SLOW))
+        for page in sorted({block.page for block in of("python")})
+    ],
+)
 def test_docs_python_blocks_run(page: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page one after the other, as one reads it."""
     monkeypatch.chdir(workspace)

@@ -71,10 +71,11 @@ def segmenter(workspace: Path) -> clips4.Segmenter:
     return clips4.Segmenter.load(workspace / "runs/pets", device="cpu")
 
 
+_SLOW = ("Segmenter.discover", "export_onnx")
 load_teacher_once = cache(clips4.load_teacher)  # it takes seconds, and its examples change nothing
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in _SLOW)) for name in NAMES])
 def test_public_examples_run(
     name: str, workspace: Path, segmenter: clips4.Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from tests.helpers import TINY, photograph
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+pytestmark = pytest.mark.slow  # exports the text encoder
 PROGRAM = Path(__file__).parents[2] / "examples/onnx_plain.py"
 AGREEMENT = 0.999  # share of pixels with equal labels; where two classes are equally near, rounding decides
 NEAR = 1e-4  # of two cosines that count as the same
@@ -33,7 +34,7 @@ _NO_CLIPS4 = (
 )
 
 
-@pytest.fixture(scope="module", params=["cpu", pytest.param("recommended", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["cpu", "recommended"])
 def run(request: pytest.FixtureRequest, tiny_run: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the preset ``cpu``, and one with context, margin, calibrated space and text prior."""
     if request.param == "cpu":

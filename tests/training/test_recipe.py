@@ -86,6 +86,7 @@ def test_description_gives_each_choice_with_its_reason() -> None:
     )
 
 
+@pytest.mark.slow
 def test_train_by_strings_equals_training_with_a_config(images: Path, tiny_config: Config, tmp_path: Path) -> None:
     paths, classes = sorted(images.iterdir()), load_classes("cat,dog")
     expected = train_on(paths, classes, tiny_config, tmp_path / "a", device="cpu", report=False)

@@ -50,6 +50,7 @@ def test_vectors_are_those_of_the_segmenter(tiny_run: Path, tmp_path: Path) -> N
     assert len(facts["suggested"]) == facts["unknown"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fast")
 def test_earlier_page_is_replaced_and_has_another_cache(tiny_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "web"
