@@ -32,6 +32,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -129,7 +130,11 @@ def digests(out: Path) -> dict[str, str]:
     names = [path for path in sorted(out.rglob("*")) if path.is_file()]
     if (out / "checkpoints").exists():
         names = [path for path in names if path.suffix == ".safetensors" or ".part" in path.name]
-    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in names}
+    found = {}
+    for path in names:
+        with suppress(FileNotFoundError):  # a running command renames its files
+            found[str(path.relative_to(out))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
 
 
 def last(printed: str) -> str:
