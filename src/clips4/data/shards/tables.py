@@ -115,6 +115,7 @@ def _columns(file: BinaryIO, shard: str, arrow: Any) -> Iterator[Any]:
     with arrow.ipc.open_stream(file) as batches:
         name = _column_of_images(batches.schema, shard, arrow)
         for batch in batches:
+            batch.validate(full=True)  # without this a damaged file ends the process
             yield batch.column(name)
 
 
