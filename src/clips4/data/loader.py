@@ -213,14 +213,17 @@ def batches(
         worker_init_fn=ignore_stopping,
     )
     others = set(active_children())
-    started = set[BaseProcess]()
     try:
         iterator = iter(loader)
-        started = set(active_children()) - others
+    except BaseException:
+        _end(set(active_children()) - others)
+        raise
+    started = set(active_children()) - others  # none of later ones, which are not the loader's
+    try:
         for loaded in iterator:
             yield collate([encode_views(Item(*item), encode) for item in loaded]) if encode else loaded
     except BaseException:
-        _end(started or set(active_children()) - others)
+        _end(started)
         raise
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from clips4.config import TeacherConfig
-from clips4.data.class_names import ClassList, load_classes
+from clips4.data.class_names import ClassList, folded, load_classes
 from clips4.errors import UserError
 from clips4.inference.refine.background import BackgroundRule
 from clips4.method.prototypes import BANK_NEAREST, known_prototypes, with_text_prior
@@ -236,10 +236,8 @@ class ZeroShotClassifier:
         found = []
         for name, aliases in zip(queried.names, queried.aliases, strict=True):
             index = place.get(name.casefold())
-            same = index is not None and (aliases == (name,) or _folded(aliases) == _folded(own.aliases[index]))
+            same = index is not None and (
+                aliases == (name,) or {*map(folded, aliases)} == {*map(folded, own.aliases[index])}
+            )
             found.append(index if same else None)
         return found
-
-
-def _folded(names: Sequence[str]) -> set[str]:
-    return {name.casefold() for name in names}

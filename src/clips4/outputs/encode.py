@@ -160,9 +160,9 @@ def image_files(
     if "labelme" in kinds:
         document = labelme_document(result, str(source))
         files[f"labelme/{stem}.json"] = (json.dumps(document) + "\n").encode()
-    for brush, kind in enumerate(("label-studio", "label-studio-brush")):
+    for kind in ("label-studio", "label-studio-brush"):
         if kind in kinds:
-            task = label_studio_task(result, str(Path(source).absolute()), brush=bool(brush))
+            task = label_studio_task(result, str(Path(source).absolute()), brush=kind.endswith("-brush"))
             files[f"{kind.replace('-', '_')}/{stem}.json"] = (json.dumps(task) + "\n").encode()
     if "voc" in kinds:
         files[f"voc/SegmentationClass/{stem}.png"] = voc_png(result)
