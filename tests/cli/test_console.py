@@ -2,10 +2,12 @@
 
 import io
 import sys
+from pathlib import Path
 
 import pytest
 
-from clips4.cli.console import print_table
+from clips4.cli.console import print_outcome, print_table
+from clips4.data.image_folder import JobOutcome, SkippedImage
 
 TABLE = "| | mIoU |\n|---|---:|\n| a\\|b_c_ | 12.30 |"
 
@@ -30,3 +32,21 @@ def test_print_table_on_a_terminal_is_drawn(monkeypatch: pytest.MonkeyPatch) -> 
     assert "a|b_c_" in text
     assert "─" in text
     assert text.index("12.30") > text.index("mIoU")
+
+
+@pytest.mark.parametrize(
+    ("done", "told"),
+    [
+        (["a.png"], "1 image (1 skipped)"),
+        (["a.tar", "b.parquet"], "2 shards (1 skipped)"),
+        (["a.mp4"], "1 video (1 skipped)"),
+        (["a.png", "a.mp4"], "2 files (1 skipped)"),
+    ],
+)
+def test_print_outcome_counts_what_was_given(
+    done: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.mp4").touch()
+    outcome = JobOutcome([tmp_path / name for name in done], skipped=[SkippedImage(Path("in/a.png"), "damaged")])
+    print_outcome(outcome, "Segmented", "into out", None, False)
+    assert told in capsys.readouterr().out

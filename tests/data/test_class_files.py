@@ -92,6 +92,23 @@ def test_load_classes_ids_with_gaps_are_kept_and_described(
     assert describe_classes(classes) == shown
 
 
+@pytest.mark.parametrize("text", ["", "  ", "."])
+def test_load_classes_without_a_name_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="no class names; give names parted by commas"):
+        load_classes(text)
+
+
+def test_load_classes_folder_is_refused_and_its_name_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sky").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for text in ("sky", "sky/", str(tmp_path / "sky")):
+        with pytest.raises(UserError, match="a folder, not a class file; for a class of that name give 'sky: sky'"):
+            load_classes(text)
+    assert load_classes("sky: sky").names == ("sky",)
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
@@ -191,13 +208,9 @@ def test_load_classes_command_line_forms(text: str, names: tuple[str, ...]) -> N
     assert load_classes(text).names == names
 
 
-def test_load_classes_empty_names_and_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_classes_empty_name_is_refused() -> None:
     with pytest.raises(UserError, match="empty name"):
         load_classes("cat,,dog")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "photos").mkdir()
-    with pytest.raises(UserError, match="photos: cannot be read"):
-        load_classes("photos")
 
 
 def test_describe_classes_long_lists_are_cut() -> None:

@@ -100,6 +100,14 @@ def stop(text: str) -> NoReturn:
     raise typer.Exit(130)
 
 
+def _kind_of_input(path: Path) -> str:
+    """What a job counts: images, videos, or shards, whose images it does not count."""
+    from clips4.data.shards.files import is_shard
+    from clips4.utils.video import is_video
+
+    return "video" if is_video(path) else "shard" if is_shard(path) else "image"
+
+
 def print_outcome(outcome: "JobOutcome", verb: str, where: str, out: Path | None, as_json: bool) -> None:
     """Print the outcome of a job: what was skipped, then how much was done, and where it is.
 
@@ -107,16 +115,15 @@ def print_outcome(outcome: "JobOutcome", verb: str, where: str, out: Path | None
         UserError: no input could be read.
         typer.Exit: interrupted.
     """
-    from clips4.utils.video import is_video
-
     print_skipped(outcome.skipped)
     if outcome.gone:
         print_note(
             f"gone or edited since they were done: {outcome.gone}; their outputs remain in {out}, "
             "and the files of the whole folder leave them out"
         )
-    kinds = {is_video(path) for path in (*outcome.done, *outcome.kept, *(path for path, _ in outcome.skipped))}
-    what = "file" if len(kinds) > 1 else "video" if True in kinds else "image"
+    worked_on = [*outcome.done, *outcome.kept]
+    kinds = {_kind_of_input(path) for path in worked_on or (path for path, _ in outcome.skipped)}
+    what = kinds.pop() if len(kinds) == 1 else "file" if kinds else "image"
     if outcome.interrupted:
         done = plural(len(outcome.done) + len(outcome.kept), what)
         stop(f"Stopped after {done}; run the same command to resume.")

@@ -167,9 +167,13 @@ def load_classes(classes: str | Path | Sequence[str] | ClassList) -> ClassList:
             raise UserTypeError(f"class names are strings, a file or a list of strings, got {odd[0]}")
         return parse_classes(listed)
     path = Path(classes)
-    if _exists(path):
+    if _exists(path) and not path.is_dir():
         return _checked(parse_class_file(read_text(path), path.suffix.lower(), str(path)), str(path))
     text = str(classes)
+    if not text.strip() or text == ".":  # Path("") is the current folder
+        raise UserError("class list: no class names; give names parted by commas, or a file with one name per line")
+    if "," not in text and _exists(path):
+        raise UserError(f"{text}: a folder, not a class file; for a class of that name give '{path.name}: {path.name}'")
     if text in builtin_class_files():
         return parse_classes(ASSETS.joinpath("classes", f"{text}.txt").read_text("utf-8").splitlines(), text)
     if "\n" in text or text.lstrip()[:1] in ("[", "{"):

@@ -1,5 +1,6 @@
 """Devices: one of this machine, or one per process that torchrun or Slurm started."""
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,8 @@ def make_fabric(device: str, precision: str) -> "Fabric":
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
+    # it repeats the precision that was asked for, between the lines of a command
+    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     where = pick_device(device)
     processes, nodes = launched_processes()
     if processes * nodes == 1:

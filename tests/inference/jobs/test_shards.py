@@ -68,6 +68,21 @@ def test_segment_shards_output_is_a_webdataset_of_the_predictions(
     assert json.loads(samples[-1]["json"])["file"] == f"{shards[1]}/more/0.png"
 
 
+def test_segment_shards_one_without_a_readable_image_is_tried_again(
+    tiny_run: Path, shards: list[Path], tmp_path: Path
+) -> None:
+    whole = shards[1].read_bytes()
+    shards[1].write_bytes(b"no shard" * 99)
+    out = tmp_path / "out/{shard}.tar"
+    outcome = segment(tiny_run, shards, out)
+    assert outcome.done == shards[:1]
+    assert str(shards[1]) in outcome.skipped[0].reason
+    assert not (tmp_path / "out/1.tar").exists()
+    shards[1].write_bytes(whole)
+    outcome = segment(tiny_run, shards, out)
+    assert (outcome.done, outcome.kept) == (shards[1:], shards[:1])
+
+
 def test_segment_shards_repeated_keeps_what_is_done(tiny_run: Path, shards: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out/{shard}.tar"
     segment(tiny_run, shards[:1], out)

@@ -36,6 +36,10 @@ class _StoppedError(Exception):
     """Ctrl-C came within a shard."""
 
 
+class _UnreadableError(Exception):
+    """A shard gave no image, only reasons to skip."""
+
+
 def segment_shards(
     loaded: Loaded,
     query: Query,
@@ -83,7 +87,10 @@ def segment_shards(
             except _StoppedError:
                 outcome.interrupted = True
                 break
-            outcome.done.append(shard)
+            except _UnreadableError:
+                pass  # without an output the next start tries it again, when it may be whole
+            else:
+                outcome.done.append(shard)
             progress.advance({})
     return outcome
 
@@ -120,6 +127,7 @@ def segment_shard(
 
     Raises:
         _StoppedError: it was interrupted.
+        _UnreadableError: no image of it could be read.
     """
     address = address_of(shard)
 
@@ -140,15 +148,19 @@ def segment_shard(
         segmenter.batch,
         interrupted,
     )
+    skipped_before, is_read = len(skipped), False
     for sample, future in steps:
         try:
             files = future.result()
         except Exception as error:
             skipped.append(SkippedImage(Path(sample.name), reason_to_skip(error)))
         else:
+            is_read = True
             yield files or {}
     if interrupted():
         raise _StoppedError
+    if not is_read and len(skipped) > skipped_before:
+        raise _UnreadableError
 
 
 def write_tar(target: Path, header: bytes, samples: Iterator[dict[str, bytes]]) -> None:
