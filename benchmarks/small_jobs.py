@@ -1,14 +1,15 @@
 """What a user with a few images gets: 24 small jobs, each trained and predicted with the defaults, beside the teacher.
 
-    python benchmarks/small_jobs.py --data ../shared/data --out runs/small_jobs
+    python benchmarks/small_jobs.py --data ../shared/data --out runs/small_jobs --seeds 0 1 2
 
 The jobs are those of ``jobs.py``. Each student is trained by ``clips4 train`` with its default preset and predicts with
 its defaults, unknown included. The teacher alone, at its own defaults, is queried by text (``clips4 segment
 --teacher-only``) and by the prototypes that the same images give it in its raw space.
 
-Prints for each job the score over the names (on pixels that show one of them) and the gain over the teacher, then the
-mean, median and worst gain, in how many jobs the student is better or level (within 2 %) and in how many it is worse by
-more than 5 %. Writes OUT/scores.json; jobs that are in it are not run again.
+Prints for each job the score over the names (on pixels that show one of them) and the gain over the teacher, then for
+each seed, and for each job's mean over the seeds, the mean, median and worst gain, in how many jobs the student is
+better or level (within 2 %) and in how many it is worse by more than 5 %. Writes OUT/seed-N/scores.json; jobs that are
+in it are not run again.
 """
 
 import argparse
@@ -71,7 +72,24 @@ def score_job(job: Job, preset: str, overrides: list[str], out: Path, bars: Prog
     return found
 
 
-def describe(results: dict[str, dict[str, dict[str, float]]], column: str = "named") -> str:
+Results = dict[str, dict[str, dict[str, float]]]  # job -> row -> column -> value; "half" -> its half
+
+
+def mean_over_seeds(seeds: list[Results]) -> Results:
+    """The mean of every value, for the jobs that all seeds have."""
+    jobs = [job for job in seeds[0] if all(job in results for results in seeds)]
+    return {
+        job: {
+            row: values
+            if row == "half"
+            else {column: float(np.mean([results[job][row][column] for results in seeds])) for column in values}
+            for row, values in seeds[0][job].items()
+        }
+        for job in jobs
+    }
+
+
+def describe(results: Results, column: str = "named") -> str:
     """A Markdown table of gains, for each half and both."""
     lines = [
         "| jobs | prediction | mean | over | mean gain | median | worst | level or better | worse than -5 % |",
@@ -96,6 +114,39 @@ def describe(results: dict[str, dict[str, dict[str, float]]], column: str = "nam
     return "\n".join(lines)
 
 
+def describe_jobs(seeds: list[Results]) -> str:
+    """A Markdown table of the jobs: scores of the teacher and the student, and how they vary over the seeds."""
+    lines = [
+        "| job | teacher by text | teacher by prototypes | student | student by text | of it called unknown |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for job, rows in mean_over_seeds(seeds).items():
+        scores = [f"{100 * rows[row]['named']:.1f}" for row in (*TEACHERS, "student", "student by text")]
+        if len(seeds) > 1:
+            scores[2] += f" ± {100 * np.std([results[job]['student']['named'] for results in seeds], ddof=1):.1f}"
+        lines.append(f"| {job} ({rows['half']}) | {' | '.join(scores)} | {100 * rows['student']['eaten']:.1f} |")
+    return "\n".join(lines)
+
+
+def run_jobs(arguments: argparse.Namespace, seed: int, bars: ProgressBars) -> Results:
+    """The jobs of one seed that have no scores yet, and what the others had."""
+    out = arguments.out / f"seed-{seed}"
+    file = out / "scores.json"
+    results: Results = json.loads(file.read_text()) if file.is_file() else {}
+    for job in make_jobs(arguments.data):
+        if job.half not in arguments.half or job.name in results:
+            continue
+        started = time.perf_counter()
+        found = score_job(job, arguments.preset, [*arguments.set, f"train.seed={seed}"], out, bars)
+        results[job.name] = {"half": job.half} | {row: asdict(each) for row, each in found.items()}  # type: ignore[dict-item]
+        out.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(results, indent=2) + "\n")
+        cells = ", ".join(f"{row} {100 * each.named:.1f}" for row, each in found.items())
+        eaten = 100 * found["student"].eaten
+        print(f"{job.name}: {cells}; eaten {eaten:.1f} %; {time.perf_counter() - started:.0f} s", flush=True)
+    return results
+
+
 def main() -> None:
     """Run the jobs and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -103,25 +154,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/small_jobs"))
     parser.add_argument("--preset", default="auto")
     parser.add_argument("--half", default="AB", choices=["A", "B", "AB"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
 
-    file = arguments.out / "scores.json"
-    results = json.loads(file.read_text()) if file.is_file() else {}
     with ProgressBars(Console(stderr=True)) as bars:
-        for job in make_jobs(arguments.data):
-            if job.half not in arguments.half or job.name in results:
-                continue
-            started = time.perf_counter()
-            found = score_job(job, arguments.preset, arguments.set, arguments.out, bars)
-            results[job.name] = {"half": job.half} | {row: asdict(each) for row, each in found.items()}
-            arguments.out.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(results, indent=2) + "\n")
-            cells = ", ".join(f"{row} {100 * each.named:.1f}" for row, each in found.items())
-            eaten = 100 * found["student"].eaten
-            print(f"{job.name}: {cells}; eaten {eaten:.1f} %; {time.perf_counter() - started:.0f} s", flush=True)
+        seeds = {seed: run_jobs(arguments, seed, bars) for seed in arguments.seeds}
+    tables = {f"seed {seed}": results for seed, results in seeds.items()}
+    if len(seeds) > 1:
+        tables["each job's mean over the seeds"] = mean_over_seeds(list(seeds.values()))
     for column, title in (("named", "Pixels that show one of the names"), ("all", "All labeled pixels")):
-        print(f"\n{title}\n\n{describe(results, column)}")
+        for which, results in tables.items():
+            print(f"\n{title}, {which}\n\n{describe(results, column)}")
+    print(f"\n{describe_jobs(list(seeds.values()))}")
 
 
 if __name__ == "__main__":

@@ -284,6 +284,9 @@ class TrainConfig(_Section):
     gradient_checkpointing: bool = Field(
         False, description="dino: keep less of the forward pass and compute it again, for less memory and more time"
     )
+    compile: bool = Field(
+        False, description="compile the student with torch.compile: a minute at the start, then faster steps"
+    )
     holdout: Share = Field(
         0.0, description="share of images kept out of training for the quality report; 0: it uses training images"
     )

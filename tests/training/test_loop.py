@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from clips4.config import Config, TrainConfig, load_config
 from clips4.data.class_names import load_classes
@@ -57,6 +58,23 @@ def test_same_seed_gives_the_same_weights_bit_for_bit(
 ) -> None:
     train(sorted(images.iterdir()), CLASSES, tiny_config, tmp_path / "again", device="cpu")
     assert_same_bits(tiny_run, tmp_path / "again")
+
+
+@pytest.mark.slow
+def test_compiled_student_ends_with_the_same_weights_up_to_rounding(
+    images: Path, tiny_run: Path, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by_graph(network: nn.Module, **_: object) -> nn.Module:
+        return compile_by(network, backend="aot_eager")  # needs no C++ compiler
+
+    compile_by = torch.compile
+    monkeypatch.setattr(torch, "compile", by_graph)
+    config = tiny_config.model_copy(update={"train": tiny_config.train.model_copy(update={"compile": True})})
+    train(sorted(images.iterdir()), CLASSES, config, tmp_path / "compiled", device="cpu")
+    ours, theirs = weights(tmp_path / "compiled"), weights(tiny_run)
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        torch.testing.assert_close(value, theirs[key], rtol=1e-3, atol=1e-4)
 
 
 def test_interrupted_run_by_sgd_and_the_gradient_of_a_distance_ends_like_an_unbroken_one(

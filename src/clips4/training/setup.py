@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from clips4.config import Config
@@ -40,7 +40,7 @@ from clips4.training.teacher_cache import plan_teacher_maps
 from clips4.utils import distributed
 from clips4.utils.atomic_io import lock_folder, remove_leftovers
 from clips4.utils.cache import cache_root
-from clips4.utils.devices import make_fabric
+from clips4.utils.devices import compile_network, make_fabric
 from clips4.utils.images import reduce_to
 from clips4.utils.progress import NoProgress, ProgressReporter
 
@@ -169,7 +169,8 @@ def set_up(
     averaged = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema)) if config.train.ema else None
     if averaged:
         averaged.to(fabric.device)
-    model, optimizer = fabric.setup(student, build_optimizer(student, config.train))
+    network = _compiled(student, config, fabric, progress) if config.train.compile else student
+    model, optimizer = fabric.setup(network, build_optimizer(student, config.train))
     scaler = getattr(fabric.strategy.precision, "scaler", None)
     unknown = fabric.to_device(initial.unknown)
     state = RunState(student, optimizer.optimizer, averaged, scaler, initial, unknown)
@@ -214,6 +215,16 @@ def _new_student(config: Config, teacher: Teacher) -> Embedder:
                 "width and teacher"
             )
     return student
+
+
+def _compiled(student: Embedder, config: Config, fabric: "Fabric", progress: ProgressReporter) -> nn.Module:
+    """The student compiled for the two views of a batch; its parameters stay those of ``student``."""
+    progress.stage("compiling the student", 1)
+    shape = (2 * config.train.batch, 3, config.data.crop, config.data.crop)
+    with fabric.autocast():
+        network = compile_network(student.to(fabric.device), torch.zeros(shape, device=fabric.device), progress.log)
+    progress.advance({})
+    return network
 
 
 def _check_arguments(folder: Path, config: Config, resume: bool) -> None:
