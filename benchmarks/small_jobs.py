@@ -18,6 +18,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ def score_job(job: Job, preset: str, overrides: list[str], out: Path, bars: Prog
     return found
 
 
-Results = dict[str, dict[str, dict[str, float]]]  # job -> row -> column -> value; "half" -> its half
+Results = dict[str, dict[str, Any]]  # job -> row -> column -> score; job -> "half" -> "A" or "B"
 
 
 def mean_over_seeds(seeds: list[Results]) -> Results:
@@ -96,7 +97,7 @@ def describe(results: Results, column: str = "named") -> str:
         "|---|---|---:|---|---:|---:|---:|---:|---:|",
     ]
     for half in ("A", "B", "AB"):
-        rows = [each for each in results.values() if each["half"] in half]  # type: ignore[operator]
+        rows = [each for each in results.values() if each["half"] in half]
         if not rows:
             continue
         for row in [name for name in rows[0] if name != "half" and name not in TEACHERS]:
@@ -138,7 +139,7 @@ def run_jobs(arguments: argparse.Namespace, seed: int, bars: ProgressBars) -> Re
             continue
         started = time.perf_counter()
         found = score_job(job, arguments.preset, [*arguments.set, f"train.seed={seed}"], out, bars)
-        results[job.name] = {"half": job.half} | {row: asdict(each) for row, each in found.items()}  # type: ignore[dict-item]
+        results[job.name] = {"half": job.half} | {row: asdict(each) for row, each in found.items()}
         out.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(results, indent=2) + "\n")
         cells = ", ".join(f"{row} {100 * each.named:.1f}" for row, each in found.items())
