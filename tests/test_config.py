@@ -253,3 +253,9 @@ def test_load_config_hostile_yaml_raises_in_one_line(tmp_path: Path, text: str) 
         load_config(tmp_path / "p.yaml")
     assert len(str(caught.value)) < 600
     assert str(caught.value).isprintable()
+
+
+def test_decisive_leaves_out_a_proxy_that_is_not_given() -> None:
+    """Hashes of runs from before this setting stay as they were."""
+    assert "proxy" not in Config().decisive()["teacher"]
+    assert load_config("cpu", ["teacher.proxy=dino/"]).decisive()["teacher"]["proxy"] == "dino/"

@@ -114,6 +114,11 @@ class TeacherConfig(_Section):
     dense_attention: Literal["maskclip", "sclip", "clearclip", "naclip", "vanilla"] | None = Field(
         None, description="CLIP: attention of the last block; maskclip if not given"
     )
+    proxy: str | None = Field(
+        None,
+        description="folder or hub id of a DINOv2 or DINOv3 whose similarities of patches are used: the graph of "
+        "--refine lposs",
+    )
     confidence_dim: bool = Field(
         False,
         description="conse: adds its confidence as a dimension, which helps to find unknown classes",
@@ -374,6 +379,8 @@ class Config(_Section):
         for section, keys in _INDIFFERENT.items():
             for key in keys:
                 del values[section][key]
+        if values["teacher"]["proxy"] is None:  # the hashes of runs from before this setting stay as they were
+            del values["teacher"]["proxy"]
         return values
 
 

@@ -30,6 +30,7 @@ from clips4.evaluation.protocols import Protocol, class_file_hash, language_prot
 from clips4.evaluation.record import describe_scores
 from clips4.inference.classifier import Query
 from clips4.inference.refine.background import BackgroundRule
+from clips4.inference.refine.lposs import propagate_over
 from clips4.inference.refine.maskclip import Refinement, refined_probabilities
 from clips4.inference.segmenter import Segmenter
 from clips4.method.prototype_search import teacher_segments
@@ -37,7 +38,7 @@ from clips4.method.prototypes import known_prototypes
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
 from clips4.utils.images import load_rgb
-from clips4.utils.tensors import to_tensor
+from clips4.utils.tensors import resize_map, to_tensor
 from tests.helpers import FakeTeacher, unit, write_images
 
 CLASSES = load_classes("red,green,blue")
@@ -99,6 +100,43 @@ def test_cosines_of_a_refined_teacher_are_probabilities_of_each_window(windowed:
         logits = torch.einsum("dhw,ld->lhw", whole.z, vectors)
         assert torch.equal(found, refined_probabilities(logits, whole.keys, refinement))
     assert torch.equal(classify(found, torch.arange(3), (40, 48), None, True), torch.from_numpy(halves(0, 1)).long())
+
+
+def noisy_colors(height: int, width: int) -> NDArray[np.uint8]:
+    """A reddish half beside a greenish one, neither pure anywhere."""
+    means = np.array([[150, 100, 90], [100, 150, 90]])[halves(0, 1)[:height, :width]]
+    return (means + np.random.default_rng(0).normal(0, 45, means.shape)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("refine", ["lposs", "pamr", "regions"])
+def test_evaluate_language_scores_what_a_refined_segmenter_predicts(
+    refine: Any, segmenter: Segmenter, tmp_path: Path
+) -> None:
+    image, query = noisy_colors(40, 48), Query.one_per_class(torch.eye(3), CLASSES.names)
+    refined = segmenter.with_refinement(refine)
+    truth = refined.predict(refined.encode_image(image), query, unknown=False).labels
+    data = dataset(tmp_path, truth.astype(np.uint8), halves(0, 1), CLASSES)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    protocol = language_protocol("clips4-v1", "camvid11", "simple")
+    for each, is_equal in ((refined, True), (segmenter, False)):
+        found = evaluate_language(each, data, {"text": query}, protocol)["text"].scores
+        assert (found.pixel_accuracy == 1) == is_equal
+
+
+def test_evaluate_language_to_edges_needs_a_set_without_background(segmenter: Segmenter, tmp_path: Path) -> None:
+    data = replace(dataset(tmp_path, halves(0, 1), halves(0, 1), CLASSES), background=True)
+    protocol = language_protocol("clips4-v1", "voc21", "simple")
+    with pytest.raises(ValueError, match="not to labels refined to the image's edges"):
+        evaluate_language(segmenter.with_refinement("pamr"), data, {}, protocol)
+
+
+def test_cosines_by_lposs_are_spread_within_each_window(segmenter: Segmenter) -> None:
+    protocol = replace(language_protocol("tcl", "camvid11", "simple"), short_side=40, window=20, stride=20)
+    image, refined = noisy_colors(40, 40), segmenter.with_refinement("lposs")
+    found = cosines(refined, image, torch.eye(3), protocol)
+    z = color_of_pixels(to_tensor(image)[None, :, :20, :20])[0]
+    window = propagate_over(torch.einsum("dhw,ld->lhw", z, torch.eye(3)), z)
+    torch.testing.assert_close(found[:, :20, :20], resize_map(window[None], (20, 20))[0])
 
 
 def test_classify_compares_a_threshold_with_probabilities_as_they_are() -> None:

@@ -192,6 +192,31 @@ def test_teacher_with_affinity_has_a_row_of_its_own(tmp_path: Path, runs: Runs) 
     assert "--set is for a teacher alone" in runs(*arguments, tmp_path, "--set", "teacher.hypernyms=1")
 
 
+@pytest.mark.parametrize("refine", ["lposs", "pamr", "regions"])
+def test_refined_predictions_have_rows_of_their_own(refine: str, tmp_path: Path, runs: Runs) -> None:
+    out, root = tmp_path / "out.json", small_coco(tmp_path / "coco")
+    arguments = ("evaluate", "language", "--root", root, "--device", "cpu", "--teacher", "fake", "--refine", refine)
+    runs(*arguments, "--dataset", "coco128", "--record", out)
+    record = json.loads(out.read_text())
+    plain, refined = record["rows"]
+    assert (plain["row"], refined["row"]) == ("teacher by text", "teacher by text, refined")
+    assert record["refine"] == refine
+    assert record["refinement"] is None
+    if refine != "lposs":
+        said = runs(*arguments, "--dataset", "voc21")
+        assert f"--refine {refine}: voc21 has a background class, where only lposs is scored" in said
+
+
+def test_refined_student_has_a_row_for_each_query(tiny_run: Path, tmp_path: Path, runs: Runs) -> None:
+    out = tmp_path / "out.json"
+    arguments = ("evaluate", "language", tiny_run, "--dataset", "coco128", "--root", small_coco(tmp_path / "coco"))
+    runs(*arguments, "--refine", "lposs", "--record", out, "--device", "cpu")
+    rows = {row["row"]: row["miou"] for row in json.loads(out.read_text())["rows"]}
+    names = [f"student by {how}" for how in ("text", "prototypes")]
+    assert list(rows) == [*names, *(f"{name}, refined" for name in names)]
+    assert "refine 'best': choose one of pamr, regions, lposs" in runs(*arguments, "--refine", "best")
+
+
 def test_evaluate_unsupervised_every_task_has_a_row(tiny_run: Path, tmp_path: Path, runs: Runs) -> None:
     out, report = tmp_path / "out.json", tmp_path / "report"
     arguments = ("evaluate", "unsupervised", tiny_run, "--dataset", "camvid11", "--root", small_camvid(tmp_path / "cv"))

@@ -21,10 +21,11 @@ from clips4.config import Config, TeacherConfig
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
 from clips4.inference.classifier import Query, Vectors
+from clips4.inference.refine.lposs import propagate_over
 from clips4.inference.result import Segmentation
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.tta import InferenceOptions
-from clips4.inference.upsample import nearest_class
+from clips4.inference.upsample import best_class, nearest_class
 from clips4.method.prototypes import BANK_NEAREST, known_prototypes
 from clips4.models.checkpoint import Prototypes, load_checkpoint
 from clips4.outputs.labeled_image import UNKNOWN_LABEL
@@ -327,6 +328,19 @@ def test_predict_refined_follows_the_images_edges(refine: Literal["pamr", "regio
         labels = segmenter.predict(segmenter.encode_image(image, options), query, False, options).labels
         wrong[how] = float((labels != disc).mean())
     assert wrong[refine] < 0.8 * wrong[None], wrong
+
+
+def test_predict_by_lposs_is_the_propagated_scores_classes() -> None:
+    segmenter, image = small_segmenter(Counting()), photograph(120, 160)
+    encoded = segmenter.encode_image(image)
+    query = Query.one_per_class(torch.stack([encoded.z[:, 0, 0], encoded.z[:, 2, 3]]), ("a", "b"))
+    scores = propagate_over(torch.einsum("dhw,ld->lhw", encoded.z, query.vectors), encoded.z)
+    labels, best = best_class(scores, (120, 160))
+    result = segmenter.with_refinement("lposs").predict(encoded, query, False)
+    np.testing.assert_array_equal(result.labels, labels.numpy())
+    np.testing.assert_array_equal(result.similarity, best.numpy())
+    assert segmenter.options.refine is None
+    assert segmenter.graph_features_at_size(torch.rand(1, 3, 64, 64)) is None
 
 
 def test_embed_half_precision_is_nearly_the_same(tiny_run: Path) -> None:

@@ -14,7 +14,9 @@ from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import Scores, SetScores, Tally, confusion_matrix, scores
 from clips4.evaluation.protocols import Protocol
 from clips4.inference.classifier import Query
+from clips4.inference.predict import refined_class
 from clips4.inference.refine.background import BackgroundRule
+from clips4.inference.refine.lposs import propagate_over
 from clips4.inference.refine.maskclip import refined_probabilities
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.upsample import best_class
@@ -59,18 +61,20 @@ def foreground(query: Query, protocol: Protocol) -> Query:
 def cosines(segmenter: Segmenter, image: RGB, vectors: Tensor, protocol: Protocol) -> Tensor:
     """(L, h, w) cosines with (L, D) vectors, the image encoded as the protocol says; not yet at its original size.
 
-    Where the segmenter refines its scores they are probabilities, and each window is refined as an image of its own.
+    Where the segmenter refines its scores by MaskCLIP they are probabilities. Each window is refined as an image of its
+    own, also by LPOSS.
     """
+    spread = segmenter.options.refine == "lposs"
 
-    def scores_of(z: Tensor, keys: Tensor | None) -> Tensor:
+    def scores_of(z: Tensor, keys: Tensor | None, graph_features: Tensor | None) -> Tensor:
         found = torch.einsum("dhw,ld->lhw", z, vectors.to(z))
-        if not segmenter.refinement.of_scores:
-            return found
-        return refined_probabilities(found, keys, segmenter.refinement)
+        if segmenter.refinement.of_scores:
+            found = refined_probabilities(found, keys, segmenter.refinement)
+        return propagate_over(found, z, graph_features) if spread else found
 
     if protocol.short_side is None:
         encoded = segmenter.encode_image(image)
-        return scores_of(encoded.z, encoded.keys)
+        return scores_of(encoded.z, encoded.keys, segmenter.graph_features(encoded) if spread else None)
     images = resize_short(image, protocol.short_side)[None]
     height, width = images.shape[-2:]
     if protocol.window is None or protocol.stride is None:
@@ -79,10 +83,12 @@ def cosines(segmenter: Segmenter, image: RGB, vectors: Tensor, protocol: Protoco
         windows = list(slide(height, width, protocol.window, protocol.stride))
     total = count = torch.zeros(())
     for number, (top, bottom, left, right) in enumerate(windows):
-        z, keys = segmenter.encode_with_keys(images[..., top:bottom, left:right])
+        part = images[..., top:bottom, left:right]
+        z, keys = segmenter.encode_with_keys(part)
+        features = segmenter.graph_features_at_size(part) if spread else None
         if number == 0:
             total, count = z.new_zeros(len(vectors), height, width), z.new_zeros(height, width)
-        window = scores_of(z[0], None if keys is None else keys[0])[None]
+        window = scores_of(z[0], *(None if each is None else each[0] for each in (keys, features)))[None]
         total[:, top:bottom, left:right] += resize_map(window, (bottom - top, right - left))[0]
         count[top:bottom, left:right] += 1
     return total / count
@@ -191,12 +197,16 @@ def evaluate_language(
         Scores by the names of ``queries``.
 
     Raises:
-        ValueError: a background rule for a set without background, or a set with background and no rule.
+        ValueError: a background rule for a set without background, or a set with background and no rule; refinement to
+            the image's edges on a set with background.
     """
     if (protocol.background is not None) != dataset.background:
         raise ValueError("a set needs a background rule if it has a background class, and only then")
     classes = len(dataset.classes)
     refined = segmenter.refinement.of_scores  # of one query at a time: what is removed depends on its classes
+    to_edges = segmenter.options.refine in ("pamr", "regions")
+    if to_edges and protocol.background is not None:
+        raise ValueError("a background rule applies to scores, not to labels refined to the image's edges")
     groups = [[query] for query in queries.values()] if refined else [list(queries.values())]
     counts = {name: Tally(classes) for name in queries}
     for _, image, truth in counted(progress, "scoring", dataset, len(dataset)):
@@ -205,7 +215,11 @@ def evaluate_language(
             every = torch.cat([query.vectors for query in group])
             parts += cosines(segmenter, image, every, protocol).split([len(query.vectors) for query in group])
         for (name, query), logits in zip(queries.items(), parts, strict=True):
-            labels = classify(logits, query.owner, truth.shape, protocol.background, refined)
+            if to_edges:
+                rows, _ = refined_class(logits, image, segmenter.options.refine)
+                labels = query.owner.to(rows.device)[rows]
+            else:
+                labels = classify(logits, query.owner, truth.shape, protocol.background, refined)
             counts[name].add(confusion_matrix(truth, labels.cpu().numpy().astype(truth.dtype), classes))
     return {name: SetScores.collect(dataset.images, each) for name, each in counts.items()}
 

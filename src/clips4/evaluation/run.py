@@ -35,6 +35,7 @@ from clips4.inference.classifier import Query, ZeroShotClassifier
 from clips4.inference.features import load_features
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.segmenter import Segmenter
+from clips4.inference.tta import Edges, InferenceOptions
 from clips4.method.prototypes import BANK_NEAREST
 from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import load_checkpoint
@@ -88,6 +89,7 @@ def evaluate_by_language(
     progress: ProgressReporter,
     refinement: Refinement = Refinement(),  # noqa: B008  # frozen
     settings: Config | None = None,
+    refine: Edges | None = None,
 ) -> Record:
     """Rows "student by text", "student by prototypes", and the same of a teacher alone if one is named.
 
@@ -104,6 +106,8 @@ def evaluate_by_language(
         device: "auto", "cpu", "cuda" or "mps".
         progress: advances once an image.
         refinement: of the teacher, in one more row, "teacher by text, refined".
+        refine: of predictions, in one more row each of the student and of the teacher, which it joins with
+            ``refinement``.
         settings: of a teacher alone: its dense attention, templates and size of images; of a run they are its own.
 
     Raises:
@@ -119,7 +123,10 @@ def evaluate_by_language(
     if run is None and teacher_name in (None, "run"):
         raise UserError("give a run, or --teacher NAME for a teacher alone")
     config = load_checkpoint(run).config if run else settings or Config()
+    options = InferenceOptions(refine=refine)
     protocol = language_protocol(protocol_name, dataset_name, config.teacher.templates)
+    if refine in ("pamr", "regions") and protocol.background is not None:
+        raise UserError(f"--refine {refine}: {dataset_name} has a background class, where only lposs is scored")
     classes = load_classes(class_file or protocol.class_file)
     dataset = semantic_spec(dataset_name).load(root, split, classes)
     unknown = unknown_classes(dataset_name, fold) if fold is not None else frozenset()
@@ -155,14 +162,16 @@ def evaluate_by_language(
                 queries[who]["prototypes"] = found
     rows: list[Record] = []
     plots: dict[str, bytes] = {}
-    if refined:
-        models["teacher, refined"] = Segmenter.from_teacher(name, config, device, refinement, space=space)
+    if refine is not None and student is not None:
+        models["student, refined"] = student.with_refinement(refine)
+        queries["student, refined"] = queries["student"]
+    if teacher_name is not None and (refined or refine is not None):
+        models["teacher, refined"] = Segmenter.from_teacher(name, config, device, refinement, options, space)
         queries["teacher, refined"] = {"text": text}
     for who, segmenter in models.items():
         scored = evaluate_language(segmenter, dataset, queries[who], protocol, progress)
-        titles = {how: f"{who} by {how}" for how in scored}
-        if who.endswith("refined"):
-            titles = {"text": "teacher by text, refined"}
+        model, _, mark = who.partition(", ")
+        titles = {how: f"{model} by {how}{mark and ', '}{mark}" for how in scored}
         rows += [set_rows(titles[how], each, dataset.classes.names, unknown) for how, each in scored.items()]
         if report is not None and segmenter is (student or segmenter):
             how = "prototypes" if "prototypes" in scored else "text"
@@ -186,6 +195,7 @@ def evaluate_by_language(
         "unknown_classes": sorted(unknown),
         "teacher": name,
         "refinement": asdict(refinement) if refined else None,
+        **({"refine": refine} if refine else {}),
         **(about_run(run) if run else {}),
         **provenance(),
         "rows": rows,

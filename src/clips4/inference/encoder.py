@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clips4.errors import UserError
 from clips4.inference.tta import InferenceOptions, PixelEncoder, embed_with_options
+from clips4.models.backbones.proxy import Proxy
 from clips4.models.sliding_window import InferenceSize, at_inference_size
 from clips4.utils.cache import image_key
 from clips4.utils.image_input import ImageInput, ImageInputs, as_rgb, input_name
@@ -112,6 +113,7 @@ class Encoder:
         device: of the network.
         precision: of its arithmetic; "auto" is bfloat16 on a GPU that supports it, else float32.
         keyed: called instead of ``network`` if keys are needed.
+        proxy: of the graph of LPOSS.
         cache_bytes: of the embeddings kept in memory, so that another query for an image does not encode it again; 0
             for images that are seen once, such as the frames of a video.
     """
@@ -124,11 +126,13 @@ class Encoder:
         device: torch.device,
         precision: Precision = "auto",
         keyed: KeyedEncoder | None = None,
+        proxy: Proxy | None = None,
         cache_bytes: int = _CACHE_BYTES,
     ):
         self._network, self._stride, self.device = network, stride, device
         self._size = InferenceSize(size) if isinstance(size, int) else size
         self._precision, self._half, self._keyed = precision, half_precision(precision, device), keyed
+        self._proxy = proxy
         self._cache_bytes = cache_bytes
         self._cache = EmbeddingCache(cache_bytes) if cache_bytes else None
 
@@ -148,6 +152,8 @@ class Encoder:
         if not hasattr(owner, "to"):
             raise UserError(f"this network stays on {self.device}; load it with device={str(device)!r}")
         owner.to(device)
+        if self._proxy is not None:
+            self._proxy.to(device)
         self.device, self._half = device, half_precision(self._precision, device)
         self._cache = EmbeddingCache(self._cache_bytes) if self._cache_bytes else None
 
@@ -174,6 +180,22 @@ class Encoder:
         if self._keyed is None:
             return self.encode(images), None
         return self._keyed.encode_pixels_and_keys(images.to(self.device))
+
+    def graph_features(self, images: Tensor) -> Tensor | None:
+        """(B, 3, H, W) in [0, 1] -> (B, C, h, w) unit features of the proxy; None without one."""
+        return None if self._proxy is None else self._proxy(images.to(self.device))
+
+    def graph_features_of(self, image: RGB) -> Tensor | None:
+        """(C, h, w) ``graph_features`` of an image at the size at which it is encoded, or those in the cache."""
+        if self._proxy is None:
+            return None
+        key = image_key(image), "proxy"
+        if self._cache is not None and (found := self._cache.get(key)):
+            return found.z
+        features = self._proxy(at_inference_size(image, self._size).to(self.device))[0]
+        if self._cache is not None:
+            self._cache.put(key, CachedEmbedding(features, None))
+        return features
 
     def encode_image(self, image: ImageInput, options: InferenceOptions = PLAIN) -> EncodedImage:
         """Encode one image, or return it from the cache."""

@@ -6,12 +6,14 @@ from torch import Tensor
 from clips4.inference.classifier import Query
 from clips4.inference.encoder import EncodedImage
 from clips4.inference.refine.background import BackgroundRule
+from clips4.inference.refine.lposs import propagate_over
 from clips4.inference.refine.maskclip import Refinement, refine_scores
 from clips4.inference.result import Segmentation
 from clips4.inference.tta import Edges
 from clips4.inference.upsample import best_class, best_probability, pamr_class
 from clips4.method.prediction_context import PredictionContext, context_bias
 from clips4.outputs.labeled_image import UNKNOWN_LABEL
+from clips4.utils.images import RGB
 
 
 @torch.no_grad()
@@ -22,6 +24,7 @@ def classify(
     refine: Edges | None,
     context: float = 0.0,
     temperature: float = 0.07,
+    graph_features: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The class vector nearest to every pixel of an image.
 
@@ -32,27 +35,41 @@ def classify(
         refine: to the image's edges, see ``InferenceOptions``.
         context: w of ``method.prediction_context``; key smoothing, whose scores are no cosines, ignores it.
         temperature: tau of the same.
+        graph_features: (C, h', w') of a proxy, for LPOSS; the embeddings themselves where there are none.
 
     Returns:
         (H, W) int64 labels 0..L-1, and (H, W) scores: cosines, or smoothed probabilities after key smoothing.
     """
     cosines = torch.einsum("dhw,ld->lhw", encoded.z, vectors.to(encoded.z))
     scores, kept = refine_scores(cosines, encoded.keys, refinement)
+    if refine == "lposs":
+        scores = propagate_over(scores, encoded.z, graph_features)
     weight = 0.0 if refinement.key_smoothing else context
     bias = context_bias(scores, temperature, weight)
     if weight:
         scores = scores + bias[:, None, None]
-    if refine == "regions":
-        from clips4.inference.refine.superpixels import region_class
-
-        labels, best = region_class(scores, encoded.image)
-    elif refine == "pamr" or refinement.pamr:
-        labels, best = pamr_class(scores, encoded.image)
-    else:
-        labels, best = best_class(scores, encoded.image.shape[:2])
+    labels, best = refined_class(scores, encoded.image, "pamr" if refine != "regions" and refinement.pamr else refine)
     if weight:  # the scores of a prediction are cosines
         best = best - _look_up(bias, labels)
     return (labels if len(kept) == len(vectors) else kept[labels]), best
+
+
+def refined_class(scores: Tensor, image: RGB, refine: Edges | None) -> tuple[Tensor, Tensor]:
+    """The best class of every pixel, by scores that are refined to the image's edges.
+
+    Args:
+        scores: (L, h, w).
+        image: (H, W, 3) uint8.
+        refine: "pamr" or "regions"; any other upsamples alone.
+
+    Returns:
+        (H, W) int64 labels 0..L-1, and (H, W) the score of each.
+    """
+    if refine == "regions":
+        from clips4.inference.refine.superpixels import region_class
+
+        return region_class(scores, image)
+    return pamr_class(scores, image) if refine == "pamr" else best_class(scores, image.shape[:2])
 
 
 @torch.no_grad()
@@ -64,6 +81,7 @@ def predict(
     refine: Edges | None,
     margin: float = 0.0,
     context: PredictionContext = PredictionContext(),  # noqa: B008  # frozen
+    graph_features: Tensor | None = None,
 ) -> Segmentation:
     """The prediction for one image.
 
@@ -75,6 +93,7 @@ def predict(
         refine: see ``classify``.
         margin: delta, of a query with ``pixel_vectors``.
         context: of the image; it chooses among the named classes alone, and does not decide which pixels are unknown.
+        graph_features: see ``classify``.
 
     With ``pixel_vectors`` c_l, text and pixel prototypes never meet in one argmax: z is unknown where
     max_u z . c_u > max_l z . c_l + delta, and its class is argmax_l z . t_l over the query's own vectors t_l.
@@ -84,13 +103,13 @@ def predict(
     tau = context.text_temperature if by_text else context.pixel_temperature
     apart = query.pixel_vectors is not None or context.weight != 0
     vectors = query.vectors if apart else torch.cat([query.vectors, unknown])
-    rows, similarity = classify(encoded, vectors, refinement, refine, context.weight, tau)
+    rows, similarity = classify(encoded, vectors, refinement, refine, context.weight, tau, graph_features)
     if others and apart:
         pixel_vectors = query.vectors if query.pixel_vectors is None else query.pixel_vectors
         best_known = similarity
         if pixel_vectors is not query.vectors or context.weight:
-            best_known = classify(encoded, pixel_vectors, refinement, refine)[1]
-        nearest, best_unknown = classify(encoded, unknown, refinement, refine)
+            best_known = classify(encoded, pixel_vectors, refinement, refine, graph_features=graph_features)[1]
+        nearest, best_unknown = classify(encoded, unknown, refinement, refine, graph_features=graph_features)
         is_unknown = best_unknown > best_known + margin
         rows = torch.where(is_unknown, known + nearest, rows)
         similarity = torch.where(is_unknown, best_unknown, similarity)

@@ -7,6 +7,8 @@ segmenter.segment(classes=["cat", "sofa"], background="wall, floor")
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, overload
@@ -27,8 +29,10 @@ from clips4.inference.result import Segmentation
 from clips4.inference.tta import Edges, InferenceOptions, PixelEncoder
 from clips4.method.calibration import SpaceCalibration
 from clips4.method.prediction_context import PredictionContext
+from clips4.models.backbones.proxy import Proxy
 from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import Prototypes
+from clips4.models.pretrained import load_proxy
 from clips4.models.residual_student import affinity_network
 from clips4.models.sliding_window import InferenceSize
 from clips4.models.teachers.base import Teacher, load_teacher
@@ -65,6 +69,7 @@ class Segmenter:
         options: how images are encoded unless a call says otherwise.
         precision: see ``load``.
         context: of an image in the prediction of its pixels.
+        proxy: whose features make the graph of LPOSS; without one the embeddings do.
 
     Attributes:
         names: the classes of the run, which a query has by default; empty for a teacher.
@@ -95,12 +100,13 @@ class Segmenter:
         options: InferenceOptions | None = None,
         precision: Precision = "auto",
         context: PredictionContext = PredictionContext(),  # noqa: B008  # frozen
+        proxy: Proxy | None = None,
     ):
         if refinement.key_smoothing and not hasattr(teacher, "encode_pixels_and_keys"):
             raise UserError(f"key smoothing: {settings.name} has no attention keys; choose a CLIP teacher")
         stride = stride or cast(int, getattr(network, "stride", teacher.patch_stride if teacher else 8))
         keyed = cast(KeyedEncoder, teacher) if refinement.key_smoothing else None
-        self._encoder = Encoder(network, size, stride, device, precision, keyed)
+        self._encoder = Encoder(network, size, stride, device, precision, keyed, proxy)
         self.refinement, self._current = refinement, cast(EncodedImage | None, None)
         self.context, self._source = context, settings.name if prototypes is None else type(network).__name__
         self.classifier = ZeroShotClassifier(settings, prototypes, teacher)
@@ -207,8 +213,8 @@ class Segmenter:
             A segmenter without classes of its own: each query names some.
 
         Raises:
-            UserError: an unknown teacher, key smoothing with one that has no keys, or affinity with one whose network
-                is not read for it.
+            UserError: an unknown teacher or proxy, key smoothing with one that has no keys, or affinity with one whose
+                network is not read for it.
 
         Example:
             >>> Segmenter.from_teacher("conse", device="cpu").segment("photo.jpg", ["cat", "sofa"]).names
@@ -227,6 +233,7 @@ class Segmenter:
             refinement=refinement,
             options=options,
             precision="float32",  # a teacher has its own precision, teacher.precision
+            proxy=load_proxy(settings.proxy).to(where) if settings.proxy else None,
         )
 
     @property
@@ -514,6 +521,54 @@ class Segmenter:
         query = self.query(classes, vectors)
         return query.names, query.vectors
 
+    def graph_features(self, encoded: EncodedImage) -> Tensor | None:
+        """What LPOSS makes its graph from, where the teacher has a proxy; see ``refine.lposs``.
+
+        Args:
+            encoded: of ``encode_image``.
+
+        Returns:
+            (C, h, w) unit along C, at the proxy's own positions; None without a proxy.
+
+        Example:
+            >>> segmenter.graph_features(segmenter.encode_image("photo.jpg")) is None
+            True
+        """
+        return self._encoder.graph_features_of(encoded.image)
+
+    def graph_features_at_size(self, images: Tensor) -> Tensor | None:
+        """``graph_features`` at the size given, for protocols that set it.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1].
+
+        Returns:
+            (B, C, h, w) unit along C; None without a proxy.
+
+        Example:
+            >>> import torch
+            >>> segmenter.graph_features_at_size(torch.rand(2, 3, 64, 96)) is None
+            True
+        """
+        return self._encoder.graph_features(images)
+
+    def with_refinement(self, refine: Edges) -> "Segmenter":
+        """The same network and classes, whose predictions are refined unless a call says otherwise.
+
+        Args:
+            refine: see ``InferenceOptions``.
+
+        Returns:
+            A segmenter that shares this one's network and cache.
+
+        Example:
+            >>> segmenter.with_refinement("lposs").options.refine
+            'lposs'
+        """
+        other = copy(self)
+        other.options = replace(self.options, refine=refine)
+        return other
+
     def predict(
         self, encoded: EncodedImage, query: Query, unknown: bool = True, options: InferenceOptions | None = None
     ) -> Segmentation:
@@ -539,7 +594,8 @@ class Segmenter:
             others = self.prototypes.unknown if by_text else self.prototypes.query_unknown
         margin = self.prototypes.unknown_margin if self.prototypes else 0.0
         refine = self._options(options).refine
-        return predict.predict(encoded, query, others, self.refinement, refine, margin, self.context)
+        features = self.graph_features(encoded) if refine == "lposs" else None
+        return predict.predict(encoded, query, others, self.refinement, refine, margin, self.context, features)
 
     def classify(self, encoded: EncodedImage, vectors: Tensor, refine: Edges | None = None) -> tuple[Tensor, Tensor]:
         """The nearest of given vectors for every pixel of an image; see ``predict.classify``.
@@ -557,7 +613,8 @@ class Segmenter:
             >>> labels.shape
             torch.Size([72, 96])
         """
-        return predict.classify(encoded, vectors, self.refinement, refine)
+        features = self.graph_features(encoded) if refine == "lposs" else None
+        return predict.classify(encoded, vectors, self.refinement, refine, graph_features=features)
 
     # -------------------------------------------------------------------------------------------------- clustering
 

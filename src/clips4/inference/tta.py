@@ -17,7 +17,7 @@ from clips4.models.sliding_window import MIN_SIDE, InferenceSize, at_inference_s
 from clips4.utils.images import RGB
 from clips4.utils.tensors import resize_map
 
-Edges = Literal["pamr", "regions"]
+Edges = Literal["pamr", "regions", "lposs"]
 
 
 class PixelEncoder(Protocol):
@@ -39,7 +39,8 @@ class InferenceOptions:
             memory, and show objects to the network at the size they had in training.
         overlap: share of a window that the next one covers again, in [0, 1); windows are blended smoothly.
         refine: "pamr" averages the scores of pixels over similar pixels nearby (``refine.pamr``), "regions" over the
-            superpixels of the image (``refine.superpixels``); None leaves them as they are.
+            superpixels of the image (``refine.superpixels``), "lposs" spreads them over the positions of the map that
+            look alike (``refine.lposs``); None leaves them as they are.
 
     Raises:
         UserError: a value out of range.

@@ -20,6 +20,7 @@ from clips4.models.backbones.dino_vit import (
     vit_config,
 )
 from clips4.models.backbones.efficientnet import EfficientNetLite0Classifier
+from clips4.models.backbones.proxy import Proxy
 from clips4.models.backbones.registry import CONVOLUTIONAL, DINO
 from clips4.utils.extras import install_command
 from clips4.utils.hub import HubFiles, NoSuchFileError, fetch_files, is_hub_id, own_file, shard_names
@@ -222,6 +223,18 @@ def load_dino(weights: str) -> DinoViT:
             raise UserError(f"{folder}: {problem} {len(keys)} weights of {type(model).__name__}, e.g. {keys[0]}")
     mean = _statistics(folder, "image_mean", IMAGENET_MEAN)
     return DinoViT(model, mean, _statistics(folder, "image_std", IMAGENET_STD))
+
+
+def load_proxy(weights: str) -> Proxy:
+    """The self-supervised backbone whose similarities of patches a teacher uses, on the CPU.
+
+    Args:
+        weights: see ``load_dino``.
+
+    Raises:
+        UserError: see ``load_dino``.
+    """
+    return Proxy(load_dino(weights))
 
 
 def load_backbone(name: str, weights: str = BUILTIN, output_stride: int = 32) -> Backbone:

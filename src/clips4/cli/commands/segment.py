@@ -58,8 +58,8 @@ def segment(
         str | None,
         option(
             "--refine",
-            "Refine to the image's edges: pamr, or regions (superpixels).",
-            command.one_of(("pamr", "regions")),
+            "Refine the classes: pamr (to the image's edges), regions (superpixels) or lposs (over what looks alike).",
+            command.one_of(("pamr", "regions", "lposs")),
         ),
     ] = None,
     steady: Annotated[

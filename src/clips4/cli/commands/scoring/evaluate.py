@@ -88,6 +88,14 @@ def language(
     affinity: Annotated[
         bool, typer.Option("--affinity", help="Add that row with a finer map along outlines in the teacher's features.")
     ] = False,
+    refine: Annotated[
+        str | None,
+        option(
+            "--refine",
+            "Add a row of the student, and refine the teacher's row: pamr, regions or lposs; see clips4 segment.",
+            command.one_of(("pamr", "regions", "lposs")),
+        ),
+    ] = None,
     settings: TeacherOverrides = None,
     as_json: AsJson = False,
     record_file: Record = None,
@@ -117,6 +125,7 @@ def language(
             progress,
             Refinement(prompt_denoising, key_smoothing, affinity=affinity),
             with_overrides(Config(), settings) if settings else None,
+            refine,  # type: ignore[arg-type]  # checked there
         )
     columns = _MIOU | {"miou": "mIoU, present or predicted", "pixel_accuracy": "pixel acc."}
     if fold is not None:
