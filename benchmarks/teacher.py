@@ -25,6 +25,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from clips4.config import TeacherConfig
+from clips4.models.backbones.dino_vit import SMALL, empty_vit
+from clips4.models.backbones.proxy import Proxy
 from clips4.models.teachers.clip import MEAN, STD, ClipTeacher
 from clips4.models.teachers.dense_attention import DENSE_ATTENTIONS
 from clips4.models.teachers.vlm import Origin
@@ -37,7 +39,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modes", nargs="+", default=["eager", "compiled"], choices=["eager", "compiled"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[224, 448, 672])
-    parser.add_argument("--dense-attention", nargs="+", default=list(DENSE_ATTENTIONS), choices=DENSE_ATTENTIONS)
+    kinds = [*DENSE_ATTENTIONS, "proxyclip"]
+    parser.add_argument("--dense-attention", nargs="+", default=kinds, choices=kinds)
     parser.add_argument("--pixels", type=int, default=8 * 224 * 224, help="per batch; a batch is at least one image")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="cpu")
@@ -81,9 +84,10 @@ def vit_b_16() -> Any:
 
 
 def teacher(model: Any, kind: str, precision: str) -> ClipTeacher:
-    """A teacher with one dense attention; all share the weights of the model."""
+    """A teacher with one dense attention; all share the weights of the model. Beside proxyclip's is a ViT-S/14."""
     settings = TeacherConfig.model_validate({"dense_attention": kind, "window": 0, "precision": precision})
-    return ClipTeacher(model, None, settings, Origin("random", "random", MEAN, STD))
+    proxy = Proxy(empty_vit(SMALL)) if kind == "proxyclip" else None
+    return ClipTeacher(model, None, settings, Origin("random", "random", MEAN, STD), proxy)
 
 
 def build_passes(model: Any, teachers: dict[str, ClipTeacher], mode: str) -> dict[str, Pass]:

@@ -111,13 +111,13 @@ class TeacherConfig(_Section):
 
     name: str = Field("conse", description="conse, a saved CLIP's folder, or a hub id owner/name[@revision]")
     templates: str = Field("simple", description="prompt templates: the name of a file in assets/templates")
-    dense_attention: Literal["maskclip", "sclip", "clearclip", "naclip", "vanilla"] | None = Field(
+    dense_attention: Literal["maskclip", "sclip", "clearclip", "naclip", "proxyclip", "vanilla"] | None = Field(
         None, description="CLIP: attention of the last block; maskclip if not given"
     )
     proxy: str | None = Field(
         None,
-        description="folder or hub id of a DINOv2 or DINOv3 whose similarities of patches are used: the graph of "
-        "--refine lposs",
+        description="folder or hub id of a DINOv2 or DINOv3 whose similarities of patches are used: the attention of "
+        "proxyclip, the graph of --refine lposs",
     )
     confidence_dim: bool = Field(
         False,

@@ -233,7 +233,7 @@ class Segmenter:
             refinement=refinement,
             options=options,
             precision="float32",  # a teacher has its own precision, teacher.precision
-            proxy=load_proxy(settings.proxy).to(where) if settings.proxy else None,
+            proxy=_proxy_beside(teacher, settings.proxy, where),
         )
 
     @property
@@ -714,3 +714,9 @@ class Segmenter:
         if self._current is None:
             raise UserError("no image: pass one, or set one with set_image")
         return self._current
+
+
+def _proxy_beside(teacher: Teacher, weights: str | None, device: torch.device) -> Proxy | None:
+    """The proxy that a teacher has for its attention, or else one that is loaded for LPOSS alone."""
+    own: Proxy | None = getattr(teacher, "proxy", None)
+    return own if own is not None or not weights else load_proxy(weights).to(device)

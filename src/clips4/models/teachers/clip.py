@@ -11,9 +11,12 @@ from torch import Tensor
 
 from clips4.config import TeacherConfig
 from clips4.errors import UserError
+from clips4.models.backbones.proxy import Proxy
+from clips4.models.pretrained import load_proxy
 from clips4.models.teacher_trunk import ClipTrunk
-from clips4.models.teachers.dense_attention import DenseAttention, apply_last_block, last_keys, tokens_before_last
+from clips4.models.teachers.dense_attention import apply_last_block, last_keys, tokens_before_last
 from clips4.models.teachers.model_files import ModelFiles
+from clips4.models.teachers.proxy_attention import apply_proxy_attention
 from clips4.models.teachers.text.tokenizer import clean, clip_tokens, load_clip_tokenizer
 from clips4.models.teachers.vlm import Origin, VisionLanguageTeacher, load_complete
 
@@ -29,24 +32,46 @@ class ClipTeacher(VisionLanguageTeacher):
         tokenizer: CLIP's.
         settings: dense attention, precision and windows.
         origin: where the model comes from.
+        proxy: whose similarities are the attention of proxyclip.
+
+    Raises:
+        ValueError: proxyclip without a proxy.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, settings: TeacherConfig, origin: Origin):
-        self._dense_attention: DenseAttention = settings.dense_attention or "maskclip"
+    def __init__(self, model: Any, tokenizer: Any, settings: TeacherConfig, origin: Origin, proxy: Proxy | None = None):
+        self._dense_attention = settings.dense_attention or "maskclip"
         patch_size, embed_dim = model.config.vision_config.patch_size, model.config.projection_dim
         super().__init__(model, tokenizer, settings, origin, self._dense_attention, patch_size, embed_dim)
+        self.proxy = proxy
+        if self._dense_attention == "proxyclip":
+            if proxy is None:
+                raise ValueError("proxyclip takes its attention from a proxy")
+            self.settings["proxy"] = proxy.fingerprint()
 
     @property
     def trunk(self) -> ClipTrunk:
-        """Its image network, which a student can share."""
+        """Its image network, which a student can share.
+
+        Raises:
+            UserError: it takes two networks.
+        """
+        if self._dense_attention == "proxyclip":
+            raise UserError(
+                "teacher.dense_attention = proxyclip: takes a second network, so that neither a residual student nor "
+                "affinity can read its own; choose another"
+            )
         vision, projection = self.model.vision_model, self.model.visual_projection
         mean, std = (tuple(each.flatten().tolist()) for each in (self._mean, self._std))
         return ClipTrunk(vision, projection, self._dense_attention, mean, std)
 
     def _tokens(self, pixels: Tensor, with_keys: bool = False) -> tuple[Tensor, Tensor | None]:
         vision = self.model.vision_model
-        layer, x = vision.encoder.layers[-1], tokens_before_last(vision, pixels)
-        tokens = apply_last_block(layer, x, self._dense_attention, self._grid(pixels))
+        layer, x, grid = vision.encoder.layers[-1], tokens_before_last(vision, pixels), self._grid(pixels)
+        if self._dense_attention == "proxyclip":
+            assert self.proxy is not None
+            tokens = apply_proxy_attention(layer, x, self.proxy(pixels.float() * self._std + self._mean), grid)
+        else:
+            tokens = apply_last_block(layer, x, self._dense_attention, grid)
         tokens = self.model.visual_projection(vision.post_layernorm(tokens))
         return tokens, last_keys(layer, x) if with_keys else None
 
@@ -73,4 +98,21 @@ def load_clip(files: ModelFiles, settings: TeacherConfig) -> ClipTeacher:
         if not any(files.config.get(key) for key in (f"{tower}_config", f"{tower}_config_dict")):
             raise UserError(f"teacher {files.name}: its config has no {tower} tower; take a model with both")
     tokenizer = load_clip_tokenizer(files.folder, files.name)
-    return ClipTeacher(load_complete(CLIPModel, files), tokenizer, settings, Origin.of(files, MEAN, STD))
+    origin, proxy = Origin.of(files, MEAN, STD), proxy_of(settings)
+    return ClipTeacher(load_complete(CLIPModel, files), tokenizer, settings, origin, proxy)
+
+
+def proxy_of(settings: TeacherConfig) -> Proxy | None:
+    """The proxy of a teacher whose attention needs one.
+
+    Raises:
+        UserError: the settings name none, or it cannot be loaded.
+    """
+    if settings.dense_attention != "proxyclip":
+        return None
+    if not settings.proxy:
+        raise UserError(
+            "teacher.dense_attention = proxyclip: takes its attention from a DINOv2 or DINOv3; give its folder or hub "
+            "id as teacher.proxy"
+        )
+    return load_proxy(settings.proxy)

@@ -15,7 +15,7 @@ from torch import Tensor
 from clips4.config import TeacherConfig
 from clips4.errors import UserError
 from clips4.models.pretrained import check_weights
-from clips4.models.teachers.clip import MEAN, STD, ClipTeacher
+from clips4.models.teachers.clip import MEAN, STD, ClipTeacher, proxy_of
 from clips4.models.teachers.model_files import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS, ModelFiles
 from clips4.models.teachers.text.tokenizer import VOCABULARY, load_clip_tokenizer
 from clips4.models.teachers.vlm import Origin, load_complete
@@ -66,7 +66,9 @@ def load_open_clip(files: ModelFiles, settings: TeacherConfig) -> ClipTeacher:
     preprocessing = _section(files, "", "preprocess_cfg", files.config)
     mean, std = preprocessing.get("mean") or MEAN, preprocessing.get("std") or STD
     origin = Origin.checked(files, mean, std)
-    return ClipTeacher(load_complete(CLIPModel, files, config, weights), tokenizer, settings, origin)
+    return ClipTeacher(
+        load_complete(CLIPModel, files, config, weights), tokenizer, settings, origin, proxy_of(settings)
+    )
 
 
 def transformers_config(files: ModelFiles) -> Any:
