@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modes", nargs="+", default=["eager", "compiled"], choices=["eager", "compiled"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[224, 448, 672])
-    kinds = [*DENSE_ATTENTIONS, "proxyclip"]
+    kinds = [*DENSE_ATTENTIONS, "proxyclip", "sc-clip"]
     parser.add_argument("--dense-attention", nargs="+", default=kinds, choices=kinds)
     parser.add_argument("--pixels", type=int, default=8 * 224 * 224, help="per batch; a batch is at least one image")
     parser.add_argument("--rounds", type=int, default=7)

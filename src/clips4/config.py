@@ -111,8 +111,8 @@ class TeacherConfig(_Section):
 
     name: str = Field("conse", description="conse, a saved CLIP's folder, or a hub id owner/name[@revision]")
     templates: str = Field("simple", description="prompt templates: the name of a file in assets/templates")
-    dense_attention: Literal["maskclip", "sclip", "clearclip", "naclip", "proxyclip", "vanilla"] | None = Field(
-        None, description="CLIP: attention of the last block; maskclip if not given"
+    dense_attention: Literal["maskclip", "sclip", "clearclip", "naclip", "proxyclip", "sc-clip", "vanilla"] | None = (
+        Field(None, description="CLIP: attention of the last block; maskclip if not given")
     )
     proxy: str | None = Field(
         None,

@@ -73,8 +73,8 @@ def segment(
         str | None,
         option(
             "--dense-attention",
-            "Teacher only: maskclip, sclip, clearclip, naclip, proxyclip (with --set teacher.proxy=DINO) or vanilla.",
-            command.one_of(("maskclip", "sclip", "clearclip", "naclip", "proxyclip", "vanilla")),
+            "Teacher only: maskclip, sclip, clearclip, naclip, proxyclip (needs teacher.proxy), sc-clip or vanilla.",
+            command.one_of(("maskclip", "sclip", "clearclip", "naclip", "proxyclip", "sc-clip", "vanilla")),
         ),
     ] = None,
     templates: Annotated[

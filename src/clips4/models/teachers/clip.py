@@ -14,9 +14,10 @@ from clips4.errors import UserError
 from clips4.models.backbones.proxy import Proxy
 from clips4.models.pretrained import load_proxy
 from clips4.models.teacher_trunk import ClipTrunk
-from clips4.models.teachers.dense_attention import apply_last_block, last_keys, tokens_before_last
+from clips4.models.teachers.dense_attention import apply_last_block, entering_tokens, last_keys, tokens_before_last
 from clips4.models.teachers.model_files import ModelFiles
 from clips4.models.teachers.proxy_attention import apply_proxy_attention
+from clips4.models.teachers.self_calibration import apply_self_calibration
 from clips4.models.teachers.text.tokenizer import clean, clip_tokens, load_clip_tokenizer
 from clips4.models.teachers.vlm import Origin, VisionLanguageTeacher, load_complete
 
@@ -53,23 +54,30 @@ class ClipTeacher(VisionLanguageTeacher):
         """Its image network, which a student can share.
 
         Raises:
-            UserError: it takes two networks.
+            UserError: its dense attention takes more than the last block.
         """
-        if self._dense_attention == "proxyclip":
+        kind = self._dense_attention
+        if kind == "proxyclip" or kind == "sc-clip":
+            more = "a second network" if kind == "proxyclip" else "several blocks together"
             raise UserError(
-                "teacher.dense_attention = proxyclip: takes a second network, so that neither a residual student nor "
-                "affinity can read its own; choose another"
+                f"teacher.dense_attention = {kind}: takes {more}, so that neither a residual student nor affinity can "
+                "read its network; choose another"
             )
         vision, projection = self.model.vision_model, self.model.visual_projection
         mean, std = (tuple(each.flatten().tolist()) for each in (self._mean, self._std))
-        return ClipTrunk(vision, projection, self._dense_attention, mean, std)
+        return ClipTrunk(vision, projection, kind, mean, std)
 
     def _tokens(self, pixels: Tensor, with_keys: bool = False) -> tuple[Tensor, Tensor | None]:
         vision = self.model.vision_model
-        layer, x, grid = vision.encoder.layers[-1], tokens_before_last(vision, pixels), self._grid(pixels)
+        layer, grid = vision.encoder.layers[-1], self._grid(pixels)
+        of_all = self._dense_attention == "sc-clip"  # the others have no use for the tokens of earlier blocks
+        entering = entering_tokens(vision, pixels) if of_all else [tokens_before_last(vision, pixels)]
+        x = entering[-1]
         if self._dense_attention == "proxyclip":
             assert self.proxy is not None
             tokens = apply_proxy_attention(layer, x, self.proxy(pixels.float() * self._std + self._mean), grid)
+        elif self._dense_attention == "sc-clip":
+            tokens = apply_self_calibration(layer, entering, grid)
         else:
             tokens = apply_last_block(layer, x, self._dense_attention, grid)
         tokens = self.model.visual_projection(vision.post_layernorm(tokens))
