@@ -130,14 +130,18 @@ def value_table(classes: Sequence[int], ignored: Collection[int] | None = None) 
 Pairs = tuple[tuple[Path, ...], tuple[Path, ...]]
 
 
-def pair_by_name(images: Path, masks: Path) -> Pairs:
-    """Each label map (PNG) of a folder with the image of the same name in another folder, see ``pairs.match``.
+def pair_by_name(images: Path, masks: Path, suffix: str = ".png") -> Pairs:
+    """Each label map of a folder with the image of the same name in another folder, see ``pairs.match``.
+
+    Args:
+        images, masks: the folders.
+        suffix: of the label maps.
 
     Raises:
         UserError: there is no label map, one has no image, or it is not certain which.
     """
-    found = files_in(masks, ".png")
+    found = files_in(masks, suffix)
     if not found:
-        raise UserError(f"{masks}: no label map (*.png); give the folder that the set's archive unpacks to")
+        raise UserError(f"{masks}: no label map (*{suffix}); give the folder that the set's archive unpacks to")
     names = [path.stem for path in found]
     return tuple(match(names, by_name(find_images(images), images), images, ", the image of a label map")), tuple(found)

@@ -11,9 +11,9 @@ worthless.
   to the softmax over the foreground classes. Windows and threshold are those of two works built on that paper's
   evaluation code; templates differ between such works, and were not checked against the code itself.
 
-In all of them 255 counts in neither intersection nor union; cosines are upsampled bilinearly (pixel centers) to the
-size of the window, then of the original image, then comes the argmax; the truth is never resized; there is one
-confusion matrix over the whole set. Only sets with a background class have a threshold.
+In all of them 255 (65535 with more than 255 classes) counts in neither intersection nor union; cosines are upsampled
+bilinearly (pixel centers) to the size of the window, then of the original image, then comes the argmax; the truth is
+never resized; there is one confusion matrix over the whole set. Only sets with a background class have a threshold.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal
 
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.class_names import ClassList, builtin_class_files, data_lines, load_classes
-from clips4.data.label_maps import IGNORE
+from clips4.data.label_maps import ignore_value
 from clips4.data.pairs import names_of
 from clips4.errors import UserError
 from clips4.evaluation.predictions import Truth
@@ -71,7 +71,7 @@ class Protocol:
                 "asked": rule.queried,
                 "area": rule.min_share,
             },
-            "ignore_index": IGNORE,
+            "ignore_index": ignore_value(len(load_classes(self.class_file))),
             "truth": "never resized",
             "upsampling": "bilinear, pixel centres: map -> window -> picture's own size, then argmax",
             "averaging": "IoU per class from one confusion matrix over the set, mean over classes",

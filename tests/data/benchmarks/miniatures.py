@@ -24,8 +24,14 @@ def labels(path: Path, values: list[int]) -> None:
     Image.fromarray(columns(values)).save(path)
 
 
-def columns(values: list[int]) -> NDArray[np.uint8]:
-    return np.repeat(np.array(values, np.uint8)[np.arange(WIDTH) * len(values) // WIDTH][None], HEIGHT, 0)
+def wide_labels(path: Path, values: list[int]) -> None:
+    """The same as a TIFF of 16 bits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(columns(values, np.uint16)).save(path)
+
+
+def columns(values: list[int], dtype: type[np.unsignedinteger] = np.uint8) -> NDArray[np.unsignedinteger]:
+    return np.repeat(np.array(values, dtype)[np.arange(WIDTH) * len(values) // WIDTH][None], HEIGHT, 0)
 
 
 def listing(path: Path, names: list[str]) -> None:
@@ -74,6 +80,33 @@ def context_as_published(root: Path) -> Path:
     return root
 
 
+def context_of_odise(root: Path, values: list[int] | None = None) -> Path:
+    """All 459 labels as ODISE's script converts them."""
+    home = root / "pascal_ctx_d2"
+    image(home / "images/validation/2008_000002.jpg")
+    wide_labels(home / "annotations_ctx459/validation/2008_000002.tif", values or [65535, 0, 255, 430, 458])
+    return root
+
+
+def context_of_cat_seg(root: Path) -> Path:
+    """All 459 labels as CAT-Seg's script converts them: beside the photographs of all of VOC."""
+    home = root / "VOCdevkit/VOC2010"
+    for name in ("2008_000002", "2008_000003"):
+        image(home / f"JPEGImages/{name}.jpg")
+    wide_labels(home / "annotations_detectron2/pc459_val/2008_000002.tif", [65535, 0, 255, 430, 458])
+    return root
+
+
+def context_whole_as_published(root: Path) -> Path:
+    """All 459 labels as .mat, from 1 on, in the order of labels.txt."""
+    home = root / "VOC2010"
+    image(home / "JPEGImages/2008_000002.jpg")
+    listing(home / "ImageSets/Main/val.txt", ["2008_000002"])
+    (home / "trainval").mkdir(parents=True)
+    savemat(home / "trainval/2008_000002.mat", {"LabelMap": columns([0, 1, 256, 431, 459], np.uint16)})
+    return root
+
+
 def coco_stuff(root: Path, values: list[int] | None = None) -> Path:
     image(root / "val2017/000000000139.jpg")
     labels(root / "stuffthingmaps/val2017/000000000139.png", values or [0, 89, 91, 181, 255])
@@ -84,6 +117,15 @@ def ade(root: Path, values: list[int] | None = None) -> Path:
     home = root / "ADEChallengeData2016"
     image(home / "images/validation/ADE_val_00000001.jpg")
     labels(home / "annotations/validation/ADE_val_00000001.png", values or [0, 1, 150])
+    return root
+
+
+def ade_full(root: Path, values: list[int] | None = None) -> Path:
+    """ADE20K-Full as Mask2Former's script converts it."""
+    home = root / "ADE20K_2021_17_01"
+    image(home / "images_detectron2/validation/ADE_val_00000001.jpg")
+    labels_of = home / "annotations_detectron2/validation/ADE_val_00000001.tif"
+    wide_labels(labels_of, values or [65535, 0, 255, 256, 846])
     return root
 
 

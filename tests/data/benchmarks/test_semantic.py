@@ -1,14 +1,16 @@
 """Every published set in miniature: what its label values mean (traps 3 and 4), and the real ones where they are."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from clips4.data.benchmarks.registry import SEMANTIC, semantic_spec
 from clips4.data.class_names import load_classes
-from clips4.data.label_maps import IGNORE
+from clips4.data.label_maps import IGNORE, WIDE_IGNORE, ignore_value
 from clips4.errors import UserError
 from clips4.evaluation.metrics.confusion import confusion_matrix
 from tests.data.benchmarks import miniatures
@@ -21,9 +23,13 @@ CASES: list[tuple[str, Callable[[Path], Path], list[str | None]]] = [
     ("context60", miniatures.context, ["background", "aeroplane", "bag", "wood"]),
     ("context59", miniatures.context_as_published, [None, "aeroplane", "bag", "wood"]),
     ("context60", miniatures.context_as_published, ["background", "aeroplane", "bag", "wood"]),
+    ("pc459", miniatures.context_of_odise, [None, "accordion", "monkey", "unknown object", "wool"]),
+    ("pc459", miniatures.context_of_cat_seg, [None, "accordion", "monkey", "unknown object", "wool"]),
+    ("pc459", miniatures.context_whole_as_published, [None, "accordion", "monkey", "unknown object", "wool"]),
     ("coco-stuff171", miniatures.coco_stuff, ["person", "toothbrush", "banner", "wood", None]),
     ("coco-stuff27", miniatures.coco_stuff, ["person", "indoor", "textile", "solid", None]),
     ("ade150", miniatures.ade, [None, "wall", "flag"]),
+    ("ade847", miniatures.ade_full, [None, "wall", "pier", "shanties", "adding machine"]),
     ("cityscapes19", miniatures.cityscapes, [None, "road", None, "bicycle", None]),
     ("cityscapes27", miniatures.cityscapes, [None, "road", "parking", "bicycle", None]),
     ("camvid11", miniatures.camvid, ["sky", "bicyclist", None]),
@@ -38,7 +44,8 @@ def test_label_values_mean_what_they_should(
     for _, image, truth in dataset:
         assert image.shape[:2] == truth.shape == (miniatures.HEIGHT, miniatures.WIDTH)
         order = list(dict.fromkeys(truth[0].tolist()))
-        wanted = [IGNORE if label is None else dataset.classes.names.index(label) for label in expected]
+        ignored = ignore_value(len(dataset.classes))
+        wanted = [ignored if label is None else dataset.classes.names.index(label) for label in expected]
         assert order == list(dict.fromkeys(wanted))
 
 
@@ -49,10 +56,12 @@ def test_class_files_have_the_published_numbers_of_classes() -> None:
         "voc21": 21,
         "context59": 59,
         "context60": 60,
+        "pc459": 459,
         "coco-stuff171": 171,
         "coco-stuff27": 27,
         "coco-object": 81,
         "ade150": 150,
+        "ade847": 847,
         "cityscapes19": 19,
         "cityscapes27": 27,
         "camvid11": 11,
@@ -103,6 +112,43 @@ def test_coco_object_has_things_before_a_background_of_stuff_and_unlabeled(tmp_p
     assert np.flatnonzero(table == 81)[:11].tolist() == [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90]
 
 
+def test_pc459_is_the_published_order_of_labels() -> None:
+    names = load_classes("pc459").names
+    some = {0: "accordion", 29: "board", 307: "pottedplant", 430: "unknown object", 458: "wool"}
+    assert {index: names[index] for index in some} == some
+    published = [name if name != "unknown object" else "unknown" for name in names]
+    swapped = [b for a, b in pairwise(published) if a > b]
+    assert swapped == ["cello", "fishbowl", "pencil", "swimmingpool", "watermelon"], "alphabetical but for these"
+    assert set(load_classes("context59").names) <= set(names)
+
+
+def test_ade847_is_the_order_of_train_ids_with_distinct_names() -> None:
+    """Train ids of a few categories, as the conversion's table has them."""
+    classes = load_classes("ade847")
+    some = {0: "wall", 99: "aircraft carrier", 241: "track", 796: "andiron", 803: "videocassette recorder"}
+    assert {index: classes.names[index] for index in some} == some
+    bags = [name for name, words in zip(classes.names, classes.aliases, strict=True) if words[0] == "bag"]
+    assert bags == ["bag", "traveling bag", "handbag"]
+    assert all(name in words for name, words in zip(classes.names, classes.aliases, strict=True))
+
+
+def test_label_maps_of_16_bits_keep_255_as_a_class(tmp_path: Path) -> None:
+    for name, make in (("pc459", miniatures.context_of_odise), ("ade847", miniatures.ade_full)):
+        truth = semantic_spec(name).load(make(tmp_path / name)).truth(0)
+        assert truth.dtype == np.uint16
+        counts = confusion_matrix(truth, truth, len(load_classes(name)))
+        assert counts[255, 255] > 0
+        assert counts.sum() == (truth != WIDE_IGNORE).sum() < truth.size
+
+
+def test_label_maps_of_8_bits_are_refused_where_255_may_be_a_class(tmp_path: Path) -> None:
+    root = miniatures.ade_full(tmp_path)
+    mask = root / "ADE20K_2021_17_01/annotations_detectron2/validation/ADE_val_00000001.tif"
+    Image.fromarray(miniatures.columns([0, 255])).save(mask)
+    with pytest.raises(UserError, match="may be class 255 or an ignored pixel"):
+        semantic_spec("ade847").load(root).truth(0)
+
+
 def test_augmented_split_has_labels_of_its_own(tmp_path: Path) -> None:
     dataset = semantic_spec("voc21").load(miniatures.voc(tmp_path), "trainaug")
     assert [mask.parent.name for mask in dataset.masks] == ["SegmentationClassAug"]
@@ -127,6 +173,8 @@ def test_what_is_missing_raises(tmp_path: Path) -> None:
     (cities / "leftImg8bit/val/lindau/lindau_000000_000019_leftImg8bit.png").unlink()
     with pytest.raises(UserError, match=r"1 of \d+ files are missing"):
         semantic_spec("cityscapes19").load(cities)
+    with pytest.raises(UserError, match=r"no label map \(\*\.tif\).*layout of ade847"):
+        semantic_spec("ade847").load(tmp_path)
     published = miniatures.context_as_published(tmp_path / "context")
     (published / "VOC2010/labels.txt").unlink()
     with pytest.raises(UserError, match="lists the names of its 459 labels"):

@@ -2,7 +2,8 @@
 
 Every specification describes the set as its own archives unpack. Scores often go wrong at the meaning of label values:
 VOC-20, Context-59 and ADE-150 leave value 0 out ("reduce zero label"), VOC-21 and Context-60 keep it as background;
-COCO-Stuff's PNGs hold raw ids less one, not the train ids 0-170; Cityscapes' hold labelIds, not train ids.
+COCO-Stuff's PNGs hold raw ids less one, not the train ids 0-170; Cityscapes' hold labelIds, not train ids. The TIFFs of
+PC-459 and ADE-847 hold train ids in 16 bits, so that 255 is a class and 65535 is ignored.
 """
 
 from functools import cache, partial
@@ -17,6 +18,8 @@ from clips4.data.label_maps import IGNORE, read_labels
 from clips4.data.segmentation_dataset import Pairs, load_label_table, pair_by_name, value_table
 from clips4.errors import UserError
 from clips4.utils.text import read_text
+
+_FOLDERS = {"val": "validation", "train": "training"}  # as ADE20K calls its splits
 
 # ----------------------------------------------------------------------------------------------------- Pascal VOC
 
@@ -49,19 +52,23 @@ def _read_context(path: Path) -> NDArray[np.integer]:
     """(H, W) labels 0-59: of a PNG as stored, of a published .mat by the names of its 459 labels in labels.txt."""
     if path.suffix != ".mat":
         return read_labels(path)
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
     names = path.parent.parent / "labels.txt"
     if not names.is_file():
         raise UserError(
             f"{names}: no such file; copy it from Pascal Context, since it lists the names of its 459 labels"
         )
+    return _context_numbers(names)[_read_mat(path)]
+
+
+def _read_mat(path: Path) -> NDArray[np.integer]:
+    """(H, W) the 459 labels 1-459 of a published .mat; 0 is unlabeled."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
     try:
-        labels = loadmat(path)["LabelMap"]
+        return loadmat(path)["LabelMap"]
     except (OSError, KeyError, ValueError, NotImplementedError, MatReadError) as error:
         raise UserError(f"{path}: not a label map of Pascal Context ({type(error).__name__}); copy it again")
-    return _context_numbers(names)[labels]
 
 
 @cache
@@ -84,6 +91,24 @@ _CONTEXT_LAYOUT = (
     "SegmentationClassContext/*.png and ImageSets/SegmentationContext"
 )
 _CONTEXT_VALUES = "0 background, 1-59 the classes in alphabetical order"
+
+
+def _context_whole(root: Path, split: str) -> Pairs:
+    """All 459 labels: TIFFs of ODISE's or of CAT-Seg's conversion, or the published .mat."""
+    folder = _FOLDERS[split]
+    home = root / "pascal_ctx_d2" if (root / "pascal_ctx_d2").is_dir() else root
+    if (home / "annotations_ctx459" / folder).is_dir():
+        return pair_by_name(home / "images" / folder, home / "annotations_ctx459" / folder, ".tif")
+    home = next((r for r in (root / "VOC2010", root / "VOCdevkit/VOC2010") if r.is_dir()), root)
+    if (masks := home / f"annotations_detectron2/pc459_{split}").is_dir():
+        return pair_by_name(home / "JPEGImages", masks, ".tif")
+    return pairs_from_list(home, home / f"ImageSets/Main/{split}.txt", "JPEGImages", "trainval", ".mat")
+
+
+def _read_context_whole(path: Path) -> NDArray[np.integer]:
+    """(H, W) uint16 0-458, 65535 unlabeled: of a TIFF as stored, of a .mat less one, where 0 becomes 65535."""
+    return _read_mat(path).astype(np.uint16) - np.uint16(1) if path.suffix == ".mat" else read_labels(path)
+
 
 # ----------------------------------------------------------------------------------------------------- COCO-Stuff
 
@@ -127,8 +152,15 @@ _COCO_VALUES = "raw ids less one (0-181, eleven of them unused), 255 unlabeled; 
 
 def _ade(root: Path, split: str) -> Pairs:
     root = root / "ADEChallengeData2016" if (root / "ADEChallengeData2016").is_dir() else root
-    folder = {"val": "validation", "train": "training"}[split]
-    return pair_by_name(root / "images" / folder, root / "annotations" / folder)
+    return pair_by_name(root / "images" / _FOLDERS[split], root / "annotations" / _FOLDERS[split])
+
+
+def _ade_full(root: Path, split: str) -> Pairs:
+    """As Mask2Former's script converts the archive, with sides of at most 512 for the shorter one."""
+    name = "ADE20K_2021_17_01"
+    home = next((r for r in (root / name, root / "ade" / name) if r.is_dir()), root)
+    images, masks = (home / f"{kind}_detectron2" / _FOLDERS[split] for kind in ("images", "annotations"))
+    return pair_by_name(images, masks, ".tif")
 
 
 def _cityscapes(root: Path, split: str) -> Pairs:
@@ -175,6 +207,17 @@ SPECS = (
         )
         for name, first, ignored, background in (("context59", 1, (0,), False), ("context60", 0, (), True))
     ),
+    SetSpec(
+        "pc459",
+        "pc459",
+        _CONTEXT_SPLITS,
+        _context_whole,
+        lambda classes: value_table(range(len(classes))),
+        "pascal_ctx_d2/{images,annotations_ctx459}/{training,validation} as ODISE converts Pascal Context, VOC2010/{"
+        "JPEGImages,annotations_detectron2/pc459_val} as CAT-Seg does, or VOC2010 with trainval/*.mat as published",
+        "16-bit TIFFs, 0-458 the labels in the order of labels.txt, 65535 unlabeled; or .mat with 1-459 and 0",
+        read=_read_context_whole,
+    ),
     *(
         SetSpec(name, name, _COCO_SPLITS, _coco_stuff, partial(_coco_raw, name), _COCO_LAYOUT, _COCO_VALUES)
         for name in ("coco-stuff171", "coco-stuff27")
@@ -197,6 +240,16 @@ SPECS = (
         partial(_values, 1, (0,)),
         "ADEChallengeData2016/{images,annotations}/{training,validation}",
         "0 no class, 1-150 the classes; 255 does not occur",
+    ),
+    SetSpec(
+        "ade847",
+        "ade847",
+        {"val": 2000, "train": 25574},
+        _ade_full,
+        lambda classes: value_table(range(len(classes))),
+        "ADE20K_2021_17_01/{images,annotations}_detectron2/{training,validation}, as Mask2Former, ODISE and "
+        "CAT-Seg convert the archive",
+        "16-bit TIFFs, train ids 0-846, 65535 all else",
     ),
     SetSpec("cityscapes19", "cityscapes19", _CITY_SPLITS, _cityscapes, _cityscapes_table, _CITY_LAYOUT, _CITY_VALUES),
     SetSpec("cityscapes27", "cityscapes27", _CITY_SPLITS, _cityscapes, _cityscapes_table, _CITY_LAYOUT, _CITY_VALUES),

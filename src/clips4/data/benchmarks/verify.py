@@ -12,7 +12,7 @@ from clips4.data.benchmarks.davis import SPLITS as DAVIS_SPLITS
 from clips4.data.benchmarks.davis import load_davis
 from clips4.data.benchmarks.registry import SEMANTIC
 from clips4.data.benchmarks.spec import SetSpec
-from clips4.data.label_maps import IGNORE
+from clips4.data.label_maps import ignore_value
 from clips4.data.masks import Rules, find_objects, read_mask
 from clips4.data.segmentation_dataset import LabeledFolder, as_displayed
 from clips4.errors import UserError
@@ -92,7 +92,7 @@ def _check_semantic(check: Check, spec: SetSpec, dataset: LabeledFolder, progres
             label = int(dataset.table[value]) if 0 <= value < len(dataset.table) else len(dataset.classes)
             if label < len(dataset.classes):
                 seen[label] = True
-            elif label != IGNORE:
+            elif label != ignore_value(len(dataset.classes)):
                 wrong_values[value] += 1
     if unreadable:
         check.problems.append(f"{plural(len(unreadable), 'file')} cannot be read, the first: {unreadable[0]}")
