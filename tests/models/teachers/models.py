@@ -47,6 +47,34 @@ def write_tokenizer(folder: Path, merges: tuple[tuple[str, str], ...] | None = N
     (folder / "merges.txt").write_text("\n".join(lines), encoding="utf-8")
 
 
+def write_byte_tokenizer(folder: Path) -> None:
+    """A tokenizer of 256 bytes and four marks that ends texts as Gemma's does in SigLIP 2."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", "<bos>", "<unk>", *letters])}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    backend.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", unk_token="<unk>"
+    )
+    tokenizer.save_pretrained(folder)
+
+
+def write_unigram_tokenizer(folder: Path, words: tuple[str, ...]) -> int:
+    """A tokenizer of the kind of XLM-V's, with these words and all letters; returns how many tokens it knows."""
+    from transformers import XLMRobertaTokenizer
+
+    letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
+    pieces = ["▁", *(f"▁{word}" for word in words), *letters]
+    marks = [(mark, 0.0) for mark in ("<s>", "<pad>", "</s>", "<unk>")]
+    vocabulary = [*marks, *((piece, -1.0 - index / 99) for index, piece in enumerate(pieces)), ("<mask>", 0.0)]
+    XLMRobertaTokenizer(vocab=vocabulary).save_pretrained(folder)
+    return len(vocabulary)
+
+
 def clip_config(
     width: int = 32,
     depth: int = 2,

@@ -14,23 +14,15 @@ from clips4.errors import UserError
 from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.models.teachers.siglip import SiglipTeacher, canonical, read_head
 from tests.helpers import generator
+from tests.models.teachers.models import write_byte_tokenizer
 
 WORDS = 260
 
 
 def write_siglip(folder: Path, seed: int = 0, tokens: int = WORDS, **vision: Any) -> Any:
     """Save a random SigLIP 2 and a byte tokenizer as Gemma's is, padded to the model's length; returns the model."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast, SiglipConfig, SiglipModel
+    from transformers import SiglipConfig, SiglipModel
 
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", "<bos>", "<unk>", *letters])}
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
-    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    backend.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", unk_token="<unk>"
-    )
     text = {"vocab_size": tokens, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
     text |= {"num_attention_heads": 4, "max_position_embeddings": 16, "projection_size": 32}
     tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -41,7 +33,7 @@ def write_siglip(folder: Path, seed: int = 0, tokens: int = WORDS, **vision: Any
         for parameter in model.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    write_byte_tokenizer(folder)
     return model
 
 

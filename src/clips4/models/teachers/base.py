@@ -112,6 +112,12 @@ def _clip(files: ModelFiles, settings: TeacherConfig) -> Teacher:
     return load_clip(files, settings)
 
 
+def _metaclip_2(files: ModelFiles, settings: TeacherConfig) -> Teacher:
+    from clips4.models.teachers.clip import load_metaclip_2
+
+    return load_metaclip_2(files, settings)
+
+
 def _open_clip(files: ModelFiles, settings: TeacherConfig) -> Teacher:
     from clips4.models.teachers.open_clip import load_open_clip
 
@@ -125,12 +131,15 @@ def _siglip(files: ModelFiles, settings: TeacherConfig) -> Teacher:
 
 
 _TEACHERS: dict[str, Callable[[TeacherConfig], Teacher]] = {"conse": _conse}
-_MODEL_TYPES: dict[str, Callable[[ModelFiles, TeacherConfig], Teacher]] = {"clip": _clip, "siglip": _siglip}
+_MODEL_TYPES: dict[str, Callable[[ModelFiles, TeacherConfig], Teacher]] = {
+    "clip": _clip,
+    "metaclip_2": _metaclip_2,
+    "siglip": _siglip,
+    "siglip2": _siglip,  # NaFlex; SigLIP 2 of fixed resolution calls itself siglip
+}
 _REFUSED = {
     "clip_text_model": "has no vision tower; take the whole CLIP model",
     "clip_vision_model": "has no text tower; take the whole CLIP model",
-    "siglip2": "is a NaFlex SigLIP 2, which takes images cut into patches; take one of fixed resolution",
-    "metaclip_2": "is a MetaCLIP 2, whose tokenizer is not CLIP's; take a MetaCLIP of the first kind",
 }
 
 
@@ -144,7 +153,7 @@ def load_teacher(teacher: str | Path | TeacherConfig) -> Teacher:
 
     Args:
         teacher: a built-in name, a folder that ``save_pretrained`` wrote or one in open_clip's format, or a hub id
-            ``owner/name[@revision]``; or the settings that hold one of these. CLIP and SigLIP 2 models are supported.
+            ``owner/name[@revision]``; or the settings that hold one of these. docs/how-to/teachers.md lists the models.
 
     Returns:
         The teacher, on the CPU.

@@ -2,6 +2,9 @@
 
 Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (ICML 2021). The activation
 (OpenAI's QuickGELU, or GELU) is the one that the checkpoint's config names.
+
+MetaCLIP 2 (Chuang et al., "Meta CLIP 2: A Worldwide Scaling Recipe", 2025) has the same vision tower; its text tower
+reads XLM-V's tokens of texts in any language, as they are.
 """
 
 from collections.abc import Sequence
@@ -18,8 +21,8 @@ from clips4.models.teachers.dense_attention import apply_last_block, entering_to
 from clips4.models.teachers.model_files import ModelFiles
 from clips4.models.teachers.proxy_attention import apply_proxy_attention
 from clips4.models.teachers.self_calibration import apply_self_calibration
-from clips4.models.teachers.text.tokenizer import clean, clip_tokens, load_clip_tokenizer
-from clips4.models.teachers.vlm import Origin, VisionLanguageTeacher, load_complete
+from clips4.models.teachers.text.tokenizer import clean, clip_tokens, load_clip_tokenizer, load_own_tokenizer
+from clips4.models.teachers.vlm import Origin, VisionLanguageTeacher, load_complete, model_class
 
 # of CLIP's own preprocessing, the default where a folder has none
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -94,6 +97,41 @@ class ClipTeacher(VisionLanguageTeacher):
         return self.model.text_projection(self.model.text_model(input_ids=ids).pooler_output)
 
 
+class MetaClip2Teacher(ClipTeacher):
+    """A frozen MetaCLIP 2 with dense attention in its last block.
+
+    Args:
+        model: a ``MetaClip2Model``.
+        tokenizer: XLM-V's; it keeps case and normalizes Unicode and spaces itself.
+        settings, origin: see ``ClipTeacher``.
+    """
+
+    def _clean(self, text: str) -> str:
+        return text
+
+    def _tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
+        length = self.model.config.text_config.max_position_embeddings
+        return self._tokenizer(list(prompts), truncation=True, max_length=length)["input_ids"]
+
+
+def load_metaclip_2(files: ModelFiles, settings: TeacherConfig) -> MetaClip2Teacher:
+    """The teacher in a MetaCLIP 2 model's folder.
+
+    Raises:
+        UserError: a tower or the tokenizer is missing or wrong, or transformers is too old.
+    """
+    _check_towers(files)
+    model = load_complete(model_class(files, "MetaClip2Model"), files)
+    text = model.config.text_config
+    tokenizer = load_own_tokenizer(files.folder, files.name, text.vocab_size)
+    if (end := tokenizer("a")["input_ids"][-1]) != text.eos_token_id:
+        raise UserError(
+            f"teacher {files.name}: its tokenizer ends texts with token {end}, its text tower with "
+            f"{text.eos_token_id}; copy or download the folder again"
+        )
+    return MetaClip2Teacher(model, tokenizer, settings, Origin.of(files, MEAN, STD), proxy_of(settings))
+
+
 def load_clip(files: ModelFiles, settings: TeacherConfig) -> ClipTeacher:
     """The teacher in a CLIP model's folder.
 
@@ -102,12 +140,16 @@ def load_clip(files: ModelFiles, settings: TeacherConfig) -> ClipTeacher:
     """
     from transformers import CLIPModel
 
-    for tower in ("vision", "text"):
-        if not any(files.config.get(key) for key in (f"{tower}_config", f"{tower}_config_dict")):
-            raise UserError(f"teacher {files.name}: its config has no {tower} tower; take a model with both")
+    _check_towers(files)
     tokenizer = load_clip_tokenizer(files.folder, files.name)
     origin, proxy = Origin.of(files, MEAN, STD), proxy_of(settings)
     return ClipTeacher(load_complete(CLIPModel, files), tokenizer, settings, origin, proxy)
+
+
+def _check_towers(files: ModelFiles) -> None:
+    for tower in ("vision", "text"):
+        if not any(files.config.get(key) for key in (f"{tower}_config", f"{tower}_config_dict")):
+            raise UserError(f"teacher {files.name}: its config has no {tower} tower; take a model with both")
 
 
 def proxy_of(settings: TeacherConfig) -> Proxy | None:

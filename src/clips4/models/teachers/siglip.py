@@ -9,19 +9,23 @@ output is replaced by its own value path at each patch, residual and MLP kept,
 
 which is the head's output if the probe attended to that patch alone. sclip, clearclip and naclip change the self
 attention that feeds CLIP's class token, and vanilla tokens never pass the head: for SigLIP they are refused.
+
+NaFlex models (``model_type: siglip2``) take an image of any aspect as a list of its patches; their positions are
+interpolated to its grid, and the head is the same.
 """
 
 import string
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from clips4.config import TeacherConfig
 from clips4.errors import UserError
 from clips4.models.teachers.model_files import ModelFiles
-from clips4.models.teachers.text.tokenizer import tokenizer_errors
+from clips4.models.teachers.text.tokenizer import load_own_tokenizer
 from clips4.models.teachers.vlm import Origin, VisionLanguageTeacher, load_complete
 
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -57,9 +61,12 @@ class SiglipTeacher(VisionLanguageTeacher):
         self.text_settings["prompts"] = "canonical"  # vectors of prompts with punctuation, in older caches, differ
 
     def _tokens(self, pixels: Tensor, with_keys: bool = False) -> tuple[Tensor, Tensor | None]:
-        vision = self.model.vision_model
-        h = vision(pixels, interpolate_pos_encoding=True).last_hidden_state
-        return read_head(vision.head, h), _part(vision.head.attention, h, 1) if with_keys else None
+        head, h = self.model.vision_model.head, self._patches(pixels)
+        return read_head(head, h), _part(head.attention, h, 1) if with_keys else None
+
+    def _patches(self, pixels: Tensor) -> Tensor:
+        """Normalized pixels (B, 3, H, W) -> patches after the tower's final norm (B, N, W)."""
+        return self.model.vision_model(pixels, interpolate_pos_encoding=True).last_hidden_state
 
     def _clean(self, text: str) -> str:
         return canonical(text)
@@ -74,26 +81,46 @@ class SiglipTeacher(VisionLanguageTeacher):
         return self.model.text_model(input_ids=ids).pooler_output
 
 
+class NaflexTeacher(SiglipTeacher):
+    """A frozen SigLIP 2 NaFlex, which was trained on images of many aspects and sizes; the rest is as in SigLIP 2.
+
+    Args:
+        model: a ``Siglip2Model`` with a pooling head.
+        tokenizer, settings, origin: see ``SiglipTeacher``.
+    """
+
+    def _patches(self, pixels: Tensor) -> Tensor:
+        height, width = self._grid(pixels)
+        side = self.patch_stride
+        cut = pixels.unflatten(-1, (width, side)).unflatten(-3, (height, side))  # (B, 3, h, side, w, side)
+        patches = cut.permute(0, 2, 4, 3, 5, 1).reshape(len(pixels), height * width, -1)
+        grids = torch.tensor([[height, width]] * len(pixels), device=pixels.device)
+        # by position: versions of transformers name the mask differently; None, since no patch is padding
+        return self.model.vision_model(patches, None, grids).last_hidden_state
+
+
 def load_siglip(files: ModelFiles, settings: TeacherConfig) -> SiglipTeacher:
-    """The teacher in a SigLIP 2 model's folder.
+    """The teacher in a SigLIP 2 model's folder, of fixed resolution or NaFlex.
 
     Raises:
         UserError: dense attention other than maskclip, a SigLIP 1, no pooling head, or another model's tokenizer.
     """
-    from transformers import SiglipModel
+    from transformers import Siglip2Model, SiglipModel
 
+    naflex = files.config.get("model_type") == "siglip2"
     if settings.dense_attention not in (None, "maskclip"):
         raise UserError(
             f"teacher.dense_attention = {settings.dense_attention}: SigLIP has no class token, so "
             "only maskclip applies to it"
         )
-    model = load_complete(SiglipModel, files)
+    model = load_complete(Siglip2Model if naflex else SiglipModel, files)
     if model.config.text_config.vocab_size == _SIGLIP_1_VOCABULARY:
         raise UserError(f"teacher {files.name}: is a SigLIP 1, whose tokenizer is not read here; take a SigLIP 2")
     if not hasattr(model.vision_model, "head"):
         raise UserError(f"teacher {files.name}: has no pooling head, so its patches do not lie in the texts' space")
-    tokenizer = _load_tokenizer(files, model.config.text_config.vocab_size)
-    return SiglipTeacher(model, tokenizer, settings, Origin.of(files, MEAN, STD))
+    tokenizer = load_own_tokenizer(files.folder, files.name, model.config.text_config.vocab_size)
+    teacher = NaflexTeacher if naflex else SiglipTeacher
+    return teacher(model, tokenizer, settings, Origin.of(files, MEAN, STD))
 
 
 def read_head(head: Any, h: Tensor) -> Tensor:
@@ -106,18 +133,3 @@ def _part(attention: Any, h: Tensor, part: int) -> Tensor:
     """Query (0), key (1) or value (2) of a ``torch.nn.MultiheadAttention``, all heads side by side."""
     weight, bias = attention.in_proj_weight.chunk(3)[part], attention.in_proj_bias.chunk(3)[part]
     return F.linear(h, weight, bias)
-
-
-def _load_tokenizer(files: ModelFiles, vocabulary: int) -> Any:
-    from transformers import AutoTokenizer
-
-    fix = "copy or download the folder again"
-    if not (files.folder / "tokenizer.json").is_file():
-        raise UserError(f"teacher {files.name}: has no tokenizer.json; {fix}")
-    with tokenizer_errors(files.name, fix):
-        tokenizer = AutoTokenizer.from_pretrained(str(files.folder), local_files_only=True, trust_remote_code=False)
-    if len(tokenizer) != vocabulary:
-        raise UserError(
-            f"teacher {files.name}: its tokenizer knows {len(tokenizer)} tokens, its text tower {vocabulary}; {fix}"
-        )
-    return tokenizer

@@ -188,6 +188,23 @@ class VisionLanguageTeacher(nn.Module):
         """(B, T) token ids -> (B, D)."""
 
 
+def model_class(files: ModelFiles, name: str) -> Any:
+    """A model class that only newer versions of transformers have.
+
+    Raises:
+        UserError: the installed version lacks it.
+    """
+    import transformers
+
+    try:
+        return getattr(transformers, name)
+    except AttributeError:
+        raise UserError(
+            f"teacher {files.name}: transformers {transformers.__version__} has no {name}; install a newer one: "
+            "pip install -U transformers"
+        )
+
+
 def load_complete(
     model_class: Any, files: ModelFiles, config: Any = None, weights: Mapping[str, Tensor] | None = None
 ) -> Any:

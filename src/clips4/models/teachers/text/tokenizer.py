@@ -47,6 +47,31 @@ def load_clip_tokenizer(folder: Path, name: str) -> Any:
     return tokenizer
 
 
+def load_own_tokenizer(folder: Path, name: str, vocabulary: int) -> Any:
+    """The tokenizer that a model brings along as ``tokenizer.json``, whatever its kind.
+
+    Args:
+        folder: of the model.
+        name: of the teacher, for messages.
+        vocabulary: tokens that its text tower has vectors of.
+
+    Raises:
+        UserError: no ``tokenizer.json``, one that cannot be read, or one with another number of tokens.
+    """
+    from transformers import AutoTokenizer
+
+    fix = "copy or download the folder again"
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError(f"teacher {name}: has no tokenizer.json; {fix}")
+    with tokenizer_errors(name, fix):
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    if len(tokenizer) != vocabulary:
+        raise UserError(
+            f"teacher {name}: its tokenizer knows {len(tokenizer)} tokens, its text tower {vocabulary}; {fix}"
+        )
+    return tokenizer
+
+
 @contextmanager
 def tokenizer_errors(name: str, fix: str) -> Iterator[None]:
     """Whatever reading a tokenizer raises becomes one line about the teacher ``name``."""
