@@ -130,12 +130,19 @@ def _siglip(files: ModelFiles, settings: TeacherConfig) -> Teacher:
     return load_siglip(files, settings)
 
 
+def _tipsv2(files: ModelFiles, settings: TeacherConfig) -> Teacher:
+    from clips4.models.teachers.tipsv2 import load_tipsv2
+
+    return load_tipsv2(files, settings)
+
+
 _TEACHERS: dict[str, Callable[[TeacherConfig], Teacher]] = {"conse": _conse}
 _MODEL_TYPES: dict[str, Callable[[ModelFiles, TeacherConfig], Teacher]] = {
     "clip": _clip,
     "metaclip_2": _metaclip_2,
     "siglip": _siglip,
     "siglip2": _siglip,  # NaFlex; SigLIP 2 of fixed resolution calls itself siglip
+    "tipsv2": _tipsv2,
 }
 _REFUSED = {
     "clip_text_model": "has no vision tower; take the whole CLIP model",
