@@ -273,6 +273,8 @@ def no_json(folder: Path) -> None:
         (change_config(model_type=None), "is a None, no CLIP"),
         (change_config(model_type="clip_text_model"), "has no vision tower"),
         (change_config(model_type="clip_vision_model"), "has no text tower"),
+        (change_config(model_type="dinov3_vit"), "dino.txt's is published as pickled weights.*take a SigLIP 2"),
+        (change_config(model_type="pe_audio_video"), "is a Perception Encoder of videos and sound.*take a SigLIP 2"),
         (change_config(vision_config=None), "its config has no vision tower"),
         (change_config(text_config=None), "its config has no text tower"),
         (without_tensors("vision_model."), r"has no vision tower \(vision_model"),

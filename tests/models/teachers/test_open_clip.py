@@ -176,6 +176,24 @@ def test_key_of_another_tower_raises_and_is_named(folder: Path, path: str, value
     assert "\n" not in line
 
 
+@pytest.mark.parametrize(
+    ("tower", "kind"),
+    [
+        ("vit_pe_core_base_patch16_224", "a Perception Encoder"),
+        ("eva02_base_patch16_clip_224", "an EVA-CLIP"),
+        ("fastvit_mci2", "a MobileCLIP"),
+        ("resnet50", "a model"),
+    ],
+)
+def test_tower_of_timm_raises_by_the_name_of_the_model(folder: Path, tower: str, kind: str) -> None:
+    change(folder, "model_cfg.custom_text", True)
+    change(folder, "model_cfg.vision_cfg.timm_model_name", tower)
+    with pytest.raises(
+        UserError, match=f"timm_model_name = '{tower}': {kind} whose image tower is timm's.*take a CLIP"
+    ):
+        load(folder)
+
+
 def without(key: str) -> Callable[[Path], None]:
     def strip(folder: Path) -> None:
         tensors = load_file(folder / WEIGHTS)

@@ -144,9 +144,16 @@ _MODEL_TYPES: dict[str, Callable[[ModelFiles, TeacherConfig], Teacher]] = {
     "siglip2": _siglip,  # NaFlex; SigLIP 2 of fixed resolution calls itself siglip
     "tipsv2": _tipsv2,
 }
+_INSTEAD = "take a SigLIP 2, a TIPS v2 or a CLIP"
+_NO_TEXT = (
+    f"is a DINO without a text tower, and dino.txt's is published as pickled weights for its own code; {_INSTEAD}"
+)
+_PERCEPTION = f"is a Perception Encoder of videos and sound, whose tower of images is timm's; {_INSTEAD}"
 _REFUSED = {
     "clip_text_model": "has no vision tower; take the whole CLIP model",
     "clip_vision_model": "has no text tower; take the whole CLIP model",
+    **dict.fromkeys(("dinov2", "dinov2_with_registers", "dinov3_vit", "dinov3_convnext"), _NO_TEXT),
+    **dict.fromkeys(("pe_audio", "pe_audio_video", "pe_video"), _PERCEPTION),
 }
 
 
@@ -187,7 +194,9 @@ def load_teacher(teacher: str | Path | TeacherConfig) -> Teacher:
         return _open_clip(files, settings)
     kind = files.config.get("model_type")
     if not isinstance(kind, str) or kind not in _MODEL_TYPES:
-        why = _REFUSED.get(str(kind), f"is a {repr(kind)[:80]}, no CLIP; a teacher's model_type is clip or siglip")
+        why = _REFUSED.get(
+            str(kind), f"is a {repr(kind)[:80]}, no CLIP; a teacher's model_type is one of {', '.join(_MODEL_TYPES)}"
+        )
         raise UserError(f"teacher {name}: {why}")
     return _MODEL_TYPES[kind](files, settings)
 

@@ -34,6 +34,14 @@ _WITHOUT_EFFECT = re.compile(
     "cast_dtype|init_logit_scale|nonscalar_logit_scale"
 )
 
+# image towers of timm, by the beginning of their names
+_TIMM = {
+    "vit_pe_": "a Perception Encoder",
+    "eva": "an EVA-CLIP",
+    "fastvit": "a MobileCLIP",
+    "convnext": "a ConvNeXt CLIP",
+}
+
 _TOP = {
     "visual.class_embedding": "vision_model.embeddings.class_embedding",
     "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
@@ -81,6 +89,12 @@ def transformers_config(files: ModelFiles) -> Any:
 
     model = _section(files, "", "model_cfg", files.config)
     vision, text = (_section(files, "model_cfg", key, model) for key in ("vision_cfg", "text_cfg"))
+    if tower := str(vision.get("timm_model_name") or ""):  # the first key to name, of several
+        kind = next((kind for start, kind in _TIMM.items() if tower.startswith(start)), "a model")
+        raise UserError(
+            f"teacher {files.name}: {OPEN_CLIP_CONFIG} has vision_cfg.timm_model_name = {printable(repr(tower)[:80])}: "
+            f"{kind} whose image tower is timm's, not read here; take a CLIP with a plain ViT, a SigLIP 2 or a TIPS v2"
+        )
     for path, part, known in (
         ("model_cfg", model, {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}),
         ("vision_cfg", vision, _VISION.keys()),
