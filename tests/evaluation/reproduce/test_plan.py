@@ -1,6 +1,7 @@
 """Steps, keys and folders of a plan."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,37 @@ def test_key_depends_on_what_the_result_depends_on_alone() -> None:
     plus = next(step for step in one.steps() if step.name == "train-voc-maskclip-plus-seed-0")
     assert isinstance(plus.work, Training)
     assert one.config(plus.work, 0).objective.mode == "maskclip-plus"
+
+
+@pytest.mark.parametrize(("images", "there"), [(100, True), (60, False)])
+def test_check_of_a_whole_set_counts_with_and_without_partial(tmp_path: Path, images: int, there: bool) -> None:
+    strict = Plan(find_table("voc", True), tmp_path, tmp_path)
+    step, partial = strict.steps()[0], replace(strict, partial=True)
+    for made, asked, expected in ((strict, partial, True), (partial, strict, there)):
+        found = {"key": made.key(step), "result": {"images": images, "published": 100}}
+        made.path(step).parent.mkdir(exist_ok=True)
+        made.path(step).write_text(json.dumps(found))
+        assert (asked.result(step) is not None) == expected, "a set with fewer images is checked again, and refused"
+        assert made.result(step) is not None
+
+
+def test_table_of_stand_ins_says_so_in_its_title() -> None:
+    table = find_table("voc", stand_in=True)
+    assert (table.title, table.about) == ("Pascal VOC, by class names (stand-in sets)", "")
+
+
+@pytest.mark.parametrize(
+    ("preset", "line"),
+    [
+        ("cpu", 'TEACHER "conse": the built-in stand-in for CLIP.'),
+        ("paper", "Teacher openai/clip-vit-base-patch16."),
+    ],
+)
+def test_notes_name_the_teacher_and_whether_it_stands_in_for_clip(preset: str, line: str) -> None:
+    one = plan("embedding-figure", preset=preset)
+    result = {"images": 3, "published": 3, "figure": "figures/a.png"}
+    record = gather(one, [(step, {"seconds": 1.0, "result": result}) for step in one.steps()], {})
+    assert any(note.startswith(line) for note in notes(record))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -211,4 +243,7 @@ def test_several_seeds_give_mean_and_deviation_of_the_mean_over_folds() -> None:
         assert "STAND-INS" in shown
     assert "Published: table 9 (CLIP-S4, by text (context59))." in text
     assert any("seeds 0, 1; mean ± standard deviation" in note for note in notes(record))
+    without = render(one, gather(one, results, {}))
+    assert 'class="published"' in page
+    assert 'class="published"' not in without, "columns of published figures only where there are any"
     json.dumps(record)

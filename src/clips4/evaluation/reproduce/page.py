@@ -10,6 +10,7 @@ from clips4.evaluation.record import provenance
 from clips4.evaluation.reproduce.plan import Check, Plan, Step
 from clips4.evaluation.reproduce.published import Figures
 from clips4.evaluation.reproduce.tables import Row, Scoring, Source, Training
+from clips4.models.teachers.base import teacher_names
 from clips4.outputs.page import page_image, render_page
 from clips4.outputs.tables import markdown, percent
 from clips4.utils.images import load_rgb
@@ -36,6 +37,7 @@ def gather(plan: Plan, results: Results, published: Figures) -> dict[str, Any]:
         "stand_in": plan.stand_in,
         "partial": plan.partial,
         "preset": plan.preset,
+        "teacher": plan.config().teacher.name,
         "overrides": list(plan.overrides),
         "protocol": plan.protocol,
         "seeds": list(plan.seeds),
@@ -95,7 +97,7 @@ def _part(source: Source, classes: Sequence[Mapping[str, Any]], of_unknown: bool
 def to_markdown(record: Mapping[str, Any]) -> str:
     """The table; published figures have columns of their own, and their sources stand below."""
     columns: dict[str, str] = {}
-    shown = any(row["published"] for row in record["rows"])
+    shown = _has_published(record)
     for key, heading in record["columns"].items():
         columns[key] = heading
         if shown:
@@ -114,11 +116,22 @@ def to_markdown(record: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(["", *sources] if sources else [])]) + "\n"
 
 
+def _has_published(record: Mapping[str, Any]) -> bool:
+    return any(row["published"] for row in record["rows"])
+
+
 def notes(record: Mapping[str, Any]) -> list[str]:
     """Sentences that belong to the figures wherever they are shown."""
     found = [record["about"]] if record["about"] else []
     if record["stand_in"]:
         found.append("STAND-INS: these are not the sets of the paper; the figures show that the steps work, no more.")
+    if record.get("teacher") in teacher_names():
+        found.append(
+            f'TEACHER "{record["teacher"]}": the built-in stand-in for CLIP. Rows called MaskCLIP are this teacher '
+            "alone, by text and refined."
+        )
+    elif "teacher" in record:
+        found.append(f"Teacher {record['teacher']}.")
     short = [each for each in record["sets"] if each["images"] != each["published"]]
     found += [
         f"PARTIAL: {each['dataset']} {each['split']} has {each['images']} of {each['published']} images."
@@ -138,6 +151,7 @@ def render(plan: Plan, record: Mapping[str, Any]) -> str:
         "reproduce",
         record=record,
         notes=notes(record),
+        published=_has_published(record),
         score=percent,
         hours=sum(step["seconds"] for step in record["steps"]) / 3600,
         figures=[

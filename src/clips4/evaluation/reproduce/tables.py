@@ -6,7 +6,7 @@ losses, and its first figure. Splits, folds and everything else that a score dep
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from clips4.errors import UserError
@@ -162,7 +162,8 @@ def _voc_training(sets: Sets, name: str = "voc", overrides: tuple[str, ...] = ()
 
 def _voc(sets: Sets) -> Table:
     rows = _language("voc", sets.voc, sets.voc_scored)
-    return Table("voc", "Pascal VOC, by class names", "Without and with a background class.", _MIOU, rows)
+    about = "Without and with a background class." if sets is PUBLISHED_SETS else ""
+    return Table("voc", "Pascal VOC, by class names", about, _MIOU, rows)
 
 
 def _context(sets: Sets) -> Table:
@@ -175,9 +176,8 @@ def _context(sets: Sets) -> Table:
 
 
 def _stuff(sets: Sets) -> Table:
-    return Table(
-        "stuff", "COCO-Stuff, by class names", "171 classes.", _MIOU, _language("stuff", sets.stuff, (sets.stuff,))
-    )
+    about = "171 classes." if sets is PUBLISHED_SETS else ""
+    return Table("stuff", "COCO-Stuff, by class names", about, _MIOU, _language("stuff", sets.stuff, (sets.stuff,)))
 
 
 def _unsupervised(sets: Sets) -> Table:
@@ -275,4 +275,7 @@ def find_table(name: str, stand_in: bool = False) -> Table:
     """
     if name not in _TABLES:
         raise UserError(f"{name!r}: no such table; give one of {', '.join(NAMES)}")
-    return _TABLES[name](STAND_INS if stand_in else PUBLISHED_SETS)
+    if not stand_in:
+        return _TABLES[name](PUBLISHED_SETS)
+    table = _TABLES[name](STAND_INS)
+    return replace(table, title=f"{table.title} (stand-in sets)")
