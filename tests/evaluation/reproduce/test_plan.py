@@ -115,7 +115,7 @@ def test_check_of_a_whole_set_counts_with_and_without_partial(tmp_path: Path, im
         assert made.result(step) is not None
 
 
-def test_table_of_stand_ins_says_so_in_its_title() -> None:
+def test_table_of_stand_ins_is_marked_in_its_title() -> None:
     table = find_table("voc", stand_in=True)
     assert (table.title, table.about) == ("Pascal VOC, by class names (stand-in sets)", "")
 
@@ -127,7 +127,7 @@ def test_table_of_stand_ins_says_so_in_its_title() -> None:
         ("paper", "Teacher openai/clip-vit-base-patch16."),
     ],
 )
-def test_notes_name_the_teacher_and_whether_it_stands_in_for_clip(preset: str, line: str) -> None:
+def test_notes_name_the_teacher_and_mark_the_built_in_one(preset: str, line: str) -> None:
     one = plan("embedding-figure", preset=preset)
     result = {"images": 3, "published": 3, "figure": "figures/a.png"}
     record = gather(one, [(step, {"seconds": 1.0, "result": result}) for step in one.steps()], {})

@@ -63,12 +63,12 @@ def write_byte_tokenizer(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def write_unigram_tokenizer(folder: Path, words: tuple[str, ...]) -> int:
-    """A tokenizer of the kind of XLM-V's, with these words and all letters; returns how many tokens it knows."""
+def write_unigram_tokenizer(folder: Path, known: tuple[str, ...]) -> int:
+    """A tokenizer of the kind of XLM-V's, with these entries and all letters; returns how many tokens it knows."""
     from transformers import XLMRobertaTokenizer
 
     letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
-    pieces = ["▁", *(f"▁{word}" for word in words), *letters]
+    pieces = ["▁", *(f"▁{name}" for name in known), *letters]
     marks = [(mark, 0.0) for mark in ("<s>", "<pad>", "</s>", "<unk>")]
     vocabulary = [*marks, *((piece, -1.0 - index / 99) for index, piece in enumerate(pieces)), ("<mask>", 0.0)]
     XLMRobertaTokenizer(vocab=vocabulary).save_pretrained(folder)

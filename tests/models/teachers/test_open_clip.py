@@ -180,7 +180,7 @@ def test_key_of_another_tower_raises_and_is_named(folder: Path, path: str, value
     ("tower", "kind"),
     [
         ("vit_pe_core_base_patch16_224", "a Perception Encoder"),
-        ("eva02_base_patch16_clip_224", "an EVA-CLIP"),
+        ("eva_giant_patch14_clip_224", "an EVA-CLIP"),
         ("fastvit_mci2", "a MobileCLIP"),
         ("resnet50", "a model"),
     ],

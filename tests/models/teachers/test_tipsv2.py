@@ -79,7 +79,7 @@ def test_tipsv2_meets_the_protocol(folder: Path) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (24, 48)])
-def test_map_is_the_published_reading_of_values(folder: Path, height: int, width: int) -> None:
+def test_map_is_the_published_use_of_values(folder: Path, height: int, width: int) -> None:
     teacher, images = load(folder), random_image(height, width)
     wanted = F.normalize(literal_values(teacher.model, images), dim=-1)
     ours = teacher.encode_pixels(images).flatten(2).transpose(1, 2)

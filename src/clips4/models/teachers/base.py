@@ -119,9 +119,10 @@ def _metaclip_2(files: ModelFiles, settings: TeacherConfig) -> Teacher:
 
 
 def _open_clip(files: ModelFiles, settings: TeacherConfig) -> Teacher:
+    from clips4.models.teachers.eva import has_eva_tower, load_eva
     from clips4.models.teachers.open_clip import load_open_clip
 
-    return load_open_clip(files, settings)
+    return (load_eva if has_eva_tower(files) else load_open_clip)(files, settings)
 
 
 def _siglip(files: ModelFiles, settings: TeacherConfig) -> Teacher:

@@ -6,7 +6,7 @@ many other towers; a key that changes what the network computes, and that ``CLIP
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -71,7 +71,7 @@ def load_open_clip(files: ModelFiles, settings: TeacherConfig) -> ClipTeacher:
     weights = transformers_weights(read_tensors(files.folder / OPEN_CLIP_WEIGHTS))
     with torch.device("meta"):
         check_weights(CLIPModel(config), weights, f"teacher {files.name}, {OPEN_CLIP_WEIGHTS}")
-    preprocessing = _section(files, "", "preprocess_cfg", files.config)
+    preprocessing = section(files, "", "preprocess_cfg", files.config)
     mean, std = preprocessing.get("mean") or MEAN, preprocessing.get("std") or STD
     origin = Origin.checked(files, mean, std)
     return ClipTeacher(
@@ -87,41 +87,62 @@ def transformers_config(files: ModelFiles) -> Any:
     """
     from transformers import CLIPConfig
 
-    model = _section(files, "", "model_cfg", files.config)
-    vision, text = (_section(files, "model_cfg", key, model) for key in ("vision_cfg", "text_cfg"))
+    model = section(files, "", "model_cfg", files.config)
+    vision = section(files, "model_cfg", "vision_cfg", model)
     if tower := str(vision.get("timm_model_name") or ""):  # the first key to name, of several
         kind = next((kind for start, kind in _TIMM.items() if tower.startswith(start)), "a model")
         raise UserError(
             f"teacher {files.name}: {OPEN_CLIP_CONFIG} has vision_cfg.timm_model_name = {printable(repr(tower)[:80])}: "
-            f"{kind} whose image tower is timm's, not read here; take a CLIP with a plain ViT, a SigLIP 2 or a TIPS v2"
+            f"{kind} whose image tower is timm's, not read here; take a CLIP with a plain ViT, an EVA02-CLIP B or "
+            "L, a SigLIP 2 or a TIPS v2"
         )
-    for path, part, known in (
-        ("model_cfg", model, {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}),
-        ("vision_cfg", vision, _VISION.keys()),
-        ("text_cfg", text, _TEXT.keys()),
-    ):
-        for key in part.keys() - known:
-            if part[key] and part[key] not in _PLAIN.get((path, key), ()) and not _WITHOUT_EFFECT.fullmatch(key):
-                raise _refused(files, path, key, part[key])
-    dims = _whole(files, "model_cfg", model, {}, "embed_dim")
+    check_keys(files, "model_cfg", model, {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"})
+    check_keys(files, "vision_cfg", vision, _VISION.keys())
+    of_text = text_config(files, model)
+    dims = whole(files, "model_cfg", model, {}, "embed_dim")
     activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
     of_vision = {
         **_tower(files, "vision_cfg", vision, _VISION),
-        "image_size": _whole(files, "vision_cfg", vision, _VISION, "image_size"),
-        "patch_size": _whole(files, "vision_cfg", vision, _VISION, "patch_size"),
+        "image_size": whole(files, "vision_cfg", vision, _VISION, "image_size"),
+        "patch_size": whole(files, "vision_cfg", vision, _VISION, "patch_size"),
     }
-    if _whole(files, "text_cfg", text, _TEXT, "vocab_size") != VOCABULARY:
-        raise _refused(files, "text_cfg", "vocab_size", text["vocab_size"])
-    of_text = {
+    shared = {"hidden_act": activation, "projection_dim": dims}
+    return CLIPConfig(text_config=of_text | shared, vision_config=of_vision | shared, projection_dim=dims)
+
+
+def text_config(files: ModelFiles, model: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``CLIPTextConfig`` of a plain text tower, without activation and joint space.
+
+    Args:
+        files: of the model.
+        model: the section ``model_cfg``.
+
+    Raises:
+        UserError: a key of another tower; the message names it.
+    """
+    text = section(files, "model_cfg", "text_cfg", model)
+    check_keys(files, "text_cfg", text, _TEXT.keys())
+    if whole(files, "text_cfg", text, _TEXT, "vocab_size") != VOCABULARY:
+        raise refused(files, "text_cfg", "vocab_size", text["vocab_size"])
+    return {
         **_tower(files, "text_cfg", text, _TEXT),
-        "max_position_embeddings": _whole(files, "text_cfg", text, _TEXT, "context_length"),
+        "max_position_embeddings": whole(files, "text_cfg", text, _TEXT, "context_length"),
         "vocab_size": VOCABULARY,
         "bos_token_id": VOCABULARY - 2,
         "eos_token_id": VOCABULARY - 1,
         "pad_token_id": VOCABULARY - 1,
     }
-    shared = {"hidden_act": activation, "projection_dim": dims}
-    return CLIPConfig(text_config=of_text | shared, vision_config=of_vision | shared, projection_dim=dims)
+
+
+def check_keys(files: ModelFiles, path: str, part: Mapping[str, Any], known: Collection[str]) -> None:
+    """Refuse a section with a key that is not known and would change what the network computes.
+
+    Raises:
+        UserError: the message names the key.
+    """
+    for key in part.keys() - set(known):
+        if part[key] and part[key] not in _PLAIN.get((path, key), ()) and not _WITHOUT_EFFECT.fullmatch(key):
+            raise refused(files, path, key, part[key])
 
 
 def transformers_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -151,40 +172,50 @@ def _renamed(key: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 def _tower(files: ModelFiles, path: str, given: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
     """What both towers have: width, layers, heads, and the width of the MLP."""
-    width = _whole(files, path, given, default, "width")
+    width = whole(files, path, given, default, "width")
     key = "heads" if "heads" in default else "head_width"
-    heads = _whole(files, path, given, default, key)
+    heads = whole(files, path, given, default, key)
     if width % heads:
-        raise _refused(files, path, key, heads)
+        raise refused(files, path, key, heads)
     ratio = given.get("mlp_ratio", default["mlp_ratio"])
     if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 < ratio < 100:
-        raise _refused(files, path, "mlp_ratio", ratio)
+        raise refused(files, path, "mlp_ratio", ratio)
     return {
         "hidden_size": width,
-        "num_hidden_layers": _whole(files, path, given, default, "layers"),
+        "num_hidden_layers": whole(files, path, given, default, "layers"),
         "num_attention_heads": heads if key == "heads" else width // heads,
         "intermediate_size": int(width * ratio),
     }
 
 
-def _whole(files: ModelFiles, path: str, given: Mapping[str, Any], default: Mapping[str, Any], key: str) -> int:
-    """A positive whole number; a side may be given twice, for height and width."""
+def whole(files: ModelFiles, path: str, given: Mapping[str, Any], default: Mapping[str, Any], key: str) -> int:
+    """A positive whole number; a side may be given twice, for height and width.
+
+    Raises:
+        UserError: it is something else.
+    """
     value = given.get(key, default.get(key))
     side = value[0] if key.endswith("_size") and isinstance(value, list) and value[1:] == value[:1] else value
     if isinstance(side, bool) or not isinstance(side, int) or not 0 < side < 10**6:
-        raise _refused(files, path, key, value)
+        raise refused(files, path, key, value)
     return side
 
 
-def _section(files: ModelFiles, path: str, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def section(files: ModelFiles, path: str, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A section of the configuration; empty where it is missing.
+
+    Raises:
+        UserError: it is something else.
+    """
     section = values.get(key, {})
     if not isinstance(section, dict):
-        raise _refused(files, path, key, section)
+        raise refused(files, path, key, section)
     return section
 
 
-def _refused(files: ModelFiles, path: str, key: str, value: object) -> UserError:
+def refused(files: ModelFiles, path: str, key: str, value: object) -> UserError:
+    """The error that names a key of another network."""
     return UserError(
         f"teacher {files.name}: {OPEN_CLIP_CONFIG} has {f'{path}.{key}'.lstrip('.')} = {printable(repr(value)[:80])}; "
-        "of open_clip's models only a plain ViT with CLIP's own text tower is supported"
+        "of open_clip's models only plain ViTs and EVA02-CLIPs with CLIP's own text tower are supported"
     )
