@@ -5,6 +5,7 @@ The tower was checked against timm 1.0.31 (``eva02_base_patch16_clip_224`` of sm
 
 import cmath
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,8 +98,8 @@ class Trunk(nn.Module):
         old = self.pos_embed[0, 1:].T.reshape(1, WIDTH, SIZE // PATCH, SIZE // PATCH)
         positions = nn.functional.interpolate(old, grid, mode="bicubic", antialias=True)[0].flatten(1).T
         x = torch.cat([self.cls_token[0] + self.pos_embed[0, :1], patches + positions])
-        *blocks, final = self.blocks
-        for block in blocks:
+        final: Any = self.blocks[-1]
+        for block in self.blocks[:-1]:
             x = block(x, grid)
         return final(x, grid) if last == "vanilla" else final.values(x)
 

@@ -28,7 +28,7 @@ TEXTS = ["a photo of a cat", "cat", "a photo of a much longer text than the towe
 
 @pytest.fixture(autouse=True)
 def tiny_shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SHAPES, TINY, EvaShape(WIDTH, DEPTH, HEADS, PATCH, SIZE))  # type: ignore[arg-type]
+    monkeypatch.setitem(SHAPES, TINY, EvaShape(WIDTH, DEPTH, HEADS, PATCH, SIZE))
 
 
 def write_eva(folder: Path, **vision: Any) -> EvaClip:
