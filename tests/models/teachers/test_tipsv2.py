@@ -1,6 +1,7 @@
 """TIPS v2 with random weights: transformers' own features, and MaskCLIP's values with layer scale and a register."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,14 @@ def test_wrong_folder_raises_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "own/config.json").write_text(json.dumps(flat))
     with pytest.raises(UserError, match=r"is of TIPS's own code .*; take a revision that transformers saved"):
         load(tmp_path / "own")
+
+
+def test_published_weights_without_temperature_are_complete(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    copy = Path(shutil.copytree(folder, tmp_path / "model"))
+    tensors = load_file(copy / "model.safetensors")
+    tensors.pop("temperature")  # as its authors' checkpoints
+    save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+    images = random_image(16, 16)
+    assert torch.equal(load(copy).encode_pixels(images), load(folder).encode_pixels(images))
