@@ -132,6 +132,8 @@ def test_notes_name_the_teacher_and_mark_the_built_in_one(preset: str, line: str
     result = {"images": 3, "published": 3, "figure": "figures/a.png"}
     record = gather(one, [(step, {"seconds": 1.0, "result": result}) for step in one.steps()], {})
     assert any(note.startswith(line) for note in notes(record))
+    assert not any("MaskCLIP" in note or "Percent" in note for note in notes(record)), "it has no rows"
+    assert [figure["title"] for figure in record["figures"]] == ["Without alignment (L_t alone)", "With alignment"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -44,7 +44,7 @@ def gather(plan: Plan, results: Results, published: Figures) -> dict[str, Any]:
         "columns": dict(table.columns),
         "rows": [_row(row, plan, records, published) for row in table.rows],
         "figures": [
-            {"title": scoring.name, "seed": seed, "file": records[scoring, seed]["figure"]}
+            {"title": _caption(scoring, seed, plan), "seed": seed, "file": records[scoring, seed]["figure"]}
             for scoring in table.figures
             for seed in plan.seeds
         ],
@@ -56,6 +56,12 @@ def gather(plan: Plan, results: Results, published: Figures) -> dict[str, Any]:
         "steps": [{"name": step.name, "seconds": found["seconds"]} for step, found in results],
         **provenance(),
     }
+
+
+def _caption(scoring: Scoring, seed: int, plan: Plan) -> str:
+    alone = scoring.training is not None and scoring.training.overrides
+    title = "Without alignment (L_t alone)" if alone else "With alignment"
+    return f"{title}, seed {seed}" if len(plan.seeds) > 1 else title
 
 
 def _row(row: Row, plan: Plan, records: Records, published: Figures) -> dict[str, Any]:
@@ -126,10 +132,9 @@ def notes(record: Mapping[str, Any]) -> list[str]:
     if record["stand_in"]:
         found.append("STAND-INS: these are not the sets of the paper; the figures show that the steps work, no more.")
     if record.get("teacher") in teacher_names():
-        found.append(
-            f'TEACHER "{record["teacher"]}": the built-in stand-in for CLIP. Rows called MaskCLIP are this teacher '
-            "alone, by text and refined."
-        )
+        rows = any(row["title"].startswith("MaskCLIP") for row in record["rows"])
+        alone = " Rows called MaskCLIP are this teacher alone, by text and refined." if rows else ""
+        found.append(f'TEACHER "{record["teacher"]}": the built-in stand-in for CLIP.{alone}')
     elif "teacher" in record:
         found.append(f"Teacher {record['teacher']}.")
     short = [each for each in record["sets"] if each["images"] != each["published"]]
@@ -139,7 +144,8 @@ def notes(record: Mapping[str, Any]) -> list[str]:
     ]
     seeds = ", ".join(map(str, record["seeds"]))
     spread = "; mean ± standard deviation" if len(record["seeds"]) > 1 else ""
-    found.append(f"Percent. Protocol {record['protocol']}, preset {record['preset']}, seeds {seeds}{spread}.")
+    unit = "Percent. " if record["rows"] else ""
+    found.append(f"{unit}Protocol {record['protocol']}, preset {record['preset']}, seeds {seeds}{spread}.")
     if record["overrides"]:
         found.append(f"Settings other than the preset's: {', '.join(record['overrides'])}.")
     return found
