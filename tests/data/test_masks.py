@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from clips4.data.masks import davis_palette, find_objects, first_masks, read_mask
+from clips4.data.masks import are_binary, davis_palette, find_objects, first_masks, read_mask
 from clips4.errors import UserError
 from tests.helpers import shared
 
@@ -42,6 +42,18 @@ def test_find_objects_every_mask_counts(tmp_path: Path, masks: tuple[list[int], 
     found = find_objects(save(tmp_path, *masks))
     assert found.rules == "davis17"
     assert found.first == first
+
+
+@pytest.mark.parametrize(
+    ("masks", "binary"),
+    [(([0, 255], [0, 0]), True), (([0, 0], [255, 255]), True), (([0, 255], [0, 1]), False), (([0, 0], [0, 0]), False)],
+)
+def test_are_binary_0_and_255_alone(tmp_path: Path, masks: tuple[list[int], ...], binary: bool) -> None:
+    assert are_binary(save(tmp_path, *masks)) == binary
+
+
+def test_are_binary_other_value_ends_the_reading(tmp_path: Path) -> None:
+    assert not are_binary([*save(tmp_path, [0, 7]), tmp_path / "no such file"])
 
 
 def test_first_masks_hold_each_object_once(tmp_path: Path) -> None:

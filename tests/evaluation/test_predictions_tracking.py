@@ -141,6 +141,14 @@ def test_score_tracking_several_processes_give_same_scores(tmp_path: Path) -> No
         score_tracking(truth, prediction, workers=0)
 
 
+def test_score_tracking_longer_sequence_first_keeps_the_order_of_names(tmp_path: Path) -> None:
+    save_sequence(tmp_path / "gt/a", *[row_of(1, 0)] * 3)
+    save_sequence(tmp_path / "gt/b", *[row_of(1, 2)] * 5)
+    report = score_tracking(tmp_path / "gt", tmp_path / "gt")
+    assert list(report.rules) == ["a", "b"]
+    assert [(track.sequence, len(track.frames)) for track in report.scores.tracks] == [("a", 1), ("b", 3), ("b", 3)]
+
+
 def test_summarize_tracks_averages_over_objects(tmp_path: Path) -> None:
     truth = sequences(tmp_path / "gt")
     tracks = score_tracking(truth, predicted(truth, tmp_path / "pred")).scores.tracks

@@ -1,6 +1,6 @@
 """Object masks of videos as DAVIS stores them: one PNG a frame, 0 for no object; numpy alone, no torch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,8 @@ from clips4.errors import UserError
 Rules = Literal["davis16", "davis17"]
 Mask = NDArray[np.integer]
 
-_VOID = -1  # a pixel that is not scored, here
+_VOID = -1  # a pixel that is not scored, here; masks of 8 bits keep their own value for it
+_BINARY = {0, _VOID}
 _GRAYS = (64, 128, 192)  # of DAVIS's palette, besides black
 
 
@@ -42,7 +43,7 @@ class KeptMasks:
         self._left, self._kept = limit, dict[Path, Mask]()
 
     def __call__(self, path: Path) -> Mask:
-        """(H, W) object of each pixel, 0 for none, -1 for those that are not scored."""
+        """(H, W) object of each pixel as it is stored, 0 for none; see ``read_mask`` for those that are not scored."""
         if path not in self._kept:
             values = _read(path)
             if values.nbytes > self._left:
@@ -67,14 +68,28 @@ def find_objects(
     """
     first: dict[int, int] = {}
     for index, path in enumerate(masks):
-        for value in distinct((read or _read)(path)):
+        for value in _values((read or _read)(path)):
             first.setdefault(value, index)
-    rules = rules or ("davis16" if set(first) <= {0, _VOID} and _VOID in first else "davis17")
+    rules = rules or ("davis16" if set(first) <= _BINARY and _VOID in first else "davis17")
     found = {value: index for value, index in first.items() if value != 0}
     if rules == "davis16":
         return SequenceObjects(rules, {1: min(found.values())} if found else {})
     found.pop(_VOID, None)
     return SequenceObjects(rules, dict(sorted(found.items())))
+
+
+def are_binary(masks: Iterable[Path]) -> bool:
+    """Whether masks hold 0 and 255 alone, and 255 at all; they are read up to the first that holds another value.
+
+    Raises:
+        UserError: a mask cannot be read.
+    """
+    marked = False
+    for path in masks:
+        if not (found := _values(_read(path))) <= _BINARY:
+            return False
+        marked |= _VOID in found
+    return marked
 
 
 def first_masks(masks: Sequence[Path], rules: Rules | None = None) -> dict[int, Mask]:
@@ -114,11 +129,11 @@ def read_mask(path: Path, rules: Rules, read: Callable[[Path], Mask] | None = No
     values = (read or _read)(path)
     if rules == "davis16":
         return (values != 0).astype(np.uint8)
-    return np.where(values == _VOID, 0, values)
+    return np.where(values == _void_in(values), values.dtype.type(0), values)
 
 
 def _read(path: Path) -> Mask:
-    """(H, W) object of each pixel, 0 for none, ``_VOID`` for pixels that are not scored."""
+    """(H, W) object of each pixel, 0 for none, ``_void_in`` for pixels that are not scored."""
     values = read_stored(path)
     if values.ndim == 3:
         if (values != values[..., :1]).any():
@@ -129,9 +144,7 @@ def _read(path: Path) -> Mask:
                 f"{path}: an RGB image of grays may hold numbers or DAVIS's colors; save masks as palette PNGs"
             )
     if values.dtype == np.uint8:
-        objects = values.astype(np.int16)
-        objects[values == IGNORE] = _VOID
-        return objects
+        return values
     if values.min() < 0:
         raise UserError(f"{path}: value {values.min()}; number objects 1, 2, ... and give 0 to other pixels")
     if values.dtype.itemsize > 1 and values.max() == IGNORE:
@@ -141,6 +154,16 @@ def _read(path: Path) -> Mask:
         )
     void = IGNORE if values.dtype.itemsize == 1 else WIDE_IGNORE
     return np.where(values == void, _VOID, values.astype(np.int32))
+
+
+def _values(mask: Mask) -> set[int]:
+    """The values of what ``_read`` returned, ``_VOID`` among them."""
+    return {_VOID if value == _void_in(mask) else value for value in distinct(mask)}
+
+
+def _void_in(values: Mask) -> int:
+    """The value of pixels that are not scored in what ``_read`` returned."""
+    return IGNORE if values.dtype == np.uint8 else _VOID
 
 
 def _objects_of_colors(rgb: NDArray[np.integer], path: Path) -> Mask:

@@ -17,7 +17,7 @@ from clips4.data.label_maps import (
     ignore_wide,
     read_labels,
 )
-from clips4.data.masks import KeptMasks, Mask, Rules, find_objects, read_mask
+from clips4.data.masks import KeptMasks, Mask, Rules, are_binary, find_objects, read_mask
 from clips4.data.pairs import files_in, label_maps_by_name, match
 from clips4.data.segmentation_dataset import as_displayed, value_table
 from clips4.errors import UserError
@@ -214,11 +214,13 @@ def score_tracking(
     if missing := [name for name in names if not (predictions / name).is_dir()]:
         raise UserError(f"{predictions}: {len(missing)} of {len(names)} sequences are missing, the first {missing[0]}")
     frames = {name: files_in(truth / name, ".png") for name in names}
-    jobs = [(name, frames[name], predictions / name) for name in names]
+    longest_first = sorted(names, key=lambda name: -len(frames[name]))  # so that processes end at the same time
+    jobs = [(name, frames[name], predictions / name) for name in longest_first]
     if workers is None:
         workers = min(len(jobs), workers_for(sum(map(len, frames.values()))))
     results = map_items(partial(_score_sequence, rules=rules), jobs, workers, preload=[__name__])
-    scored = [sequence for _, sequence in counted(progress, "scoring", results, len(jobs))]
+    by_name = {job[0]: sequence for job, sequence in counted(progress, "scoring", results, len(jobs))}
+    scored = [by_name[name] for name in names]
     extra = sum(
         len({path.name for path in files_in(predictions / name, ".png")} - {path.name for path in frames[name]})
         for name in names
@@ -261,7 +263,7 @@ def _score_sequence(job: tuple[str, list[Path], Path], rules: Rules | None) -> _
     objects = found.first
     if not objects:
         raise UserError(f"{truths[0].parent}: no object in any mask; is this a folder of DAVIS annotations?")
-    if found.rules == "davis17" and find_objects([predictions / path.name for path in scored]).rules == "davis16":
+    if found.rules == "davis17" and are_binary([predictions / path.name for path in scored]):
         raise UserError(
             f"{predictions}: holds 0 and 255 alone, but the truth numbers its objects ({_listed(objects)}); save these "
             "numbers"

@@ -51,6 +51,16 @@ def test_contour_accuracy_any_tolerance_equals_the_literal_version(bound: float)
     assert contour_accuracy(truth, prediction, bound) == pytest.approx(literal.f_measure(truth, prediction, bound))
 
 
+@provable
+@given(seeds, st.integers(1, 12), st.integers(1, 12), st.sampled_from([0.05, 0.5]), st.sampled_from([0.03, 0.25, 0.9]))
+def test_contour_accuracy_few_pixels_in_small_frames_equals_the_literal_version(
+    seed: int, height: int, width: int, share: float, bound: float
+) -> None:
+    draw = np.random.default_rng(seed)
+    truth, prediction = (draw.random((height, width)) < share for _ in range(2))
+    assert contour_accuracy(truth, prediction, bound) == pytest.approx(literal.f_measure(truth, prediction, bound))
+
+
 def test_empty_and_full_masks() -> None:
     empty, full, some = np.zeros((40, 50), bool), np.ones((40, 50), bool), blob(3, 40, 50)
     assert region_similarity(empty, empty) == contour_accuracy(empty, empty) == 1

@@ -52,14 +52,13 @@ def contour_accuracy(truth: Mask, prediction: Mask, bound: float = BOUND) -> flo
     """
     _check_sizes(truth, prediction)
     radius = matching_radius(truth.shape, bound)
-    width = truth.shape[1] + radius
-    true, predicted = (
-        _spread(np.flatnonzero(boundary_map(mask)), mask.shape[1], width) for mask in (truth, prediction)
-    )
-    if not len(true) or not len(predicted):
-        return float(len(true) == len(predicted))
-    precision = np.count_nonzero(near(predicted, true, width, radius)) / len(predicted)
-    recall = np.count_nonzero(near(true, predicted, width, radius)) / len(true)
+    part = _around(truth | prediction)
+    width = truth[part].shape[1] + radius
+    true, predicted = (_as_bits(boundary_map(mask[part]), width) for mask in (truth, prediction))
+    if not true or not predicted:
+        return float(true == predicted)
+    precision = (predicted & _dilated(true, width, radius)).bit_count() / predicted.bit_count()
+    recall = (true & _dilated(predicted, width, radius)).bit_count() / true.bit_count()
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
@@ -68,9 +67,55 @@ def matching_radius(shape: tuple[int, ...], bound: float) -> int:
     return int(bound) if bound >= 1 else int(np.ceil(bound * np.linalg.norm(shape)))
 
 
-def _spread(places: NDArray[np.intp], width: int, wider: int) -> NDArray[np.int64]:
-    """Places row * width + column as row * wider + column."""
-    return places + places // width * (wider - width)
+def _around(mask: Mask) -> tuple[slice, slice]:
+    """The rows and columns that hold the mask and, within the frame, one more on each side: all of its boundary."""
+    rows = np.flatnonzero(mask.any(1))
+    if not len(rows):
+        return slice(1), slice(1)
+    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(0))
+    return slice(max(0, rows[0] - 1), rows[-1] + 2), slice(max(0, columns[0] - 1), columns[-1] + 2)
+
+
+def _as_bits(edge: Mask, width: int) -> int:
+    """An (H, W) map as one integer: bit row * width + column."""
+    wide = np.zeros((len(edge), width), bool)
+    wide[:, : edge.shape[1]] = edge
+    return int.from_bytes(np.packbits(wide, bitorder="little").tobytes(), "little")
+
+
+def _dilated(bits: int, width: int, radius: int) -> int:
+    """A map dilated with a disk: every pixel within ``radius`` of one of its pixels.
+
+    The disk is a stack of rows of a few lengths. From its top and bottom inwards, what is found so far grows by the
+    rows up to the next length, and the map, dilated with a row of this length, is joined to it.
+
+    Args:
+        bits: see ``_as_bits``; the last ``radius`` columns of each row are empty.
+        width: of a row.
+        radius: in pixels.
+
+    Returns:
+        The dilated map; pixels that it has left or right of the frame lie in the empty columns.
+    """
+    row, reach = bits, 0  # the map, dilated with a row of 2 * reach + 1 pixels
+    found, height = 0, radius
+    for y in range(radius, -1, -1):
+        longer = int(np.sqrt(radius**2 - y**2))
+        if y == radius or longer > reach:
+            found, height = _grown(found, height - y, width), y
+            row, reach = _grown(row, longer - reach, 1), longer
+            found |= row
+    return _grown(found, height, width)
+
+
+def _grown(bits: int, steps: int, unit: int) -> int:
+    """The map joined with itself, moved by 1 to ``steps`` units both ways; each pass trebles what is reached."""
+    reached = 0
+    while reached < steps:
+        step = min(steps - reached, 2 * reached + 1)
+        bits |= bits << step * unit | bits >> step * unit
+        reached += step
+    return bits
 
 
 def boundary_map(mask: Mask) -> Mask:
