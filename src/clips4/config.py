@@ -142,6 +142,10 @@ class TeacherConfig(_Section):
         20.0, ge=0, description="disk space for teacher maps; if all maps need more, they are computed on the fly"
     )
     cache_dims: int = Field(0, ge=0, description="dimensions of cached maps; 0: all (see docs/how-to/teachers.md)")
+    cache_files: Literal["images", "shards"] = Field(
+        "images",
+        description="a file for the map of each image; or few large ones, which all ranks write before training",
+    )
 
 
 class StudentConfig(_Section):
@@ -386,7 +390,7 @@ class Config(_Section):
 
 _INDIFFERENT = {
     "data": ("workers", "inference_side", "inference_short_side"),
-    "teacher": ("cache_gib", "batch"),
+    "teacher": ("cache_gib", "cache_files", "batch"),
     "objective": ("chunk_mib",),
     "extensions": ("prediction_context",),
     "train": (

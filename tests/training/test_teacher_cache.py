@@ -1,7 +1,9 @@
 """Maps on disk, on disk with fewer dimensions, or on the fly; what is decided is said."""
 
+import shutil
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -118,6 +120,30 @@ def test_broken_image_among_the_sample_is_skipped(tmp_path: Path) -> None:
     Image.new("RGB", (3, 3)).save(tmp_path / "1.png")
     maps, _, _ = plan([*paths, *write_images_beside(tmp_path)], config(cache_dims=3))
     assert maps.keep
+
+
+def test_maps_in_shards_are_announced(tmp_path: Path) -> None:
+    maps, _, line = plan(write_images(tmp_path, 2), parse_config({"teacher": {"cache_files": "shards"}}, "test"))
+    assert maps.sharded
+    assert line.endswith(", in shards")
+
+
+def test_full_disk_is_refused_before_the_first_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = write_images(tmp_path, 3)
+    needed = estimate_bytes(*ImageFiles(paths).sizes(), 64, 8, 4)
+    full = SimpleNamespace(free=needed - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    with pytest.raises(
+        UserError, match=r"teacher maps need about 1 MiB, and the disk has 1.1e-06 GiB for them; set CL"
+    ):
+        plan(paths, config())
+    assert not plan(paths, config(cache_gib=0))[0].keep
+    full.free = needed
+    maps, _, _ = plan(paths, config())
+    for path in paths:
+        maps(load_rgb(path))
+    full.free = 0
+    assert plan(paths, config())[0].keep, "they are there already"
 
 
 def write_images_beside(folder: Path) -> list[Path]:

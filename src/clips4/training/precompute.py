@@ -92,17 +92,18 @@ def prepare(
     with_prototypes = config.objective.mode == "clips4"
     usable, rank, world = 0, distributed.rank(), distributed.world_size()
     progress.stage("encoding images", source.count(rank, world))
-    for group in by_size(_read_images(source, regions, config, rank, world), config.teacher.batch):
-        usable += len(group) if group[0].regions is not None else 0
-        skipped += [(number, str(path), image) for number, path, image, _ in group if isinstance(image, str)]
-        if with_prototypes and group[0].regions is not None:
-            maps = teacher_maps.many([each.image for each in group if not isinstance(each.image, str)])
-            for each, pixel_map in zip(group, maps, strict=True):
-                assert each.regions is not None
-                at_image = torch.from_numpy(each.regions)
-                search.add(each.number, teacher_segments(pixel_map, at_image, config.segments)[0])
-        for _ in group:
-            progress.advance({})
+    with teacher_maps.shared_pass():
+        for group in by_size(_read_images(source, regions, config, rank, world), config.teacher.batch):
+            usable += len(group) if group[0].regions is not None else 0
+            skipped += [(number, str(path), image) for number, path, image, _ in group if isinstance(image, str)]
+            if group[0].regions is not None and (with_prototypes or teacher_maps.sharded):
+                maps = teacher_maps.many([each.image for each in group if not isinstance(each.image, str)])
+                for each, pixel_map in zip(group, maps if with_prototypes else (), strict=with_prototypes):
+                    assert each.regions is not None
+                    at_image = torch.from_numpy(each.regions)
+                    search.add(each.number, teacher_segments(pixel_map, at_image, config.segments)[0])
+            for _ in group:
+                progress.advance({})
     usable = sum(distributed.gather_objects(usable))
     left_out = sorted(part for share in distributed.gather_objects(skipped) for part in share)
     if not usable:

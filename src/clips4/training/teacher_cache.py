@@ -1,6 +1,8 @@
 """Whether the teacher's maps are kept on disk or computed on the fly; their size decides."""
 
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,7 @@ from clips4.data.image_source import Source
 from clips4.errors import UserError
 from clips4.models.teachers.base import Teacher
 from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.map_shards import SHARD_BYTES
 from clips4.models.teachers.projection import fit_basis
 from clips4.utils.progress import ProgressReporter
 from clips4.utils.tensors import to_tensor
@@ -46,7 +49,8 @@ def plan_teacher_maps(
         progress: logs the decision.
 
     Raises:
-        UserError: ``teacher.cache_dims`` is smaller than the number of classes, or larger than D.
+        UserError: ``teacher.cache_dims`` is smaller than the number of classes, or larger than D; or the disk has no
+            room for the maps.
     """
     dims = config.teacher.cache_dims or teacher.embed_dim
     if not len(text) <= dims <= teacher.embed_dim and config.teacher.cache_dims:
@@ -64,10 +68,28 @@ def plan_teacher_maps(
     basis = None
     if dims < teacher.embed_dim:
         basis = fit_basis(text, _sample(teacher, source, config.data.long_side, device), dims)
-    maps = TeacherMaps(teacher, device, basis=basis)
+    shard_bytes = SHARD_BYTES if config.teacher.cache_files == "shards" else 0
+    maps = TeacherMaps(teacher, device, basis=basis, shard_bytes=shard_bytes)
+    _check_room(maps.folder, gib, size)
     kept = f", {dims} of {teacher.embed_dim} dimensions" if basis is not None else ""
+    kept += ", in shards" if maps.sharded else ""
     progress.log(f"{needs}: computed once and kept in {maps.folder}{kept}")
     return maps
+
+
+def _check_room(folder: Path, gib: float, size: str) -> None:
+    """Refuse maps for which the disk has no room, before the first is made."""
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free / 2**30
+    if gib <= free:
+        return
+    there = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / 2**30  # of an earlier run
+    if gib > free + there:
+        raise UserError(
+            f"{folder}: teacher maps need about {size}, and the disk has {free + there:.2g} GiB for them; set "
+            "CLIPS4_CACHE to a folder on another disk, teacher.cache_dims to fewer dimensions, or teacher.cache_gib=0 "
+            "(computed in every step)"
+        )
 
 
 def _sample(teacher: Teacher, source: Source, long_side: int, device: torch.device) -> Tensor:

@@ -131,3 +131,46 @@ def test_default_folder_is_that_of_the_environment(tmp_path: Path, monkeypatch: 
     monkeypatch.delenv("CLIPS4_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert TeacherMaps(FakeTeacher()).folder.is_relative_to(tmp_path / "xdg" / "clips4")
+
+
+def test_shared_pass_writes_shards_that_hold_the_same_maps(tmp_path: Path) -> None:
+    images = [noise_image(48, 64, seed) for seed in range(6)]
+    files = maps(tmp_path / "files", FakeTeacher())
+    teacher = FakeTeacher()
+    cache = TeacherMaps(teacher, root=tmp_path / "shards", shard_bytes=1000)
+    with cache.shared_pass():
+        for image in images:
+            cache(image)
+    assert teacher.calls == 6
+    assert list(cache.folder.glob("*.safetensors")) == []
+    assert len(list((cache.folder / "shards").iterdir())) == 2 + 1, "of three maps of 384 bytes, and the index"
+    for other in (cache, cache.in_space(None), maps(tmp_path / "shards", teacher)):
+        for image in images:
+            assert torch.equal(other(image), files(image))
+    assert teacher.calls == 6, "whoever reads them needs no teacher"
+
+
+def test_shared_pass_takes_maps_of_earlier_files_and_shards(tmp_path: Path) -> None:
+    images = [noise_image(48, 64, seed) for seed in range(4)]
+    maps(tmp_path, FakeTeacher())(images[0])
+    with (cache := TeacherMaps(FakeTeacher(), root=tmp_path, shard_bytes=1)).shared_pass():
+        cache(images[1])
+    teacher = FakeTeacher()
+    with (cache := TeacherMaps(teacher, root=tmp_path, shard_bytes=1)).shared_pass():
+        cache.many(images)
+        assert teacher.calls == 1
+    assert sorted(path.name for path in cache.folder.glob("*.safetensors")) == [cache.path(images[0]).name]
+
+
+def test_damaged_shard_is_encoded_again_and_kept_as_a_file(tmp_path: Path) -> None:
+    image, teacher = noise_image(48, 64), FakeTeacher()
+    with (cache := TeacherMaps(teacher, root=tmp_path, shard_bytes=1)).shared_pass():
+        before = cache(image)
+    (shard,) = (path for path in (cache.folder / "shards").iterdir() if path.stem != "index")
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    for _ in range(2):
+        assert torch.equal(cache(image), before)
+    assert teacher.calls == 2
+    assert cache.path(image).is_file()
