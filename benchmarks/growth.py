@@ -2,13 +2,18 @@
 
     python benchmarks/growth.py                            (some minutes on two cores)
     python benchmarks/growth.py --stream 100000            (half an hour)
+    python benchmarks/growth.py --entries 1000000          (a minute; no image is decoded)
 
 The prototype search and the loader over 1, 2 and 4 times as many synthetic images, then 2,000 steps of a tiny training
 run: seconds and memory of the process. Each in its own process, with its own caches.
 
 ``--stream`` makes that many images of 48 x 48 pixels, each its own, in shards of 1,000, and streams them through the
 prototype search and 200 steps of training, then through ``segment``: seconds per 10,000 images in the first and the
-last half, the peak of memory, and how much it grew per 10,000 images in the last half.
+last half, memory at the start, at 10 %, in the middle and at the end, how much it grew per 10,000 images in the last
+half, and the peak.
+
+``--entries`` walks through a set of that many entries, the same thousand images under many names: what opening,
+counting and one pass over the samples cost in seconds and memory, and how soon a loader resumes in its middle.
 """
 
 import argparse
@@ -29,6 +34,7 @@ from PIL import Image
 
 from clips4.utils.progress import NoProgress
 
+SMALL = ["teacher.batch=16", "teacher.cache_files=shards", "train.steps=200", "train.save_every=200"]
 SETTINGS = ["data.crop=32", "data.long_side=64", "regions.count=12", "student.width=16", "train.batch=4"]
 
 
@@ -110,13 +116,14 @@ class Trace(NoProgress):
     def line(self, name: str) -> str:
         """What the last half of a stage shows, compared with the first."""
         images, memory, clock = np.array(self.stages[name]).T
-        half = len(images) // 2
+        half, tenth = len(images) // 2, len(images) // 10
         slope = np.polyfit(images[half:] / 10_000, memory[half:], 1)[0]
         first, last = ((clock[b] - clock[a]) / (images[b] - images[a]) * 10_000 for a, b in ((0, half), (half, -1)))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        marks = " ".join(f"{memory[at]:.0f}" for at in (0, tenth, half, -1))
         return (
-            f"{name}, {images[-1]:,.0f} images: {first:.1f} and {last:.1f} s per 10,000 images; {memory[half]:.0f} MiB "
-            f"in the middle, {memory[-1]:.0f} at the end, {slope:+.2f} per 10,000 images; peak {peak:.0f} MiB"
+            f"{name}, {images[-1]:,.0f} images: {first:.1f} and {last:.1f} s per 10,000 images; MiB at the start, at "
+            f"10, 50 and 100 %: {marks}, {slope:+.2f} per 10,000 images; peak {peak:.0f} MiB"
         )
 
 
@@ -143,7 +150,6 @@ def stream_training(count: int, folder: Path) -> None:
     from clips4.data.class_names import load_classes
     from clips4.training.loop import train
 
-    settings = [*SETTINGS, "train.steps=200", "train.save_every=200"]
     trace, steps = Trace(count, count), Trace(800, 200)
     shards = sorted(folder.glob("*.tar"))
 
@@ -155,7 +161,7 @@ def stream_training(count: int, folder: Path) -> None:
         def advance(self, values: dict[str, float]) -> None:
             self.trace.advance(values)
 
-    config = load_config("cpu", settings)
+    config = load_config("cpu", [*SETTINGS, *SMALL])
     train(shards, load_classes("cat,cup,grass"), config, folder / "run", device="cpu", progress=Both(), report=False)
     print(trace.line("encoding images"), flush=True)
     memory = [point[1] for point in steps.stages["training"]]
@@ -174,6 +180,33 @@ def stream_segment(count: int, folder: Path) -> None:
     out = folder / "out/{shard}.tar"
     segment_files(loaded, out, None, "png,json", "prototypes", True, None, Steadiness(0), False, trace)
     print(trace.line("segmenting shards"), flush=True)
+
+
+def entries(count: int, folder: Path) -> None:
+    """Open, count and read a set in shards, undecoded."""
+    from clips4.data.image_source import open_source
+    from clips4.data.shards.stream import read_forever, read_once
+
+    (one,) = make_shards(folder, 1000)
+    shards = [folder / f"set/{number:06}.tar" for number in range(count // 1000)]
+    shards[0].parent.mkdir()
+    for shard in shards:
+        shard.hardlink_to(one)
+    before, started = resident(), time.perf_counter()
+    source = open_source(shards)
+    estimated, _ = source.sizes()
+    print(f"opened and counted, about {estimated:,} images: {time.perf_counter() - started:.1f} s", flush=True)
+    names, started, marks = list(map(str, shards)), time.perf_counter(), [f"{before:.0f}"]
+    for number, _ in enumerate(read_once(names, 0, 1), 1):
+        if number in (count // 10, count // 2, count):
+            marks.append(f"{resident():.0f}")
+    seconds = time.perf_counter() - started
+    print(f"read once, {number:,} images: {seconds:.0f} s, MiB at the start, at 10, 50 and 100 %: {' '.join(marks)}")
+    started = time.perf_counter()
+    next(read_forever(names, 0, 0, 2, skip=count // 4))
+    print(
+        f"resumed in the middle of an epoch of 2 readers: {time.perf_counter() - started:.1f} s, {resident():.0f} MiB"
+    )
 
 
 def training(steps: int, folder: Path) -> None:
@@ -209,11 +242,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--stream", type=int, metavar="IMAGES", help="stream that many images in shards instead")
+    parser.add_argument("--entries", type=int, metavar="COUNT", help="walk through that many undecoded images instead")
     parser.add_argument("--only", nargs=2, metavar=("WHAT", "COUNT"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.only:
-        works = (prototypes, loader, training, stream_training, stream_segment)
+        works = (prototypes, loader, training, stream_training, stream_segment, entries)
         work = next(work for work in works if work.__name__ == arguments.only[0])
         with tempfile.TemporaryDirectory() as temporary:
             work(int(arguments.only[1]), arguments.folder or Path(temporary))
@@ -225,6 +259,10 @@ def main() -> None:
             for what in ("stream_training", "stream_segment"):
                 command = [sys.executable, __file__, "--only", what, str(arguments.stream), "--folder", temporary]
                 subprocess.run(command, check=True)
+        return
+    if arguments.entries:
+        command = [sys.executable, __file__, "--only", "entries", str(arguments.entries)]
+        subprocess.run(command, check=True)
         return
     wanted = [(what, count * factor) for what, count in (("prototypes", 2500), ("loader", 400)) for factor in (1, 2, 4)]
     for what, count in [*wanted, ("training", arguments.steps)]:

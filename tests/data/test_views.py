@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clips4.config import DataConfig
 from clips4.data.label_maps import IGNORED
-from clips4.data.views import make_views, photometric, sample_crop, warp_image, warp_map, warp_regions
+from clips4.data.views import JITTER, make_views, photometric, sample_crop, warp_image, warp_map, warp_regions
 from tests.helpers import generator, provable, seeds, unit
 
 HEIGHT, WIDTH, CROP, STRIDE = 60, 96, 32, 8
@@ -242,6 +242,18 @@ def test_photometric_stays_between_black_and_white(seed: int) -> None:
 def test_photometric_of_no_probability_changes_nothing() -> None:
     images = torch.rand(2, 3, 16, 16, generator=generator(0))
     torch.testing.assert_close(photometric(images, PLAIN, generator(0)), images)
+
+
+@pytest.mark.parametrize(("jitter", "gray"), [(0.8, 0.2), (0, 0), (0, 0.5), (0.5, 0), (1, 1)])
+def test_photometric_equals_the_sequence_of_both_bit_for_bit(jitter: float, gray: float) -> None:
+    from kornia.augmentation import AugmentationSequential, ColorJitter, RandomGrayscale
+
+    config = DataConfig(jitter_prob=jitter, grayscale_prob=gray)
+    both = AugmentationSequential(ColorJitter(*JITTER, p=jitter), RandomGrayscale(p=gray), data_keys=["input"])
+    for seed in range(8):
+        images = torch.rand(2, 3, 16, 16, generator=generator(seed))
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator(seed))))
+        assert torch.equal(photometric(images, config, generator(seed)), both(images).clamp(0, 1))
 
 
 def test_gray_makes_channels_equal() -> None:

@@ -103,17 +103,24 @@ def warp_map(pixel_map: Tensor, crop: Tensor, size: int) -> Tensor:
 
 
 def photometric(images: Tensor, config: DataConfig, generator: torch.Generator) -> Tensor:
-    """Color jitter and gray by kornia, each view on its own: (V, 3, H, W) in [0, 1] -> the same."""
-    from kornia.augmentation import AugmentationSequential, ColorJitter, RandomGrayscale
+    """Color jitter and gray by kornia, each view on its own: (V, 3, H, W) in [0, 1] -> the same.
 
-    augment = AugmentationSequential(
-        ColorJitter(*JITTER, p=config.jitter_prob), RandomGrayscale(p=config.grayscale_prob), data_keys=["input"]
-    )
+    The numbers drawn, and so the results, are those of the two in an ``AugmentationSequential``, which computes an
+    augmentation also where no view was drawn for it.
+    """
     seed = int(torch.randint(2**62, (1,), generator=generator))
+    if config.jitter_prob == config.grayscale_prob == 0:
+        return images.clamp(0, 1)
+    from kornia.augmentation import ColorJitter, RandomGrayscale
+
     # kornia draws from the global generator: seed it for this image alone
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return augment(images).clamp(0, 1)
+        for augment in (ColorJitter(*JITTER, p=config.jitter_prob), RandomGrayscale(p=config.grayscale_prob)):
+            drawn = augment.forward_parameters(images.shape)
+            if (drawn["batch_prob"] > 0.5).any():
+                images = augment(images, params=drawn)
+    return images.clamp(0, 1)
 
 
 def make_views(
