@@ -16,6 +16,7 @@ import time
 from collections.abc import Generator
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
@@ -25,7 +26,7 @@ from clips4.data.image_folder import load_training_image
 from clips4.data.image_source import find_training_images
 from clips4.data.loader import Batch
 from clips4.data.views import ItemMaker
-from clips4.training import loop
+from clips4.training.loop import train
 from clips4.training.setup import Run, open_batches
 
 WARMING = 3  # steps
@@ -50,8 +51,8 @@ def waits(config: Config, paths: list[Path], run: Path) -> tuple[list[float], li
         finally:
             batches.close()
 
-    loop.open_batches = timed
-    loop.train(paths, load_classes("coco128"), config, run, device="cpu", report=False)
+    with patch("clips4.training.loop.open_batches", timed):
+        train(paths, load_classes("coco128"), config, run, device="cpu", report=False)
     steps = [last - first for first, last in pairwise(began)]
     return waited[WARMING : len(steps)], steps[WARMING:], runs[0]
 

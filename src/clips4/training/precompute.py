@@ -7,7 +7,7 @@ A resumed run loads both, so that it does not depend on a second pass.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,10 +98,8 @@ def prepare(
             skipped += [(number, str(path), image) for number, path, image, _ in group if isinstance(image, str)]
             if group[0].regions is not None and (with_prototypes or teacher_maps.sharded):
                 maps = teacher_maps.many([each.image for each in group if not isinstance(each.image, str)])
-                for each, pixel_map in zip(group, maps if with_prototypes else (), strict=with_prototypes):
-                    assert each.regions is not None
-                    at_image = torch.from_numpy(each.regions)
-                    search.add(each.number, teacher_segments(pixel_map, at_image, config.segments)[0])
+                if with_prototypes:
+                    _add_segments(search, group, maps, config)
             for _ in group:
                 progress.advance({})
     usable = sum(distributed.gather_objects(usable))
@@ -119,6 +117,14 @@ def prepare(
     if rank == 0:
         _write(run / FOLDER, key, found)
     return found
+
+
+def _add_segments(
+    search: PrototypeSearch, group: list[ImageWithRegions], maps: Sequence[Tensor], config: Config
+) -> None:
+    for each, pixel_map in zip(group, maps, strict=True):
+        assert each.regions is not None
+        search.add(each.number, teacher_segments(pixel_map, torch.from_numpy(each.regions), config.segments)[0])
 
 
 def _read_images(
