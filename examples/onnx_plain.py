@@ -67,7 +67,7 @@ def upsampled(maps, size):
 
 def unit(rows):
     """Rows of length 1; a row of zeros stays."""
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
 
 
 def text_vectors(path, names, rules, vectors):
@@ -96,45 +96,56 @@ def text_vectors(path, names, rules, vectors):
 
 
 def new_rows(text, rules, vectors):
-    """(K, D) rows of new names: the mean of the segments of the run's bank that are nearest to their text vectors."""
+    """(K, 1, D) rows of new names: the mean of the segments of the run's bank that are nearest to their text vectors.
+
+    (K, n, D) the segments themselves, where each class has several rows.
+    """
     rule = rules["new_names"]
     if rule["bank"] is None:
-        return text
+        return text[:, None]
     used = (text != 0).any(0)  # a dimension that no name has holds the teacher's confidence
     bank, averaged = (unit(vectors[name] * used) for name in (rule["bank"], rule["averaged"]))
     nearest = np.argsort(-(text @ bank.T), axis=1, kind="stable")[:, : rule["nearest"]]
-    rows = unit(averaged[nearest].sum(1))
-    return unit(rows + rule["text_prior"] * text) if rule["text_prior"] else rows
+    found = averaged[nearest] if "rows_per_class" in rules else averaged[nearest].sum(1, keepdims=True)
+    rows = unit(found)
+    return unit(rows + rule["text_prior"] * text[:, None]) if rule["text_prior"] else rows
 
 
 def class_rows(path, names, rules, vectors):
-    """(K, D) rows of the classes: prototypes of those of the run, rows found by text for the others."""
+    """(L, D) rows, prototypes of classes of the run and rows found by text for the others; (L,) the class of each."""
     tensor, first, end = rules["known"]
-    own = dict(zip(rules["classes"], vectors[tensor][first:end], strict=True))
+    known = vectors[tensor][first:end].reshape(len(rules["classes"]), rules.get("rows_per_class", 1), -1)
+    own = dict(zip(rules["classes"], known, strict=True))
     new = [name for name in names if name not in own]
     if new:
         own |= dict(zip(new, new_rows(text_vectors(path, new, rules, vectors), rules, vectors), strict=True))
     by_text = rules["new_names"]["bank"] is None and len(new) == len(names)
-    return np.stack([own[name] for name in names]), by_text
+    owner = np.repeat(np.arange(len(names)), [len(own[name]) for name in names])
+    return np.concatenate([own[name] for name in names]), owner, by_text
+
+
+def best_of_class(scores, owner):
+    """Scores (L, ...) of rows -> (K, ...) that of the best row of each class."""
+    return np.stack([scores[owner == label].max(0) for label in range(owner.max() + 1)])
 
 
 def segment(path, image, names=None):
     """Labels (H, W) of an image (H, W, 3) uint8: indices of the names, -1 for unknown."""
     session, rules, vectors = load(path)
-    rows, by_text = class_rows(path, names or rules["classes"], rules, vectors)
+    rows, owner, by_text = class_rows(path, names or rules["classes"], rules, vectors)
     tensor, first, end = rules["unknown"]
     unknown = vectors[tensor][first:end]
     given = {"images": resized(image, rules["image"]), "vectors": np.concatenate([rows, unknown])}
     cosines = session.run(["cosines"], given)[0][0]  # (K + U, h, w)
     context, count = rules["context"], len(rows)
     tau = context["text_temperature" if by_text else "pixel_temperature"]
-    scaled = cosines[:count].reshape(count, -1).astype(np.float64) / tau
+    scaled = best_of_class(cosines[:count].reshape(count, -1).astype(np.float64) / tau, owner)
     shares = np.exp(scaled - scaled.max(0))
     shares /= shares.sum(0)
     # classes that are likely somewhere in the image become likelier everywhere
     bias = context["weight"] * tau * np.log(np.maximum(shares.mean(1), 1e-300))
     large = upsampled(cosines, image.shape[:2])
-    labels = (large[:count] + bias.astype(np.float32)[:, None, None]).argmax(0)
+    labels = owner[(large[:count] + bias.astype(np.float32)[owner, None, None]).argmax(0)]
     if len(unknown):
         labels[large[count:].max(0) > large[:count].max(0) + rules["unknown_margin"]] = -1
     return labels

@@ -2,13 +2,16 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from clips4.config import Config, load_config
+from clips4.config import Config, load_config, with_overrides
 from clips4.data.class_names import load_classes
+from clips4.method.prototypes import known_prototypes
+from clips4.models.checkpoint import load_checkpoint, save_checkpoint
 from clips4.training.loop import train
 from tests.helpers import TINY, photograph
 
@@ -47,6 +50,22 @@ def tiny_run(images: Path, tiny_config: Config, tmp_path_factory: pytest.TempPat
     """A run of two steps on three small images; do not write to it."""
     run = tmp_path_factory.mktemp("runs") / "tiny"
     train(sorted(images.iterdir()), load_classes("cat,cup,grass"), tiny_config, run, device="cpu", report=False)
+    return run
+
+
+@pytest.fixture(scope="session")
+def nearest_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run with three prototypes per class, of which the nearest counts, and context; do not write to it."""
+    run, checkpoint = tmp_path_factory.mktemp("runs") / "nearest", load_checkpoint(tiny_run)
+    before = checkpoint.prototypes
+    assert before.bank is not None
+    assert before.student_bank is not None
+    bank, seen = before.bank.float(), before.student_bank.float()
+    known, fitted = (known_prototypes(before.text, bank, 3, rows, "nearest") for rows in (None, seen))
+    fitted = torch.cat([fitted, before.query_unknown])
+    prototypes = replace(before, known=known, fitted=fitted, per_class="nearest")
+    config = with_overrides(checkpoint.config, ["prototypes.per_class=nearest", "extensions.prediction_context=0.5"])
+    save_checkpoint(run, checkpoint.step, config, checkpoint.student, prototypes, {}, 1)
     return run
 
 

@@ -255,7 +255,15 @@ def test_load_config_hostile_yaml_raises_in_one_line(tmp_path: Path, text: str) 
     assert str(caught.value).isprintable()
 
 
-def test_decisive_leaves_out_a_proxy_that_is_not_given() -> None:
-    """Hashes of runs from before this setting stay as they were."""
-    assert "proxy" not in Config().decisive()["teacher"]
-    assert load_config("cpu", ["teacher.proxy=dino/"]).decisive()["teacher"]["proxy"] == "dino/"
+def test_several_prototypes_in_a_mode_without_any_are_refused_in_one_line() -> None:
+    with pytest.raises(UserError, match=r"per_class = 'nearest': objective\.mode = 'maskclip-plus' has no prototypes"):
+        load_config("cpu", ["prototypes.per_class=nearest", "objective.mode=maskclip-plus"])
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [("prototypes", "per_class", "nearest"), ("teacher", "proxy", "dino/"), ("train", "compile", True)],
+)
+def test_decisive_key_of_a_later_version_counts_only_where_it_is_set(section: str, key: str, value: object) -> None:
+    assert key not in load_config("cpu").decisive()[section]
+    assert load_config("cpu", [f"{section}.{key}={str(value).lower()}"]).decisive()[section][key] == value

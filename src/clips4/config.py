@@ -24,6 +24,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+PerClass = Literal["mean", "nearest"]
 
 
 class _Section(BaseModel):
@@ -173,7 +174,11 @@ class SegmentConfig(_Section):
 class PrototypeConfig(_Section):
     """Known and unknown class prototypes."""
 
-    m: int = Field(24, ge=1, description="number of teacher segments averaged to the prototype of a known class")
+    m: int = Field(24, ge=1, description="number of teacher segments that make the prototype of a known class")
+    per_class: PerClass = Field(
+        "mean",
+        description="mean: their mean is the prototype of the class; nearest: each of the m is one, the nearest counts",
+    )
     unknown: int = Field(20, ge=0, description="number of unknown prototypes")
     sample: int = Field(
         4096,
@@ -369,11 +374,21 @@ class Config(_Section):
             raise ValueError(f"student.stride = {self.student.stride} needs extensions.residual; set it to 4 or 8")
         return self
 
+    @model_validator(mode="after")
+    def _check_mode(self) -> "Config":
+        if self.prototypes.per_class == "nearest" and self.objective.mode != "clips4":
+            raise ValueError(
+                f"prototypes.per_class = 'nearest': objective.mode = {self.objective.mode!r} has no prototypes; leave "
+                "out one of them"
+            )
+        return self
+
     def decisive(self) -> dict[str, Any]:
         """The settings that the weights depend on, given the same number of images per step.
 
         Returns:
-            section -> key -> value.
+            section -> key -> value, without the keys of later versions that are at their default, so that hashes of
+            earlier runs stay.
 
         Example:
             >>> "steps" in Config().decisive()["train"]
@@ -383,8 +398,9 @@ class Config(_Section):
         for section, keys in _INDIFFERENT.items():
             for key in keys:
                 del values[section][key]
-        if values["teacher"]["proxy"] is None:  # the hashes of runs from before this setting stay as they were
-            del values["teacher"]["proxy"]
+        for section, key in _LATER:
+            if values[section][key] == type(getattr(self, section)).model_fields[key].default:
+                del values[section][key]
         return values
 
 
@@ -398,6 +414,7 @@ _INDIFFERENT = {
         *("eval_every", "stall_timeout"),
     ),
 }
+_LATER = (("prototypes", "per_class"), ("teacher", "proxy"), ("train", "compile"))
 
 
 def preset_names() -> list[str]:

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from clips4.config import TeacherConfig, load_config
+from clips4.config import TeacherConfig, load_config, with_overrides
 from clips4.data.class_names import ClassList, load_classes
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabeledFolder
@@ -21,6 +22,7 @@ from clips4.evaluation.open_vocabulary import (
     evaluate_language,
     find_prototypes,
     foreground,
+    prototype_query,
     resize_short,
     score_language,
     slide,
@@ -35,6 +37,7 @@ from clips4.inference.refine.maskclip import Refinement, refined_probabilities
 from clips4.inference.segmenter import Segmenter
 from clips4.method.prototype_search import teacher_segments
 from clips4.method.prototypes import known_prototypes
+from clips4.models.checkpoint import load_checkpoint
 from clips4.models.teachers.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
 from clips4.utils.images import load_rgb
@@ -337,3 +340,41 @@ def test_prototypes_found_at_test_time_are_those_of_training(tmp_path: Path) -> 
     )
     found = find_prototypes(teacher, text, paths, config, torch.device("cpu"))
     torch.testing.assert_close(found, known_prototypes(text, everything, 3))
+
+
+def test_segments_found_at_test_time_are_those_of_training(tmp_path: Path) -> None:
+    config = load_config(
+        "cpu", ["prototypes.m=3", "prototypes.per_class=nearest", "regions.count=6", "segments.clusters=4"]
+    )
+    mean = with_overrides(config, ["prototypes.per_class=mean"])
+    paths, text = write_images(tmp_path, 2), unit(5, 4, dtype=torch.float32)
+    found, expected = (
+        find_prototypes(FakeTeacher(), text, paths, each, torch.device("cpu")) for each in (config, mean)
+    )
+    assert found.shape == (15, 4)
+    torch.testing.assert_close(F.normalize(found.unflatten(0, (5, 3)).sum(1), dim=1), expected)
+
+
+def test_prototype_query_has_all_prototypes_of_a_class(nearest_run: Path, tmp_path: Path) -> None:
+    run, classes = Segmenter.load(nearest_run), load_classes("grass, cat")
+    config = load_checkpoint(nearest_run).config
+    query = prototype_query(run, FakeTeacher(), classes, [], protocol(), config, torch.device("cpu"))
+    assert run.prototypes is not None
+    assert query.owner.tolist() == [0, 0, 0, 1, 1, 1]
+    assert query.grouped
+    assert torch.equal(query.vectors, run.prototypes.known[[6, 7, 8, 0, 1, 2]])
+
+
+@pytest.mark.parametrize("budget", [1, 100, 2**26])
+def test_threshold_of_grouped_vectors_is_on_the_probability_of_classes(
+    budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clips4.evaluation.open_vocabulary.LOGIT_BUDGET", budget)
+    logits, owner = unit(6, 3, 4, seed=2, dim=0), torch.tensor([1, 1, 1, 2, 3, 3])
+    rule = BackgroundRule(probability=0.5, scale=4.0, queried=False)
+    large = resize_map(logits[None], (6, 8))[0]
+    scores = torch.stack([large[owner == label].amax(0) for label in (1, 2, 3)])
+    probability, best = (4.0 * scores).softmax(0).max(0)
+    expected = torch.where(probability < 0.5, 0, best + 1)
+    assert 0 < (expected == 0).double().mean() < 1
+    assert torch.equal(classify(logits, owner, (6, 8), rule, grouped=True), expected)

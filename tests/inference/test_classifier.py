@@ -187,3 +187,39 @@ def test_query_single_class_accepts_a_cosine(teacher: NamesTeacher) -> None:
     query = classifier(teacher).query("cat", background=BackgroundRule(cosine=0.25))
     assert query.names == ("cat", "background")
     assert query.sources == ("prototype", "rule")
+
+
+# --------------------------------------------------------------------------------------------- several prototypes
+
+
+SEVERAL = replace(RUN, known=unit(6, 6, seed=4, dtype=torch.float32), per_class="nearest")
+
+
+def test_query_of_several_prototypes_has_all_of_a_class_and_the_segments_of_a_new_name(teacher: NamesTeacher) -> None:
+    query = classifier(teacher, SEVERAL).query(["dog", "person: man, woman"])
+    assert query.names == ("dog", "person")
+    assert query.sources == ("bank", "prototype")
+    assert query.owner.tolist() == [0] * BANK_NEAREST + [1] * 3
+    assert query.groups is query.owner
+    assert torch.equal(query.vectors[BANK_NEAREST:], SEVERAL.known[3:])
+    text = teacher.vector("dog")
+    order = sorted(range(len(BANK)), key=lambda i: -float(BANK[i].float() @ text))[:BANK_NEAREST]
+    torch.testing.assert_close(query.vectors[:BANK_NEAREST], F.normalize(BANK[order].float(), dim=1))
+
+
+def test_query_of_several_prototypes_background_names_share_one_label(teacher: NamesTeacher) -> None:
+    query = classifier(teacher, SEVERAL).query("cat", background=parse_background("wall, sky"))
+    assert query.names == ("cat", "background")
+    assert query.owner.tolist() == [0] * 3 + [1] * 2 * BANK_NEAREST
+
+
+def test_query_of_several_prototypes_by_text_or_example_has_one_vector(teacher: NamesTeacher) -> None:
+    by_text = classifier(teacher, SEVERAL).query("cat, dog", "text")
+    assert by_text.owner.tolist() == [0, 1]
+    assert by_text.groups is None
+    shown = classifier(teacher, SEVERAL)
+    shown.examples["cat"] = unit(6, seed=5, dtype=torch.float32)
+    query = shown.query(["cat", "person: man, woman"])
+    assert query.owner.tolist() == [0, 1, 1, 1]
+    assert query.sources == ("examples", "prototype")
+    assert torch.equal(query.vectors[0], shown.examples["cat"])

@@ -10,6 +10,7 @@ from torch import Tensor
 from clips4.inference.classifier import Query
 from clips4.inference.encoder import EncodedImage
 from clips4.inference.predict import classify, predict
+from clips4.inference.refine.background import BackgroundRule
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.upsample import nearest_class
 from clips4.method.prediction_context import PredictionContext
@@ -59,6 +60,50 @@ def test_predict_in_context_without_unknown_is_classify() -> None:
 
 def labels(query: Query, unknown: Tensor = UNKNOWN, margin: float = 0.0) -> NDArray[np.integer]:
     return predict(encoded(), query, unknown, Refinement(), None, margin).labels
+
+
+def several(repeats: int = 1) -> Query:
+    """Classes of two, one and two vectors; the first two are repeated."""
+    owner = torch.tensor([0, 0] * repeats + [1, 2, 2])
+    return Query(torch.cat([KNOWN[:2]] * repeats + [KNOWN[2:]]), owner, ("a", "b", "c"), grouped=True)
+
+
+def of_classes(query: Query) -> Tensor:
+    """(K, H, W) the largest upsampled cosine of each class's vectors, literally."""
+    large = resize_map(torch.einsum("dhw,ld->lhw", encoded().z, query.vectors)[None], SIZE)[0]
+    return torch.stack([large[query.owner == label].amax(0) for label in range(3)])
+
+
+def test_predict_by_several_vectors_is_the_class_of_the_nearest() -> None:
+    assert np.array_equal(labels(several(), UNKNOWN[:0]), of_classes(several()).argmax(0).numpy())
+
+
+def test_predict_in_context_of_several_vectors_biases_classes() -> None:
+    query, tau = several(), CONTEXT.pixel_temperature
+    coarse = torch.einsum("dhw,ld->lhw", encoded().z, query.vectors)
+    log_p = (torch.stack([coarse[query.owner == label].amax(0) for label in range(3)]) / tau).log_softmax(0)
+    bias = tau * log_p.exp().mean((1, 2)).log()
+    expected = (of_classes(query) + bias[:, None, None]).argmax(0).numpy()
+    found = predict(encoded(), query, UNKNOWN[:0], Refinement(), None, context=CONTEXT).labels
+    assert not np.array_equal(found, labels(query, UNKNOWN[:0]))  # it decides something here
+    assert np.array_equal(found, expected)
+
+
+def test_predict_background_by_probability_is_of_classes_however_many_vectors_they_have() -> None:
+    rule = BackgroundRule(probability=0.5, scale=3.0)
+    once, often = (replace(several(repeats), background=rule, background_label=1) for repeats in (1, 5))
+    found = labels(once, UNKNOWN[:0])
+    probability, best = (3.0 * of_classes(once)).softmax(0).max(0)
+    assert np.array_equal(found, torch.where(probability < 0.5, 1, best).numpy())
+    assert np.array_equal(labels(often, UNKNOWN[:0]), found)
+    assert not np.array_equal(labels(replace(often, grouped=False), UNKNOWN[:0]), found)  # vectors compete there
+
+
+def test_predict_in_context_repeated_vectors_change_nothing() -> None:
+    once, often = (
+        predict(encoded(), several(repeats), UNKNOWN, Refinement(), None, context=CONTEXT) for repeats in (1, 4)
+    )
+    assert np.array_equal(once.labels, often.labels)
 
 
 def test_predict_with_prototypes_and_no_margin_equals_one_argmax() -> None:

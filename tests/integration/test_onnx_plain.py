@@ -34,11 +34,17 @@ _NO_CLIPS4 = (
 )
 
 
-@pytest.fixture(scope="module", params=["cpu", "recommended"])
-def run(request: pytest.FixtureRequest, tiny_run: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the preset ``cpu``, and one with context, margin, calibrated space and text prior."""
-    if request.param == "cpu":
-        return tiny_run
+@pytest.fixture(scope="module", params=["cpu", "recommended", "nearest"])
+def run(
+    request: pytest.FixtureRequest,
+    tiny_run: Path,
+    nearest_run: Path,
+    images: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A run of the preset ``cpu``; one with context, margin, calibrated space and text prior; several prototypes."""
+    if request.param != "recommended":
+        return {"cpu": tiny_run, "nearest": nearest_run}[request.param]
     settings = [each for each in TINY if not each.startswith(("student.", "data.", "prototypes.unknown"))]
     changed = ["data.crop=64", "data.long_side=96", "data.inference_side=96", "extensions.text_prior=0.5"]
     changed += ["train.precision=32-true", "extensions.prediction_context=0.5"]
@@ -88,10 +94,17 @@ def test_labels_of_new_names_equal_those_of_the_segmenter(
     image = np.array(photograph(120, 160, seed=4))
     segmenter = Segmenter.load(run, device="cpu")
     _, rules, vectors = plain.load(exported)
-    rows, _ = plain.class_rows(exported, names, rules, vectors)
+    rows, _, _ = plain.class_rows(exported, names, rules, vectors)
     np.testing.assert_allclose(rows, segmenter.query(names).vectors.numpy(), atol=1e-4)
     expected, found = segmenter.segment(image, names), plain.segment(exported, image, names)
     assert (same_or_equally_near(found, expected)).mean() >= AGREEMENT
+
+
+def test_scores_by_onnx_runtime_equal_those_of_torch(exported: Path, run: Path) -> None:
+    image = np.array(photograph(120, 160, seed=6))
+    by_torch, by_onnx = (Segmenter.load(each, device="cpu").segment(image) for each in (run, exported))
+    np.testing.assert_allclose(by_onnx.similarity, by_torch.similarity, atol=1e-5)
+    assert (by_onnx.labels == by_torch.labels).mean() >= AGREEMENT
 
 
 def same_or_equally_near(labels: NDArray[np.integer], expected: Segmentation) -> NDArray[np.bool_]:

@@ -16,8 +16,9 @@ from clips4.method.calibration import (
     text_spread,
     unknown_margin,
 )
+from clips4.method.class_scores import assign
 from clips4.method.objective import Terms, objective
-from clips4.method.prototypes import assign, known_prototypes
+from clips4.method.prototypes import known_prototypes
 from clips4.method.segments import flatten_pixels
 from tests.helpers import generator, provable, rotation, seeds, unit
 

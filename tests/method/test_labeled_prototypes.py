@@ -15,7 +15,7 @@ from clips4.errors import UserError
 from clips4.method.labeled_prototypes import labeled_prototypes, with_labeled
 from clips4.utils.images import RGB
 from tests.annotations.test_folder import EXPECTED, write_masks
-from tests.helpers import generator
+from tests.helpers import generator, unit
 
 
 def embed(image: RGB) -> Tensor:
@@ -56,3 +56,10 @@ def test_with_labeled_replaces_their_rows_alone() -> None:
     after = with_labeled(before, {2: before[0]})
     assert torch.equal(after[2], before[0])
     assert torch.equal(after[[0, 1, 3]], before[[0, 1, 3]])
+
+
+def test_with_labeled_replaces_all_prototypes_of_a_class() -> None:
+    rows, vector = unit(7, 4), unit(4, seed=1)
+    found = with_labeled(rows, {1: vector}, 3)
+    assert torch.equal(found[3:6], vector.expand(3, -1))
+    assert torch.equal(found[[0, 1, 2, 6]], rows[[0, 1, 2, 6]])

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -301,6 +302,43 @@ def test_context_of_a_segment_is_its_image_in_both_views() -> None:
     torch.testing.assert_close(terms.semantic, expected)
     plain = objective(case.z, case.regions, case.pixel_map, case.prototypes, config(0, 0, 1), SEGMENTS).semantic
     assert not torch.isclose(terms.semantic, plain), "the case is too tame: the context changes no label"
+
+
+# --------------------------------------------------------------------------------------- several prototypes per class
+
+
+def test_terms_and_gradient_of_several_prototypes_equal_the_reference() -> None:
+    settings, case = config(0.7, 1.3, 0.4), make_case(2)
+    ours, theirs = (case._replace(z=case.z.clone().requires_grad_()) for _ in range(2))
+    groups = torch.tensor([0, 0, 1, 1, 2])
+    total = objective(*ours, settings, SEGMENTS, groups=groups).total
+    of_classes = [case.prototypes[groups == label] for label in range(3)]
+    wanted = expected(theirs._replace(prototypes=of_classes), settings)[0]  # type: ignore[arg-type]
+    torch.testing.assert_close(total, wanted, rtol=0, atol=1e-10)
+    gradients = [torch.autograd.grad(each, z)[0] for each, z in ((total, ours.z), (wanted, theirs.z))]
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("text_temperature", [None, 0.3])
+@pytest.mark.parametrize("apart", [False, True])
+def test_terms_with_extensions_do_not_depend_on_the_order_of_a_classs_prototypes(
+    apart: bool, text_temperature: float | None
+) -> None:
+    """Three known classes of two prototypes each, two unknown ones; one is repeated, which changes nothing either."""
+    case, text, settings = make_case(), unit(3, 6, seed=8), config(1, 0, 1)
+    rows, groups, extensions = unit(8, 6, seed=9), torch.tensor([0, 0, 1, 1, 2, 2, 3, 4]), beyond(1.0, 0.7, apart, True)
+
+    def total(order: Sequence[int], given: Tensor | None) -> Tensor:
+        own = case._replace(prototypes=rows[list(order)])
+        beside = {"extensions": extensions, "text_temperature": text_temperature, "groups": given}
+        return objective(*own, settings, SEGMENTS, text=text, **beside).total  # type: ignore[arg-type]
+
+    first = total(range(8), groups)
+    orders = ((1, 0, 2, 3, 5, 4, 6, 7), (0, 1, 0, 3, 2, 4, 5, 6, 7))
+    others = [total(order, groups[list(order)]) for order in orders]
+    assert not torch.isclose(first, total((0, 2, 4, 6, 7), None))
+    for other in others:
+        torch.testing.assert_close(other, first, rtol=0, atol=1e-12)
 
 
 # ------------------------------------------------------------------------------------- text vectors beside prototypes

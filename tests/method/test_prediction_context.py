@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 
+from clips4.method.class_scores import assign_in_context
 from clips4.method.prediction_context import context_bias
-from clips4.method.prototypes import assign_in_context
 from tests.helpers import provable, seeds, unit
 
 TAU = 0.07

@@ -8,7 +8,7 @@ import clips4.method.prototype_search
 from clips4.config import SegmentConfig
 from clips4.data.label_maps import IGNORED
 from clips4.method.prototype_search import FoundPrototypes, PrototypeSearch, teacher_segments
-from clips4.method.prototypes import known_prototypes
+from clips4.method.prototypes import exclusive_prototypes, known_prototypes
 from tests.helpers import generator, unit
 from tests.reference import segments as reference_segments
 
@@ -34,6 +34,22 @@ def test_search_any_buffer_equals_all_segments_at_once(
     monkeypatch.setattr(clips4.method.prototype_search, "BUFFER", buffer)
     text, all_images = unit(CLASSES, DIMENSIONS, seed=1), images(count)
     assert torch.equal(search(dict(enumerate(all_images))).known, known_prototypes(text, torch.cat(all_images), M))
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_search_of_nearest_keeps_the_segments_of_all_images(exclusive: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clips4.method.prototype_search, "BUFFER", 15)
+    text, all_images = unit(CLASSES, DIMENSIONS, seed=1), images(4)
+    found = PrototypeSearch(text, M, 28, 0, exclusive, "nearest")
+    for number in (2, 0, 3, 1):
+        found.add(number, all_images[number])
+    known, sample = found.result()
+    whole = torch.cat(all_images)
+    expected = known_prototypes(text, whole, M, per_class="nearest")
+    if exclusive:
+        expected = exclusive_prototypes(text, whole, M, sample, per_class="nearest")
+    assert known.shape == (CLASSES * M, DIMENSIONS)
+    assert torch.equal(known, expected)
 
 
 def test_search_other_order_or_buffer_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

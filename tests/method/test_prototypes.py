@@ -4,9 +4,9 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clips4.method.class_scores import assign
 from clips4.method.prototypes import (
-    assign,
-    assign_in_context,
+    exclusive_prototypes,
     known_prototypes,
     mixture_prototypes,
     sample_unknown,
@@ -27,6 +27,48 @@ def test_known_prototypes_equal_the_reference(seed: int, m: int) -> None:
     text, segments = unit(4, 5, seed=seed), unit(9, 5, seed=seed + 1)
     expected = reference.known_prototypes(text, segments, m)
     torch.testing.assert_close(known_prototypes(text, segments, m), expected, rtol=0, atol=1e-10)
+
+
+@provable
+@given(seeds, st.integers(1, 12))
+def test_nearest_prototypes_equal_the_reference(seed: int, m: int) -> None:
+    text, segments = unit(4, 5, seed=seed), unit(9, 5, seed=seed + 1)
+    found = known_prototypes(text, segments, m, per_class="nearest")
+    expected = torch.cat(reference.nearest_prototypes(text, segments, m))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+@provable
+@given(seeds)
+def test_nearest_of_one_segment_is_its_mean_bit_for_bit(seed: int) -> None:
+    text, segments = unit(4, 5, seed=seed), unit(30, 5, seed=seed + 1)
+    seen, sample = unit(30, 5, seed=seed + 2), segments[:20]
+    for rows in (None, seen):
+        mean, nearest = (known_prototypes(text, segments, 1, rows, per_class) for per_class in ("mean", "nearest"))
+        assert torch.equal(nearest, mean)
+    mean, nearest = (
+        exclusive_prototypes(text, segments, 1, sample, seen, per_class=each) for each in ("mean", "nearest")
+    )
+    torch.testing.assert_close(nearest, mean, rtol=0, atol=1e-12)
+
+
+@provable
+@given(seeds, st.integers(1, 9))
+def test_exclusive_prototypes_of_a_class_have_their_mean_where_none_repeats(seed: int, m: int) -> None:
+    text, segments = unit(3, 5, seed=seed), unit(60, 5, seed=seed + 1)
+    mean, nearest = (exclusive_prototypes(text, segments, m, segments, per_class=each) for each in ("mean", "nearest"))
+    assert nearest.shape == (3 * m, 5)
+    for rows, expected in zip(nearest.split(m), mean, strict=True):
+        distinct = rows.unique(dim=0)  # a class with fewer than m segments repeats its nearest
+        torch.testing.assert_close(F.normalize(distinct.sum(0), dim=0), expected, rtol=0, atol=1e-10)
+
+
+def test_text_prior_moves_each_prototype_towards_its_own_name() -> None:
+    text, rows = unit(2, 5), unit(6, 5, seed=1)
+    moved = with_text_prior(rows, text, 0.5)
+    for index in range(6):
+        expected = reference_segments.unit_vector(rows[index] + 0.5 * text[index // 3])
+        torch.testing.assert_close(moved[index], expected, rtol=0, atol=1e-12)
 
 
 def test_one_segment_per_class_is_the_nearest() -> None:
@@ -116,27 +158,6 @@ def test_unknown_prototypes_are_a_copy() -> None:
     before = segments.clone()
     sample_unknown(segments, 5, generator(0)).zero_()
     assert torch.equal(segments, before)
-
-
-# ---------------------------------------------------------------------------------------------------------- assign
-
-
-@provable
-@given(seeds)
-def test_assign_equals_the_reference(seed: int) -> None:
-    guidance, prototypes = unit(10, 4, seed=seed), unit(5, 4, seed=seed + 1)
-    labels = assign(guidance, prototypes)
-    assert labels.dtype == torch.int64
-    assert labels.tolist() == reference.assign(guidance, prototypes)
-
-
-def test_assign_finds_each_prototype_its_own_place() -> None:
-    prototypes = unit(6, 8)
-    assert assign(prototypes, prototypes).tolist() == list(range(6))
-
-
-def test_assign_of_no_segment() -> None:
-    assert assign(torch.zeros(0, 4), torch.eye(4)).shape == (0,)
 
 
 # ---------------------------------------------------------------------------------------------------------- update
@@ -249,31 +270,7 @@ def test_share_below_1_needs_known_prototypes() -> None:
         sample_unknown(unit(4, 3), 2, share=0.5)
 
 
-# --------------------------------------------------------------------------------------------- the rest of the picture
-
-
-@provable
-@given(seeds, st.sampled_from([0.1, 0.5, 1.0, 2.0]))
-def test_assignment_in_context_equals_the_reference(seed: int, context: float) -> None:
-    guidance, prototypes = unit(9, 4, seed=seed), unit(5, 4, seed=seed + 1)
-    image = torch.randint(0, 3, (9,), generator=generator(seed))
-    expected = reference.assign_in_context(guidance, prototypes, image.tolist(), 0.2, context)
-    assert assign_in_context(guidance, prototypes, image, 3, 0.2, context).tolist() == expected
-
-
-def test_without_context_it_is_the_papers_assignment() -> None:
-    guidance, prototypes = unit(20, 4), unit(5, 4, seed=1)
-    found = assign_in_context(guidance, prototypes, torch.zeros(20, dtype=torch.int64), 1, 0.1, 0.0)
-    assert torch.equal(found, assign(guidance, prototypes))
-
-
-def test_uncertain_segment_follows_the_rest_of_its_image_alone() -> None:
-    prototypes = torch.eye(2, dtype=torch.float64)
-    doubtful = torch.tensor([0.69, 0.72], dtype=torch.float64)  # a little nearer to the second class
-    guidance = torch.stack([prototypes[0], prototypes[0], doubtful, prototypes[1], prototypes[1], doubtful])
-    image = torch.tensor([0, 0, 0, 1, 1, 1])
-    assert assign_in_context(guidance, prototypes, image, 2, 0.1, 1.0).tolist() == [0, 0, 0, 1, 1, 1]
-    assert assign_in_context(guidance[3:], prototypes, image[3:] - 1, 1, 0.1, 1.0).tolist() == [1, 1, 1]
+# --------------------------------------------------------------------------------------------------------- mixture
 
 
 @provable
@@ -287,6 +284,25 @@ def test_round_of_the_mixture_equals_the_reference(seed: int, held: bool) -> Non
     for rounds, expected in enumerate([start, once, twice]):
         found = mixture_prototypes(start, z, image, 3, 0.2, rounds, prior)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+@provable
+@given(seeds)
+def test_round_of_the_mixture_with_several_prototypes_equals_the_reference(seed: int) -> None:
+    z, start, prior = unit(20, 4, seed=seed), unit(7, 4, seed=seed + 1), unit(7, 4, seed=seed + 2)
+    image, groups = torch.randint(0, 3, (20,), generator=generator(seed)), torch.tensor([0, 0, 0, 1, 1, 1, 2])
+    expected: list[torch.Tensor] = [start[:3], start[3:6], start[6:]]
+    for rounds in range(3):
+        found = mixture_prototypes(start, z, image, 3, 0.2, rounds, prior, groups=groups)
+        torch.testing.assert_close(found, torch.cat(expected), rtol=0, atol=1e-10)
+        held = [prior[:3], prior[3:6], prior[6:]]
+        expected = reference.mixture_round_of_several(z, expected, image.tolist(), 0.2, held)
+
+
+def test_mixture_of_groups_of_one_is_the_mixture_bit_for_bit() -> None:
+    z, start, image = unit(40, 4), unit(3, 4, seed=1), torch.arange(40) // 10
+    plain, grouped = (mixture_prototypes(start, z, image, 4, 0.1, 3, groups=each) for each in (None, torch.arange(3)))
+    assert torch.equal(grouped, plain)
 
 
 def test_mixture_does_not_depend_on_the_order_of_pixels_nor_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

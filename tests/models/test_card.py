@@ -96,6 +96,19 @@ def test_check_sizes_tensor_of_another_size_type_or_nan_raises(name: str) -> Non
             check_sizes(card, {**whole, name: wrong}, 4, "file")
 
 
+@pytest.mark.parametrize("rows", [2, 4, 6])
+def test_check_sizes_several_prototypes_per_class_pass_up_to_their_number(rows: int) -> None:
+    several = {**tensors(), "prototypes.known": unit(rows, 6), "prototypes.fitted": unit(rows + 4, 6)}
+    check_sizes(parse_card(VALUES, "card"), several, 4, "card", per_class=3)
+
+
+@pytest.mark.parametrize(("known", "fitted", "per_class"), [(4, 8, 1), (8, 12, 3), (5, 9, 3), (4, 6, 3), (0, 4, 3)])
+def test_check_sizes_uneven_or_too_many_prototypes_per_class_raises(known: int, fitted: int, per_class: int) -> None:
+    wrong = {**tensors(), "prototypes.known": unit(known, 6), "prototypes.fitted": unit(fitted, 6)}
+    with pytest.raises(UserError, match="has shape"):
+        check_sizes(parse_card(VALUES, "card"), wrong, 4, "card", per_class)
+
+
 def test_check_sizes_too_many_unknown_no_bank_or_negative_spread_raises() -> None:
     card, whole = parse_card(VALUES, "card"), tensors()
     for changed, words in (

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from clips4.config import Config, StudentConfig, load_config
+from clips4.config import Config, StudentConfig, load_config, with_overrides
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
 from clips4.models.checkpoint import (
@@ -329,3 +329,23 @@ def test_checkpoints_of_format_1_are_read(run: Run) -> None:
     (path / CARD).write_text(json.dumps({**card, "format": 1}))
     (path / STATE).unlink()
     assert load_checkpoint(run.folder).step == 7
+
+
+def test_checkpoint_of_several_prototypes_per_class_comes_back(tmp_path: Path, saved: Run) -> None:
+    known, unknown = (unit(count, DIMENSIONS, seed=count, dtype=torch.float32) for count in (6, 4))
+    before = replace(saved.prototypes, known=known, fitted=torch.cat([-known, unknown]), per_class="nearest")
+    config = with_overrides(CONFIG, ["prototypes.per_class=nearest", "prototypes.m=3"])
+    save_checkpoint(tmp_path, 7, config, saved.student, before, saved.state(), 2)
+    found = load_checkpoint(tmp_path).prototypes
+    assert (found.per_class, found.rows_per_class) == ("nearest", 3)
+    assert torch.equal(found.known, known)
+    assert torch.equal(found.query_known, -known)
+    assert torch.equal(found.query_unknown, unknown)
+    assert found.groups is not None
+    assert found.groups.tolist() == [0, 0, 0, 1, 1, 1, 2, 3, 4, 5]
+    assert len(found.groups) == len(found.all()) == len(found.queries())
+
+
+def test_groups_of_one_prototype_per_class_are_none(saved: Run) -> None:
+    found = load_checkpoint(saved.folder).prototypes
+    assert (found.per_class, found.rows_per_class, found.groups) == ("mean", 1, None)

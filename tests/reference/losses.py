@@ -1,5 +1,7 @@
 """The three losses, one pixel or segment at a time; exponentials as they stand in the equations."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -42,12 +44,18 @@ def embedding_consistency(v: Tensor, guidance: Tensor) -> Tensor:
     return torch.stack([1 - dot(v[s], guidance[s].detach()) for s in range(len(v))])
 
 
-def semantic_consistency(v: Tensor, guidance: Tensor, prototypes: Tensor, tau: float) -> Tensor:
-    """L_s(s) = -log softmax(v_s . C / tau)[y_s] with y_s = argmax_l i_s . c_l, for each segment."""
+def semantic_consistency(v: Tensor, guidance: Tensor, prototypes: Tensor | Sequence[Tensor], tau: float) -> Tensor:
+    """L_s(s) = -log softmax_l(max_j v_s . c_lj / tau)[y_s] with y_s = argmax_l max_j i_s . c_lj, for each segment.
+
+    A class has rows (m, D), or one (D,).
+    """
     losses = []
     for s in range(len(v)):
-        likeness = [float(dot(guidance[s], c)) for c in prototypes]
+        likeness = [max(float(dot(guidance[s], row)) for row in c.reshape(-1, v.shape[1])) for c in prototypes]
         y = likeness.index(max(likeness))
-        weights = [(dot(v[s], c.detach()) / tau).exp() for c in prototypes]
+        nearest = [
+            torch.stack([dot(v[s], row) for row in c.detach().reshape(-1, v.shape[1])]).max() for c in prototypes
+        ]
+        weights = [(each / tau).exp() for each in nearest]
         losses.append(-(weights[y] / torch.stack(weights).sum()).log())
     return torch.stack(losses)

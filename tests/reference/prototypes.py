@@ -1,6 +1,7 @@
 """Class prototypes by loops over classes and segments."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,11 +21,25 @@ def known_prototypes(text: Tensor, segments: Tensor, m: int) -> Tensor:
     return torch.stack(rows)
 
 
-def assign(guidance: Tensor, prototypes: Tensor) -> list[int]:
-    """y_s = argmax_l i_s . c_l."""
+def nearest_prototypes(text: Tensor, segments: Tensor, m: int) -> list[Tensor]:
+    """c_l1 .. c_lm = the m segments of largest cosine to text_l, for each class."""
+    rows = []
+    for vector in text:
+        by_likeness = sorted(range(len(segments)), key=lambda s: -float(dot(vector, segments[s])))
+        rows.append(torch.stack([unit_vector(segments[s]) for s in by_likeness[:m]]))
+    return rows
+
+
+def score(vector: Tensor, prototypes: Tensor) -> float:
+    """max_j vector . c_lj over a class's prototypes (m, D), or the product with its only one (D,)."""
+    return max(float(dot(vector, c)) for c in prototypes.reshape(-1, len(vector)))
+
+
+def assign(guidance: Tensor, prototypes: Tensor | Sequence[Tensor]) -> list[int]:
+    """y_s = argmax_l score_l(i_s)."""
     labels = []
     for i in guidance:
-        likeness = [float(dot(i, c)) for c in prototypes]
+        likeness = [score(i, c) for c in prototypes]
         labels.append(likeness.index(max(likeness)))
     return labels
 
@@ -39,13 +54,15 @@ def update_unknown(unknown: Tensor, known: Tensor, guidance: Tensor, step: float
     return torch.stack(rows)
 
 
-def probabilities(vector: Tensor, prototypes: Tensor, temperature: float) -> list[float]:
-    """softmax_l(vector . c_l / tau)."""
-    powers = [math.exp(float(dot(vector, c)) / temperature) for c in prototypes]
+def probabilities(vector: Tensor, prototypes: Tensor | Sequence[Tensor], temperature: float) -> list[float]:
+    """softmax_l(score_l(vector) / tau)."""
+    powers = [math.exp(score(vector, c) / temperature) for c in prototypes]
     return [power / sum(powers) for power in powers]
 
 
-def class_weights(rows: Tensor, prototypes: Tensor, image: list[int], temperature: float) -> dict[int, list[float]]:
+def class_weights(
+    rows: Tensor, prototypes: Tensor | Sequence[Tensor], image: list[int], temperature: float
+) -> dict[int, list[float]]:
     """Picture -> the mean of its rows' class probabilities."""
     weights = {}
     for which in set(image):
@@ -55,7 +72,7 @@ def class_weights(rows: Tensor, prototypes: Tensor, image: list[int], temperatur
 
 
 def assign_in_context(
-    guidance: Tensor, prototypes: Tensor, image: list[int], temperature: float, context: float
+    guidance: Tensor, prototypes: Tensor | Sequence[Tensor], image: list[int], temperature: float, context: float
 ) -> list[int]:
     """y_s = argmax_l of p(l | i_s) times the class weight of its picture, to the power of ``context``."""
     weights = class_weights(guidance, prototypes, image, temperature)
@@ -81,3 +98,25 @@ def mixture_round(
     if prior is not None:
         found = [unit_vector(each + before) for each, before in zip(found, prior, strict=True)]
     return torch.stack(found)
+
+
+def mixture_round_of_several(
+    z: Tensor, prototypes: Sequence[Tensor], image: list[int], temperature: float, prior: Sequence[Tensor]
+) -> list[Tensor]:
+    """The same where class l has rows (m, D): what a pixel is worth to a class goes to its nearest row alone."""
+    weights = class_weights(z, prototypes, image, temperature)
+    sums = [[torch.zeros_like(z[0]) for _ in rows] for rows in prototypes]
+    for row, which in zip(z, image, strict=True):
+        joint = [p * w for p, w in zip(probabilities(row, prototypes, temperature), weights[which], strict=True)]
+        for index, share in enumerate(joint):
+            likeness = [float(dot(row, c)) for c in prototypes[index]]
+            nearest = likeness.index(max(likeness))
+            sums[index][nearest] = sums[index][nearest] + share / sum(joint) * row
+    found = []
+    for totals, before, priors in zip(sums, prototypes, prior, strict=True):
+        rows = [
+            unit_vector(unit_vector(total) + held) if total.abs().max() > 0 else old
+            for total, old, held in zip(totals, before, priors, strict=True)
+        ]
+        found.append(torch.stack(rows))
+    return found

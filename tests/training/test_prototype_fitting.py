@@ -162,6 +162,50 @@ def test_run_is_queried_with_what_was_fitted(tiny_run: Path) -> None:
     torch.testing.assert_close(segmenter.class_vectors("violin")[1], by_bank)
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        ("extensions.student_prototypes=true",),
+        ("extensions.em_iterations=2",),
+        ("extensions.em_iterations=2", "extensions.unknown_in_fit=true"),
+        ("extensions.student_prototypes=true", "extensions.exclusive_prototypes=true"),
+    ],
+)
+def test_several_prototypes_turn_with_the_student(
+    teacher: torch.nn.Module, images: Path, prototypes: Prototypes, how: tuple[str, ...]
+) -> None:
+    """Each is what the student sees of a segment; without a prior, which would hold them where the teacher is."""
+    turn = torch.linalg.qr(unit(384, 384).float())[0]
+    several = replace(prototypes, known=prototypes.known.repeat_interleave(2, 0), per_class="nearest")
+    straight, turned = (
+        fit(teacher, images, several, each, 0, *how, "extensions.prior_weight=0") for each in (torch.eye(384), turn)
+    )
+    assert straight.fitted is not None
+    assert straight.fitted.shape == (6, 384)
+    torch.testing.assert_close(straight.fitted.norm(dim=1), torch.ones(6))
+    torch.testing.assert_close(turned.query_known, straight.query_known @ turn.T, rtol=0, atol=0.02)
+    if how == ("extensions.student_prototypes=true",):
+        assert straight.bank is not None
+        found = known_prototypes(prototypes.text, straight.bank.float(), 2, per_class="nearest")
+        torch.testing.assert_close(straight.query_known, found, rtol=0, atol=2e-3)
+
+
+def test_prior_of_each_of_several_prototypes_is_the_teachers_vector_of_its_segment(
+    teacher: torch.nn.Module, images: Path, prototypes: Prototypes
+) -> None:
+    turn = torch.linalg.qr(unit(384, 384).float())[0]
+    several = replace(prototypes, known=prototypes.known.repeat_interleave(2, 0), per_class="nearest")
+    found = fit(teacher, images, several, turn, 1, "extensions.prior_weight=1e6")
+    assert found.bank is not None
+    assert found.student_bank is not None
+    bank, seen = found.bank.float(), found.student_bank.float()
+    of_teacher, of_student = (known_prototypes(prototypes.text, bank, 2, rows, "nearest") for rows in (bank, seen))
+    held = (found.query_known - of_teacher).abs().amax(1) < 2e-3
+    assert held.sum() >= 2
+    # one that is the nearest of no pixel stays where it began
+    torch.testing.assert_close(found.query_known[~held], of_student[~held], rtol=0, atol=2e-3)
+
+
 def test_prototypes_of_earlier_runs_are_the_teachers() -> None:
     rows = F.normalize(torch.eye(3), dim=1)
     old = Prototypes(ClassList(("a", "b"), (("a",), ("b",))), rows[:2], rows[:2], rows[2:])

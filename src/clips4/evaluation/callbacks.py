@@ -109,8 +109,8 @@ class LabeledScores:
 
     def __call__(self, step: int, student: Embedder, prototypes: Prototypes) -> dict[str, float]:
         segmenter = _segmenter(student, prototypes, self._config)
-        _, vectors = segmenter.class_vectors(self._dataset.classes)
-        scores = score_language(segmenter, self._dataset, {"prototypes": vectors})["prototypes"]
+        query = segmenter.query(self._dataset.classes)
+        scores = score_language(segmenter, self._dataset, {"prototypes": query})["prototypes"]
         return {"miou": scores.miou_present, "pixel_accuracy": scores.pixel_accuracy}
 
 

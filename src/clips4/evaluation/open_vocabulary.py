@@ -20,6 +20,7 @@ from clips4.inference.refine.lposs import propagate_over
 from clips4.inference.refine.maskclip import refined_probabilities
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.upsample import best_class
+from clips4.method.class_scores import class_scores
 from clips4.method.prototype_search import PrototypeSearch, teacher_segments
 from clips4.models.teachers.base import Teacher
 from clips4.models.teachers.feature_cache import TeacherMaps
@@ -123,6 +124,7 @@ def classify(
     size: tuple[int, ...],
     background: BackgroundRule | None,
     are_probabilities: bool = False,
+    grouped: bool = False,
 ) -> Tensor:
     """Cosines upsampled to the original size of the image, then argmax; in chunks of vectors, to bound memory.
 
@@ -132,6 +134,7 @@ def classify(
         size: (H, W).
         background: which pixels are of class 0, for sets with a background class.
         are_probabilities: whether ``logits`` are class probabilities already, with which a threshold is compared.
+        grouped: see ``Query``.
 
     Returns:
         (H, W) int64 classes.
@@ -141,20 +144,20 @@ def classify(
         return owner.to(words.device)[words]
     keep = torch.ones(len(logits), dtype=torch.bool)
     scale = None if are_probabilities else background.scale
-    labels, probability = _best(logits, owner, size, scale, keep)
+    labels, probability = _best(logits, owner, size, scale, keep, grouped)
     if background.min_share:
         counts = torch.bincount(labels.flatten(), minlength=int(owner.max()) + 1)[1:]
         small = (counts <= background.min_share * counts.sum()).nonzero().flatten() + 1
         keep = ~torch.isin(owner, small.to(owner.device))
         if keep.any() and not keep.all():
-            labels, probability = _best(logits, owner, size, scale, keep)
+            labels, probability = _best(logits, owner, size, scale, keep, grouped)
     return labels if background.probability is None else torch.where(probability < background.probability, 0, labels)
 
 
 def _best(
-    logits: Tensor, owner: Tensor, size: tuple[int, ...], scale: float | None, keep: Tensor
+    logits: Tensor, owner: Tensor, size: tuple[int, ...], scale: float | None, keep: Tensor, grouped: bool
 ) -> tuple[Tensor, Tensor]:
-    """(H, W) class of the best of the vectors to keep, and its softmax probability among all vectors.
+    """(H, W) class of the best of the vectors to keep, and its softmax probability among all vectors, or all classes.
 
     Without a scale, ``logits`` are probabilities.
     """
@@ -162,17 +165,30 @@ def _best(
     best = torch.full((height, width), -torch.inf, dtype=logits.dtype, device=logits.device)
     index, log_sum = torch.zeros_like(best, dtype=torch.long), best.clone()
     at_once = max(1, LOGIT_BUDGET // (height * width))
-    for start in range(0, len(logits), at_once):
-        large = resize_map(logits[None, start : start + at_once], (height, width))[0]
+    for start, end in _chunks(owner if grouped else torch.arange(len(owner)), at_once):
+        large = resize_map(logits[None, start:end], (height, width))[0]
         if scale is not None:
-            log_sum = torch.logaddexp(log_sum, (scale * large).logsumexp(0))
-        allowed = keep[start : start + at_once].nonzero().flatten()
+            of_classes = class_scores(large, owner[start:end] - owner[start] if grouped else None, 0)
+            log_sum = torch.logaddexp(log_sum, (scale * of_classes).logsumexp(0))
+        allowed = keep[start:end].nonzero().flatten()
         if len(allowed):
             value, place = large[allowed.to(large.device)].max(0)
             better = value > best
             best = torch.where(better, value, best)
             index = torch.where(better, allowed.to(place.device)[place] + start, index)
     return owner.to(index.device)[index], best if scale is None else (scale * best - log_sum).exp()
+
+
+def _chunks(groups: Tensor, at_once: int) -> Iterator[tuple[int, int]]:
+    """Ranges of at most ``at_once`` vectors, or of one group: each has whole groups, whose vectors lie together."""
+    start = end = 0
+    for size in torch.unique_consecutive(groups, return_counts=True)[1].tolist():
+        if end > start and end + size - start > at_once:
+            yield start, end
+            start = end
+        end += size
+    if end > start:
+        yield start, end
 
 
 # ----------------------------------------------------------------------------------------------------------- scoring
@@ -219,7 +235,7 @@ def evaluate_language(
                 rows, _ = refined_class(logits, image, segmenter.options.refine)
                 labels = query.owner.to(rows.device)[rows]
             else:
-                labels = classify(logits, query.owner, truth.shape, protocol.background, refined)
+                labels = classify(logits, query.owner, truth.shape, protocol.background, refined, query.grouped)
             counts[name].add(confusion_matrix(truth, labels.cpu().numpy().astype(truth.dtype), classes))
     return {name: SetScores.collect(dataset.images, each) for name, each in counts.items()}
 
@@ -227,20 +243,21 @@ def evaluate_language(
 def score_language(
     segmenter: Segmenter,
     dataset: LabeledFolder,
-    vectors: Mapping[str, Tensor],
+    vectors: Mapping[str, Tensor | Query],
     progress: ProgressReporter | None = None,
 ) -> dict[str, Scores]:
-    """Scores by clips4-v1 for (K, D) class vectors by name, on a set without background.
+    """Scores by clips4-v1 for (K, D) class vectors by name, or queries, on a set without background.
 
     Predictions are refined as the segmenter's options say (key smoothing, prompt denoising, PAMR of a teacher alone).
     """
     classes = len(dataset.classes)
+    queries = {name: each if isinstance(each, Query) else Query.one_per_class(each) for name, each in vectors.items()}
     confusion = {name: np.zeros((classes, classes + 1), np.int64) for name in vectors}
     for _, image, truth in counted(progress, "scoring", dataset, len(dataset)):
         encoded = segmenter.encode_image(image)
-        for name, matrix in vectors.items():
-            labels, _ = segmenter.classify(encoded, matrix)
-            confusion[name] += confusion_matrix(truth, labels.cpu().numpy().astype(truth.dtype), classes)
+        for name, query in queries.items():
+            rows = segmenter.classify(encoded, query.vectors)[0].cpu()
+            confusion[name] += confusion_matrix(truth, query.owner[rows].numpy().astype(truth.dtype), classes)
     return {name: scores(counts) for name, counts in confusion.items()}
 
 
@@ -257,22 +274,23 @@ def find_prototypes(
 ) -> Tensor:
     """Prototypes of classes that a run was not trained with, found as training finds those of known classes.
 
-    Each is the normalized mean of the m teacher segments, in unlabeled images, nearest to the text vector of the class.
-    Only the m best per class are kept, so that memory does not grow with the set.
+    Each is the normalized mean of the m teacher segments, in unlabeled images, nearest to the text vector of the class,
+    or with ``prototypes.per_class=nearest`` these segments. Only the m best per class are kept, so that memory does not
+    grow with the set.
 
     Args:
         teacher: of the run.
         text: (K, D) unit rows.
         images: unlabeled, for example those the run was trained on.
-        config: of the run: its regions, segments and m.
+        config: of the run: its regions, segments and prototypes.
         device: of the teacher.
         progress: advances once an image.
 
     Returns:
-        (K, D) unit rows.
+        (K, D) unit rows; (K * m, D), class by class, of "nearest".
     """
     regions, maps = RegionCache(config.regions), TeacherMaps(teacher, device)
-    search = PrototypeSearch(text, config.prototypes.m, 1, 0)
+    search = PrototypeSearch(text, config.prototypes.m, 1, 0, per_class=config.prototypes.per_class)
     for number, path in enumerate(counted(progress, "finding prototypes", images)):
         image = reduce_to(load_rgb(path), config.data.long_side)
         search.add(number, teacher_segments(maps(image), torch.from_numpy(regions(image, path)), config.segments)[0])
@@ -303,10 +321,13 @@ def prototype_query(
     own = {name: index for index, name in enumerate(run.names)}
     known = [index for index, name in enumerate(classes.names) if name in own]
     new = [index for index, name in enumerate(classes.names) if name not in own]
-    matrix = torch.zeros(len(classes), run.prototypes.known.shape[1])
-    matrix[known] = run.prototypes.known[[own[classes.names[index]] for index in known]].to(matrix)
+    per_class = run.prototypes.known.float().cpu().split(run.prototypes.rows_per_class)
+    rows = {index: per_class[own[classes.names[index]]] for index in known}
     if new:
         other = ClassList(tuple(classes.names[i] for i in new), tuple(classes.aliases[i] for i in new))
         text = cached_class_vectors(teacher, other, load_templates(config.teacher.templates))
-        matrix[new] = find_prototypes(teacher, text, images, config, device, progress)
-    return foreground(Query.one_per_class(matrix), protocol)
+        found = find_prototypes(teacher, text, images, config, device, progress)
+        rows |= dict(zip(new, found.float().cpu().split(len(found) // len(new)), strict=True))
+    vectors = torch.cat([rows[index] for index in range(len(classes))])
+    owner = torch.tensor([index for index in range(len(classes)) for _ in rows[index]])
+    return foreground(Query(vectors, owner, grouped=run.classifier.grouped), protocol)

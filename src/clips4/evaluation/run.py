@@ -152,8 +152,9 @@ def evaluate_by_language(
             searched = (
                 _with_bank(student, teacher, classes, find_images(images), config, progress) if images else student
             )
-            vectors = searched.query(classes).vectors
-            queries["student"]["prototypes"] = foreground(Query.one_per_class(vectors), protocol)
+            found = searched.query(classes)
+            unnamed = Query(found.vectors, found.owner, grouped=found.grouped)
+            queries["student"]["prototypes"] = foreground(unnamed, protocol)
             others.remove("student")
         if others:
             paths = find_images(images) if images else list(dataset.images)
@@ -231,7 +232,7 @@ def _plots_of_row(
 
     def predict(image: RGB, size: tuple[int, ...]) -> NDArray[np.integer]:
         logits = cosines(segmenter, image, query.vectors, protocol)
-        return classify(logits, query.owner, size, protocol.background).cpu().numpy()
+        return classify(logits, query.owner, size, protocol.background, grouped=query.grouped).cpu().numpy()
 
     confusion = plot_confusion(scored.confusion, dataset.classes.names, title)
     return {"confusion.png": confusion, **plot_worst_images(dataset, scored.images, predict)}

@@ -5,7 +5,9 @@ segments of the run's bank, as training found the known prototypes, and their me
 
     c = normalize( sum of the m segments of the bank nearest to the text vector )
 
-The teacher's segment vectors find the segments; the student's are averaged, if the run kept both.
+The teacher's segment vectors find the segments; the student's are averaged, if the run kept both. With
+``prototypes.per_class=nearest`` a class has several vectors, and the nearest counts: those of its prototype, or the m
+segments themselves.
 
 A text vector itself lies far from pixel vectors; it represents a class if the run kept no bank, or if the query demands
 it. A query names the source of each class vector.
@@ -54,8 +56,9 @@ class Query:
         sources: (K,) where the vectors of each class come from; empty where that is not known.
         background: which pixels are background, if any.
         background_label: index of the background among the classes; -1 without.
-        pixel_vectors: (L, D) pixel prototypes of the same classes or names, among which a pixel is unknown or not; None
-            where unknown prototypes compete with ``vectors`` themselves.
+        pixel_vectors: (L', D) pixel prototypes of the same classes or names, among which a pixel is unknown or not;
+            None where unknown prototypes compete with ``vectors`` themselves.
+        grouped: whether classes compete in a softmax, each by its nearest vector, and not the vectors themselves.
     """
 
     vectors: Tensor
@@ -65,6 +68,12 @@ class Query:
     background: BackgroundRule | None = None
     background_label: int = -1
     pixel_vectors: Tensor | None = None
+    grouped: bool = False
+
+    @property
+    def groups(self) -> Tensor | None:
+        """(L,) ``owner`` where classes compete in a softmax, see ``class_scores``; None where vectors do."""
+        return self.owner if self.grouped else None
 
     def __repr__(self) -> str:
         rows, dims = self.vectors.shape
@@ -77,6 +86,12 @@ class Query:
     def one_per_class(cls, vectors: Tensor, names: Sequence[str] = (), sources: Sequence[Source] = ()) -> "Query":
         """A query with a single vector for each class, (K, D) unit rows."""
         return cls(vectors, torch.arange(len(vectors)), tuple(names), tuple(sources))
+
+    @classmethod
+    def per_class(cls, vectors: Tensor, classes: int) -> "Query":
+        """A query with equally many vectors for each of some classes, class by class, (K * m, D) unit rows."""
+        each = len(vectors) // classes
+        return cls(vectors, torch.arange(classes).repeat_interleave(each), grouped=each > 1)
 
 
 class ZeroShotClassifier:
@@ -130,12 +145,11 @@ class ZeroShotClassifier:
             owner = given.owner.tolist()
         else:
             queried = self._queried(classes)
-            rows, sources = self._vectors(queried, vectors)
-            owner = list(range(len(queried)))
-        names = list(queried.names)
+            rows, owner, sources = self._vectors(queried, vectors)
+        names, grouped = list(queried.names), self.grouped and vectors == "prototypes"
         if background is None:
-            pixel_vectors = self._pixel_vectors(queried, rows, vectors)
-            return Query(rows, torch.tensor(owner), tuple(names), tuple(sources), pixel_vectors=pixel_vectors)
+            named = rows, torch.tensor(owner), tuple(names), tuple(sources)
+            return Query(*named, pixel_vectors=self._pixel_vectors(queried, rows, vectors), grouped=grouped)
         at = next((i for i, name in enumerate(names) if name.casefold() == BACKGROUND), None)
         if background.probability is not None and len(names) - (at is not None) < 2:
             raise UserError("background: a single class always has probability 1; give 'cosine 0.2' or class names")
@@ -148,13 +162,13 @@ class ZeroShotClassifier:
             both = {name.casefold() for name in others.names} & {name.casefold() for name in queried.names}
             if both:
                 raise UserError(f"background: {min(both)!r} is a class too; remove it from one of them")
-            more, kinds = self._vectors(others, vectors)
+            more, others_owner, kinds = self._vectors(others, vectors)
             queried = ClassList((*queried.names, *others.names), (*queried.aliases, *others.aliases))
-            rows, owner = torch.cat([rows, more]), owner + [at] * len(others)
+            rows, owner = torch.cat([rows, more]), owner + [at] * len(others_owner)
             if sources[at] == "rule":
                 sources[at] = "text" if "text" in kinds else kinds[0]
         pixel_vectors = self._pixel_vectors(queried, rows, vectors)
-        return Query(rows, torch.tensor(owner), tuple(names), tuple(sources), background, at, pixel_vectors)
+        return Query(rows, torch.tensor(owner), tuple(names), tuple(sources), background, at, pixel_vectors, grouped)
 
     def _of_set(self, path: Path, vectors: Vectors) -> Query:
         if vectors != "prototypes":
@@ -163,7 +177,7 @@ class ZeroShotClassifier:
         return Query(found.vectors, found.owner, found.names, cast(tuple[Source, ...], found.sources))
 
     def _pixel_vectors(self, queried: ClassList, rows: Tensor, vectors: Vectors) -> Tensor | None:
-        """(L, D) pixel prototypes of names; None in the raw space and of a teacher alone, as in earlier versions."""
+        """(L', D) pixel prototypes of names; None in the raw space and of a teacher alone, as in earlier versions."""
         if not self.separates_unknown:
             return None
         return rows if vectors == "prototypes" else self._vectors(queried, "prototypes")[0]
@@ -173,6 +187,11 @@ class ZeroShotClassifier:
         """Whether queries have ``pixel_vectors``: unknown prototypes do not compete with named classes."""
         run = self._prototypes
         return run is not None and (run.space is not None or bool(run.unknown_margin))
+
+    @property
+    def grouped(self) -> bool:
+        """Whether classes of a run have several prototypes, of which the nearest counts."""
+        return self._prototypes is not None and self._prototypes.per_class == "nearest"
 
     def text(self, classes: ClassList) -> Tensor:
         """(K, D) text vectors, prompt-ensembled, unit rows; repeated names come from memory."""
@@ -200,7 +219,8 @@ class ZeroShotClassifier:
             raise UserError("a teacher without a run has no classes; give some")
         return self._prototypes.classes
 
-    def _vectors(self, queried: ClassList, vectors: Vectors) -> tuple[Tensor, list[Source]]:
+    def _vectors(self, queried: ClassList, vectors: Vectors) -> tuple[Tensor, list[int], list[Source]]:
+        """(L, D) class by class, the class of each, and the source of each class's."""
         if vectors not in get_args(Vectors):
             raise UserError(f"vectors {vectors!r}: choose prototypes or text")
         known = self._known(queried)
@@ -208,12 +228,13 @@ class ZeroShotClassifier:
         sources: list[Source] = ["text" if vectors == "text" else "prototype"] * len(queried)
         if self._prototypes:
             own = self._prototypes.query_known if vectors == "prototypes" else self._prototypes.text
-            rows = [None if index is None else own[index] for index in known]
+            of_each = own.split(len(own) // len(self._prototypes.names))
+            rows = [None if index is None else of_each[index] for index in known]
         if vectors == "prototypes":
             examples = {name.casefold(): vector for name, vector in self.examples.items()}
             for place, name in enumerate(queried.names):
                 if name.casefold() in examples:
-                    rows[place], sources[place] = examples[name.casefold()], "examples"
+                    rows[place], sources[place] = examples[name.casefold()][None], "examples"
         new = [place for place, row in enumerate(rows) if row is None]
         if new:
             found = self.text(ClassList(tuple(queried.names[i] for i in new), tuple(queried.aliases[i] for i in new)))
@@ -221,11 +242,12 @@ class ZeroShotClassifier:
             run = self._prototypes
             if vectors == "prototypes" and run is not None and run.bank is not None and len(run.bank):
                 seen = None if run.query_bank is None else run.query_bank.float()
-                own = known_prototypes(found, run.bank.float(), BANK_NEAREST, seen)
+                own = known_prototypes(found, run.bank.float(), BANK_NEAREST, seen, run.per_class)
                 found, source = with_text_prior(own, found, run.text_prior), "bank"
-            for place, row in zip(new, found, strict=True):
-                rows[place], sources[place] = row, source
-        return torch.stack([row for row in rows if row is not None]), sources
+            for place, of_class in zip(new, found.split(len(found) // len(new)), strict=True):
+                rows[place], sources[place] = of_class, source
+        every = [of_class for of_class in rows if of_class is not None]
+        return torch.cat(every), [index for index, each in enumerate(every) for _ in each], sources
 
     def _known(self, queried: ClassList) -> list[int | None]:
         """The class of the run that each class is: same name and same aliases, or without aliases."""

@@ -11,6 +11,7 @@ from clips4.inference.refine.maskclip import Refinement, refine_scores
 from clips4.inference.result import Segmentation
 from clips4.inference.tta import Edges
 from clips4.inference.upsample import best_class, best_probability, pamr_class
+from clips4.method.class_scores import class_scores
 from clips4.method.prediction_context import PredictionContext, context_bias
 from clips4.outputs.labeled_image import UNKNOWN_LABEL
 from clips4.utils.images import RGB
@@ -24,6 +25,7 @@ def classify(
     refine: Edges | None,
     context: float = 0.0,
     temperature: float = 0.07,
+    groups: Tensor | None = None,
     graph_features: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The class vector nearest to every pixel of an image.
@@ -35,6 +37,7 @@ def classify(
         refine: to the image's edges, see ``InferenceOptions``.
         context: w of ``method.prediction_context``; key smoothing, whose scores are no cosines, ignores it.
         temperature: tau of the same.
+        groups: (L,) the class of each vector, for the context; see ``class_scores``.
         graph_features: (C, h', w') of a proxy, for LPOSS; the embeddings themselves where there are none.
 
     Returns:
@@ -45,8 +48,10 @@ def classify(
     if refine == "lposs":
         scores = propagate_over(scores, encoded.z, graph_features)
     weight = 0.0 if refinement.key_smoothing else context
-    bias = context_bias(scores, temperature, weight)
+    bias = scores.new_zeros(len(scores))
     if weight:
+        bias = context_bias(class_scores(scores, groups, 0), temperature, weight)
+        bias = bias if groups is None else bias[groups.to(bias.device)]
         scores = scores + bias[:, None, None]
     labels, best = refined_class(scores, encoded.image, "pamr" if refine != "regions" and refinement.pamr else refine)
     if weight:  # the scores of a prediction are cosines
@@ -103,7 +108,7 @@ def predict(
     tau = context.text_temperature if by_text else context.pixel_temperature
     apart = query.pixel_vectors is not None or context.weight != 0
     vectors = query.vectors if apart else torch.cat([query.vectors, unknown])
-    rows, similarity = classify(encoded, vectors, refinement, refine, context.weight, tau, graph_features)
+    rows, similarity = classify(encoded, vectors, refinement, refine, context.weight, tau, query.groups, graph_features)
     if others and apart:
         pixel_vectors = query.vectors if query.pixel_vectors is None else query.pixel_vectors
         best_known = similarity
@@ -119,9 +124,7 @@ def predict(
     labels = _look_up(label_of, rows)
     rule = query.background
     if rule is not None and (rule.probability is not None or rule.cosine is not None):
-        labels[(labels >= 0) & _below_threshold(encoded, query.vectors, rule, rows, similarity)] = (
-            query.background_label
-        )
+        labels[(labels >= 0) & _below_threshold(encoded, query, rule, rows, similarity)] = query.background_label
     return Segmentation(
         encoded.image,
         labels.cpu().numpy(),
@@ -142,7 +145,7 @@ def _look_up(table: Tensor, rows: Tensor) -> Tensor:
 
 
 def _below_threshold(
-    encoded: EncodedImage, vectors: Tensor, rule: BackgroundRule, rows: Tensor, similarity: Tensor
+    encoded: EncodedImage, query: Query, rule: BackgroundRule, rows: Tensor, similarity: Tensor
 ) -> Tensor:
     """(H, W) pixels that a threshold makes background."""
     below = torch.zeros_like(rows, dtype=torch.bool)
@@ -150,7 +153,8 @@ def _below_threshold(
         below |= similarity < rule.cosine
     if rule.probability is not None:
         # among the named classes alone: an unknown pixel has no probability there, and the caller leaves it unknown
-        cosines = torch.einsum("dhw,ld->lhw", encoded.z, vectors.to(encoded.z))
-        within = torch.where(rows < len(vectors), rows, 0)
-        below |= best_probability(cosines, encoded.image.shape[:2], within, rule.scale) < rule.probability
+        cosines = torch.einsum("dhw,ld->lhw", encoded.z, query.vectors.to(encoded.z))
+        within = torch.where(rows < len(query.vectors), rows, 0)
+        size, groups = encoded.image.shape[:2], query.groups
+        below |= best_probability(cosines, size, within, rule.scale, groups) < rule.probability
     return below

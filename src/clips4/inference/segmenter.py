@@ -508,7 +508,8 @@ class Segmenter:
             vectors: see ``segment``.
 
         Returns:
-            (K,) names and (K, D) unit rows.
+            (K,) names and (K, D) unit rows. Of a run with ``prototypes.per_class=nearest`` a class has several rows,
+            class by class; ``query`` has the class of each, too.
 
         Raises:
             UserError: see ``query``.

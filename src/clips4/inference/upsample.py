@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clips4.inference.refine.maskclip import PamrRefiner
 from clips4.inference.refine.pamr import DILATIONS, ITERATIONS
+from clips4.method.class_scores import class_scores
 from clips4.utils.images import RGB
 from clips4.utils.tensors import resize_map, to_tensor
 
@@ -24,18 +25,22 @@ PAMR_REACH = max(DILATIONS) * ITERATIONS  # pixels; no value depends on pixels f
 
 
 @torch.no_grad()
-def nearest_class(z: Tensor, vectors: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def nearest_class(
+    z: Tensor, vectors: Tensor, size: tuple[int, ...], groups: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Cosines upsampled to the image's size, then argmax.
 
     Args:
         z: (D, h, w) unit along D.
         vectors: (L, D) unit rows.
         size: (H, W).
+        groups: (L,) the class of each vector; None: each is a class.
 
     Returns:
         (H, W) int64 labels 0..L-1 (the lowest where equal) and (H, W) the cosine of each pixel's label.
     """
-    return best_class(torch.einsum("dhw,ld->lhw", z, vectors), size)
+    labels, best = best_class(torch.einsum("dhw,ld->lhw", z, vectors), size)
+    return (labels if groups is None else groups.to(labels.device)[labels]), best
 
 
 @torch.no_grad()
@@ -106,7 +111,9 @@ def pamr_class(scores: Tensor, image: RGB) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def best_probability(scores: Tensor, size: tuple[int, ...], labels: Tensor, sharpness: float) -> Tensor:
+def best_probability(
+    scores: Tensor, size: tuple[int, ...], labels: Tensor, sharpness: float, groups: Tensor | None = None
+) -> Tensor:
     """(H, W) softmax probability, among L classes, of the given class of each pixel.
 
     Args:
@@ -114,10 +121,14 @@ def best_probability(scores: Tensor, size: tuple[int, ...], labels: Tensor, shar
         size: (H, W).
         labels: (H, W) in 0..L-1.
         sharpness: of the softmax: cosines are multiplied by it.
+        groups: (L,) the class of each score and label; see ``class_scores``.
     """
+    if groups is not None:
+        labels = groups.to(labels.device)[labels]
     probability = torch.empty(size[0], size[1], dtype=scores.dtype, device=scores.device)
     for (rows, _), large in upsampled_bands(scores, size):
-        probability[rows] = (sharpness * large).softmax(0).gather(0, labels[rows][None])[0]
+        shares = (sharpness * class_scores(large, groups, 0)).softmax(0)
+        probability[rows] = shares.gather(0, labels[rows][None])[0]
     return probability
 
 

@@ -45,9 +45,9 @@ def labeled_prototypes(
     return {label: F.normalize(total, dim=0) for label, total in sorted(sums.items())}
 
 
-def with_labeled(prototypes: Tensor, labeled: dict[int, Tensor]) -> Tensor:
-    """(L, D) prototypes with the rows of labeled classes replaced."""
+def with_labeled(prototypes: Tensor, labeled: dict[int, Tensor], rows: int = 1) -> Tensor:
+    """(L, D) prototypes with those of labeled classes replaced; all ``rows`` that a class has, by the same vector."""
     replaced = prototypes.clone()
     for label, vector in labeled.items():
-        replaced[label] = vector.to(prototypes)
+        replaced[label * rows : (label + 1) * rows] = vector.to(prototypes)
     return replaced

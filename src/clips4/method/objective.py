@@ -8,11 +8,11 @@ from torch import Tensor
 from clips4.config import ExtensionConfig, ObjectiveConfig, SegmentConfig
 from clips4.data.label_maps import IGNORED
 from clips4.data.views import VIEWS
+from clips4.method.class_scores import assign, assign_in_context
 from clips4.method.losses.contrastive import pixel_segment_contrast
 from clips4.method.losses.embedding_consistency import embedding_consistency
 from clips4.method.losses.maskclip_plus import maskclip_plus
 from clips4.method.losses.semantic_consistency import semantic_consistency
-from clips4.method.prototypes import assign, assign_in_context
 from clips4.method.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
 from clips4.utils import distributed
 
@@ -48,6 +48,7 @@ def objective(
     text: Tensor | None = None,
     extensions: ExtensionConfig = PAPER,
     text_temperature: float | None = None,
+    groups: Tensor | None = None,
 ) -> Terms:
     """Segments of each view, their student and teacher vectors, and the three losses.
 
@@ -57,7 +58,7 @@ def objective(
         z: (B * V, D, h, w) pixel embeddings of the student, unit along D, the views of an image side by side.
         regions: (B * V, h, w) region of each pixel, numbered through over the images of the batch.
         pixel_map: (B * V, D, h, w) the teacher's pixel map, warped to the views.
-        prototypes: (L, D) known and unknown class prototypes.
+        prototypes: (L, D) known, then unknown class prototypes.
         settings: weights of the terms, kappa and tau; a weight of 0 switches its term off.
         segment_settings: how segments are made.
         drawn: indices (N,) of the pixels of z, flattened, that L_t is averaged over; None takes all.
@@ -66,6 +67,7 @@ def objective(
         extensions: what goes beyond the paper.
         text_temperature: tau of cosines with text in a calibrated space, where text and unknown prototypes never meet
             in one softmax; None in the raw space.
+        groups: (L,) the class of each prototype, known ones first, see ``class_scores``; None: one for each class.
 
     Returns:
         The weighted sum, its parts and the guidance i_s.
@@ -95,10 +97,10 @@ def objective(
     contrast = embedding = semantic = z.new_zeros(())
     sizes = _sizes(segments.region)
     segment_share = distributed.world_size() / max(1, sum(segment_count for segment_count, _ in sizes))
-    assigned = None
+    vectors, assigned = _ClassVectors(prototypes, groups), None
     if settings.semantic_weight or (settings.contrast_weight and extensions.exclude_same_class):
         assigned = _assign_classes(
-            guidance, segments.view // VIEWS, len(z) // VIEWS, prototypes, text, settings, extensions
+            guidance, segments.view // VIEWS, len(z) // VIEWS, vectors, text, settings, extensions
         )
     if settings.contrast_weight:
         same_class = assigned.y if assigned is not None and extensions.exclude_same_class else None
@@ -107,11 +109,25 @@ def objective(
         embedding = segment_share * embedding_consistency(v, guidance, "sum")
     if assigned is not None and settings.semantic_weight:
         semantic = segment_share * _semantic(
-            v, guidance, assigned, prototypes, text, settings, extensions, text_temperature
+            v, guidance, assigned, vectors, text, settings, extensions, text_temperature
         )
     weights = (settings.contrast_weight, settings.embedding_weight, settings.semantic_weight)
     total = torch.stack([w * term for w, term in zip(weights, (contrast, embedding, semantic), strict=True)]).sum()
     return Terms(total, contrast, embedding, semantic, guidance)
+
+
+class _ClassVectors(NamedTuple):
+    """Class vectors: rows (L, D), known classes first, and the class (L,) of each; None where each row is a class."""
+
+    rows: Tensor
+    groups: Tensor | None = None
+
+    def known(self, count: int) -> "_ClassVectors":
+        """The vectors of the first ``count`` classes."""
+        if self.groups is None:
+            return _ClassVectors(self.rows[:count])
+        of_known = self.groups[self.groups < count]
+        return _ClassVectors(self.rows[: len(of_known)], of_known)
 
 
 class _Classes(NamedTuple):
@@ -130,7 +146,7 @@ def _assign_classes(
     guidance: Tensor,
     image: Tensor,
     images: int,
-    prototypes: Tensor,
+    vectors: _ClassVectors,
     text: Tensor | None,
     settings: ObjectiveConfig,
     extensions: ExtensionConfig,
@@ -143,18 +159,18 @@ def _assign_classes(
         raise ValueError("extensions.text_weight or unknown_apart is not 0: give the text vectors")
     tau, context = settings.temperature, extensions.context
     if text is None or not extensions.unknown_apart:
-        return _Classes(assign_in_context(guidance, prototypes, image, images, tau, context))
-    known = len(text)
-    nearest = assign(guidance, prototypes)
-    choice = assign_in_context(guidance, prototypes[:known], image, images, tau, context)
-    return _Classes(torch.where(nearest >= known, nearest, choice), choice)
+        return _Classes(assign_in_context(guidance, vectors.rows, image, images, tau, context, vectors.groups))
+    known = vectors.known(len(text))
+    nearest = assign(guidance, vectors.rows, vectors.groups)
+    choice = assign_in_context(guidance, known.rows, image, images, tau, context, known.groups)
+    return _Classes(torch.where(nearest >= len(text), nearest, choice), choice)
 
 
 def _semantic(
     v: Tensor,
     guidance: Tensor,
     assigned: _Classes,
-    prototypes: Tensor,
+    vectors: _ClassVectors,
     text: Tensor | None,
     settings: ObjectiveConfig,
     extensions: ExtensionConfig,
@@ -176,14 +192,16 @@ def _semantic(
     with k_s in the place of y_s, and all segments, under ``unknown_apart``.
     """
     tau = settings.temperature
-    banks = [(prototypes, 1.0)]
+    banks = [(vectors, 1.0)]
     if text is not None and extensions.text_weight and text_temperature is None:
-        banks.append((torch.cat([text, prototypes[len(text) :]]), extensions.text_weight))
+        unknown = vectors.rows[len(vectors.known(len(text)).rows) :]
+        banks.append((_ClassVectors(torch.cat([text, unknown])), extensions.text_weight))
     terms = []
-    for rows, weight in banks:
-        terms.append(weight * semantic_consistency(v, guidance, rows, tau, "sum", assigned.y))
+    for (rows, groups), weight in banks:
+        terms.append(weight * semantic_consistency(v, guidance, rows, tau, "sum", assigned.y, groups))
         if text is not None and assigned.known is not None:
-            of_known = semantic_consistency(v, guidance, rows[: len(text)], tau, "none", assigned.known)
+            known = _ClassVectors(rows, groups).known(len(text))
+            of_known = semantic_consistency(v, guidance, known.rows, tau, "none", assigned.known, known.groups)
             terms.append(weight * ((assigned.y >= len(text)) * of_known).sum())
     if text is not None and extensions.text_weight and text_temperature is not None:
         target = assigned.y if assigned.known is None else assigned.known

@@ -2,7 +2,7 @@
 
     score_l(p) = log softmax_l(c_l(p) / tau) + w log mean_q softmax_l(c_l(q) / tau),        q over the coarse map
 
-with c_l(p) the cosine of pixel p and class vector l. The same rule as ``prototypes.assign_in_context``, which
+with c_l(p) the cosine of pixel p and class vector l. The same rule as ``class_scores.assign_in_context``, which
 chooses the y_s of training. Not in the paper.
 
 The first term differs from c_l(p) / tau by a number that all classes of a pixel share, before and after bilinear

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clips4.config import SegmentConfig
+from clips4.config import PerClass, SegmentConfig
 from clips4.data.rng import SAMPLE, seeded
 from clips4.method.prototypes import exclusive_prototypes, known_prototypes, nearest_segments
 from clips4.method.segments import cut_by_regions, flatten_pixels, pool, spherical_kmeans
@@ -45,7 +45,7 @@ class FoundPrototypes(NamedTuple):
     """What a ``PrototypeSearch`` found.
 
     Attributes:
-        known: (K, D) unit rows, the prototypes of the known classes.
+        known: (K, D) unit rows, the prototypes of the known classes; (K * m, D) of "nearest".
         sample: (R, D) unit rows, a random sample of all segments: unknown prototypes are drawn from it, and the run
             keeps part of it as its bank.
     """
@@ -63,6 +63,7 @@ class PrototypeSearch:
         sample: size of the random sample; all segments where there are fewer.
         seed: of the sample.
         exclusive: whether segments count for one class each; see ``prototypes.exclusive_prototypes``.
+        per_class: see ``prototypes.known_prototypes``.
 
     Example::
 
@@ -72,9 +73,12 @@ class PrototypeSearch:
         known, sample = search.result()
     """
 
-    def __init__(self, text: Tensor, m: int, sample: int, seed: int, exclusive: bool = False):
+    def __init__(
+        self, text: Tensor, m: int, sample: int, seed: int, exclusive: bool = False, per_class: PerClass = "mean"
+    ):
         self._text, self._m, self._sample_size, self._seed = text, m, sample, seed
         self._exclusive, self._kept = exclusive, m * _RESERVE if exclusive else m
+        self._per_class = per_class
         nothing = text.new_empty(0, text.shape[1])
         self._candidates, self._candidate_places = nothing, torch.empty(0, dtype=torch.int64)
         self._sample, self._keys = nothing, torch.empty(0, dtype=torch.float64)
@@ -106,9 +110,9 @@ class PrototypeSearch:
         keys = distributed.gather_rows(self._keys, sample_rows)
         near, sample = near[places.argsort()], sample[keys.argsort()[: self._sample_size]]
         if self._exclusive:
-            known = exclusive_prototypes(self._text, near, self._m, sample)
+            known = exclusive_prototypes(self._text, near, self._m, sample, per_class=self._per_class)
         else:
-            known = known_prototypes(self._text, near, self._m)
+            known = known_prototypes(self._text, near, self._m, per_class=self._per_class)
         return FoundPrototypes(known, sample)
 
     def _update(self) -> None:

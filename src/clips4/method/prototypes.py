@@ -4,6 +4,9 @@ CLIP-S4 section 3.3. A class's text vector lies far from its pixels' vectors, so
 
     c_l = normalize( sum of the m teacher segments nearest to text_l )      for the K known classes
     c_l = a randomly drawn teacher segment, then moved to its segments      for the U unknown classes
+
+Or a known class keeps its m segments, of which the nearest counts (``prototypes.per_class=nearest``; the paper's
+description allows both): c_l1 .. c_lm, rows (K * m, D) class by class, nearest to text_l first; see ``class_scores``.
 """
 
 from typing import Literal
@@ -12,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clips4.config import PerClass
+from clips4.method.class_scores import assign, class_scores, log_probability
 from clips4.utils import distributed
 
 _TINY = 1e-12
@@ -41,28 +46,38 @@ def nearest_segments(text: Tensor, segments: Tensor, m: int) -> Tensor:
 
 
 @torch.no_grad()
-def known_prototypes(text: Tensor, segments: Tensor, m: int, seen: Tensor | None = None) -> Tensor:
-    """The normalized mean of the m segments nearest to each class's text vector.
+def known_prototypes(
+    text: Tensor, segments: Tensor, m: int, seen: Tensor | None = None, per_class: PerClass = "mean"
+) -> Tensor:
+    """The normalized mean of the m segments nearest to each class's text vector, or these segments themselves.
 
     Args:
         text: (K, D) unit rows.
         segments: (S, D) unit rows, the teacher segments of the training images.
         m: segments per class; all of them where there are fewer.
-        seen: (S, D) unit rows that are averaged instead, such as the student's of the same segments.
+        seen: (S, D) unit rows that are taken instead, such as the student's of the same segments.
+        per_class: "mean", or "nearest" for all m.
 
     Returns:
-        (K, D) unit rows, 0 in dimensions that no name has.
+        (K, D) unit rows, 0 in dimensions that no name has; (K * min(m, S), D), class by class, of "nearest".
 
     Raises:
         ValueError: m is not positive, there is no segment, or the dimensions differ.
     """
     nearest = nearest_segments(text, segments, m)
-    return F.normalize(_in_text_dimensions(segments if seen is None else seen, text)[nearest].sum(1), dim=1)
+    rows = _in_text_dimensions(segments if seen is None else seen, text)[nearest]
+    return F.normalize(rows.sum(1) if per_class == "mean" else rows.flatten(0, 1), dim=1)
 
 
 @torch.no_grad()
 def exclusive_prototypes(
-    text: Tensor, segments: Tensor, m: int, sample: Tensor, seen: Tensor | None = None, least: int = 4
+    text: Tensor,
+    segments: Tensor,
+    m: int,
+    sample: Tensor,
+    seen: Tensor | None = None,
+    least: int = 4,
+    per_class: PerClass = "mean",
 ) -> Tensor:
     """``known_prototypes`` where each segment counts for one class: the one whose standardized cosine is largest.
 
@@ -71,12 +86,13 @@ def exclusive_prototypes(
     So a class whose text lies near everything does not take the segments of others. Not in the paper.
 
     Args:
-        text, segments, m, seen: see ``known_prototypes``.
+        text, segments, m, seen, per_class: see ``known_prototypes``.
         sample: (R, D) random segments of the set.
         least: a class with fewer segments takes its nearest from all.
 
     Returns:
-        (K, D) unit rows, 0 in dimensions that no name has.
+        See ``known_prototypes``; of "nearest", a class with fewer than m segments repeats its nearest one, which
+        changes no maximum.
     """
     cosines = _in_text_dimensions(segments, text) @ text.T
     typical = _in_text_dimensions(sample, text) @ text.T
@@ -84,6 +100,10 @@ def exclusive_prototypes(
     own = F.one_hot(standardized.argmax(1), len(text)).bool()
     own |= own.sum(0) < least
     nearest = cosines.masked_fill(~own, -torch.inf).topk(min(m, len(segments)), dim=0)
+    if per_class == "nearest":
+        chosen = torch.where(nearest.values.isfinite(), nearest.indices, nearest.indices[:1])
+        rows = _in_text_dimensions(segments if seen is None else seen, text)
+        return F.normalize(rows[chosen.T].flatten(0, 1), dim=1)
     weights = torch.zeros_like(cosines).scatter_(0, nearest.indices, nearest.values.isfinite().to(cosines.dtype))
     return F.normalize(weights.T @ _in_text_dimensions(segments if seen is None else seen, text), dim=1)
 
@@ -95,11 +115,13 @@ def with_text_prior(prototypes: Tensor, text: Tensor, weight: float) -> Tensor:
     In a calibrated space alone, where pixels and names of a class lie near each other. Not in the paper.
 
     Args:
-        prototypes: (K, D) c_l, unit rows.
+        prototypes: (K * m, D) c_lj, unit rows, m of each class; each of them moves.
         text: (K, D) unit rows.
         weight: w; 0 returns the prototypes.
     """
-    return F.normalize(prototypes + weight * text, dim=1) if weight else prototypes
+    if not weight:
+        return prototypes
+    return F.normalize(prototypes + weight * text.repeat_interleave(len(prototypes) // len(text), 0), dim=1)
 
 
 def _in_text_dimensions(rows: Tensor, text: Tensor) -> Tensor:
@@ -121,7 +143,7 @@ def sample_unknown(
     Args:
         segments: (S, D) unit rows.
         count: U; all candidates where there are fewer.
-        known: (K, D) unit rows, needed for a share below 1.
+        known: (K, D) unit rows, or (K * m, D), needed for a share below 1.
         share: the part of the segments, farthest from every known prototype first, that is drawn from. 1 draws from all
             as the paper does; less keeps unknown prototypes away from the known classes.
 
@@ -142,42 +164,6 @@ def sample_unknown(
 
 
 @torch.no_grad()
-def assign(guidance: Tensor, prototypes: Tensor) -> Tensor:
-    """y_s = argmax_l i_s . c_l: (S, D), (L, D) -> (S,) int64."""
-    return (guidance @ prototypes.T).argmax(1)
-
-
-@torch.no_grad()
-def assign_in_context(
-    guidance: Tensor, prototypes: Tensor, image: Tensor, images: int, temperature: float, context: float
-) -> Tensor:
-    """y_s with a prior from the rest of the image: its likely classes become more likely (not in the paper).
-
-        y_s = argmax_l  log p(l | i_s) + context * log mean_{s' of the same image} p(l | i_s'),
-        p(l | i_s) = softmax_l(i_s . c_l / tau)
-
-    The teacher's mistakes scatter over many classes, each in few places of an image; its correct classes agree.
-    ``context`` = 1 is one step of a mixture whose class weights are each image's own; 0 is ``assign``.
-
-    Args:
-        guidance: (S, D) i_s, unit rows.
-        prototypes: (L, D) unit rows.
-        image: (S,) image of each segment, 0..images - 1; the views of an image share it.
-        images: their number.
-        temperature: tau.
-        context: weight of the rest of the image.
-
-    Returns:
-        (S,) int64.
-    """
-    if not context:
-        return assign(guidance, prototypes)
-    log_p = _log_probability(guidance, prototypes, temperature)
-    weights = _class_weights(log_p, image, images)
-    return (log_p + context * weights.log()[image]).argmax(1)
-
-
-@torch.no_grad()
 def mixture_prototypes(
     start: Tensor,
     z: Tensor,
@@ -187,6 +173,7 @@ def mixture_prototypes(
     iterations: int,
     prior: Tensor | None = None,
     dimensions: Tensor | None = None,
+    groups: Tensor | None = None,
 ) -> Tensor:
     """Class prototypes moved into the student's space: a mixture of von Mises-Fisher densities fitted to its pixels.
 
@@ -197,11 +184,12 @@ def mixture_prototypes(
                                                           softmax_l( z_p . c_l / tau )
         c_l <- normalize( normalize( sum_p q_pl z_p ) + prior_l )
 
-    The prior keeps a class with few pixels from drifting to a more frequent one. The pixels are those of
-    all ranks together. Not in the paper, whose prototypes stay in the teacher's space.
+    The prior keeps a class with few pixels from drifting to a more frequent one. Of a class with several prototypes the
+    nearest counts, and moves: z_p . c_l is the class's score, and q_pl z_p belongs to the sum of its nearest c_lj.
+    The pixels are those of all ranks together. Not in the paper, whose prototypes stay in the teacher's space.
 
     Args:
-        start: (K, D) unit rows.
+        start: (K, D) unit rows; (L, D) with ``groups``, also for ``prior`` and ``dimensions``.
         z: (P, D) pixel embeddings of the student, unit rows; any real type.
         image: (P,) image of each, 0..images - 1; ranks number their own.
         images: their number on this rank.
@@ -209,20 +197,24 @@ def mixture_prototypes(
         iterations: of EM; 0 returns ``start``.
         prior: (K, D) rows; one of length 1 counts as much as all pixels of its class. None for none.
         dimensions: (K, D) bool, those that each class has; its pixels are ignored in the others. None for all.
+        groups: (L,) the class of each prototype, see ``class_scores``.
 
     Returns:
-        (K, D) unit rows; a class without pixels keeps its prototype.
+        Unit rows of the shape of ``start``; a class without pixels keeps its prototype.
     """
-    prototypes = start
+    prototypes, classes = start, len(start) if groups is None else int(groups.max()) + 1
+    block = max(1, PIXEL_BLOCK * classes // max(1, len(start)))
     for _ in range(iterations):
-        weights = torch.zeros(images, len(start), dtype=start.dtype, device=start.device)
+        weights = torch.zeros(images, classes, dtype=start.dtype, device=start.device)
         sums = torch.zeros_like(start)
-        for rows, where in zip(z.split(PIXEL_BLOCK), image.split(PIXEL_BLOCK), strict=True):
-            weights.index_add_(0, where, _log_probability(rows.to(start), prototypes, temperature).exp())
+        for rows, where in zip(z.split(block), image.split(block), strict=True):
+            weights.index_add_(0, where, log_probability(rows.to(start) @ prototypes.T, temperature, groups).exp())
         log_weights = (weights / weights.sum(1, keepdim=True).clamp(min=_TINY)).clamp(min=_TINY).log()
-        for rows, where in zip(z.split(PIXEL_BLOCK), image.split(PIXEL_BLOCK), strict=True):
-            log_p = _log_probability(rows.to(start), prototypes, temperature)
-            sums += (log_p + log_weights[where]).softmax(1).T @ rows.to(start)
+        for rows, where in zip(z.split(block), image.split(block), strict=True):
+            cosines = rows.to(start) @ prototypes.T
+            log_p = log_probability(cosines, temperature, groups)
+            shares = _of_nearest((log_p + log_weights[where]).softmax(1), cosines, groups)
+            sums += shares.T @ rows.to(start)
         sums = distributed.total(sums)
         if dimensions is not None:
             sums = sums * dimensions
@@ -233,16 +225,12 @@ def mixture_prototypes(
     return prototypes
 
 
-def _log_probability(rows: Tensor, prototypes: Tensor, temperature: float) -> Tensor:
-    """(N, L) log softmax over classes of cosine / tau."""
-    return (rows @ prototypes.T / temperature).log_softmax(1)
-
-
-def _class_weights(log_p: Tensor, image: Tensor, images: int) -> Tensor:
-    """(images, L) mean probability of each class over an image's rows, clamped above zero."""
-    sums = log_p.new_zeros(images, log_p.shape[1]).index_add(0, image, log_p.exp())
-    counts = log_p.new_zeros(images).index_add(0, image, log_p.new_ones(len(image)))
-    return (sums / counts.clamp(min=1)[:, None]).clamp(min=_TINY)
+def _of_nearest(shares: Tensor, cosines: Tensor, groups: Tensor | None) -> Tensor:
+    """(P, K) shares of classes -> (P, L) those of prototypes: all of a class's to its nearest."""
+    if groups is None:
+        return shares
+    of_row = groups.to(cosines.device)
+    return shares[:, of_row] * (cosines == class_scores(cosines, groups)[:, of_row])
 
 
 @torch.no_grad()
@@ -261,7 +249,7 @@ def update_unknown(
 
     Args:
         unknown: (U, D) unit rows.
-        known: (K, D) unit rows, fixed.
+        known: (K, D) unit rows, or (K * m, D), fixed.
         guidance: (S, D) unit rows, i_s.
         step: 0 (stay) to 1 ("mean": jump to the mean).
         rule: "mean" or "gradient".

@@ -101,7 +101,7 @@ def parse_card(values: Mapping[str, Any], source: object) -> Card:
     return card
 
 
-def check_sizes(card: Card, tensors: Mapping[str, Tensor], unknown: int, source: object) -> None:
+def check_sizes(card: Card, tensors: Mapping[str, Tensor], unknown: int, source: object, per_class: int = 1) -> None:
     """Refuse class vectors that do not fit the card and each other, or are not finite.
 
     Args:
@@ -109,17 +109,19 @@ def check_sizes(card: Card, tensors: Mapping[str, Tensor], unknown: int, source:
         tensors: ``prototypes.*`` and ``space.*`` of a checkpoint.
         unknown: the largest U.
         source: for the message.
+        per_class: the largest number of prototypes of a known class, the same for all.
 
     Raises:
         UserError: one does not fit; the message names it.
     """
     k, d, u = len(card.classes), card.embed_dim, len(tensors["prototypes.unknown"])
     s = len(tensors.get("prototypes.bank", ())) if card.bank is None else card.bank
+    rows = k * min(max(1, len(tensors["prototypes.known"]) // k), per_class)
     expected: dict[str, tuple[int, ...]] = {
         "prototypes.text": (k, d),
-        "prototypes.known": (k, d),
+        "prototypes.known": (rows, d),
         "prototypes.unknown": (u, d),
-        "prototypes.fitted": (k + u, d),
+        "prototypes.fitted": (rows + u, d),
         "prototypes.bank": (s, d),
         "prototypes.student_bank": (s, d),
         "prototypes.unknown_margin": (1,),

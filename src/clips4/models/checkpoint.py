@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clips4.config import Config, saved_config
+from clips4.config import Config, PerClass, saved_config
 from clips4.data.class_names import ClassList
 from clips4.errors import UserError
 from clips4.method.calibration import SpaceCalibration
@@ -46,17 +46,18 @@ class Prototypes:
     Attributes:
         classes: the K known classes.
         text: (K, D) prompt-ensembled text vectors.
-        known: (K, D) fixed prototypes.
+        known: (K, D) fixed prototypes; (K * m, D), class by class, where ``per_class`` is "nearest".
         unknown: (U, D) prototypes of the unknown classes.
         bank: (S, D) float16, the teacher's vectors i_s of training segments drawn at random, to find
             prototypes of names that the run was not trained with; None for older runs.
-        fitted: (K + U, D) known, then unknown prototypes fitted to the trained student. None before the end of
-            training and where ``extensions.em_iterations`` is 0: the student then uses the teacher's.
+        fitted: (K + U, D), or (K * m + U, D), known, then unknown prototypes fitted to the trained student. None before
+            the end of training and where ``extensions.em_iterations`` is 0: the student then uses the teacher's.
         student_bank: (S, D) float16, the student's vectors of the segments of ``bank``; None likewise.
         space: calibration of the teacher's space that all these vectors lie in; None for the raw space.
         unknown_margin: how much nearer to an unknown prototype than to every known one an unknown pixel is.
         head_scale: of a residual student; at 0 it is its teacher, and queried with the teacher's prototypes.
         text_prior: weight of a name's text vector beside its prototype.
+        per_class: whether a class has one prototype, "mean", or several of which the nearest counts, "nearest".
     """
 
     classes: ClassList
@@ -70,6 +71,7 @@ class Prototypes:
     unknown_margin: float = 0.0
     head_scale: float = 1.0
     text_prior: float = 0.0
+    per_class: PerClass = "mean"
 
     def __repr__(self) -> str:
         bank = f"{0 if self.bank is None else len(self.bank)} segments in the bank"
@@ -81,8 +83,21 @@ class Prototypes:
         return self.classes.names
 
     @property
+    def rows_per_class(self) -> int:
+        """m, prototypes of each known class."""
+        return len(self.known) // len(self.names)
+
+    @property
+    def groups(self) -> Tensor | None:
+        """(K * m + U,) int64 the class 0..K+U-1 of each row of ``all`` and ``queries``; None where each is a class."""
+        if self.per_class == "mean":
+            return None
+        known = torch.arange(len(self.names)).repeat_interleave(self.rows_per_class)
+        return torch.cat([known, len(self.names) + torch.arange(len(self.unknown))])
+
+    @property
     def query_known(self) -> Tensor:
-        """(K, D) what a student's pixels are compared with for the known classes."""
+        """(K, D) or (K * m, D) what a student's pixels are compared with for the known classes."""
         return self.known if self._by_teacher or self.fitted is None else self.fitted[: len(self.known)]
 
     @property
@@ -100,11 +115,11 @@ class Prototypes:
         return self.head_scale == 0
 
     def queries(self) -> Tensor:
-        """(K + U, D) what a student's pixels are compared with: known, then unknown."""
+        """(K + U, D), or (K * m + U, D), what a student's pixels are compared with: known, then unknown."""
         return torch.cat([self.query_known, self.query_unknown])
 
     def all(self) -> Tensor:
-        """(K + U, D) known, then unknown."""
+        """(K + U, D), or (K * m + U, D), known, then unknown."""
         return torch.cat([self.known, self.unknown])
 
 
@@ -260,7 +275,9 @@ def prototypes_of(card: Card, config: Config, tensors: Mapping[str, Tensor]) -> 
         UserError: one is missing, does not fit the card, or is not finite.
     """
     try:
-        check_sizes(card, tensors, config.prototypes.unknown, WEIGHTS)
+        per_class = config.prototypes.per_class
+        most = config.prototypes.m if per_class == "nearest" else 1
+        check_sizes(card, tensors, config.prototypes.unknown, WEIGHTS, most)
         prototypes = Prototypes(
             card.class_list,
             tensors["prototypes.text"],
@@ -268,6 +285,7 @@ def prototypes_of(card: Card, config: Config, tensors: Mapping[str, Tensor]) -> 
             tensors["prototypes.unknown"],
             **{name: tensors.get(f"prototypes.{name}") for name in _OPTIONAL},  # type: ignore[arg-type]
             space=SpaceCalibration.from_tensors(tensors),
+            per_class=per_class,
         )
     except KeyError as error:
         raise UserError(f"{WEIGHTS}: has no {error.args[0]}")

@@ -74,23 +74,25 @@ class Engine:
             UserError: invalid names, or a class with neither a name to look for nor an example.
         """
         flat = [queried for each in classes for queried in each.stands_for()]
-        owner = [index for index, each in enumerate(classes) for _ in each.stands_for()]
+        class_of = [index for index, each in enumerate(classes) for _ in each.stands_for()]
         names = tuple(each.name for each in classes)
         if len({name.casefold() for name in names}) < len(names) or UNKNOWN_NAME in map(str.casefold, names):
             raise UserError(f"give each class a name of its own, and none the name {UNKNOWN_NAME!r}")
         by_name = self.segmenter.query(flat) if flat else None
+        owner = [class_of[index] for index in by_name.owner.tolist()] if by_name else []
         own = {name: [each.vectors for each in examples if each.name == name] for name in names}
         rows = [vectors for name in names for vectors in own[name]]
         added = [index for index, name in enumerate(names) for vectors in own[name] for _ in vectors]
         if missing := next((names[i] for i in range(len(names)) if i not in {*owner, *added}), None):
             raise UserError(f"{missing!r} has neither a name to look for nor an example; click one, or drop it")
         found = by_name.sources if by_name else ()
-        sources = ["examples" if own[name] else found[owner.index(index)] for index, name in enumerate(names)]
+        sources = ["examples" if own[name] else found[class_of.index(index)] for index, name in enumerate(names)]
         vectors = torch.cat([*([by_name.vectors] if by_name else []), *rows])
-        compared = vectors if self.segmenter.classifier.separates_unknown else None
-        is_example = torch.arange(len(vectors)) >= len(flat)
-        query = Query(vectors, torch.tensor(owner + added), names, tuple(sources), pixel_vectors=compared)
-        return query, is_example
+        classifier = self.segmenter.classifier
+        compared = vectors if classifier.separates_unknown else None
+        is_example = torch.arange(len(vectors)) >= len(owner)
+        named = vectors, torch.tensor(owner + added), names, tuple(sources)
+        return Query(*named, pixel_vectors=compared, grouped=classifier.grouped), is_example
 
     def class_set(self, classes: Sequence[ClassRequest], examples: Sequence[Examples]) -> ClassSet:
         """The vectors of classes and examples, to be kept with the run."""
@@ -170,11 +172,11 @@ class Engine:
         flat = [queried for each in classes for queried in each.stands_for()]
         if not flat:
             raise UserError("the teacher needs class names; examples are of the run alone")
-        owner = [index for index, each in enumerate(classes) for _ in each.stands_for()]
+        class_of = [index for index, each in enumerate(classes) for _ in each.stands_for()]
         found = teacher.query(flat)
-        sources = [found.sources[owner.index(i)] if i in owner else "examples" for i in range(len(classes))]
+        sources = [found.sources[class_of.index(i)] if i in class_of else "examples" for i in range(len(classes))]
         names = tuple(each.name for each in classes)
-        return replace(found, owner=torch.tensor(owner), names=names, sources=tuple(sources))
+        return replace(found, owner=torch.tensor(class_of)[found.owner], names=names, sources=tuple(sources))
 
     # --------------------------------------------------------------------------------------------------------- why
 

@@ -205,7 +205,8 @@ def fit_prototypes(run: Run) -> None:
     )
     if run.labels is not None and (fitted := run.state.prototypes.fitted) is not None:
         found = fit_to_labels(student, run.labels, run.config, run.fabric.device, run.progress)
-        run.state.prototypes = replace(run.state.prototypes, fitted=with_labeled(fitted, found))
+        rows = run.state.prototypes.rows_per_class
+        run.state.prototypes = replace(run.state.prototypes, fitted=with_labeled(fitted, found, rows))
 
 
 def write_report(run: Run) -> None:

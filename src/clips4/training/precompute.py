@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from clips4.config import Config
+from clips4.config import Config, PerClass
 from clips4.data.class_names import ClassList
 from clips4.data.image_folder import SkippedImage
 from clips4.data.image_source import ImageFiles, Source
@@ -82,12 +82,13 @@ def prepare(
     settings |= {"extensions": {name: getattr(config.extensions, name) for name in extensions}}
     settings |= {"long_side": config.data.long_side, "mode": config.objective.mode, "seed": config.train.seed}
     key = settings_key({"pictures": source.digest, "words": classes.aliases, **settings})
-    if (found := _read(run / FOLDER, key, classes, progress.log)) is not None:
+    if (found := _read(run / FOLDER, key, classes, config.prototypes.per_class, progress.log)) is not None:
         return found
 
     sample = max(config.prototypes.sample, config.prototypes.unknown)
     exclusive = config.extensions.exclusive_prototypes
-    search = PrototypeSearch(text, config.prototypes.m, sample, config.train.seed, exclusive)
+    per_class = config.prototypes.per_class
+    search = PrototypeSearch(text, config.prototypes.m, sample, config.train.seed, exclusive, per_class)
     skipped: list[tuple[int, str, str]] = []
     with_prototypes = config.objective.mode == "clips4"
     usable, rank, world = 0, distributed.rank(), distributed.world_size()
@@ -113,7 +114,7 @@ def prepare(
         unknown = sample_unknown(drawn, config.prototypes.unknown, random, known, config.extensions.unknown_share)
         bank = drawn[:BANK_SEGMENTS].half()
     reasons = {number: SkippedImage(Path(path), reason) for number, path, reason in left_out}
-    found = Prepared(usable, reasons, Prototypes(classes, text, known, unknown, bank, space=space))
+    found = Prepared(usable, reasons, Prototypes(classes, text, known, unknown, bank, space=space, per_class=per_class))
     if rank == 0:
         _write(run / FOLDER, key, found)
     return found
@@ -172,7 +173,9 @@ def _write(folder: Path, key: str, prepared: Prepared) -> None:
         (beside / IMAGES).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
-def _read(folder: Path, key: str, classes: ClassList, log: Callable[[str], None]) -> Prepared | None:
+def _read(
+    folder: Path, key: str, classes: ClassList, per_class: PerClass, log: Callable[[str], None]
+) -> Prepared | None:
     """What was prepared with the same key; None where there is nothing, or a byte of it has changed."""
     if not (folder / IMAGES).exists():
         return None
@@ -191,6 +194,7 @@ def _read(folder: Path, key: str, classes: ClassList, log: Callable[[str], None]
             vectors["unknown"],
             vectors.get("bank"),
             space=SpaceCalibration.from_tensors(vectors),
+            per_class=per_class,
         )
         return Prepared(int(found["pictures"]), skipped, prototypes) if found["key"] == key else None
     except (OSError, ValueError, KeyError, TypeError) as error:

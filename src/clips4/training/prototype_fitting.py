@@ -2,7 +2,8 @@
 
 Training draws the student's embedding to the teacher's without making them equal, and where the two differ, the student
 has learned from all images. The prototypes of training stay in the teacher's space. Here they are computed again: the
-same text finds the same teacher segments, but the mean is that of the student's embedding of these pixels
+same text finds the same teacher segments, but the mean is that of the student's embedding of these pixels, or with
+``prototypes.per_class=nearest`` each segment is seen by the student
 (``extensions.student_prototypes``). It may then be fitted to the student's unlabeled pixels
 (``prototypes.mixture_prototypes``) with the teacher's prototype as a prior (``extensions.em_iterations``). The
 teacher's own prototypes gain nothing from such a fit (docs/journal.md). Not in the paper.
@@ -21,10 +22,10 @@ from clips4.data.image_source import Source
 from clips4.data.rng import SAMPLE, seeded
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.method.calibration import unknown_margin
+from clips4.method.class_scores import assign
 from clips4.method.labeled_prototypes import labeled_prototypes
 from clips4.method.prototype_search import teacher_segments
 from clips4.method.prototypes import (
-    assign,
     exclusive_prototypes,
     known_prototypes,
     mixture_prototypes,
@@ -114,14 +115,13 @@ def fit_to_student(
     by_teacher, by_student = torch.cat([nothing, *teacher_side]), torch.cat([nothing, *student_side])
     counts = distributed.counts(len(by_teacher), device=by_teacher.device)[:, 0].tolist()
     by_teacher, by_student = distributed.gather_rows(by_teacher, counts), distributed.gather_rows(by_student, counts)
-    teacher_rows, m = by_teacher.float(), config.prototypes.m
-    if extensions.exclusive_prototypes:
-        start = exclusive_prototypes(prototypes.text, teacher_rows, m, teacher_rows, by_student.float())
-    else:
-        start = known_prototypes(prototypes.text, teacher_rows, m, by_student.float())
+    start = _found(prototypes, by_teacher.float(), by_student.float(), config)
     if extensions.em_iterations:
         image_of = torch.repeat_interleave(torch.arange(len(pixels)), torch.tensor([len(each) for each in pixels]))
-        fitted = _fitted(start, prototypes, torch.cat([nothing, *pixels]), image_of, len(pixels), extensions)
+        # the prior of each of a class's prototypes is of the same segment
+        one = prototypes.per_class == "mean"
+        prior = prototypes.known if one else _found(prototypes, by_teacher.float(), by_teacher.float(), config)
+        fitted = _fitted(start, prior, prototypes, torch.cat([nothing, *pixels]), image_of, len(pixels), extensions)
     else:
         start = with_text_prior(start, prototypes.text, extensions.text_prior)
         fitted = torch.cat([start, _unknown_means(prototypes, by_teacher.float(), by_student.float())])
@@ -160,11 +160,26 @@ def _margin(prototypes: Prototypes, pixels: list[Tensor], extensions: ExtensionC
     return unknown_margin(gap, extensions.unknown_cap)
 
 
+def _found(prototypes: Prototypes, by_teacher: Tensor, seen: Tensor, config: Config) -> Tensor:
+    """Known prototypes: what is seen (S, D) of the segments that text finds among the teacher's (S, D)."""
+    text, m, per_class = prototypes.text, config.prototypes.m, prototypes.per_class
+    if config.extensions.exclusive_prototypes:
+        return exclusive_prototypes(text, by_teacher, m, by_teacher, seen, per_class=per_class)
+    return known_prototypes(text, by_teacher, m, seen, per_class)
+
+
 def _fitted(
-    start: Tensor, prototypes: Prototypes, pixels: Tensor, image: Tensor, images: int, settings: ExtensionConfig
+    start: Tensor,
+    known: Tensor,
+    prototypes: Prototypes,
+    pixels: Tensor,
+    image: Tensor,
+    images: int,
+    settings: ExtensionConfig,
 ) -> Tensor:
-    """(K + U, D) prototypes fitted to the student's pixels (P, D); the known ones start from ``start`` (K, D)."""
-    known, unknown = prototypes.known.to(start), prototypes.unknown.to(start)
+    """(L, D) prototypes fitted to the student's pixels (P, D); those of known classes begin at ``start``."""
+    known, unknown, groups = known.to(start), prototypes.unknown.to(start), prototypes.groups
+    of_known = None if groups is None else groups[: len(known)]
     # known prototypes keep to the text dimensions; pixels of low confidence weigh less in their sums
     dimensions = text_dimensions(prototypes.text).to(start.device).expand(len(known), -1)
     prior = settings.prior_weight * known
@@ -173,10 +188,10 @@ def _fitted(
         begin = torch.cat([start, unknown])
         prior = torch.cat([prior, settings.prior_weight * unknown])
         dimensions = torch.cat([dimensions, torch.ones_like(unknown, dtype=torch.bool)])
-        return mixture_prototypes(begin, pixels, image, images, tau, settings.em_iterations, prior, dimensions)
-    known = mixture_prototypes(start, pixels, image, images, tau, settings.em_iterations, prior, dimensions)
+        return mixture_prototypes(begin, pixels, image, images, tau, settings.em_iterations, prior, dimensions, groups)
+    known = mixture_prototypes(start, pixels, image, images, tau, settings.em_iterations, prior, dimensions, of_known)
     # unknown prototypes compete with the known for pixels and move once to those they win
-    moved = mixture_prototypes(torch.cat([known, unknown]), pixels, image, images, tau, 1)
+    moved = mixture_prototypes(torch.cat([known, unknown]), pixels, image, images, tau, 1, groups=groups)
     return torch.cat([known, moved[len(known) :]])
 
 

@@ -67,7 +67,7 @@ class Run:
         model, optimizer: the student and its optimizer as Fabric wraps them.
         teacher: in the space of the run.
         state: what changes from step to step.
-        known: (K, D) c_0..c_{K-1}, on the device.
+        known: (K, D) c_0..c_{K-1}, or (K * m, D), on the device.
         text: (K, D) text vectors of the known classes, on the device.
         regions: region maps by image.
         teacher_maps: the teacher's pixel maps by image.
@@ -164,7 +164,7 @@ def set_up(
         found = labeled_prototypes(
             lambda image: teacher_maps(reduce_to(image, config.data.long_side)), labels, progress
         )
-        initial = replace(initial, known=with_labeled(initial.known, found))
+        initial = replace(initial, known=with_labeled(initial.known, found, initial.rows_per_class))
 
     averaged = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema)) if config.train.ema else None
     if averaged:

@@ -72,10 +72,10 @@ def losses(run: Run, batch: Batch, prototypes: Tensor) -> Terms:
     Args:
         run: whose model embeds the views.
         batch: B images, V views each.
-        prototypes: (K + U, D) known and unknown class prototypes.
+        prototypes: (K + U, D) known and unknown class prototypes, or (K * m + U, D); the unknown ones may be left out.
     """
     images, regions, pixel_map, drawn = (run.fabric.to_device(tensor) for tensor in batch[:4])
-    settings, space = run.config.objective, run.state.prototypes.space
+    settings, space, groups = run.config.objective, run.state.prototypes.space, run.state.prototypes.groups
     return objective(
         run.model(images),
         regions,
@@ -88,6 +88,7 @@ def losses(run: Run, batch: Batch, prototypes: Tensor) -> Terms:
         text=run.text,
         extensions=run.config.extensions,
         text_temperature=None if space is None else space.text_temperature(settings.temperature),
+        groups=None if groups is None else groups[: len(prototypes)],
     )
 
 

@@ -22,6 +22,7 @@ from clips4.inference.segmenter import Segmenter
 from clips4.outputs import charts
 from clips4.outputs.labeled_image import UNKNOWN_LABEL
 from clips4.utils.progress import NoProgress
+from clips4.utils.tensors import resize_map
 from tests.helpers import conse, unit, write_broken_images
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -246,6 +247,17 @@ def test_class_has_one_color(report: RunReport, html: str) -> None:
     rows = re.findall(r"background:(#[0-9a-f]{6})\"></span>(cat|cup|grass)\b", html)
     assert len({color for color, _ in rows}) == len({name for _, name in rows}) == len(set(rows)) == 3
     assert len(rows) > 6
+
+
+def test_page_of_several_prototypes_shows_classes(nearest_run: Path, images: Path) -> None:
+    found = gather(nearest_run, sorted(images.iterdir())[:1], "cpu", NoProgress())
+    prototypes, labels = found.checkpoint.prototypes, found.images[0].student
+    assert found.names == ("cat", "cup", "grass", "u0", "u1")
+    large = resize_map(torch.einsum("dhw,ld->lhw", found.images[0].z, prototypes.queries())[None], labels.shape)[0]
+    assert prototypes.groups is not None
+    expected = torch.stack([large[prototypes.groups == label].amax(0) for label in range(5)]).argmax(0).numpy()
+    assert (labels == expected).mean() > 0.999
+    assert Page(render(found)).text.count("unknown") >= 1
 
 
 def test_page_without_unknown_prototypes_or_log(report: RunReport) -> None:

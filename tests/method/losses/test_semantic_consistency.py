@@ -28,6 +28,33 @@ def test_semantic_consistency_double_precision_passes_gradcheck() -> None:
     )
 
 
+GROUPS = torch.tensor([0, 0, 0, 1, 1, 2])  # classes of three, two and one prototypes
+
+
+@provable
+@given(seeds)
+def test_value_and_gradient_of_several_prototypes_equal_the_reference(seed: int) -> None:
+    guidance, rows = unit(6, 5, seed=seed + 1), unit(6, 5, seed=seed + 2)
+    same_gradients(
+        lambda v: semantic_consistency(v, guidance, rows, 0.1, groups=GROUPS),
+        lambda v: reference.semantic_consistency(v, guidance, [rows[:3], rows[3:5], rows[5:]], 0.1).mean(),
+        unit(6, 5, seed=seed),
+    )
+
+
+def test_semantic_consistency_of_several_prototypes_passes_gradcheck() -> None:
+    guidance, rows = unit(4, 3, seed=1), unit(6, 3, seed=2)
+    assert torch.autograd.gradcheck(
+        lambda v: semantic_consistency(v, guidance, rows, 0.5, groups=GROUPS), (unit(4, 3).requires_grad_(),)
+    )
+
+
+def test_semantic_consistency_of_groups_of_one_is_the_same_bit_for_bit() -> None:
+    v, guidance, rows = (unit(5, 4, seed=seed) for seed in range(3))
+    plain, grouped = (semantic_consistency(v, guidance, rows, 0.1, groups=each) for each in (None, torch.arange(5)))
+    assert torch.equal(grouped, plain)
+
+
 def test_one_prototype_costs_nothing() -> None:
     assert semantic_consistency(unit(5, 4), unit(5, 4, seed=1), unit(1, 4, seed=2), 0.07).item() == 0
 

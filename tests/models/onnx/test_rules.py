@@ -1,11 +1,14 @@
 """Vectors as JSON: exact in every type, and a document that is not ours is refused."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from clips4.models.onnx.rules import vectors_from_json, vectors_to_json
+from clips4.models.checkpoint import load_checkpoint
+from clips4.models.onnx.rules import rules_of, vectors_from_json, vectors_to_json
 from tests.helpers import unit
 
 
@@ -41,3 +44,14 @@ def test_document_of_another_form_is_refused(changed: dict[str, object]) -> None
     facts = {"dtype": "float32", "shape": [2], "values": [1.0, 2.0]} | changed
     with pytest.raises(ValueError, match=r"."):
         vectors_from_json({"a": facts})
+
+
+def test_rules_of_several_prototypes_name_their_number_and_others_do_not(tiny_run: Path, nearest_run: Path) -> None:
+    one, several = (load_checkpoint(run) for run in (tiny_run, nearest_run))
+    assert "rows_per_class" not in rules_of(one.config, one.prototypes)
+    found = rules_of(several.config, several.prototypes)
+    assert found["rows_per_class"] == 3
+    assert found["known"] == ["prototypes.fitted", 0, 9]
+    assert found["unknown"] == ["prototypes.fitted", 9, 11]
+    teacher = rules_of(several.config, replace(several.prototypes, head_scale=0.0))
+    assert (teacher["known"], teacher["unknown"]) == (["prototypes.known", 0, 9], ["prototypes.unknown", 0, 2])

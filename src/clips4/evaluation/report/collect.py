@@ -143,7 +143,7 @@ def gather(
         z, pixel_map, regions = student.embed(image).cpu(), teacher.embed(image).cpu(), regions_of(image, path)
         segments = fine_segments(z, regions, config.segments)
         by_teacher = nearest_class(pixel_map, prototypes.text, image.shape[:2])[0].numpy()
-        by_student = nearest_class(z, prototypes.queries(), image.shape[:2])[0].numpy()
+        by_student = nearest_class(z, prototypes.queries(), image.shape[:2], prototypes.groups)[0].numpy()
         images.append(
             ReportImage(path.stem.replace("_", " "), image, regions, segments, z, pixel_map, by_teacher, by_student)
         )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clips4.config import Config
 from clips4.evaluation.report.collect import SMALL, Labels, ReportImage, RunReport, gather
+from clips4.method.class_scores import assign
 from clips4.outputs import charts
 from clips4.outputs.drawing import best_crop, mean_colors, outlined, painted
 from clips4.outputs.page import css_color, page_image, render_page
@@ -20,6 +21,7 @@ from clips4.utils.progress import ProgressReporter
 
 _LONG_SIDE, _CROP_SIDE = 512, 200  # pixels, of the images on the page
 _VIEW_PIXELS = 60  # per image and per network in the two-dimensional view
+_VIEW_PROTOTYPES = 4  # of each known class, where it has several
 _PLANE = "t-SNE view of text vectors, prototypes and pixels"
 _VERDICTS = {"good": "✓ good", "doubtful": "! doubtful", "not judged": "not judged"}
 _LOSSES = {
@@ -193,12 +195,14 @@ def view_marks(report: RunReport) -> list[charts.Mark]:
     by_teacher = pixels([each.pixel_map for each in report.images])
     by_student = pixels([each.z for each in report.images])
     known, found = list(range(report.known)), report.found
+    shown = min(prototypes.rows_per_class, _VIEW_PROTOTYPES)
+    of_known = prototypes.known.unflatten(0, (report.known, -1))[:, :shown].flatten(0, 1)
     groups: list[tuple[charts.Kind, Tensor, list[int]]] = [
         ("text", prototypes.text, known),
-        ("known", prototypes.known, known),
-        ("unknown", prototypes.all()[found], found),
+        ("known", of_known, [index for index in known for _ in range(shown)]),
+        ("unknown", prototypes.unknown[[index - report.known for index in found]], found),
         ("teacher", by_teacher, (by_teacher @ prototypes.text.T).argmax(1).tolist()),
-        ("student", by_student, (by_student @ prototypes.queries().T).argmax(1).tolist()),
+        ("student", by_student, assign(by_student, prototypes.queries(), prototypes.groups).tolist()),
     ]
     kinds = [(kind, index) for kind, _, labels in groups for index in labels]
     places = charts.tsne(torch.cat([vectors for _, vectors, _ in groups]).numpy(), seed).tolist()

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clips4.method.class_scores import assign, class_scores
 from clips4.method.losses.reduction import Reduction, reduce
-from clips4.method.prototypes import assign
 
 
 def semantic_consistency(
@@ -15,6 +15,7 @@ def semantic_consistency(
     temperature: float,
     reduction: Reduction = "mean",
     labels: Tensor | None = None,
+    groups: Tensor | None = None,
 ) -> Tensor:
     """Draws the class probabilities of each segment to the class that the teacher assigns.
 
@@ -26,7 +27,9 @@ def semantic_consistency(
         prototypes: (L, D) C, known and unknown class prototypes, unit rows; no gradient flows to them.
         temperature: tau.
         reduction: "mean" or "sum" over segments, or "none".
-        labels: (S,) y_s, where they come from elsewhere, e.g. ``prototypes.assign_in_context``.
+        labels: (S,) y_s, where they come from elsewhere, e.g. ``class_scores.assign_in_context``.
+        groups: (L,) the class of each prototype, where classes have several; the logit of a class is then that of the
+            nearest one. None: each prototype is a class of its own.
 
     Returns:
         A scalar; (S,) for "none".
@@ -39,6 +42,7 @@ def semantic_consistency(
     if prototypes.ndim != 2 or prototypes.shape[1] != v.shape[1] or not len(prototypes):
         raise ValueError(f"expected prototypes (L, {v.shape[1]}), got {tuple(prototypes.shape)}")
     prototypes = prototypes.detach()
-    logits = (v @ prototypes.T).to(torch.promote_types(v.dtype, torch.float32)) / temperature
-    labels = assign(guidance, prototypes) if labels is None else labels
+    cosines = class_scores(v @ prototypes.T, groups)
+    logits = cosines.to(torch.promote_types(v.dtype, torch.float32)) / temperature
+    labels = assign(guidance, prototypes, groups) if labels is None else labels
     return reduce(F.cross_entropy(logits, labels, reduction="none"), reduction)

@@ -93,12 +93,13 @@ def measure_agreement(
     exact: Any, small: Any, images: Sequence[NDArray[np.float32]], prototypes: Prototypes, held_out: bool
 ) -> Agreement:
     """Compare sessions on images (1, 3, H, W): share of equal nearest classes, known and unknown, and mean cosine."""
-    vectors = prototypes.queries().float().numpy()
+    vectors, groups = prototypes.queries().float().numpy(), prototypes.groups
+    class_of = np.arange(len(vectors)) if groups is None else groups.numpy()
     same = total = 0
     cosine = 0.0
     for image in images:
         (za, ca), (zb, cb) = (s.run(["z", "cosines"], {"images": image, "vectors": vectors}) for s in (exact, small))
-        same += int((ca.argmax(1) == cb.argmax(1)).sum())
+        same += int((class_of[ca.argmax(1)] == class_of[cb.argmax(1)]).sum())
         cosine += float((za * zb).sum())
         total += za.shape[2] * za.shape[3]
     return Agreement(len(images), held_out, same / total, cosine / total)

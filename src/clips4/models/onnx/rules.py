@@ -73,11 +73,14 @@ def rules_of(config: Config, prototypes: Prototypes) -> dict[str, Any]:
     ``short_side`` (if not 0), up to ``widest`` long sides; enlarged where its short side is below ``min_side``.
     ``known`` and ``unknown``: rows of the classes and of unknown prototypes. ``unknown_margin``: a pixel is unknown
     where its largest cosine with unknown rows exceeds that with the classes' rows by more than the margin.
+    ``rows_per_class``, in a run with ``prototypes.per_class=nearest`` alone: so many known rows belong to each class,
+    and the nearest counts, in the context as well; the ``nearest`` rows of a new name are not averaged then.
     ``context``: see ``method.prediction_context``. ``new_names``: templates, the offset that is subtracted from text
     vectors, and the mean of the ``nearest`` rows of ``bank``, taken from ``averaged``, plus ``text_prior`` times the
     text vector.
     """
-    count, (space, tau) = len(prototypes.names), (prototypes.space, config.objective.temperature)
+    count, (space, tau) = len(prototypes.known), (prototypes.space, config.objective.temperature)
+    several = {"rows_per_class": prototypes.rows_per_class} if prototypes.per_class == "nearest" else {}
     fitted = prototypes.fitted is not None and prototypes.head_scale != 0
     size = inference_size(config.data)
     bank = prototypes.bank is not None and len(prototypes.bank) > 0
@@ -90,6 +93,7 @@ def rules_of(config: Config, prototypes: Prototypes) -> dict[str, Any]:
             "min_side": MIN_SIDE,
         },
         "classes": list(prototypes.names),
+        **several,
         "known": ["prototypes.fitted" if fitted else "prototypes.known", 0, count],
         "unknown": [
             "prototypes.fitted" if fitted else "prototypes.unknown",

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clips4.data.image_source import ImageFiles
+from clips4.method.class_scores import class_scores
 from clips4.models.calibrated_teacher import CalibratedTeacher, calibrated
 from clips4.models.residual_student import ResidualStudent
 from clips4.models.sliding_window import at_inference_size, inference_size
@@ -100,17 +101,19 @@ def predict_views(run: Run, image: RGB) -> Views:
     size = (z.shape[1], z.shape[2])
     maps = run.teacher_maps(image), run.teacher_maps.compute(to_tensor(mirrored))
     i, i_mirrored = (F.normalize(resize_map(each[None].float().to(device), size)[0], dim=0) for each in maps)
-    cosines = _cosines(z, queries)
-    named, others = cosines[: len(known)], cosines[len(known) :]
+    groups = prototypes.groups
+    of_known = None if groups is None else groups[: len(known)]
+    cosines = _scores(z, queries, groups)
+    named, others = cosines[: len(prototypes.names)], cosines[len(prototypes.names) :]
     unknown = torch.zeros_like(named[0], dtype=torch.bool)
     if len(others):
         unknown = others.amax(0) > named.amax(0) + prototypes.unknown_margin
     return Views(
         named.argmax(0).cpu(),
-        _cosines(z, known).argmax(0).cpu(),
-        _cosines(i, known).argmax(0).cpu(),
-        _cosines(z_mirrored, queries[: len(known)]).argmax(0).flip(-1).cpu(),
-        _cosines(i_mirrored, known).argmax(0).flip(-1).cpu(),
+        _scores(z, known, of_known).argmax(0).cpu(),
+        _scores(i, known, of_known).argmax(0).cpu(),
+        _scores(z_mirrored, queries[: len(known)], of_known).argmax(0).flip(-1).cpu(),
+        _scores(i_mirrored, known, of_known).argmax(0).flip(-1).cpu(),
         unknown.cpu(),
         float((_unscaled(student, at_inference_size(image, side).to(device), z) * i).sum(0).mean()),
     )
@@ -128,9 +131,9 @@ def _unscaled(student: Embedder, inputs: Tensor, z: Tensor) -> Tensor:
     return whole
 
 
-def _cosines(pixels: Tensor, vectors: Tensor) -> Tensor:
-    """(D, h, w) and (L, D) -> (L, h, w)."""
-    return torch.einsum("dhw,ld->lhw", pixels, vectors)
+def _scores(pixels: Tensor, vectors: Tensor, groups: Tensor | None) -> Tensor:
+    """(D, h, w), (L, D) and (L,) -> (C, h, w) scores of classes."""
+    return class_scores(torch.einsum("dhw,ld->lhw", pixels, vectors), groups, 0)
 
 
 def add_views(measured: Quality, views: Sequence[Views], names: Sequence[str]) -> Quality:
