@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from PIL import Image
 
 from clips4.cli.app import app
 from clips4.cli.shell import run as run_command
+from clips4.config import with_overrides
 from clips4.inference.classifier import Query
 from clips4.inference.clustering import cluster_centers
 from clips4.inference.encoder import EncodedImage, Encoder
@@ -161,6 +163,39 @@ def test_canvas_agrees_with_the_label_png(visit: Visit, varied_run: Path, images
         assert (pixels(page) == expected).all(2).mean() >= AGREEMENT, path.name
         assert len(np.unique(expected.reshape(-1, 3), axis=0)) > 2, path.name  # or anything agrees
     assert legend(page) == names
+
+
+def test_nearest_of_several_prototypes_counts_as_in_the_command(
+    page_folder: tuple[Path, PageReport],
+    varied_run: Path,
+    visit: Visit,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the context of the image, too, where classes compete. The graph is that of the other page."""
+    checkpoint, run, folder = load_checkpoint(varied_run), tmp_path / "run", tmp_path / "page"
+    centers = cluster_centers(Segmenter.load(varied_run).embed(sorted(images.iterdir())), 11)
+    known, unknown = centers.split([9, 2])
+    prototypes = replace(checkpoint.prototypes, known=known, unknown=unknown, per_class="nearest")
+    config = with_overrides(checkpoint.config, ["prototypes.per_class=nearest", "extensions.prediction_context=1"])
+    save_checkpoint(run, 1, config, checkpoint.student, prototypes, {}, keep=1)
+    graph = (page_folder[0] / "model" / "student.onnx").read_bytes()
+    same_graph = SimpleNamespace(SerializeToString=lambda: graph)
+    monkeypatch.setattr("clips4.serve.page.folder.checked_graph", lambda checkpoint: (same_graph, 0.0))
+    export_page(run, folder, PACKAGE, vocabulary=NAMES)
+    photo = images / "photo1.png"
+    command = ["segment", str(run), str(photo), "--classes", "cat,cup,grass,dog", "--out", str(tmp_path / "out")]
+    assert run_command(app, command) == 0
+    own = Site(folder)
+    page = visit(own.address)
+    add(page, photo)
+    typed(page, "dog")
+    plain(page)
+    expected = np.array(Image.open(tmp_path / "out" / "photo1.png").convert("RGB"))
+    assert (pixels(page) == expected).all(2).mean() >= AGREEMENT
+    assert len(np.unique(expected.reshape(-1, 3), axis=0)) > 2
+    own.stop()
 
 
 def test_page_works_without_its_server_and_opens_again(

@@ -48,6 +48,21 @@ def test_vectors_are_those_of_the_segmenter(tiny_run: Path, tmp_path: Path) -> N
     half = np.frombuffer((tmp_path / "web/model/names.f16").read_bytes(), "<f2").reshape(-1, facts["dims"])
     assert np.abs(half - query.vectors[3:].numpy()).max() < 1e-3
     assert len(facts["suggested"]) == facts["unknown"] == 2
+    assert "rows" not in facts
+    assert "grouped" not in facts["rules"]
+
+
+@pytest.mark.usefixtures("fast")
+def test_vectors_of_several_prototypes_are_those_of_the_segmenter(nearest_run: Path, tmp_path: Path) -> None:
+    export_page(nearest_run, tmp_path / "web", vocabulary=["dog", "sofa"])
+    facts, query = facts_of(tmp_path / "web"), Segmenter.load(nearest_run).query(["cat", "cup", "grass", "dog", "sofa"])
+    assert facts["rows"] == query.owner.bincount().tolist() == [3, 3, 3, 8, 8]
+    assert facts["rules"]["grouped"] is True
+    assert facts["exact"] == 9
+    exact = np.frombuffer((tmp_path / "web/model/vectors.f32").read_bytes(), "<f4").reshape(-1, facts["dims"])
+    assert np.array_equal(exact[:9], query.vectors[:9])
+    half = np.frombuffer((tmp_path / "web/model/names.f16").read_bytes(), "<f2").reshape(-1, facts["dims"])
+    assert np.abs(half - query.vectors[9:].numpy()).max() < 1e-3
 
 
 @pytest.mark.slow

@@ -10,7 +10,8 @@
     service_worker.js         keeps all that, so that the page opens without a network
 
 A vector is what ``clips4 segment`` compares pixels with for the same name: a prototype of the run, the mean of the
-segments that the name finds in the run's bank, or its text vector.
+segments that the name finds in the run's bank, or its text vector. With ``prototypes.per_class=nearest`` a name has
+several.
 """
 
 import hashlib
@@ -148,12 +149,13 @@ def _class_files(
     aliases = [alias for each in run.classes.aliases for alias in each]
     taken = {name.casefold() for name in run.names}
     others = list({name.casefold(): name for name in (*aliases, *vocabulary) if name.casefold() not in taken}.values())
-    rows, sources = [known.vectors[:0]], list(known.sources)
+    rows, sources, counts = [known.vectors[:0]], list(known.sources), known.owner.bincount().tolist()
     for start in range(0, len(others), _AT_ONCE):
         some = others[start : start + _AT_ONCE]
         found = segmenter.query(ClassList(tuple(some), tuple((name,) for name in some)))
         rows.append(found.vectors)
         sources += found.sources
+        counts += found.owner.bincount().tolist()
     context, size = segmenter.context, inference_size(checkpoint.config.data)
     suggested = suggest_names(segmenter.classifier, run, SUGGESTED, vocabulary) if len(run.unknown) else []
     facts = {
@@ -165,13 +167,15 @@ def _class_files(
         "classes": list(run.names),
         "names": [*run.names, *others],
         "sources": sources,
-        "exact": len(run.names),
+        **({"rows": counts} if known.grouped else {}),
+        "exact": len(known.vectors),
         "digest": class_vectors_digest(run),
         "unknown": len(run.unknown),
         "suggested": [[each.name for each in names] for names in suggested],
         "rules": {
             "separatesUnknown": segmenter.classifier.separates_unknown,
             "margin": run.unknown_margin,
+            **({"grouped": True} if known.grouped else {}),
             "context": {
                 "weight": context.weight,
                 "textTemperature": context.text_temperature,

@@ -20,6 +20,7 @@ import { inferenceSide, networkInput } from "./resize.js";
  * @property {number} largestSide at most
  * @property {string[]} classes of the run
  * @property {string[]} names those of the vectors: the run's classes first
+ * @property {number[]} [rows] how many vectors each name has, where it is not one
  * @property {string[]} sources of the vectors
  * @property {number} exact how many of the vectors come with 32 bits
  * @property {number} unknown U
@@ -45,6 +46,9 @@ export class Model {
     this.unknown = unknown;
     this.unknownByText = unknownByText;
     this.place = new Map(facts.names.map((name, index) => [key(name), index]));
+    /** Where the vectors of each name begin, and where the last ones end. */
+    this.begin = new Int32Array(facts.names.length + 1);
+    for (let i = 0; i < facts.names.length; i++) this.begin[i + 1] = this.begin[i] + (facts.rows?.[i] ?? 1);
     /** @type {Promise<import("onnxruntime-web/wasm").InferenceSession>} */
     this.session = this.load(facts.networks[0].file);
     this.running = /** @type {Promise<unknown>} */ (this.session);
@@ -104,17 +108,20 @@ export class Model {
     /** @type {Float32Array[]} */
     const rows = [];
     /** @type {number[]} */
-    const owner = [], named = [];
+    const owner = [];
     /** @type {string[]} */
     const sources = [];
     for (const [index, { name, queried }] of classes.entries()) {
       const found = (queried ?? [name]).flatMap((each) => this.place.get(key(each)) ?? []);
-      for (const place of found) rows.push(this.vectors.subarray(place * dims, (place + 1) * dims));
-      owner.push(...found.map(() => index));
-      named.push(...found);
+      for (const place of found) {
+        const [first, end] = this.begin.subarray(place, place + 2);
+        rows.push(this.vectors.subarray(first * dims, end * dims));
+        owner.push(...Array.from({ length: end - first }, () => index));
+      }
       const own = examples.some((each) => each.name === name);
       sources.push(own ? "examples" : found.length ? this.facts.sources[found[0]] : "missing");
     }
+    const named = owner.length;
     for (const [index, { name }] of classes.entries()) {
       for (const { vectors } of examples.filter((each) => each.name === name)) {
         rows.push(vectors);
@@ -126,7 +133,7 @@ export class Model {
       throw new Error("give each class a name of its own, and none the name unknown");
     }
     if (!owner.length) throw new Error(`${names.join(", ")}: not among the ${this.facts.names.length} names of this page; add one that is`);
-    return { vectors: joined(...rows), owner, names, sources, named: named.length };
+    return { vectors: joined(...rows), owner, names, sources, named };
   }
 
   /**

@@ -16,6 +16,7 @@ import { mix, places } from "./resize.js";
  * @typedef {object} Rules what the run lays down
  * @property {boolean} separatesUnknown whether unknown prototypes do not compete with named classes
  * @property {number} margin how much nearer to an unknown prototype an unknown pixel is
+ * @property {boolean} [grouped] whether classes compete in a softmax, each by its nearest vector, and not the vectors
  * @property {{weight: number, textTemperature: number, pixelTemperature: number}} context
  *
  * @typedef {object} Best
@@ -118,6 +119,24 @@ function rivalsOf(scores, positions, count, corners) {
 }
 
 /**
+ * Scores of classes: those of their nearest vectors, as clips4.method.class_scores has them.
+ * @param {Float32Array} cosines (L, positions)
+ * @param {number} positions
+ * @param {number[]} owner (L,) the class of each vector
+ * @returns {Float32Array} (K, positions)
+ */
+export function classScores(cosines, positions, owner) {
+  const result = new Float32Array((Math.max(...owner) + 1) * positions).fill(-Infinity);
+  for (const [row, label] of owner.entries()) {
+    for (let p = 0; p < positions; p++) {
+      const at = label * positions + p;
+      result[at] = Math.max(result[at], cosines[row * positions + p]);
+    }
+  }
+  return result;
+}
+
+/**
  * How much likelier each class is because of the rest of the image; see clips4.method.prediction_context.
  * @param {Float32Array} cosines (L, positions)
  * @param {number} positions
@@ -181,7 +200,8 @@ function inContext(encoded, cosines, query, rules, size) {
   const positions = encoded.rows * encoded.columns;
   const byText = query.sources.every((each) => each === "text");
   const temperature = byText ? rules.context.textTemperature : rules.context.pixelTemperature;
-  const bias = contextBias(cosines, positions, temperature, rules.context.weight);
+  const ofClasses = contextBias(rules.grouped ? classScores(cosines, positions, query.owner) : cosines, positions, temperature, rules.context.weight);
+  const bias = rules.grouped ? Float64Array.from(query.owner, (label) => ofClasses[label]) : ofClasses;
   const rows = bestOf(cosines.map((value, i) => value + bias[Math.floor(i / positions)]), encoded, size);
   for (let i = 0; i < rows.labels.length; i++) rows.scores[i] -= bias[rows.labels[i]];
   return rows;
