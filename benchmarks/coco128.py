@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
+from torch import Tensor
 
 from clips4.config import load_config
 from clips4.data.benchmarks.registry import semantic_spec
@@ -25,6 +26,7 @@ from clips4.data.image_folder import find_images
 from clips4.evaluation.metrics.confusion import Scores
 from clips4.evaluation.open_vocabulary import score_language
 from clips4.evaluation.protocols import V1, class_file_hash
+from clips4.inference.classifier import Query
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.tta import InferenceOptions
@@ -57,11 +59,14 @@ def main() -> None:
         minutes = (time.perf_counter() - started) / 60
         refinement = Refinement(arguments.prompt_denoising, arguments.key_smoothing, arguments.pamr)
         prototypes = load_checkpoint(arguments.out).prototypes
-        for_teacher = {"text": prototypes.text, "prototypes": prototypes.known}
-        for_student = {
+        of_teacher, of_student = (
+            Query.per_class(rows, len(classes)) for rows in (prototypes.known, prototypes.query_known)
+        )
+        for_teacher: dict[str, Tensor | Query] = {"text": prototypes.text, "prototypes": of_teacher}
+        for_student: dict[str, Tensor | Query] = {
             **for_teacher,
-            "prototypes": prototypes.query_known,
-            "the teacher's prototypes": prototypes.known,
+            "prototypes": of_student,
+            "the teacher's prototypes": of_teacher,
         }
         rows: dict[str, Scores] = {}
         for suffix, options in INFERENCE.items():
