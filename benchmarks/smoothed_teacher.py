@@ -30,7 +30,7 @@ from clips4.inference.upsample import nearest_class
 from clips4.method.prototype_search import teacher_segments
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.teachers.base import load_teacher
-from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.maps.feature_cache import TeacherMaps
 from clips4.outputs.tables import markdown
 from clips4.regions.cache import RegionCache
 from clips4.utils.images import RGB, load_rgb, reduce_to

@@ -27,8 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from clips4.config import TeacherConfig
 from clips4.models.backbones.dino_vit import SMALL, empty_vit
 from clips4.models.backbones.proxy import Proxy
+from clips4.models.teachers.attention.dense_attention import DENSE_ATTENTIONS
 from clips4.models.teachers.clip import MEAN, STD, ClipTeacher
-from clips4.models.teachers.dense_attention import DENSE_ATTENTIONS
 from clips4.models.teachers.vlm import Origin
 
 Pass = Callable[[Tensor], Any]

@@ -38,7 +38,7 @@ from clips4.inference.segmenter import Segmenter
 from clips4.method.prototype_search import teacher_segments
 from clips4.method.prototypes import known_prototypes
 from clips4.models.checkpoint import load_checkpoint
-from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.maps.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
 from clips4.utils.images import load_rgb
 from clips4.utils.tensors import resize_map, to_tensor

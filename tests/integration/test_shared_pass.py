@@ -15,7 +15,7 @@ from clips4.config import load_config
 from clips4.data.class_names import load_classes
 from clips4.data.image_source import open_source
 from clips4.models.checkpoint import load_checkpoint
-from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.maps.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
 from clips4.training.loop import train
 from clips4.training.precompute import prepare

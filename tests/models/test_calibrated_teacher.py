@@ -12,7 +12,7 @@ from clips4.data.class_names import load_classes
 from clips4.method.calibration import SpaceCalibration
 from clips4.models.calibrated_teacher import CalibratedTeacher, calibrated
 from clips4.models.teachers.base import Teacher
-from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.maps.feature_cache import TeacherMaps
 from clips4.models.teachers.text.text_cache import cached_class_vectors
 from tests.helpers import noise_image, unit
 

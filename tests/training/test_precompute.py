@@ -8,7 +8,7 @@ import torch
 from clips4.config import Config, with_overrides
 from clips4.data.class_names import load_classes
 from clips4.data.image_source import open_source
-from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.maps.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
 from clips4.regions.workers import ImageWithRegions
 from clips4.training.precompute import Prepared, by_size, prepare

@@ -14,7 +14,7 @@ from clips4.inference.segmenter import Segmenter
 from clips4.method.prototypes import known_prototypes, mixture_prototypes
 from clips4.models.checkpoint import Prototypes, load_checkpoint
 from clips4.models.teachers.base import load_teacher
-from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.maps.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
 from clips4.training.prototype_fitting import fit_to_student
 from clips4.utils.progress import NoProgress

@@ -9,7 +9,7 @@ from clips4.config import TeacherConfig
 from clips4.data.image_folder import find_images
 from clips4.data.image_source import Source, open_source
 from clips4.method.calibration import SpaceCalibration
-from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.maps.feature_cache import TeacherMaps
 from clips4.training.space import estimate_space, reference_images, vocabulary
 from clips4.utils.images import load_rgb, reduce_to
 from clips4.utils.progress import NoProgress

@@ -12,7 +12,7 @@ from PIL import Image
 from clips4.config import Config, parse_config
 from clips4.data.image_source import ImageFiles, ImageShards, evenly_spaced, open_source
 from clips4.errors import UserError
-from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.maps.feature_cache import TeacherMaps
 from clips4.training.teacher_cache import estimate_bytes, plan_teacher_maps
 from clips4.utils.images import load_rgb
 from clips4.utils.progress import NoProgress

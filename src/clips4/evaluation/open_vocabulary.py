@@ -23,7 +23,7 @@ from clips4.inference.upsample import best_class
 from clips4.method.class_scores import class_scores
 from clips4.method.prototype_search import PrototypeSearch, teacher_segments
 from clips4.models.teachers.base import Teacher
-from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.maps.feature_cache import TeacherMaps
 from clips4.models.teachers.text.prompts import load_templates
 from clips4.models.teachers.text.text_cache import cached_class_vectors
 from clips4.regions.cache import RegionCache

@@ -40,7 +40,7 @@ from clips4.method.prototypes import BANK_NEAREST
 from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.teachers.base import Teacher, load_teacher
-from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.maps.feature_cache import TeacherMaps
 from clips4.models.teachers.text.prompts import load_templates
 from clips4.models.teachers.text.text_cache import cached_class_vectors
 from clips4.regions.cache import RegionCache

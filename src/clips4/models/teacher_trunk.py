@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from clips4.errors import UserError
 from clips4.models.backbones.base import Backbone
 from clips4.models.backbones.efficientnet import EfficientNetLite0Classifier
-from clips4.models.teachers.dense_attention import DenseAttention, apply_last_block, entering_tokens
+from clips4.models.teachers.attention.dense_attention import DenseAttention, apply_last_block, entering_tokens
 
 Triple = tuple[float, float, float]
 

@@ -24,7 +24,7 @@ from clips4.method.calibration import SpaceCalibration
 from clips4.method.prototype_search import PrototypeSearch, teacher_segments
 from clips4.method.prototypes import sample_unknown
 from clips4.models.checkpoint import Prototypes
-from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.maps.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
 from clips4.regions.workers import ImageWithRegions, images_with_regions
 from clips4.utils import distributed

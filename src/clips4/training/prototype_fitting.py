@@ -37,7 +37,7 @@ from clips4.method.segments import flatten_pixels, pool
 from clips4.models.checkpoint import Prototypes
 from clips4.models.sliding_window import at_inference_size, inference_size
 from clips4.models.student import Embedder
-from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.maps.feature_cache import TeacherMaps
 from clips4.regions.cache import RegionCache
 from clips4.training.precompute import BANK_SEGMENTS
 from clips4.utils import distributed

@@ -25,7 +25,7 @@ from clips4.models.checkpoint import checkpoint_folders, load_checkpoint
 from clips4.models.residual_student import ResidualStudent, build_residual_student
 from clips4.models.student import Embedder, build_student
 from clips4.models.teachers.base import Teacher, load_teacher, pinned
-from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.maps.feature_cache import TeacherMaps
 from clips4.models.teachers.text.prompts import load_templates
 from clips4.models.teachers.text.text_cache import cached_class_vectors, warn_of_unknown_terms
 from clips4.regions.cache import RegionCache

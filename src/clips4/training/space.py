@@ -13,7 +13,7 @@ from clips4.errors import UserError
 from clips4.method.calibration import MeanPixel, SpaceCalibration, calibrate_space, pixel_spread, text_spread
 from clips4.method.prototype_search import teacher_segments
 from clips4.models.teachers.base import Teacher
-from clips4.models.teachers.feature_cache import TeacherMaps
+from clips4.models.teachers.maps.feature_cache import TeacherMaps
 from clips4.models.teachers.text.prompts import load_templates
 from clips4.models.teachers.text.text_cache import cached_class_vectors
 from clips4.utils import distributed

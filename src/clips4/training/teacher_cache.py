@@ -12,8 +12,8 @@ from clips4.config import Config
 from clips4.data.image_source import Source
 from clips4.errors import UserError
 from clips4.models.teachers.base import Teacher
-from clips4.models.teachers.feature_cache import TeacherMaps
-from clips4.models.teachers.map_shards import SHARD_BYTES
+from clips4.models.teachers.maps.feature_cache import TeacherMaps
+from clips4.models.teachers.maps.map_shards import SHARD_BYTES
 from clips4.models.teachers.projection import fit_basis
 from clips4.utils.progress import ProgressReporter
 from clips4.utils.tensors import to_tensor

@@ -14,9 +14,9 @@ from torch import Tensor
 from clips4.config import TeacherConfig
 from clips4.errors import UserError
 from clips4.models.sliding_window import to_patches
+from clips4.models.teachers.attention.dense_attention import DENSE_ATTENTIONS
 from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.models.teachers.clip import MEAN, STD, ClipTeacher
-from clips4.models.teachers.dense_attention import DENSE_ATTENTIONS
 from tests.helpers import generator
 from tests.models.teachers.models import random_clip, write_clip, write_tokenizer
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from clips4.config import TeacherConfig
 from clips4.errors import UserError
 from clips4.models.teacher_trunk import empty_trunk, trunk_of
+from clips4.models.teachers.attention.dense_attention import DENSE_ATTENTIONS, block, tokens_before_last
 from clips4.models.teachers.base import Teacher, load_teacher
 from clips4.models.teachers.clip import MEAN, STD, ClipTeacher, MetaClip2Teacher
-from clips4.models.teachers.dense_attention import DENSE_ATTENTIONS, block, tokens_before_last
 from clips4.models.teachers.vlm import Origin
 from tests.helpers import generator
 from tests.models.teachers.models import random_clip, write_unigram_tokenizer

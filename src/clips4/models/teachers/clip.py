@@ -17,10 +17,15 @@ from clips4.errors import UserError
 from clips4.models.backbones.proxy import Proxy
 from clips4.models.pretrained import load_proxy
 from clips4.models.teacher_trunk import ClipTrunk
-from clips4.models.teachers.dense_attention import apply_last_block, entering_tokens, last_keys, tokens_before_last
+from clips4.models.teachers.attention.dense_attention import (
+    apply_last_block,
+    entering_tokens,
+    last_keys,
+    tokens_before_last,
+)
+from clips4.models.teachers.attention.proxy_attention import apply_proxy_attention
+from clips4.models.teachers.attention.self_calibration import apply_self_calibration
 from clips4.models.teachers.model_files import ModelFiles
-from clips4.models.teachers.proxy_attention import apply_proxy_attention
-from clips4.models.teachers.self_calibration import apply_self_calibration
 from clips4.models.teachers.text.tokenizer import clean, clip_tokens, load_clip_tokenizer, load_own_tokenizer
 from clips4.models.teachers.vlm import Origin, VisionLanguageTeacher, load_complete, model_class
 

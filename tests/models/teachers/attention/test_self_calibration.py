@@ -11,15 +11,15 @@ from sklearn.neighbors import LocalOutlierFactor
 from clips4.config import TeacherConfig
 from clips4.errors import UserError
 from clips4.models.teacher_trunk import trunk_of
-from clips4.models.teachers.clip import MEAN, STD, ClipTeacher
-from clips4.models.teachers.dense_attention import entering_tokens
-from clips4.models.teachers.self_calibration import (
+from clips4.models.teachers.attention.dense_attention import entering_tokens
+from clips4.models.teachers.attention.self_calibration import (
     anomalies,
     apply_self_calibration,
     interpolate_patches,
     local_outlier_factor,
     mixing,
 )
+from clips4.models.teachers.clip import MEAN, STD, ClipTeacher
 from clips4.models.teachers.vlm import Origin
 from tests.helpers import generator, provable, seeds
 from tests.models.teachers.models import random_clip

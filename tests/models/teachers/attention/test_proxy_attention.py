@@ -13,10 +13,10 @@ from clips4.inference.segmenter import Segmenter
 from clips4.inference.tta import InferenceOptions
 from clips4.models.pretrained import load_proxy
 from clips4.models.teacher_trunk import trunk_of
+from clips4.models.teachers.attention.dense_attention import tokens_before_last
+from clips4.models.teachers.attention.proxy_attention import apply_proxy_attention, proxy_attention
 from clips4.models.teachers.base import load_teacher
 from clips4.models.teachers.clip import MEAN, STD, ClipTeacher
-from clips4.models.teachers.dense_attention import tokens_before_last
-from clips4.models.teachers.proxy_attention import apply_proxy_attention, proxy_attention
 from clips4.models.teachers.vlm import Origin
 from tests.helpers import generator, photograph, unit
 from tests.models.backbones.test_dino_vit import make_model

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from clips4.models.teachers.map_shards import MapShards
+from clips4.models.teachers.maps.map_shards import MapShards
 from tests.helpers import generator
 
 

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clips4.models.teachers.proxy_attention import proxy_attention
+from clips4.models.teachers.attention.proxy_attention import proxy_attention
 
 NEIGHBORS, ANOMALOUS = 30, 0.05  # of the local outlier factor; share of patches that are anomalies
 SIMILAR = 0.4  # cosines below it do not mix patches

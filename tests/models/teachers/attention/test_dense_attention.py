@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clips4.config import TeacherConfig
-from clips4.models.teachers.clip import MEAN, STD, ClipTeacher
-from clips4.models.teachers.dense_attention import (
+from clips4.models.teachers.attention.dense_attention import (
     DENSE_ATTENTIONS,
     apply_last_block,
     block,
@@ -17,6 +16,7 @@ from clips4.models.teachers.dense_attention import (
     neighborhood,
     tokens_before_last,
 )
+from clips4.models.teachers.clip import MEAN, STD, ClipTeacher
 from clips4.models.teachers.vlm import Origin
 from tests.helpers import generator
 from tests.models.teachers.models import random_clip

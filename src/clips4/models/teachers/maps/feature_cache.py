@@ -15,7 +15,7 @@ from torch import Tensor
 from clips4.method.calibration import SpaceCalibration
 from clips4.models.calibrated_teacher import CalibratedTeacher
 from clips4.models.teachers.base import Teacher
-from clips4.models.teachers.map_shards import MapShards
+from clips4.models.teachers.maps.map_shards import MapShards
 from clips4.utils import distributed
 from clips4.utils.cache import cache_root, content_key, image_key, settings_key
 from clips4.utils.images import RGB

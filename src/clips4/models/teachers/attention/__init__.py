@@ -1,0 +1,1 @@
+"""Dense attention: how a tower's last blocks give each patch a vector in the text space."""
