@@ -27,9 +27,9 @@ from clips4.evaluation.metrics.confusion import Scores
 from clips4.evaluation.open_vocabulary import score_language
 from clips4.evaluation.protocols import V1, class_file_hash
 from clips4.inference.classifier import Query
+from clips4.inference.encoding.tta import InferenceOptions
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.segmenter import Segmenter
-from clips4.inference.tta import InferenceOptions
 from clips4.models.checkpoint import checkpoint_folders, load_checkpoint
 from clips4.training.loop import train
 from clips4.utils.extras import versions

@@ -31,8 +31,8 @@ from clips4.data.class_names import load_classes
 from clips4.data.image_folder import find_images
 from clips4.data.image_source import evenly_spaced
 from clips4.evaluation.protocols import V1, class_file_hash
+from clips4.inference.encoding.tta import InferenceOptions
 from clips4.inference.segmenter import Segmenter
-from clips4.inference.tta import InferenceOptions
 from clips4.models.checkpoint import checkpoint_folders, load_checkpoint
 from clips4.training.loop import train
 from clips4.training.recipe import choose_config

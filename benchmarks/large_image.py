@@ -43,8 +43,8 @@ def measure(arguments: argparse.Namespace) -> None:
     """One variant, in this process; prints JSON."""
     import torch
 
+    from clips4.inference.encoding.tta import InferenceOptions
     from clips4.inference.segmenter import Segmenter
-    from clips4.inference.tta import InferenceOptions
 
     torch.set_num_threads(arguments.threads)
     options = InferenceOptions(**VARIANTS[arguments.variant])  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from clips4.inference.classifier import Query
-from clips4.inference.encoder import EncodedImage
+from clips4.inference.encoding.encoder import EncodedImage
 from clips4.inference.jobs.segment import segment_images
 from clips4.inference.result import Segmentation
 from clips4.inference.segmenter import Segmenter

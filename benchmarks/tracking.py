@@ -15,7 +15,7 @@ from rich.console import Console
 from clips4.data.benchmarks.davis import load_davis
 from clips4.evaluation.record import describe_tracking, provenance, write_json
 from clips4.evaluation.vos import Tracker, by_features, first_mask_tracker, score_videos
-from clips4.inference.features import load_features
+from clips4.inference.encoding.features import load_features
 from clips4.inference.video.label_propagation import Recipe
 from clips4.outputs.tables import percent
 from clips4.utils.progress import ProgressBars

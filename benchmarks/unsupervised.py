@@ -21,8 +21,8 @@ from clips4.evaluation.knn import score_retrieval
 from clips4.evaluation.linear_probe import score_linear_probe
 from clips4.evaluation.record import provenance, write_json
 from clips4.evaluation.unsupervised import score_clusters
-from clips4.inference.encoder import Encoder
-from clips4.inference.features import load_features
+from clips4.inference.encoding.encoder import Encoder
+from clips4.inference.encoding.features import load_features
 from clips4.outputs.tables import markdown
 from clips4.utils.cache import image_key
 from clips4.utils.images import RGB

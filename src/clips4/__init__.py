@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from clips4.config import Config, load_config
     from clips4.data.class_names import ClassList, load_classes
     from clips4.errors import UserError
+    from clips4.inference.encoding.tta import InferenceOptions
     from clips4.inference.result import Segmentation
     from clips4.inference.segmenter import Segmenter
-    from clips4.inference.tta import InferenceOptions
     from clips4.inference.video.label_propagation import propagate_masks
     from clips4.models.hub import push_to_hub, save_pretrained
     from clips4.models.onnx.export import export_onnx
@@ -49,7 +49,7 @@ __all__ = [
 _MODULES = {
     "ClassList": "clips4.data.class_names",
     "Config": "clips4.config",
-    "InferenceOptions": "clips4.inference.tta",
+    "InferenceOptions": "clips4.inference.encoding.tta",
     "Segmentation": "clips4.inference.result",
     "Segmenter": "clips4.inference.segmenter",
     "Teacher": "clips4.models.teachers.base",

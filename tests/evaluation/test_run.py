@@ -18,7 +18,7 @@ from clips4.data.image_folder import find_images
 from clips4.data.label_maps import read_labels
 from clips4.errors import UserError
 from clips4.inference.classifier import Query
-from clips4.inference.features import KINDS, NAMED, load_features
+from clips4.inference.encoding.features import KINDS, NAMED, load_features
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.segmenter import Segmenter
 from clips4.models.checkpoint import load_checkpoint

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clips4.inference.classifier import Query
-from clips4.inference.encoder import EncodedImage
+from clips4.inference.encoding.encoder import EncodedImage
 from clips4.inference.predict import classify, predict
 from clips4.inference.refine.background import BackgroundRule
 from clips4.inference.refine.maskclip import Refinement

@@ -4,7 +4,6 @@ import json
 import pickle
 import sys
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,13 +14,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from clips4.errors import UserError
-from clips4.inference.result import Segmentation, pool_parts
+from clips4.inference.result import Segmentation
 from clips4.outputs.formats.coco import annotations
 from clips4.utils.images import decode_rgb, load_rgb
-from tests.helpers import generator, noise_image, provable, seeds, unit
+from tests.helpers import noise_image, provable, seeds, unit
 
 
 def result(labels: list[list[int]], unknown: list[list[int]] | None = None, names: int = 2) -> Segmentation:
@@ -97,18 +95,6 @@ def test_segments_cover_every_pixel_once(seed: int, height: int, width: int) -> 
         assert part.score == pytest.approx(similarity[window][part.mask].mean(), abs=1e-5)
         assert part.v is None
     assert (covered == 1).all()
-
-
-@provable
-@given(seeds, st.integers(1, 9), st.integers(1, 9), st.integers(1, 20), st.integers(1, 20))
-def test_pool_parts_equals_the_sum_over_pixels(seed: int, rows: int, columns: int, height: int, width: int) -> None:
-    z = unit(4, rows, columns, seed=seed, dim=0)
-    parts: NDArray[np.int32] = torch.randint(0, 3, (height, width), generator=generator(seed)).int().numpy()
-    sums = torch.zeros(3, 4, dtype=torch.float64)
-    for y, x in product(range(height), range(width)):
-        sums[parts[y, x]] += z[:, y * rows // height, x * columns // width]
-    expected = F.normalize(sums, dim=1).numpy()
-    np.testing.assert_allclose(pool_parts(z, parts, 3), expected, atol=1e-5)
 
 
 def test_segments_equal_embeddings_give_that_embedding() -> None:

@@ -21,10 +21,10 @@ from clips4.config import Config, TeacherConfig
 from clips4.data.class_names import load_classes
 from clips4.errors import UserError
 from clips4.inference.classifier import Query, Vectors
+from clips4.inference.encoding.tta import InferenceOptions
 from clips4.inference.refine.lposs import propagate_over
 from clips4.inference.result import Segmentation
 from clips4.inference.segmenter import Segmenter
-from clips4.inference.tta import InferenceOptions
 from clips4.inference.upsample import best_class, nearest_class
 from clips4.method.prototypes import BANK_NEAREST, known_prototypes
 from clips4.models.checkpoint import Prototypes, load_checkpoint
@@ -179,7 +179,7 @@ def test_embed_images_of_one_size_share_a_network_pass() -> None:
         return original(self, images)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("clips4.inference.encoder.batch_on", lambda _: 8)  # as on an accelerator
+        patch.setattr("clips4.inference.encoding.encoder.batch_on", lambda _: 8)  # as on an accelerator
         segmenter = small_segmenter(encoder)
         patch.setattr(Counting, "__call__", note)
         several = segmenter.segment([*pictures, pictures[0]])

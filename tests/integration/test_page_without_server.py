@@ -25,7 +25,7 @@ from clips4.cli.shell import run as run_command
 from clips4.config import with_overrides
 from clips4.inference.classifier import Query
 from clips4.inference.clustering import cluster_centers
-from clips4.inference.encoder import EncodedImage, Encoder
+from clips4.inference.encoding.encoder import EncodedImage, Encoder
 from clips4.inference.predict import predict
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.segmenter import Segmenter

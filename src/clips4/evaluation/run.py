@@ -32,10 +32,10 @@ from clips4.evaluation.report.class_pixels import pixels_by_class
 from clips4.evaluation.report.plots import plot_confusion, plot_embedding, plot_worst_images, write_plots
 from clips4.evaluation.unsupervised import ClusterRecipe, score_clusters
 from clips4.inference.classifier import Query, ZeroShotClassifier
-from clips4.inference.features import load_features
+from clips4.inference.encoding.features import load_features
+from clips4.inference.encoding.tta import Edges, InferenceOptions
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.segmenter import Segmenter
-from clips4.inference.tta import Edges, InferenceOptions
 from clips4.method.prototypes import BANK_NEAREST
 from clips4.models.calibrated_teacher import calibrated
 from clips4.models.checkpoint import load_checkpoint

@@ -13,8 +13,8 @@ from clips4.errors import UserError
 from clips4.evaluation.metrics.davis import ObjectTrack, TrackingScores, score_objects, summarize
 from clips4.evaluation.record import describe_tracking, provenance
 from clips4.evaluation.run import Record, about_run
-from clips4.inference.encoder import Encoder
-from clips4.inference.features import load_features
+from clips4.inference.encoding.encoder import Encoder
+from clips4.inference.encoding.features import load_features
 from clips4.inference.video.label_propagation import Recipe, track
 from clips4.utils.images import load_rgb
 from clips4.utils.progress import NoProgress, ProgressReporter

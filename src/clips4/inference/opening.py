@@ -9,8 +9,8 @@ import torch
 
 from clips4.config import Config
 from clips4.errors import UserError
-from clips4.inference.encoder import Precision
-from clips4.inference.tta import InferenceOptions
+from clips4.inference.encoding.encoder import Precision
+from clips4.inference.encoding.tta import InferenceOptions
 from clips4.method.calibration import SpaceCalibration
 from clips4.method.prediction_context import PredictionContext
 from clips4.models.calibrated_teacher import calibrated

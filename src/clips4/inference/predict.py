@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from clips4.inference.classifier import Query
-from clips4.inference.encoder import EncodedImage
+from clips4.inference.encoding.encoder import EncodedImage
+from clips4.inference.encoding.tta import Edges
 from clips4.inference.refine.background import BackgroundRule
 from clips4.inference.refine.lposs import propagate_over
 from clips4.inference.refine.maskclip import Refinement, refine_scores
 from clips4.inference.result import Segmentation
-from clips4.inference.tta import Edges
 from clips4.inference.upsample import best_class, best_probability, pamr_class
 from clips4.method.class_scores import class_scores
 from clips4.method.prediction_context import PredictionContext, context_bias

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from clips4.errors import UserError
+from clips4.inference.parts import Segment, segments_of
 from clips4.inference.upsample import upsampled_bands
 from clips4.outputs import encode, render
 from clips4.outputs.class_colors import class_colors
 from clips4.outputs.formats.coco import coco_document
-from clips4.outputs.labeled_image import UNKNOWN_LABEL, LabeledImage, connected_parts
-from clips4.utils.images import RGB, UNKNOWN_COLOR, UNKNOWN_NAME, encode_png, reduce_to
+from clips4.outputs.labeled_image import LabeledImage
+from clips4.utils.images import RGB, UNKNOWN_COLOR, encode_png, reduce_to
 from clips4.utils.text import percent
 
 if TYPE_CHECKING:
@@ -29,31 +29,6 @@ if TYPE_CHECKING:
 
 SHARPNESS = 40.0  # of the softmax that turns cosines into probabilities, as in protocol clips4-v1
 _SHOWN_SIDE = 720  # pixels of the long side of a result in a notebook
-
-
-@dataclass(frozen=True, eq=False)
-class Segment:
-    """A connected part of an image that has one class.
-
-    Attributes:
-        name: of its class; "unknown" if an unknown prototype is nearest.
-        label: index of the class; ``UNKNOWN_LABEL`` for unknown.
-        unknown: the discovered unknown class, 0..U-1; None for a class that has a name.
-        pixels: its area.
-        box: (left, top, width, height) in pixels.
-        mask: (height, width) of the box, True where the part is.
-        score: mean similarity of its pixels, in [-1, 1].
-        v: (D,) unit, the normalized sum of its pixel embeddings; None if the result has no embeddings.
-    """
-
-    name: str
-    label: int
-    unknown: int | None
-    pixels: int
-    box: tuple[int, int, int, int]
-    mask: NDArray[np.bool_] = field(repr=False)
-    score: float
-    v: NDArray[np.float32] | None = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -184,29 +159,7 @@ class Segmentation(LabeledImage):
             >>> sum(part.pixels for part in segmenter.segment("photo.jpg").segments) == 72 * 96
             True
         """
-        values = self.labels.astype(np.int32) + 1  # 0 for unknown, above K for the discovered unknown classes
-        if self.unknown_labels is not None:
-            values = np.where(self.unknown_labels >= 0, len(self.names) + 1 + self.unknown_labels, values)
-        numbered, parts = connected_parts(values)
-        scores = np.bincount(numbered.ravel(), weights=self.similarity.ravel())
-        embeddings = None if self.z is None else pool_parts(self.z, numbered, len(scores))
-        found = []
-        for part in parts:
-            pixels, (height, width) = int(part.mask.sum()), part.mask.shape
-            label = part.label - 1 if part.label <= len(self.names) else UNKNOWN_LABEL
-            found.append(
-                Segment(
-                    self.names[label] if label >= 0 else UNKNOWN_NAME,
-                    label,
-                    part.label - len(self.names) - 1 if part.label > len(self.names) else None,
-                    pixels,
-                    (part.left, part.top, width, height),
-                    part.mask,
-                    float(scores[part.number] / pixels),
-                    None if embeddings is None else embeddings[part.number],
-                )
-            )
-        return sorted(found, key=lambda segment: -segment.pixels)
+        return segments_of(self, self.z)
 
     def embeddings(self) -> encode.Embeddings:
         """What the labels were predicted from, as arrays for ``encode.embeddings_npz``.
@@ -334,26 +287,3 @@ class Segmentation(LabeledImage):
             class_id=np.array([part.label for part in parts], int),
             data={"class_name": np.array([part.name for part in parts], np.str_)},
         )
-
-
-@torch.no_grad()
-def pool_parts(z: Tensor, parts: NDArray[np.integer], count: int) -> NDArray[np.float32]:
-    """The normalized sum of the pixel embeddings of each part; a pixel has the embedding of its position in the map.
-
-    Args:
-        z: (D, h, w).
-        parts: (H, W) numbers of parts in 0..count - 1.
-
-    Returns:
-        (count, D) unit rows; zero for a number that does not occur.
-    """
-    (height, width), (rows, columns) = parts.shape, z.shape[1:]
-    row_of, column_of = np.arange(height) * rows // height, np.arange(width) * columns // width
-    rows_of_z = z.float().cpu().permute(1, 2, 0)  # (h, w, D)
-    sums = torch.zeros(count, len(z))
-    for row in np.unique(row_of):
-        band = parts[row_of == row].astype(np.int64) * columns + column_of
-        pairs, times = np.unique(band, return_counts=True)
-        weighted = rows_of_z[int(row), pairs % columns] * torch.from_numpy(times)[:, None]
-        sums.index_add_(0, torch.from_numpy(pairs // columns), weighted)
-    return F.normalize(sums, dim=1).numpy()

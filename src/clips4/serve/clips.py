@@ -14,7 +14,7 @@ from PIL import Image
 
 from clips4.data.masks import davis_palette
 from clips4.errors import UserError
-from clips4.inference.encoder import Encoder
+from clips4.inference.encoding.encoder import Encoder
 from clips4.inference.video.label_propagation import FrameMask, track
 from clips4.serve.exports import zipped
 from clips4.serve.runs import from_runs, to_runs

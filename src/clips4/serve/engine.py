@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clips4.errors import UserError
 from clips4.inference.classifier import Query
-from clips4.inference.encoder import EncodedImage
+from clips4.inference.encoding.encoder import EncodedImage
 from clips4.inference.result import Segmentation
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.unknown.name_suggestion import nouns, suggest_names

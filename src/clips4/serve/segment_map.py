@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clips4.inference.result import pool_parts
+from clips4.inference.parts import pool_parts
 from clips4.method.segments import cut_by_regions, spherical_kmeans
 from clips4.regions.superpixels import superpixels
 from clips4.utils.images import RGB, reduce_to

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from clips4.errors import UserError
-from clips4.inference.encoder import Encoder
-from clips4.inference.features import load_features
+from clips4.inference.encoding.encoder import Encoder
+from clips4.inference.encoding.features import load_features
 from clips4.inference.segmenter import Segmenter
 from clips4.models.onnx.runtime import is_exported
 from clips4.serve.engine import Engine

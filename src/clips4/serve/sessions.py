@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from clips4.errors import UserError
-from clips4.inference.encoder import EncodedImage
+from clips4.inference.encoding.encoder import EncodedImage
 from clips4.serve.segment_map import SIDE, SegmentMap, segment_map
 
 if TYPE_CHECKING:

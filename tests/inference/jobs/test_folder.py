@@ -24,7 +24,7 @@ from clips4.annotations.folder import open_labels
 from clips4.data.image_folder import JobOutcome
 from clips4.errors import UserError
 from clips4.inference.classifier import Query
-from clips4.inference.encoder import EncodedImage
+from clips4.inference.encoding.encoder import EncodedImage
 from clips4.inference.jobs import segment as module
 from clips4.inference.jobs.folder import folder_files
 from clips4.inference.jobs.segment import segment_images

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from clips4.errors import UserError
-from clips4.inference.encoder import Encoder
+from clips4.inference.encoding.encoder import Encoder
 from clips4.inference.video.label_propagation import Recipe, harden, propagate, propagate_masks, source_blocks, track
 from clips4.utils.images import RGB
 from tests.helpers import photograph, provable, seeds, unit

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from clips4.config import Config
 from clips4.errors import UserError
+from clips4.inference.encoding.tta import InferenceOptions
 from clips4.inference.segmenter import Segmenter
-from clips4.inference.tta import InferenceOptions
 from clips4.models.pretrained import load_dino, load_proxy
 from tests.helpers import conse, generator, photograph
 from tests.models.backbones.test_dino_vit import make_model

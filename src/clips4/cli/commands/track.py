@@ -48,7 +48,7 @@ def track(
     from dataclasses import asdict
 
     from clips4.evaluation.record import write_json
-    from clips4.inference.features import load_features
+    from clips4.inference.encoding.features import load_features
     from clips4.inference.jobs.track import track_files
     from clips4.inference.video.label_propagation import Recipe
     from clips4.utils.atomic_io import lock_folder

@@ -10,10 +10,10 @@ from clips4.data.image_source import find_training_images
 from clips4.data.shards.files import is_shard
 from clips4.data.shards.tables import find_tables
 from clips4.errors import UserError
+from clips4.inference.encoding.tta import Edges, InferenceOptions
 from clips4.inference.opening import Use
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.segmenter import Segmenter
-from clips4.inference.tta import Edges, InferenceOptions
 from clips4.models.checkpoint import CARD, checkpoints_at
 from clips4.utils.cache import content_key
 from clips4.utils.images import range_settings

@@ -11,7 +11,7 @@ import numpy as np
 from clips4.data.masks import Mask, davis_palette, first_masks
 from clips4.data.pairs import files_in
 from clips4.errors import UserError
-from clips4.inference.encoder import Encoder
+from clips4.inference.encoding.encoder import Encoder
 from clips4.inference.video.label_propagation import Recipe, track
 from clips4.utils.atomic_io import write_atomically
 from clips4.utils.images import RGB, blend, boundaries, encode_png

@@ -12,7 +12,8 @@ from clips4.data.image_folder import SkippedImage, reason_to_skip
 from clips4.errors import UserError
 from clips4.inference.classifier import Classes
 from clips4.inference.jobs.pipeline import process_images
-from clips4.inference.result import Segment, Segmentation
+from clips4.inference.parts import Segment
+from clips4.inference.result import Segmentation
 from clips4.inference.unknown.name_suggestion import Suggestion, suggest_names
 from clips4.outputs.labeled_image import Area
 from clips4.utils.image_input import ImageInput, as_rgb, input_name

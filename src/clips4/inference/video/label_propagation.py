@@ -23,8 +23,8 @@ from torch import Tensor
 from clips4.data.label_maps import IGNORE, WIDE_IGNORE
 from clips4.data.masks import find_objects, read_mask
 from clips4.errors import UserError
-from clips4.inference.encoder import Encoder
-from clips4.inference.features import load_features
+from clips4.inference.encoding.encoder import Encoder
+from clips4.inference.encoding.features import load_features
 from clips4.utils.images import RGB
 from clips4.utils.tensors import resize_map
 from clips4.utils.video import open_frames
@@ -83,7 +83,7 @@ def propagate_masks(
         frames: a folder of frames, a video file, or (H, W, 3) uint8 arrays, all of one size.
         mask: (H, W) numbers of the first frame's objects, 0 for none, see ``track``; or a PNG of them.
         features: a run, for the student's levels of strides 8 and 16 at long side 854 (as ``clips4 track`` uses); or an
-            encoder, see ``inference.features.load_features``.
+            encoder, see ``inference.encoding.features.load_features``.
         recipe: how labels propagate.
         device: "auto", "cpu", "cuda" or "mps"; for the features of a run.
 
@@ -126,7 +126,7 @@ def track(
         frames: name and image (H, W, 3) uint8 of each, all of one size; ``utils.video.open_frames`` yields them.
         first: (H, W) numbers of the first frame's objects, 0 for none: at most 254 different ones, 1 to 65534 but for
             255; gaps are allowed.
-        encoder: of the features that are compared, see ``inference.features.load_features``.
+        encoder: of the features that are compared, see ``inference.encoding.features.load_features``.
         recipe: how labels propagate.
         later: frame's index (from 0 on) -> (H, W) objects that appear there, with numbers of their own, 0 elsewhere.
             Their pixels stay as given; such a frame remains in the context, as the first one does.

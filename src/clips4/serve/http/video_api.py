@@ -6,7 +6,7 @@ from typing import cast
 
 from starlette.responses import JSONResponse, Response
 
-from clips4.inference.encoder import Encoder
+from clips4.inference.encoding.encoder import Encoder
 from clips4.inference.video.label_propagation import FrameMask
 from clips4.serve import messages
 from clips4.serve.clips import Clip, clip_of_images, clip_of_video

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from clips4.config import Config, TeacherConfig
 from clips4.errors import UserError
+from clips4.inference.encoding.tta import InferenceOptions
 from clips4.inference.segmenter import Segmenter
-from clips4.inference.tta import InferenceOptions
 from clips4.models.pretrained import load_proxy
 from clips4.models.teacher_trunk import trunk_of
 from clips4.models.teachers.attention.dense_attention import tokens_before_last

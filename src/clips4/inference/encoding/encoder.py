@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from clips4.errors import UserError
-from clips4.inference.tta import InferenceOptions, PixelEncoder, embed_with_options
+from clips4.inference.encoding.tta import InferenceOptions, PixelEncoder, embed_with_options
 from clips4.models.backbones.proxy import Proxy
 from clips4.models.sliding_window import InferenceSize, at_inference_size
 from clips4.utils.cache import image_key

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clips4.config import StudentConfig, TeacherConfig
 from clips4.errors import UserError
-from clips4.inference.encoder import Encoder
+from clips4.inference.encoding.encoder import Encoder
 from clips4.models.checkpoint import load_checkpoint
 from clips4.models.pretrained import load_backbone
 from clips4.models.student import EMBEDDING, LEVELS, hypercolumn

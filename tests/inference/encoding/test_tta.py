@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clips4.errors import UserError
-from clips4.inference.tta import InferenceOptions, embed_with_options
+from clips4.inference.encoding.tta import InferenceOptions, embed_with_options
 from clips4.models.sliding_window import at_inference_size, encode_in_windows, hann, window_starts
 from clips4.utils.images import reduce_to
 from clips4.utils.tensors import to_tensor

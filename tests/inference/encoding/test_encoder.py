@@ -2,7 +2,7 @@ from threading import Thread
 
 import torch
 
-from clips4.inference.encoder import CachedEmbedding, EmbeddingCache
+from clips4.inference.encoding.encoder import CachedEmbedding, EmbeddingCache
 
 
 def embedding(value: float, count: int = 10) -> CachedEmbedding:
