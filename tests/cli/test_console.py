@@ -35,7 +35,7 @@ def test_print_table_on_a_terminal_is_drawn(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("done", "told"),
+    ("done", "expected"),
     [
         (["a.png"], "1 image (1 skipped)"),
         (["a.tar", "b.parquet"], "2 shards (1 skipped)"),
@@ -44,9 +44,9 @@ def test_print_table_on_a_terminal_is_drawn(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_print_outcome_counts_what_was_given(
-    done: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    done: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.mp4").touch()
     outcome = JobOutcome([tmp_path / name for name in done], skipped=[SkippedImage(Path("in/a.png"), "damaged")])
     print_outcome(outcome, "Segmented", "into out", None, False)
-    assert told in capsys.readouterr().out
+    assert expected in capsys.readouterr().out
