@@ -12,6 +12,7 @@ from clips4.cli.shell import run as run_command
 from clips4.inference.segmenter import Segmenter
 from clips4.models.checkpoint import load_checkpoint
 from clips4.training.precompute import FOLDER, VECTORS
+from clips4.training.quality.report import read_quality
 from clips4.utils.images import load_rgb
 from clips4.utils.tensors import read_tensors
 from tests.helpers import TINY
@@ -62,7 +63,9 @@ def test_student_of_one_segment_per_class_equals_that_of_their_mean(images: Path
 def test_run_with_a_report_and_fitted_unknown_prototypes_is_measured_by_class(images: Path, tmp_path: Path) -> None:
     settings = ("prototypes.per_class=nearest", "prototypes.m=3", "data.inference_side=96")
     run = train(images, tmp_path / "run", *settings, preset="few-names", report=True)
-    quality = json.loads((run / "quality.json").read_text("utf-8"))
-    assert 0 <= quality["agreement"] <= 1
-    assert set(quality["never"]) <= {"cat", "cup", "grass"}
+    quality = read_quality(run)
+    assert quality is not None
+    assert quality.agreement is not None
+    assert 0 <= quality.agreement <= 1
+    assert set(quality.never) <= {"cat", "cup", "grass"}
     assert (run / "report.html").is_file()
