@@ -52,7 +52,7 @@ def test_are_binary_0_and_255_alone(tmp_path: Path, masks: tuple[list[int], ...]
     assert are_binary(save(tmp_path, *masks)) == binary
 
 
-def test_are_binary_another_value_ends_the_loop(tmp_path: Path) -> None:
+def test_are_binary_other_value_opens_no_more_masks(tmp_path: Path) -> None:
     assert not are_binary([*save(tmp_path, [0, 7]), tmp_path / "no such file"])
 
 
