@@ -18,7 +18,7 @@ from clips4.models.teachers.vlm import Origin
 from tests.helpers import generator
 from tests.models.teachers.models import random_clip, write_unigram_tokenizer
 
-TEXTS = ["a photo of a Cat", "a cat", "", "Ein Foto einer Katze mit mehr Zeichen, als zwanzig Tokens fassen können"]
+TEXTS = ["a photo of a Cat", "a cat", "", "一张猫的照片，这句话的字数超过二十个，所以要被截断成二十个词元"]
 
 
 def write_metaclip_2(folder: Path) -> Any:
