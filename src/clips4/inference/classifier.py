@@ -104,11 +104,13 @@ class ZeroShotClassifier:
 
     Attributes:
         examples: class name -> (D,) unit vector of its labeled pixels, which then represents it instead of a prototype.
+        retrieved: class name -> (n, D) unit rows from unlabeled images, see ``retrieval``; examples win.
     """
 
     def __init__(self, settings: TeacherConfig, prototypes: Prototypes | None, teacher: Teacher | None = None):
         self._settings, self._prototypes, self._teacher = settings, prototypes, teacher
         self.examples: dict[str, Tensor] = {}
+        self.retrieved: dict[str, Tensor] = {}
         self._rows: dict[tuple[str, ...], Tensor] = {}
         self._lock = threading.Lock()
 
@@ -231,10 +233,13 @@ class ZeroShotClassifier:
             of_each = own.split(len(own) // len(self._prototypes.names))
             rows = [None if index is None else of_each[index] for index in known]
         if vectors == "prototypes":
-            examples = {name.casefold(): vector for name, vector in self.examples.items()}
+            given: dict[str, tuple[Tensor, Source]] = {
+                **{name.casefold(): (found, "bank") for name, found in self.retrieved.items()},
+                **{name.casefold(): (vector[None], "examples") for name, vector in self.examples.items()},
+            }
             for place, name in enumerate(queried.names):
-                if name.casefold() in examples:
-                    rows[place], sources[place] = examples[name.casefold()][None], "examples"
+                if name.casefold() in given:
+                    rows[place], sources[place] = given[name.casefold()]
         new = [place for place, row in enumerate(rows) if row is None]
         if new:
             found = self.text(ClassList(tuple(queried.names[i] for i in new), tuple(queried.aliases[i] for i in new)))

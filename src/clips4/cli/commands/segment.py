@@ -93,6 +93,13 @@ def segment(
         bool,
         typer.Option("--affinity", help="Teacher only: a finer map along outlines in its own features."),
     ] = False,
+    retrieve: Annotated[
+        Path | None,
+        typer.Option(
+            "--retrieve",
+            help="Teacher only: unlabeled images; the segments nearest to a name there stand in place of its text.",
+        ),
+    ] = None,
     settings: TeacherOverrides = None,
     use: Use = "auto",
     device: Device = "auto",
@@ -100,10 +107,12 @@ def segment(
     """Predict the class of every pixel: a label PNG, an overlay and JSON per image; COCO, YOLO, a gallery."""
     from clips4.annotations.folder import open_labels
     from clips4.data.class_names import describe_classes, load_classes
+    from clips4.data.image_folder import find_images
     from clips4.inference.examples import example_vectors
     from clips4.inference.jobs.load import TeacherOptions, load_segmenter, parse_inference_options
     from clips4.inference.jobs.segment import segment_files
     from clips4.inference.jobs.shards import PLACE
+    from clips4.inference.retrieval import retrieved_vectors, with_background
     from clips4.inference.video.temporal_smoothing import Steadiness
     from clips4.utils.atomic_io import lock_folder
     from clips4.utils.distributed import launched_share
@@ -121,6 +130,8 @@ def segment(
         raise UserError("--teacher-only: a teacher has no classes of its own; give --classes")
     if examples is not None and vectors == "text":
         raise UserError("--examples stand in place of prototypes, which --vectors text does not use; leave one out")
+    if retrieve is not None and (not teacher_only or names is None or vectors == "text"):
+        raise UserError("--retrieve: goes with --teacher-only and --classes, without --vectors text")
     labeled = None if examples is None else open_labels(examples, names)
     if labeled is not None:
         names = labeled.classes
@@ -133,6 +144,10 @@ def segment(
         lock = lock_for_rank(out, share.rank) if share.ranks > 1 else lock_folder(out)
     with progress_bars() as progress, lock:
         loaded = load_segmenter(run_and_images, teacher_only, share.device(device), teacher, options, use)
+        if retrieve is not None and names is not None:
+            wanted, unlabeled = with_background(names, background), find_images(retrieve)
+            rows = retrieved_vectors(loaded.segmenter, wanted, unlabeled, teacher.settings()[0], progress)
+            loaded.segmenter.classifier.retrieved = rows
         if labeled is not None:
             loaded.segmenter.classifier.examples = example_vectors(loaded.segmenter, labeled, progress)
             found = ", ".join(loaded.segmenter.classifier.examples)
