@@ -83,7 +83,7 @@ def test_with_background_adds_its_names_alone() -> None:
     assert with_background(NAMES, "0.4") is with_background(NAMES, None) is NAMES
 
 
-def test_segment_command_with_retrieve_says_where_vectors_come_from(
+def test_segment_command_with_retrieve_names_the_source_of_each_vector(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
