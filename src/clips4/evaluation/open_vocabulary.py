@@ -18,10 +18,11 @@ from clips4.inference.predict import refined_class
 from clips4.inference.refine.background import BackgroundRule
 from clips4.inference.refine.lposs import propagate_over
 from clips4.inference.refine.maskclip import refined_probabilities
+from clips4.inference.retrieval import image_segments
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.upsample import best_class
 from clips4.method.class_scores import class_scores
-from clips4.method.prototype_search import PrototypeSearch, teacher_segments
+from clips4.method.prototype_search import PrototypeSearch
 from clips4.models.teachers.base import Teacher
 from clips4.models.teachers.maps.feature_cache import TeacherMaps
 from clips4.models.teachers.text.prompts import load_templates
@@ -293,7 +294,7 @@ def find_prototypes(
     search = PrototypeSearch(text, config.prototypes.m, 1, 0, per_class=config.prototypes.per_class)
     for number, path in enumerate(counted(progress, "finding prototypes", images)):
         image = reduce_to(load_rgb(path), config.data.long_side)
-        search.add(number, teacher_segments(maps(image), torch.from_numpy(regions(image, path)), config.segments)[0])
+        search.add(number, image_segments(maps, image, path, regions, config))
     return search.result().known
 
 

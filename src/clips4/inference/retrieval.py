@@ -5,7 +5,7 @@ among the segments of unlabeled images, the m nearest to it represent the class,
 section 3.3). Nothing is trained.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from clips4.inference.refine.background import parse_background
 from clips4.inference.segmenter import Segmenter
 from clips4.method.prototype_search import PrototypeSearch, teacher_segments
 from clips4.regions.cache import RegionCache
-from clips4.utils.images import load_rgb, reduce_to
+from clips4.utils.images import RGB, load_rgb, reduce_to
 from clips4.utils.progress import NoProgress, ProgressReporter
 
 
@@ -35,6 +35,21 @@ def with_background(classes: ClassList, background: str | None) -> ClassList:
         return classes
     others = load_classes(list(rule.names))
     return ClassList((*classes.names, *others.names), (*classes.aliases, *others.aliases))
+
+
+def image_segments(
+    encode: Callable[[RGB], Tensor], image: RGB, path: Path, regions: RegionCache, config: Config
+) -> Tensor:
+    """The segments of one image, as training makes them: (S, D) unit rows.
+
+    Args:
+        encode: an image to its pixel map (D, h, w).
+        image: (H, W, 3), reduced to ``data.long_side``.
+        path: its file, by which edge maps are found.
+        regions: its region maps.
+        config: its settings of segments.
+    """
+    return teacher_segments(encode(image), torch.from_numpy(regions(image, path)), config.segments)[0]
 
 
 def retrieved_vectors(
@@ -71,14 +86,17 @@ def retrieved_vectors(
     exclusive = config.extensions.exclusive_prototypes
     search, found = PrototypeSearch(text, settings.m, 1, 0, exclusive, settings.per_class), 0
     progress.stage("retrieving segments", len(images))
+
+    def encode(image: RGB) -> Tensor:
+        return segmenter.encode_image(image).z.cpu()
+
     for number, path in enumerate(images):
         try:
             image = reduce_to(load_rgb(path), config.data.long_side)
         except Exception as error:
             progress.log(f"skipped: {reason_to_skip(error)}")
         else:
-            z = segmenter.encode_image(image).z.cpu()
-            search.add(number, teacher_segments(z, torch.from_numpy(regions(image, path)), config.segments)[0])
+            search.add(number, image_segments(encode, image, path, regions, config))
             found += 1
         progress.advance({})
     if not found:
