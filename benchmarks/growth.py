@@ -1,7 +1,8 @@
 """Growth with the number of images: time should be linear, memory constant.
 
     python benchmarks/growth.py                            (some minutes on two cores)
-    python benchmarks/growth.py --stream 100000            (half an hour)
+    python benchmarks/growth.py --stream 100000            (an hour)
+    python benchmarks/growth.py --stream 1000000 --pretend (two hours)
     python benchmarks/growth.py --entries 1000000          (a minute; no image is decoded)
 
 The prototype search and the loader over 1, 2 and 4 times as many synthetic images, then 2,000 steps of a tiny training
@@ -10,7 +11,8 @@ run: seconds and memory of the process. Each in its own process, with its own ca
 ``--stream`` makes that many images of 48 x 48 pixels, each its own, in shards of 1,000, and streams them through the
 prototype search and 200 steps of training, then through ``segment``: seconds per 10,000 images in the first and the
 last half, memory at the start, at 10 %, in the middle and at the end, how much it grew per 10,000 images in the last
-half, and the peak.
+half, and the peak. With ``--pretend`` the images have 32 x 32 pixels, and the networks are a random CLIP of two layers
+and a student on it: what is tried is the way of a million images through the program, not a network.
 
 ``--entries`` walks through a set of that many entries, the same thousand images under many names: what opening,
 counting and one pass over the samples cost in seconds and memory, and how soon a loader resumes in its middle.
@@ -36,6 +38,8 @@ from clips4.utils.progress import NoProgress
 
 SMALL = ["teacher.batch=16", "teacher.cache_files=shards", "train.steps=200", "train.save_every=200"]
 SETTINGS = ["data.crop=32", "data.long_side=64", "regions.count=12", "student.width=16", "train.batch=4"]
+PRETEND = ["teacher.batch=64", "teacher.templates=simple", "extensions.residual=true", "student.stride=16"]
+PRETEND += ["data.inference_side=64", "regions.method=felzenszwalb", "regions.count=4"]
 
 
 def resident() -> float:
@@ -127,7 +131,7 @@ class Trace(NoProgress):
         )
 
 
-def make_shards(folder: Path, count: int) -> list[Path]:
+def make_shards(folder: Path, count: int, side: int = 48) -> list[Path]:
     """Shards of 1,000 small JPEGs of colored areas, all of them different."""
     draw, paths = np.random.default_rng(0), []
     for first in range(0, count, 1000):
@@ -136,7 +140,7 @@ def make_shards(folder: Path, count: int) -> list[Path]:
             for number in range(first, min(count, first + 1000)):
                 coarse = Image.fromarray(draw.integers(0, 256, (3, 4, 3), np.uint8))
                 buffer = io.BytesIO()
-                coarse.resize((48, 48), Image.Resampling.BICUBIC).save(buffer, "JPEG")
+                coarse.resize((side, side), Image.Resampling.BICUBIC).save(buffer, "JPEG")
                 member = tarfile.TarInfo(f"{number:07}.jpg")
                 member.size = buffer.tell()
                 buffer.seek(0)
@@ -161,7 +165,8 @@ def stream_training(count: int, folder: Path) -> None:
         def advance(self, values: dict[str, float]) -> None:
             self.trace.advance(values)
 
-    config = load_config("cpu", [*SETTINGS, *SMALL])
+    pretend = [*PRETEND, f"teacher.name={folder / 'clip'}"] if (folder / "clip").exists() else []
+    config = load_config("cpu", [*SETTINGS, *SMALL, *pretend])
     train(shards, load_classes("cat,cup,grass"), config, folder / "run", device="cpu", progress=Both(), report=False)
     print(trace.line("encoding images"), flush=True)
     memory = [point[1] for point in steps.stages["training"]]
@@ -242,6 +247,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--stream", type=int, metavar="IMAGES", help="stream that many images in shards instead")
+    parser.add_argument("--pretend", action="store_true", help="with --stream: smaller images, and tiny networks")
     parser.add_argument("--entries", type=int, metavar="COUNT", help="walk through that many undecoded images instead")
     parser.add_argument("--only", nargs=2, metavar=("WHAT", "COUNT"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -255,7 +261,12 @@ def main() -> None:
     if arguments.stream:
         with tempfile.TemporaryDirectory() as temporary:
             os.environ["CLIPS4_CACHE"] = f"{temporary}/cache"
-            make_shards(Path(temporary), arguments.stream)
+            make_shards(Path(temporary), arguments.stream, 32 if arguments.pretend else 48)
+            if arguments.pretend:
+                sys.path.append(str(Path(__file__).parents[1]))
+                from tests.models.teachers.models import write_clip
+
+                write_clip(Path(temporary) / "clip", patch=16)
             for what in ("stream_training", "stream_segment"):
                 command = [sys.executable, __file__, "--only", what, str(arguments.stream), "--folder", temporary]
                 subprocess.run(command, check=True)
