@@ -1,6 +1,6 @@
 """The sections of a configuration: every setting with its type, range, default and description."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -23,7 +23,8 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _check_plain(cls, value: Any, info: ValidationInfo) -> Any:
-        is_switch = cls.model_fields[str(info.field_name)].annotation is bool
+        kind = cls.model_fields[str(info.field_name)].annotation
+        is_switch = kind is bool or bool in get_args(kind)
         for part in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(part, bool) and not is_switch:
                 raise ValueError("true or false, where a number or a name belongs")
@@ -288,8 +289,10 @@ class TrainConfig(Section):
     gradient_checkpointing: bool = Field(
         False, description="dino: keep less of the forward pass and compute it again, for less memory and more time"
     )
-    compile: bool = Field(
-        False, description="compile the student with torch.compile: a minute at the start, then faster steps"
+    compile: bool | Literal["auto", "cuda-graphs"] = Field(
+        False,
+        description="compile the student with torch.compile, a minute or two at the start; auto: times both and takes "
+        "the faster one; cuda-graphs: also replays a pass as one graph, on CUDA",
     )
     holdout: Share = Field(
         0.0, description="share of images kept out of training for the quality report; 0: it uses training images"

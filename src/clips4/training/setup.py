@@ -40,7 +40,8 @@ from clips4.training.teacher_cache import plan_teacher_maps
 from clips4.utils import distributed
 from clips4.utils.atomic_io import lock_folder, remove_leftovers
 from clips4.utils.cache import cache_root
-from clips4.utils.devices import compile_network, make_fabric
+from clips4.utils.compilation import compile_network
+from clips4.utils.devices import make_fabric
 from clips4.utils.images import reduce_to
 from clips4.utils.progress import NoProgress, ProgressReporter
 
@@ -220,11 +221,13 @@ def _new_student(config: Config, teacher: Teacher) -> Embedder:
 def _compiled(student: Embedder, config: Config, fabric: "Fabric", progress: ProgressReporter) -> nn.Module:
     """The student compiled for the two views of a batch; its parameters stay those of ``student``."""
     progress.stage("compiling the student", 1)
+    how = "always" if isinstance(config.train.compile, bool) else config.train.compile
     shape = (2 * config.train.batch, 3, config.data.crop, config.data.crop)
     with fabric.autocast():
-        network = compile_network(student.to(fabric.device), torch.zeros(shape, device=fabric.device), progress.log)
+        compiled = compile_network(student.to(fabric.device), torch.zeros(shape, device=fabric.device), how)
+    progress.log(compiled.note)
     progress.advance({})
-    return network
+    return compiled.network
 
 
 def _check_arguments(folder: Path, config: Config, resume: bool) -> None:

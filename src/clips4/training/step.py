@@ -55,6 +55,7 @@ def training_step(run: Run, batches: Iterator[Batch], interrupted: Callable[[], 
     for part in range(config.train.accumulate):
         batch = next(batches)
         names += batch.names
+        torch.compiler.cudagraph_mark_step_begin()  # with train.compile=cuda-graphs: earlier outputs may be replaced
         with fabric.no_backward_sync(run.model, enabled=part + 1 < config.train.accumulate):
             terms.append(losses(run, batch, prototypes))
             fabric.backward(terms[-1].total / config.train.accumulate)

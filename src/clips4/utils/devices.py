@@ -2,11 +2,9 @@
 
 import logging
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
 
 from clips4.errors import UserError
 
@@ -70,43 +68,6 @@ def make_fabric(device: str, precision: str) -> "Fabric":
     )
     fabric.launch()
     return fabric
-
-
-def compile_network(network: nn.Module, example: Tensor, warn: Callable[[str], None]) -> nn.Module:
-    """A network compiled by ``torch.compile``, or the network itself where that fails, with a warning.
-
-    Compilation happens at the first call, so one forward and backward pass is made here; no parameter, gradient
-    or statistic changes. Compiled kernels round differently from eager ones.
-
-    Args:
-        network: differentiable.
-        example: an input of the size that all others will have; another size compiles again.
-        warn: takes one line if the network is left as it is.
-
-    Example:
-        >>> import torch
-        >>> layer = torch.nn.Linear(4, 2)
-        >>> compile_network(layer, torch.rand(3, 4), print)(torch.rand(3, 4)).shape  # doctest: +SKIP
-        torch.Size([3, 2])
-    """
-    gradients = [parameter.grad for parameter in network.parameters()]
-    buffers = [buffer.clone() for buffer in network.buffers()]
-    try:
-        compiled = cast(nn.Module, torch.compile(network))
-        output = compiled(example)
-        if output.requires_grad:
-            output.float().square().mean().backward()
-    # a missing C++ compiler, an unsupported operation, a graph that does not fit: each has a class of its own
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        warn(f"the student is not compiled, and training is slower: {reason}")
-        return network
-    finally:
-        for parameter, gradient in zip(network.parameters(), gradients, strict=True):
-            parameter.grad = gradient
-        for buffer, before in zip(network.buffers(), buffers, strict=True):
-            buffer.copy_(before)
-    return compiled
 
 
 def launched_processes() -> tuple[int, int]:
