@@ -2,7 +2,7 @@
 
     python benchmarks/regions.py --data ../shared/data/bsds500 --out runs/regions
 
-Prints the tables of docs/explanation/regions.md and writes them with all settings to OUT/regions.json and
+Prints the tables of docs/results.md and writes them with all settings to OUT/regions.json and
 OUT/regions.md. The last rows are the hierarchies published with the set (gPb-OWT-UCM, of 40 train photographs), scored
 by the same code.
 
