@@ -29,7 +29,8 @@ ENV PATH=/opt/clips4/bin:$PATH \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=build /opt/clips4 /opt/clips4
-RUN useradd --create-home --uid 1000 clips4 && mkdir /cache /work && chown clips4:clips4 /cache /work
+# anybody may write there, for docker run --user
+RUN useradd --create-home --uid 1000 clips4 && mkdir --mode 1777 /cache /work
 USER 1000
 VOLUME /cache
 WORKDIR /work

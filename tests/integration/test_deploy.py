@@ -27,6 +27,15 @@ def test_problems_of_our_dockerfile_are_none() -> None:
     assert {"TORCH_FLAGS", "EXTRAS", "PREFIX"} <= {step.rest.split("=")[0] for step in steps if step.word == "ARG"}
 
 
+def test_any_user_may_write_to_volumes_and_the_working_folder() -> None:
+    """``docker run --user`` takes an id that the image does not know."""
+    steps = parse((ROOT / "Dockerfile").read_text("utf-8"))
+    last = max(number for number, step in enumerate(steps) if step.word == "FROM")
+    folders = {step.rest for step in steps[last:] if step.word in ("VOLUME", "WORKDIR")}
+    (made,) = (step.rest.partition("mkdir --mode 1777 ")[2].split() for step in steps[last:] if step.word == "RUN")
+    assert folders == {"/cache", "/work"} == set(made)
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
