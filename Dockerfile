@@ -26,6 +26,7 @@ LABEL org.opencontainers.image.title="clips4" org.opencontainers.image.licenses=
 ENV PATH=/opt/clips4/bin:$PATH \
     CLIPS4_CACHE=/cache/clips4 \
     HF_HOME=/cache/huggingface \
+    MPLCONFIGDIR=/cache/matplotlib \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=build /opt/clips4 /opt/clips4

@@ -22,11 +22,11 @@ from torch import Tensor
 from clips4.config import TeacherConfig
 from clips4.data.class_names import ClassList
 from clips4.data.segmentation_dataset import LabeledFolder, value_table
-from clips4.evaluation import unsupervised
 from clips4.evaluation.metrics.confusion import SetScores
 from clips4.evaluation.open_vocabulary import evaluate_language
 from clips4.evaluation.protocols import Protocol
 from clips4.evaluation.record import describe_scores, image_records
+from clips4.evaluation.unsupervised import clusters
 from clips4.inference.classifier import Query
 from clips4.inference.segmenter import Segmenter
 from clips4.utils.images import RGB
@@ -112,9 +112,9 @@ def main() -> None:
     found = evaluate_language(segmenter, dataset, {"color": Query.one_per_class(vectors)}, protocol, meter)["color"]
     report("language-driven", found, names)
 
-    unsupervised.load_rgb = lambda path: make(int(Path(path).stem), arguments.side)[0]  # type: ignore[attr-defined]
-    recipe = unsupervised.ClusterRecipe(k=CLASSES, restarts=1)
-    report("k-means", unsupervised.score_clusters(segmenter.embed, dataset, recipe, meter), names)
+    clusters.load_rgb = lambda path: make(int(Path(path).stem), arguments.side)[0]  # type: ignore[attr-defined]
+    recipe = clusters.ClusterRecipe(k=CLASSES, restarts=1)
+    report("k-means", clusters.score_clusters(segmenter.embed, dataset, recipe, meter), names)
 
 
 def report(task: str, found: SetScores, names: tuple[str, ...]) -> None:

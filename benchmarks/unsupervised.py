@@ -17,10 +17,10 @@ from torch import Tensor
 
 from clips4.data.benchmarks.registry import semantic_spec
 from clips4.data.segmentation_dataset import LabeledFolder
-from clips4.evaluation.knn import score_retrieval
-from clips4.evaluation.linear_probe import score_linear_probe
 from clips4.evaluation.record import provenance, write_json
-from clips4.evaluation.unsupervised import score_clusters
+from clips4.evaluation.unsupervised.clusters import score_clusters
+from clips4.evaluation.unsupervised.knn import score_retrieval
+from clips4.evaluation.unsupervised.linear_probe import score_linear_probe
 from clips4.inference.encoding.encoder import Encoder
 from clips4.inference.encoding.features import load_features
 from clips4.outputs.tables import markdown

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from clips4.config import TeacherConfig, load_config, with_overrides
+from clips4.config import TeacherConfig
 from clips4.data.class_names import ClassList, load_classes
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabeledFolder
@@ -20,29 +19,20 @@ from clips4.evaluation.open_vocabulary import (
     classify,
     cosines,
     evaluate_language,
-    find_prototypes,
-    foreground,
-    prototype_query,
     resize_short,
     score_language,
     slide,
-    text_query,
 )
 from clips4.evaluation.protocols import Protocol, class_file_hash, language_protocol
+from clips4.evaluation.queries import foreground
 from clips4.evaluation.record import describe_scores
 from clips4.inference.classifier import Query
 from clips4.inference.refine.background import BackgroundRule
 from clips4.inference.refine.lposs import propagate_over
 from clips4.inference.refine.maskclip import Refinement, refined_probabilities
 from clips4.inference.segmenter import Segmenter
-from clips4.method.prototype_search import teacher_segments
-from clips4.method.prototypes import known_prototypes
-from clips4.models.checkpoint import load_checkpoint
-from clips4.models.teachers.maps.feature_cache import TeacherMaps
-from clips4.regions.cache import RegionCache
-from clips4.utils.images import load_rgb
 from clips4.utils.tensors import resize_map, to_tensor
-from tests.helpers import FakeTeacher, unit, write_images
+from tests.helpers import unit
 
 CLASSES = load_classes("red,green,blue")
 
@@ -314,55 +304,6 @@ def test_short_sides_are_met_up_and_down() -> None:
     assert resize_short(image, 30).shape == (3, 30, 45)
     assert resize_short(image, 120).shape == (3, 120, 180)
     assert torch.equal(resize_short(image, 60), to_tensor(image))
-
-
-def test_vector_per_class_or_per_name() -> None:
-    teacher, classes = FakeTeacher(), load_classes(["background: sky, wall", "cat", "dog: dog, puppy"])
-    rule = BackgroundRule(probability=0.1, scale=40)
-    per_word = text_query(teacher, classes, protocol(aliases="max", background=rule))
-    assert per_word.owner.tolist() == [0, 0, 1, 2, 2]
-    per_class = text_query(teacher, classes, protocol(background=replace(rule, queried=False)))
-    assert per_class.owner.tolist() == [1, 2]
-    assert per_class.vectors.shape == (2, 4)
-
-
-def test_prototypes_found_at_test_time_are_those_of_training(tmp_path: Path) -> None:
-    """The running best m of each class are the best m of all segments."""
-    paths = write_images(tmp_path, 4)
-    config = load_config("cpu", ["prototypes.m=3", "regions.count=6", "segments.clusters=4"])
-    teacher, text = FakeTeacher(), unit(5, 4, dtype=torch.float32)
-    regions, maps = RegionCache(config.regions), TeacherMaps(teacher, "cpu")
-    everything = torch.cat(
-        [
-            teacher_segments(maps(load_rgb(path)), torch.from_numpy(regions(load_rgb(path))), config.segments)[0]
-            for path in paths
-        ]
-    )
-    found = find_prototypes(teacher, text, paths, config, torch.device("cpu"))
-    torch.testing.assert_close(found, known_prototypes(text, everything, 3))
-
-
-def test_segments_found_at_test_time_are_those_of_training(tmp_path: Path) -> None:
-    config = load_config(
-        "cpu", ["prototypes.m=3", "prototypes.per_class=nearest", "regions.count=6", "segments.clusters=4"]
-    )
-    mean = with_overrides(config, ["prototypes.per_class=mean"])
-    paths, text = write_images(tmp_path, 2), unit(5, 4, dtype=torch.float32)
-    found, expected = (
-        find_prototypes(FakeTeacher(), text, paths, each, torch.device("cpu")) for each in (config, mean)
-    )
-    assert found.shape == (15, 4)
-    torch.testing.assert_close(F.normalize(found.unflatten(0, (5, 3)).sum(1), dim=1), expected)
-
-
-def test_prototype_query_has_all_prototypes_of_a_class(nearest_run: Path, tmp_path: Path) -> None:
-    run, classes = Segmenter.load(nearest_run), load_classes("grass, cat")
-    config = load_checkpoint(nearest_run).config
-    query = prototype_query(run, FakeTeacher(), classes, [], protocol(), config, torch.device("cpu"))
-    assert run.prototypes is not None
-    assert query.owner.tolist() == [0, 0, 0, 1, 1, 1]
-    assert query.grouped
-    assert torch.equal(query.vectors, run.prototypes.known[[6, 7, 8, 0, 1, 2]])
 
 
 @pytest.mark.parametrize("budget", [1, 100, 2**26])

@@ -1,15 +1,11 @@
 """Language-driven segmentation, scored by a protocol (see ``protocols``)."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clips4.config import Config
-from clips4.data.class_names import ClassList
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import Scores, SetScores, Tally, confusion_matrix, scores
 from clips4.evaluation.protocols import Protocol
@@ -18,42 +14,14 @@ from clips4.inference.predict import refined_class
 from clips4.inference.refine.background import BackgroundRule
 from clips4.inference.refine.lposs import propagate_over
 from clips4.inference.refine.maskclip import refined_probabilities
-from clips4.inference.retrieval import image_segments
 from clips4.inference.segmenter import Segmenter
 from clips4.inference.upsample import best_class
 from clips4.method.class_scores import class_scores
-from clips4.method.prototype_search import PrototypeSearch
-from clips4.models.teachers.base import Teacher
-from clips4.models.teachers.maps.feature_cache import TeacherMaps
-from clips4.models.teachers.text.prompts import load_templates
-from clips4.models.teachers.text.text_cache import cached_class_vectors
-from clips4.regions.cache import RegionCache
-from clips4.utils.images import RGB, load_rgb, reduce_to
+from clips4.utils.images import RGB, reduce_to
 from clips4.utils.progress import ProgressReporter, counted
 from clips4.utils.tensors import resize_map, to_tensor
 
 LOGIT_BUDGET = 2**26  # values of upsampled cosines held at a time
-
-
-def text_query(teacher: Teacher, classes: ClassList, protocol: Protocol) -> Query:
-    """Text vectors as the protocol has them: one per class or per synonym; the background's only if it is queried."""
-    templates = load_templates(protocol.templates)
-    if protocol.aliases == "mean":
-        query = Query.one_per_class(cached_class_vectors(teacher, classes, templates))
-    else:
-        words = [(index, word) for index, group in enumerate(classes.aliases) for word in group]
-        single = ClassList(tuple(str(n) for n in range(len(words))), tuple((word,) for _, word in words))
-        vectors = cached_class_vectors(teacher, single, templates)
-        query = Query(vectors, torch.tensor([index for index, _ in words]))
-    return foreground(query, protocol)
-
-
-def foreground(query: Query, protocol: Protocol) -> Query:
-    """The query without class 0 if that is the background and its vectors are not queried."""
-    if protocol.background is None or protocol.background.queried:
-        return query
-    kept = query.owner != 0
-    return replace(query, vectors=query.vectors[kept], owner=query.owner[kept])
 
 
 # ------------------------------------------------------------------------------------------------------ classifying
@@ -260,75 +228,3 @@ def score_language(
             rows = segmenter.classify(encoded, query.vectors)[0].cpu()
             confusion[name] += confusion_matrix(truth, query.owner[rows].numpy().astype(truth.dtype), classes)
     return {name: scores(counts) for name, counts in confusion.items()}
-
-
-# -------------------------------------------------------------------------------------------------- unknown classes
-
-
-def find_prototypes(
-    teacher: Teacher,
-    text: Tensor,
-    images: Sequence[Path],
-    config: Config,
-    device: torch.device,
-    progress: ProgressReporter | None = None,
-) -> Tensor:
-    """Prototypes of classes that a run was not trained with, found as training finds those of known classes.
-
-    Each is the normalized mean of the m teacher segments, in unlabeled images, nearest to the text vector of the class,
-    or with ``prototypes.per_class=nearest`` these segments. Only the m best per class are kept, so that memory does not
-    grow with the set.
-
-    Args:
-        teacher: of the run.
-        text: (K, D) unit rows.
-        images: unlabeled, for example those the run was trained on.
-        config: of the run: its regions, segments and prototypes.
-        device: of the teacher.
-        progress: advances once an image.
-
-    Returns:
-        (K, D) unit rows; (K * m, D), class by class, of "nearest".
-    """
-    regions, maps = RegionCache(config.regions), TeacherMaps(teacher, device)
-    search = PrototypeSearch(text, config.prototypes.m, 1, 0, per_class=config.prototypes.per_class)
-    for number, path in enumerate(counted(progress, "finding prototypes", images)):
-        image = reduce_to(load_rgb(path), config.data.long_side)
-        search.add(number, image_segments(maps, image, path, regions, config))
-    return search.result().known
-
-
-def prototype_query(
-    run: Segmenter,
-    teacher: Teacher,
-    classes: ClassList,
-    images: Sequence[Path],
-    protocol: Protocol,
-    config: Config,
-    device: torch.device,
-    progress: ProgressReporter | None = None,
-) -> Query:
-    """The run's prototypes in the teacher's space; those of other class names are found as in training.
-
-    Args:
-        run: a student with prototypes.
-        teacher: of the run.
-        classes: of the set.
-        images: unlabeled, to find prototypes of other class names in.
-        protocol: see ``foreground``.
-        config, device, progress: see ``find_prototypes``.
-    """
-    assert run.prototypes is not None
-    own = {name: index for index, name in enumerate(run.names)}
-    known = [index for index, name in enumerate(classes.names) if name in own]
-    new = [index for index, name in enumerate(classes.names) if name not in own]
-    per_class = run.prototypes.known.float().cpu().split(run.prototypes.rows_per_class)
-    rows = {index: per_class[own[classes.names[index]]] for index in known}
-    if new:
-        other = ClassList(tuple(classes.names[i] for i in new), tuple(classes.aliases[i] for i in new))
-        text = cached_class_vectors(teacher, other, load_templates(config.teacher.templates))
-        found = find_prototypes(teacher, text, images, config, device, progress)
-        rows |= dict(zip(new, found.float().cpu().split(len(found) // len(new)), strict=True))
-    vectors = torch.cat([rows[index] for index in range(len(classes))])
-    owner = torch.tensor([index for index in range(len(classes)) for _ in rows[index]])
-    return foreground(Query(vectors, owner, grouped=run.classifier.grouped), protocol)

@@ -15,22 +15,16 @@ from clips4.data.class_names import ClassList, load_classes
 from clips4.data.image_folder import find_images
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.errors import UserError
-from clips4.evaluation.knn import RetrievalRecipe, score_retrieval
-from clips4.evaluation.linear_probe import LinearProbeRecipe, score_linear_probe
 from clips4.evaluation.metrics.confusion import SetScores
-from clips4.evaluation.open_vocabulary import (
-    classify,
-    cosines,
-    evaluate_language,
-    foreground,
-    prototype_query,
-    text_query,
-)
+from clips4.evaluation.open_vocabulary import classify, cosines, evaluate_language
 from clips4.evaluation.protocols import Protocol, class_file_hash, language_protocol, unknown_classes
+from clips4.evaluation.queries import foreground, prototype_query, text_query
 from clips4.evaluation.record import describe_scores, image_records, provenance
 from clips4.evaluation.report.class_pixels import pixels_by_class
 from clips4.evaluation.report.plots import plot_confusion, plot_embedding, plot_worst_images, write_plots
-from clips4.evaluation.unsupervised import ClusterRecipe, score_clusters
+from clips4.evaluation.unsupervised.clusters import ClusterRecipe, score_clusters
+from clips4.evaluation.unsupervised.knn import RetrievalRecipe, score_retrieval
+from clips4.evaluation.unsupervised.linear_probe import LinearProbeRecipe, score_linear_probe
 from clips4.inference.classifier import Query, ZeroShotClassifier
 from clips4.inference.encoding.features import load_features
 from clips4.inference.encoding.tta import Edges, InferenceOptions

@@ -9,17 +9,17 @@ from typing import Any
 from clips4.data.benchmarks.registry import SEMANTIC, semantic_spec
 from clips4.data.benchmarks.verify import check_set
 from clips4.errors import UserError
-from clips4.evaluation.knn import RetrievalRecipe
-from clips4.evaluation.linear_probe import LinearProbeRecipe
-from clips4.evaluation.open_vocabulary import text_query
 from clips4.evaluation.protocols import language_protocol, training_set
+from clips4.evaluation.queries import text_query
 from clips4.evaluation.record import write_json
 from clips4.evaluation.report.class_pixels import pixels_by_class
 from clips4.evaluation.report.plots import plot_embedding
 from clips4.evaluation.reproduce.plan import FIGURES, Check, Plan, Step
 from clips4.evaluation.reproduce.tables import Scoring, Training
 from clips4.evaluation.run import TASKS, evaluate_by_language, evaluate_unsupervised
-from clips4.evaluation.unsupervised import ClusterRecipe
+from clips4.evaluation.unsupervised.clusters import ClusterRecipe
+from clips4.evaluation.unsupervised.knn import RetrievalRecipe
+from clips4.evaluation.unsupervised.linear_probe import LinearProbeRecipe
 from clips4.evaluation.vos import evaluate_tracking
 from clips4.inference.refine.maskclip import Refinement
 from clips4.inference.segmenter import Segmenter

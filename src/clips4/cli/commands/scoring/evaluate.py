@@ -171,10 +171,10 @@ def unsupervised(
     device: Device = "auto",
 ) -> None:
     """Clusters matched to the truth, nearest labeled neighbors, or a linear probe: three different numbers."""
-    from clips4.evaluation.knn import RetrievalRecipe
-    from clips4.evaluation.linear_probe import LinearProbeRecipe
     from clips4.evaluation.run import evaluate_unsupervised
-    from clips4.evaluation.unsupervised import ClusterRecipe
+    from clips4.evaluation.unsupervised.clusters import ClusterRecipe
+    from clips4.evaluation.unsupervised.knn import RetrievalRecipe
+    from clips4.evaluation.unsupervised.linear_probe import LinearProbeRecipe
 
     with progress_bars() as progress:
         record = evaluate_unsupervised(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from clips4.data.label_maps import IGNORE
 from clips4.data.segmentation_dataset import LabeledFolder
-from clips4.evaluation.knn import Index, RetrievalRecipe, score_retrieval, segment_labels
+from clips4.evaluation.unsupervised.knn import Index, RetrievalRecipe, score_retrieval, segment_labels
 from tests.evaluation.painted import CLASSES, colors, painted_set
 from tests.helpers import unit
 
@@ -50,5 +50,5 @@ def test_index_with_or_without_faiss_gives_the_largest_cosines() -> None:
 def test_index_queries_in_chunks_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, queries = unit(50, 4, dtype=torch.float32), unit(30, 4, seed=1, dtype=torch.float32)
     whole = Index(rows, use_faiss=False).nearest(queries, 3)
-    monkeypatch.setattr("clips4.evaluation.knn.COSINE_BUDGET", 100)
+    monkeypatch.setattr("clips4.evaluation.unsupervised.knn.COSINE_BUDGET", 100)
     assert torch.equal(Index(rows, use_faiss=False).nearest(queries, 3), whole)

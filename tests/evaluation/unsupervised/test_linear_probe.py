@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from clips4.data.label_maps import IGNORE
-from clips4.evaluation.linear_probe import LinearProbeRecipe, fit_linear_probe, labeled_pixels
+from clips4.evaluation.unsupervised.linear_probe import LinearProbeRecipe, fit_linear_probe, labeled_pixels
 from tests.helpers import generator
 
 

@@ -7,9 +7,9 @@ import numpy as np
 from hypothesis import given
 
 from clips4.data.segmentation_dataset import LabeledFolder
-from clips4.evaluation.knn import score_retrieval
-from clips4.evaluation.linear_probe import score_linear_probe
-from clips4.evaluation.unsupervised import ClusterRecipe, match_clusters, regroup, score_clusters
+from clips4.evaluation.unsupervised.clusters import ClusterRecipe, match_clusters, regroup, score_clusters
+from clips4.evaluation.unsupervised.knn import score_retrieval
+from clips4.evaluation.unsupervised.linear_probe import score_linear_probe
 from tests.evaluation.painted import CLASSES, colors, painted_set
 from tests.helpers import provable, seeds
 

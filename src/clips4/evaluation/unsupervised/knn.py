@@ -16,7 +16,7 @@ from torch import Tensor
 from clips4.data.label_maps import ignore_value
 from clips4.data.segmentation_dataset import LabeledFolder
 from clips4.evaluation.metrics.confusion import SetScores, Tally, confusion_matrix
-from clips4.evaluation.unsupervised import Features
+from clips4.evaluation.unsupervised.clusters import Features
 from clips4.method.segments import flatten_pixels, pool, spherical_kmeans
 from clips4.utils.progress import ProgressReporter, counted
 from clips4.utils.tensors import resize_map

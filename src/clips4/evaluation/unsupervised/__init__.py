@@ -1,0 +1,1 @@
+"""Scores without class names: clusters, nearest neighbors, a linear probe."""
