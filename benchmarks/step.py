@@ -1,6 +1,7 @@
 """Where the time of a training step goes.
 
     python benchmarks/step.py                                        preset cpu on synthetic images, one minute
+    python benchmarks/step.py --set train.compile=auto               the same with a compiled student, if it is faster
     python benchmarks/step.py --preset paper --set train.batch=32 --device cuda --set train.precision=bf16-mixed
 
 Prints seconds (median over steps) of the loader, the student's forward pass, k-means and pooling, losses, their
@@ -35,9 +36,18 @@ from clips4.method.segments import cut_by_regions, flatten_pixels, pool, spheric
 from clips4.models.student import build_student
 from clips4.regions.cache import RegionCache
 from clips4.training.optim import build_optimizer
+from clips4.training.setup import compiled_student
 from clips4.utils.devices import make_fabric
+from clips4.utils.progress import NoProgress
 
 OWN = ("k-means and pooling", "losses", "losses, backward", "prototypes")
+
+
+class Told(NoProgress):
+    """Print what becomes of the compilation."""
+
+    def log(self, message: str) -> None:
+        print(message, flush=True)
 
 
 class Clock:
@@ -83,7 +93,8 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
     student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(student, config.train)
     parameters = sum(p.numel() for p in student.parameters())
-    model, fabric_optimizer = fabric.setup(student, optimizer)
+    network = compiled_student(student, config, fabric, Told()) if config.train.compile else student
+    model, fabric_optimizer = fabric.setup(network, optimizer)
     model.train()
     known = F.normalize(torch.randn(92, embed_dim), dim=1).to(where)
     text = F.normalize(torch.randn(92, embed_dim), dim=1).to(where)

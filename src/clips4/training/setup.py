@@ -170,7 +170,7 @@ def set_up(
     averaged = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema)) if config.train.ema else None
     if averaged:
         averaged.to(fabric.device)
-    network = _compiled(student, config, fabric, progress) if config.train.compile else student
+    network = compiled_student(student, config, fabric, progress) if config.train.compile else student
     model, optimizer = fabric.setup(network, build_optimizer(student, config.train))
     scaler = getattr(fabric.strategy.precision, "scaler", None)
     unknown = fabric.to_device(initial.unknown)
@@ -218,7 +218,7 @@ def _new_student(config: Config, teacher: Teacher) -> Embedder:
     return student
 
 
-def _compiled(student: Embedder, config: Config, fabric: "Fabric", progress: ProgressReporter) -> nn.Module:
+def compiled_student(student: Embedder, config: Config, fabric: "Fabric", progress: ProgressReporter) -> nn.Module:
     """The student compiled for the two views of a batch; its parameters stay those of ``student``."""
     progress.stage("compiling the student", 1)
     how = "always" if isinstance(config.train.compile, bool) else config.train.compile
