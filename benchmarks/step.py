@@ -43,11 +43,11 @@ from clips4.utils.progress import NoProgress
 OWN = ("k-means and pooling", "losses", "losses, backward", "prototypes")
 
 
-class Told(NoProgress):
+class Printed(NoProgress):
     """Print what becomes of the compilation."""
 
-    def log(self, message: str) -> None:
-        print(message, flush=True)
+    def log(self, text: str) -> None:
+        print(text, flush=True)
 
 
 class Clock:
@@ -93,7 +93,7 @@ def measure(config: Config, device: str, steps: int, embed_dim: int) -> None:
     student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(student, config.train)
     parameters = sum(p.numel() for p in student.parameters())
-    network = compiled_student(student, config, fabric, Told()) if config.train.compile else student
+    network = compiled_student(student, config, fabric, Printed()) if config.train.compile else student
     model, fabric_optimizer = fabric.setup(network, optimizer)
     model.train()
     known = F.normalize(torch.randn(92, embed_dim), dim=1).to(where)
