@@ -1,6 +1,7 @@
 """Commands as a user types them, in their own processes where exit codes and streams matter."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -87,6 +88,19 @@ def test_version_option_prints_version() -> None:
     from clips4 import __version__
 
     assert clips4("--version").stdout == f"clips4 {__version__}\n"
+
+
+@pytest.mark.parametrize("given", [None, "active"])
+def test_threads_wait_without_spinning_unless_the_user_chose(
+    given: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr("sys.argv", ["clips4", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert os.environ["OMP_WAIT_POLICY"] == (given or "passive")
 
 
 def test_doctor_prints_text_or_json() -> None:

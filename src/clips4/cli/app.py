@@ -118,4 +118,6 @@ _add(doctor, "Example: clips4 doctor --json; clips4 doctor --data VOCdevkit/ --d
 
 def main() -> None:
     """Entry point; see ``shell.run`` for exit codes."""
+    # before torch is imported: its threads wait without spinning, which on a busy machine takes several times as long
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     sys.exit(run(app, sys.argv[1:]))
