@@ -55,7 +55,8 @@ def training_step(run: Run, batches: Iterator[Batch], interrupted: Callable[[], 
     for part in range(config.train.accumulate):
         batch = next(batches)
         names += batch.names
-        torch.compiler.cudagraph_mark_step_begin()  # with train.compile=cuda-graphs: earlier outputs may be replaced
+        if config.train.compile == "cuda-graphs":  # the call alone loads the compiler, most of a second
+            torch.compiler.cudagraph_mark_step_begin()  # outputs of earlier batches may be replaced
         with fabric.no_backward_sync(run.model, enabled=part + 1 < config.train.accumulate):
             terms.append(losses(run, batch, prototypes))
             fabric.backward(terms[-1].total / config.train.accumulate)
