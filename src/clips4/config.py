@@ -315,6 +315,10 @@ def parse_config(values: Mapping[str, Any], source: str) -> Config:
         return Config.model_validate(with_current_keys(values, source).values)
     except ValidationError as error:
         first = error.errors()[0]
+        if len(first["loc"]) > 2 and isinstance(first["loc"][2], str):  # each kind of a union refuses on its own
+            place = first["loc"][:2]
+            refusals = [each["msg"].partition(",")[0] for each in error.errors() if each["loc"][:2] == place]
+            first = {**first, "loc": place, "msg": ", or: ".join(refusals)}
         key = printable(".".join(str(part) for part in first["loc"]))[:80]
         given = printable(repr(first["input"]))[:80]
         if first["type"] == "extra_forbidden":
